@@ -1,0 +1,52 @@
+"""Layer-wise relevance propagation with neuron selection inside the backward pass."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lrp_lightning.attribution import SelectiveLRP as SelectiveLRP
+    from lrp_lightning.composites import Composite as Composite
+    from lrp_lightning.composites import EpsilonAlpha2Beta1 as EpsilonAlpha2Beta1
+    from lrp_lightning.composites import EpsilonGammaBox as EpsilonGammaBox
+    from lrp_lightning.composites import EpsilonPlus as EpsilonPlus
+    from lrp_lightning.graph import build_graph as build_graph
+    from lrp_lightning.masking import masked_forward as masked_forward
+    from lrp_lightning.paths import Path as Path
+    from lrp_lightning.paths import k_best_paths as k_best_paths
+    from lrp_lightning.rules import AlphaBeta as AlphaBeta
+    from lrp_lightning.rules import Epsilon as Epsilon
+    from lrp_lightning.rules import Flat as Flat
+    from lrp_lightning.rules import Gamma as Gamma
+    from lrp_lightning.rules import Pass as Pass
+    from lrp_lightning.rules import WSquare as WSquare
+    from lrp_lightning.rules import ZBox as ZBox
+    from lrp_lightning.rules import ZPlus as ZPlus
+    from lrp_lightning.selection import TopK as TopK
+    from lrp_lightning.trace import Trace as Trace
+
+__version__ = "0.1.0"
+
+_MODULE_OF = {
+    "SelectiveLRP": "attribution",
+    **dict.fromkeys(("Composite", "EpsilonAlpha2Beta1", "EpsilonGammaBox", "EpsilonPlus"), "composites"),
+    "build_graph": "graph",
+    "masked_forward": "masking",
+    **dict.fromkeys(("Path", "k_best_paths"), "paths"),
+    **dict.fromkeys(("AlphaBeta", "Epsilon", "Flat", "Gamma", "Pass", "WSquare", "ZBox", "ZPlus"), "rules"),
+    "TopK": "selection",
+    "Trace": "trace",
+}
+__all__ = [*sorted(_MODULE_OF), "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name on first use (PEP 562), so that ``import lrp_lightning`` is cheap."""
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,117 @@
+"""Composites: which rule each unit layer gets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import Literal
+
+from lrp_lightning.errors import RuleError
+from lrp_lightning.rules import AlphaBeta, Epsilon, Gamma, Rule, ZBox, ZPlus
+
+__all__ = ["Composite", "EpsilonAlpha2Beta1", "EpsilonGammaBox", "EpsilonPlus", "Kind", "as_composite"]
+
+Kind = Literal["convolution", "linear", "normalisation"]
+
+
+@dataclass(frozen=True)
+class Composite:
+    """A mixture of rules.
+
+    The first of these that applies decides: a name pattern in ``layers``, ``first``, the layer's kind, ``default``.
+
+    Args:
+        default: for every unit layer without a rule of its own.
+        convolution: for convolutions, of any dimension.
+        linear: for linear layers.
+        first: for layers that read the input through data movement and normalisation only.
+        layers: ``{pattern: rule}``, shell patterns on layer names such as ``"features.*"``; the first match decides.
+
+    Raises:
+        RuleError: if something given as a rule is none.
+
+    Example:
+        >>> from lrp_lightning import Composite, Epsilon, Gamma, ZBox
+        >>> mixture = Composite(Epsilon(), convolution=Gamma(0.25), first=ZBox(0.0, 1.0), layers={"head.*": Epsilon(1e-3)})
+        >>> mixture.rule_for("features.3", "convolution", first=False)
+        Gamma(gamma=0.25, eps=1e-06)
+    """
+
+    default: Rule
+    convolution: Rule | None = None
+    linear: Rule | None = None
+    first: Rule | None = None
+    layers: Mapping[str, Rule] = field(default_factory=dict, hash=False)
+
+    def __post_init__(self) -> None:
+        if self.default is None:
+            raise RuleError("Composite: default must be a rule such as Epsilon(), got None")
+        for name, rule in self._named_rules():
+            if not isinstance(rule, Rule):
+                raise RuleError(f"Composite: {name} must be a rule such as Epsilon(), got {rule!r}")
+
+    def _named_rules(self) -> Iterator[tuple[str, Rule]]:
+        for name in ("default", "convolution", "linear", "first"):
+            if getattr(self, name) is not None:
+                yield name, getattr(self, name)
+        yield from self.layers.items()
+
+    def pattern_for(self, name: str) -> str | None:
+        """The pattern in ``layers`` that decides over the layer of this name, or None."""
+        return next((pattern for pattern in self.layers if fnmatchcase(name, pattern)), None)
+
+    def rule_for(self, name: str, kind: Kind, first: bool) -> Rule:
+        """The rule of one unit layer."""
+        pattern = self.pattern_for(name)
+        if pattern is not None:
+            return self.layers[pattern]
+        by_kind = {"convolution": self.convolution, "linear": self.linear}.get(kind)
+        return (self.first if first else None) or by_kind or self.default
+
+    @property
+    def proportional(self) -> bool:
+        """Whether no rule below the first layer gives relevance to an activation of zero."""
+        return all(rule.proportional for name, rule in self._named_rules() if name != "first")
+
+
+def EpsilonPlus(eps: float = 1e-6) -> Composite:
+    """z+ in convolutions, epsilon elsewhere (the composite of Kohlbrenner et al. 2020, "LRP-CMP", with z+)."""
+    return Composite(Epsilon(eps), convolution=ZPlus(eps))
+
+
+def EpsilonGammaBox(
+    low: float | tuple[float, ...], high: float | tuple[float, ...], gamma: float = 0.25, eps: float = 1e-6
+) -> Composite:
+    """zB on the input, gamma in convolutions, epsilon elsewhere (Montavon et al. 2019).
+
+    Args:
+        low: the least value an input can have, one number or one a channel.
+        high: the greatest, likewise.
+        gamma: how much positive weights are favoured.
+        eps: stabiliser, relative to the scale of ``z``.
+    """
+    return Composite(Epsilon(eps), convolution=Gamma(gamma, eps), first=ZBox(low, high, eps))
+
+
+def EpsilonAlpha2Beta1(eps: float = 1e-6) -> Composite:
+    """Alpha-beta with 2 and 1 in convolutions, epsilon elsewhere (Bach et al. 2015)."""
+    return Composite(Epsilon(eps), convolution=AlphaBeta(2, 1, eps))
+
+
+_BY_NAME = {"epsilon": lambda: Composite(Epsilon()), "epsilon_plus": EpsilonPlus, "epsilon_alpha2_beta1": EpsilonAlpha2Beta1}
+
+
+def as_composite(composite: Composite | Rule | str) -> Composite:
+    """Read what stands where a composite is expected: a composite, a rule for every layer, or a name.
+
+    Raises:
+        RuleError: if it is none of these.
+    """
+    if isinstance(composite, Composite):
+        return composite
+    if isinstance(composite, Rule):
+        return Composite(composite)
+    if isinstance(composite, str) and composite in _BY_NAME:
+        return _BY_NAME[composite]()
+    raise RuleError(f"a composite, a rule, or one of the names {sorted(_BY_NAME)} was expected, got {composite!r}")

@@ -1,0 +1,225 @@
+"""Affine maps, and the one backward that hands relevance down through any of them by any rule.
+
+The tensor that travels back is ``g``, with ``R = a * g`` for every activation ``a``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lrp_lightning.composites import Kind
+from lrp_lightning.errors import RuleError
+from lrp_lightning.rules import Group, Rule
+
+__all__ = ["AffineMap", "ChannelScale", "Convolution", "Linear", "away_from_zero", "hand_down"]
+
+
+class AffineMap(Protocol):
+    """``y = w a + b`` with its geometry, for any ``a``, ``w`` and ``b`` of the right shape."""
+
+    kind: Kind
+
+    def forward(self, a: Tensor, w: Tensor, b: Tensor | None) -> Tensor: ...
+
+    def pull_back(self, s: Tensor, a: Tensor, w: Tensor, want_weight: bool) -> tuple[Tensor, Tensor | None]:
+        """``w^T s``, and the gradient of ``sum(s * (w a))`` with respect to ``w`` where it is wanted."""
+        ...
+
+    def channel_edges(self, products: Tensor) -> Tensor:
+        """``w * dw`` summed over the kernel, as ``(lower channels or features, upper channels)``."""
+        ...
+
+    def scaled(self, w: Tensor, scale: Tensor) -> Tensor:
+        """The weight with output channel ``o`` multiplied by ``scale[o]``."""
+        ...
+
+
+@dataclass(frozen=True)
+class Linear:
+    """``F.linear``; neurons are the last dimension."""
+
+    kind: Kind = "linear"
+
+    def forward(self, a: Tensor, w: Tensor, b: Tensor | None) -> Tensor:
+        return F.linear(a, w, b)
+
+    def pull_back(self, s: Tensor, a: Tensor, w: Tensor, want_weight: bool) -> tuple[Tensor, Tensor | None]:
+        dw = s.flatten(0, -2).T @ a.flatten(0, -2) if want_weight else None
+        return s @ w, dw
+
+    def channel_edges(self, products: Tensor) -> Tensor:
+        return products.T
+
+    def scaled(self, w: Tensor, scale: Tensor) -> Tensor:
+        return w * scale[:, None]
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """Convolution of any dimension; neurons are dimension 1."""
+
+    stride: tuple[int, ...]
+    padding: tuple[int, ...]
+    dilation: tuple[int, ...]
+    groups: int
+    kind: Kind = "convolution"
+
+    def forward(self, a: Tensor, w: Tensor, b: Tensor | None) -> Tensor:
+        no_output_padding = [0] * len(self.stride)
+        return torch.convolution(
+            a, w, b, self.stride, self.padding, self.dilation, False, no_output_padding, self.groups
+        )
+
+    def pull_back(self, s: Tensor, a: Tensor, w: Tensor, want_weight: bool) -> tuple[Tensor, Tensor | None]:
+        no_output_padding, wanted = [0] * len(self.stride), [True, want_weight, False]
+        ga, dw, _ = torch.ops.aten.convolution_backward(
+            s, a, w, None, self.stride, self.padding, self.dilation, False, no_output_padding, self.groups, wanted
+        )
+        return ga, dw
+
+    def channel_edges(self, products: Tensor) -> Tensor:
+        upper, lower = products.shape[:2]
+        blocks = products.flatten(2).sum(2).view(self.groups, upper // self.groups, lower)
+        if self.groups == 1:
+            return blocks[0].T
+        edges = blocks.new_zeros(self.groups, lower, self.groups, upper // self.groups)
+        group = torch.arange(self.groups, device=blocks.device)
+        edges[group, :, group] = blocks.transpose(1, 2)
+        return edges.view(self.groups * lower, upper)
+
+    def scaled(self, w: Tensor, scale: Tensor) -> Tensor:
+        return w * scale.view(-1, *[1] * (w.ndim - 1))
+
+
+@dataclass(frozen=True)
+class ChannelScale:
+    """A diagonal map, one weight and bias a channel (dimension 1): a normalisation that stands alone."""
+
+    kind: Kind = "normalisation"
+
+    def _wide(self, v: Tensor, a: Tensor) -> Tensor:
+        return v.view(1, -1, *[1] * (a.ndim - 2))
+
+    def forward(self, a: Tensor, w: Tensor, b: Tensor | None) -> Tensor:
+        z = a * self._wide(w, a)
+        return z if b is None else z + self._wide(b, a)
+
+    def pull_back(self, s: Tensor, a: Tensor, w: Tensor, want_weight: bool) -> tuple[Tensor, Tensor | None]:
+        dw = (s * a).sum([d for d in range(a.ndim) if d != 1]) if want_weight else None
+        return s * self._wide(w, a), dw
+
+    def channel_edges(self, products: Tensor) -> Tensor:
+        return products.diag()
+
+    def scaled(self, w: Tensor, scale: Tensor) -> Tensor:
+        return w * scale
+
+
+def away_from_zero(a: Tensor) -> Tensor:
+    """``a``, with values too small to divide by replaced, so that ``R -> R / a -> R`` is exact wherever it is used."""
+    tiny = torch.finfo(a.dtype).tiny ** 0.5
+    return torch.where(a.abs() < tiny, tiny, a)
+
+
+def _ratio(r: Tensor, z: Tensor, eps: float) -> Tensor:
+    """``r / z`` with the denominator kept from zero; 0 where ``z`` is 0, as nothing contributed there."""
+    scale = z.abs().flatten(1).mean(1).view(-1, *[1] * (z.ndim - 1)) * eps
+    return torch.where(z == 0, 0, r / (z + torch.where(z < 0, -scale, scale)))
+
+
+class HandedDown(NamedTuple):
+    """What an affine map does with the relevance of its outputs."""
+
+    g: Tensor
+    """For the input, shaped like it."""
+    bias: Tensor
+    """(N,), the relevance that stays in the bias."""
+    stabiliser: Tensor
+    """(N,), the relevance that the stabiliser takes."""
+    edges: Tensor | None
+    """(lower channels or features, upper channels), summed over space and batch."""
+
+
+def hand_down(
+    op: AffineMap,
+    rule: Rule,
+    a: Tensor,
+    y: Tensor,
+    w: Tensor,
+    b: Tensor | None,
+    r: Tensor,
+    nonnegative: bool,
+    want_edges: bool,
+) -> HandedDown:
+    """Hand the relevance ``r`` of ``y = w a + b`` down to ``a`` by a rule.
+
+    Args:
+        op: the affine map.
+        rule: how it hands relevance down.
+        a: its input, ``(N, ...)``.
+        y: its output.
+        w: its weight, and ``b`` its bias or None.
+        r: the relevance of ``y``, shaped like it.
+        nonnegative: whether ``a`` is known to have no negative values.
+        want_edges: whether the relevance between every two channels is wanted.
+
+    Raises:
+        RuleError: if the rule passes relevance through but ``a`` and ``y`` differ in shape.
+    """
+    if rule.passes:
+        if a.shape != y.shape:
+            raise RuleError(f"Pass() needs an input shaped like the output, got {tuple(a.shape)} and {tuple(y.shape)}")
+        nothing = r.new_zeros(len(r))
+        edges = torch.diag(r.sum([d for d in range(r.ndim) if d != 1])) if want_edges else None
+        return HandedDown(r / away_from_zero(a), nothing, nothing, edges)
+
+    g_direct: Tensor | None = None  # from terms whose share of R is a * g
+    r_other: Tensor | None = None  # from terms that hand relevance even to an input of zero
+    bias, stabiliser, edges = r.new_zeros(len(r)), r.new_zeros(len(r)), None
+    for group in rule.groups:
+        terms = [t for t in group.terms if not (nonnegative and t.input.kind == "negative")]
+        parts = [(t.input(a), t.weight(w), t.bias(b) if b is not None else None) for t in terms]
+        z = y if _is_plain(group) else sum(op.forward(*part) for part in parts)
+        share = r * group.share if group.outputs.kind == "identity" else _where_sign(group, y, r) * group.share
+        s = _ratio(share, z, rule.eps)
+        stabiliser = stabiliser + (share - s * z).flatten(1).sum(1)
+        for term, (a_part, w_part, b_part) in zip(terms, parts, strict=True):
+            if b_part is not None and term.bias.kind != "constant":
+                bias = bias + _per_neuron(op, s) @ b_part
+            ga, dw = op.pull_back(s, a_part, w_part, want_edges)
+            if not term.input.proportional:
+                r_other = a_part * ga if r_other is None else r_other + a_part * ga
+            else:
+                if a_part is not a and not nonnegative:
+                    ga = ga * (a_part != 0)
+                g_direct = ga if g_direct is None else g_direct + ga
+            if dw is not None:
+                products = op.channel_edges(w_part * dw)
+                edges = products if edges is None else edges + products
+    g = g_direct if g_direct is not None else torch.zeros_like(a)
+    if r_other is not None:
+        g = g + r_other / away_from_zero(a)
+    return HandedDown(g, bias, stabiliser, edges)
+
+
+def _is_plain(group: Group) -> bool:
+    """Whether the group's ``z`` is the output that the forward already gave."""
+    return len(group.terms) == 1 and all(
+        part.kind == "identity" for t in group.terms for part in (t.input, t.weight, t.bias)
+    )
+
+
+def _where_sign(group: Group, y: Tensor, r: Tensor) -> Tensor:
+    return r * (y > 0) if group.outputs.kind == "positive" else r * (y < 0)
+
+
+def _per_neuron(op: AffineMap, s: Tensor) -> Tensor:
+    """``s`` summed over space: ``(N, C)``."""
+    neurons = s.ndim - 1 if op.kind == "linear" else 1
+    others = [d for d in range(1, s.ndim) if d != neurons]
+    return s.sum(others) if others else s

@@ -1,0 +1,176 @@
+"""The pass: checks, one forward, one backward, and the trace."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from captum._utils.common import _select_targets
+from torch import Tensor, nn
+
+from lrp_lightning.composites import Composite
+from lrp_lightning.engine.affine import away_from_zero
+from lrp_lightning.engine.mode import Facts, RelevanceMode, affine_layers_below
+from lrp_lightning.engine.operators import TABLE
+from lrp_lightning.engine.recording import Layer, Recording
+from lrp_lightning.errors import InputError, ModelError, TargetError
+from lrp_lightning.layers import LayerNames, explained, neuron_dim, over_space, unwrapped
+from lrp_lightning.selection import Selection
+from lrp_lightning.trace import Trace
+
+__all__ = ["propagate"]
+
+
+def propagate(
+    model: nn.Module,
+    inputs: Tensor | tuple[Tensor, ...],
+    target: Any,
+    additional_forward_args: Any,
+    composite: Composite,
+    selection: Selection | None,
+    edges: bool,
+) -> Trace:
+    """Hand the relevance of the model's output at ``target`` down to its inputs.
+
+    The model is explained as in eval and left as it was found, whatever happens.
+
+    Raises:
+        ModelError: if the model is no module, or its output is no finite tensor.
+        InputError: if an input is no floating tensor, not finite, or not of the model's dtype.
+        TargetError: if the target is missing or does not fit the output.
+        UnsupportedOperatorError: if the model uses an operator that has no rule.
+        LayerError: if the composite names a layer that the model does not have.
+    """
+    model = unwrapped(model)
+    given = inputs if isinstance(inputs, tuple) else (inputs,)
+    nonnegative = _check_inputs(model, given)
+    target = _on_host(target)
+    extra = additional_forward_args if isinstance(additional_forward_args, tuple) else (additional_forward_args,)
+    extra = () if additional_forward_args is None else extra
+
+    with explained(model, given[0].device):
+        recording = Recording(LayerNames(model), composite, selection, edges)
+        mode = RelevanceMode(recording, TABLE)
+        xs = tuple((x.clone() if x.is_inference() else x.detach()).requires_grad_() for x in given)
+        layers = [_input_layer(mode, x, known) for x, known in zip(xs, nonnegative, strict=True)]
+        with mode:
+            output = model(*xs, *extra)
+        if not isinstance(output, Tensor):
+            raise ModelError(
+                f"the model must give one tensor of outputs, got {type(output).__name__}; wrap it in a module whose "
+                "forward returns the tensor to explain"
+            )
+        if not mode.known(output):
+            made_by = output.grad_fn.name() if output.grad_fn is not None else "no operator that relevance passes"
+            raise ModelError(f"the model's output does not depend on its input: it was made by {made_by}")
+        chosen = _choose(output, target)
+        recording.explained = chosen.detach()
+        recording.forward_done(affine_layers_below(output))
+        gradients = torch.autograd.grad(chosen.sum(), xs, allow_unused=True)
+
+    with torch.inference_mode(False), torch.no_grad():
+        relevances = []
+        for x, g, layer in zip(xs, gradients, layers, strict=True):
+            g = torch.zeros_like(x) if g is None else g
+            recording.relevance[layer] = over_space(recording.relevance_of(x, g), layer.dim)
+            if edges:
+                recording.activation[layer] = x.detach().mean([d for d in range(1, x.ndim) if d != layer.dim] or 0)
+                if x.ndim == 2:
+                    recording.activation[layer] = x.detach()
+            relevances.append(recording.relevance_of(x, g).detach())
+        if not bool(torch.isfinite(recording.explained).all()):
+            raise ModelError("the model's output is not finite for these inputs; are its weights NaN or infinite?")
+        return Trace(
+            inputs=tuple(relevances) if isinstance(inputs, tuple) else relevances[0],
+            output=output.detach(),
+            explained=recording.explained,
+            **_by_name(recording),
+        )
+
+
+def _input_layer(mode: RelevanceMode, x: Tensor, nonnegative: bool) -> Layer:
+    dim = neuron_dim(x, "input")
+    layer = mode.recording.layer("input", "input", x, dim, first=True)
+    ids = layer.ids(x.ndim) if mode.recording.want_edges else None
+    mode.learn(x, Facts(nonnegative=nonnegative, near_input=True, dim=dim, ids=ids))
+    return layer
+
+
+def _by_name(recording: Recording) -> dict[str, Any]:
+    """The notes under their layers' names, in the order of the forward pass."""
+
+    def named(notes: dict[Layer, Tensor]) -> dict[str, Tensor]:
+        return {layer.name: notes[layer] for layer in recording.layers if layer in notes}
+
+    order = {layer: i for i, layer in enumerate(recording.layers)}
+    pairs = sorted(recording.edges, key=lambda pair: (order[pair[1]], order[pair[0]]))
+    return {
+        "relevance": named(recording.relevance),
+        "activation": named(recording.activation),
+        "masks": named(recording.masks),
+        "edges": {(lower.name, upper.name): recording.edges[lower, upper] for lower, upper in pairs},
+        "absorbed": dict(reversed(recording.absorbed.items())),
+        "kinds": {layer.name: layer.kind for layer in recording.layers if layer in recording.relevance},
+    }
+
+
+def _check_inputs(model: nn.Module, inputs: tuple[Any, ...]) -> list[bool]:
+    """Refuse what cannot be explained; tell for each input whether all its values are at least 0."""
+    for i, x in enumerate(inputs):
+        where = f"input {i}" if len(inputs) > 1 else "the input"
+        if not isinstance(x, Tensor):
+            raise InputError(f"{where} must be a tensor, got {type(x).__name__}")
+        if not x.is_floating_point():
+            raise InputError(f"{where} must be a floating-point tensor, got {x.dtype}; convert it with .float()")
+        if x.ndim < 2 or x.numel() == 0:
+            raise InputError(f"{where} must be a batch (samples first) with at least one sample, got {tuple(x.shape)}")
+        if len(x) != len(inputs[0]):
+            raise InputError(f"{where} has {len(x)} samples, the first input has {len(inputs[0])}")
+        parameter = next((p for p in model.parameters() if p.is_floating_point()), None)
+        if parameter is not None and (parameter.dtype, parameter.device) != (x.dtype, x.device):
+            raise InputError(
+                f"{where} is {x.dtype} on {x.device}, the model {parameter.dtype} on {parameter.device}; "
+                "bring them together with .to()"
+            )
+    nonnegative = []
+    for i, x in enumerate(inputs):  # the one look at values, before the pass
+        least, most = torch.stack(x.detach().aminmax()).tolist()
+        if not (abs(least) < float("inf") and abs(most) < float("inf")):  # NaN compares false
+            raise InputError(f"input {i} holds NaN or infinite values" if len(inputs) > 1 else "the input holds NaN or infinite values")
+        nonnegative.append(least >= 0)
+    return nonnegative
+
+
+def _on_host(target: Any) -> Any:
+    """A target whose values can be checked without waiting for the device in the middle of the pass."""
+    return target.detach().cpu() if isinstance(target, Tensor) else target
+
+
+def _choose(output: Tensor, target: Any) -> Tensor:
+    """The outputs to explain, ``(N,)``, with Captum's meaning of ``target``.
+
+    Raises:
+        TargetError: if it is missing or does not fit.
+    """
+    shape = tuple(output.shape)
+    if target is None:
+        if output.numel() != len(output):
+            raise TargetError(
+                f"target is missing: the output has shape {shape}, more than one value a sample, so say which to explain"
+            )
+        return output.flatten()
+    indices = target.flatten().tolist() if isinstance(target, Tensor) else target
+    for index in indices if isinstance(indices, list) else [indices]:
+        along = index if isinstance(index, tuple) else (index,)
+        sizes = shape[1 : 1 + len(along)] if isinstance(index, tuple) else shape[-1:]
+        if len(along) > len(sizes) or not all(
+            isinstance(i, int) and not isinstance(i, bool) and -n <= i < n for i, n in zip(along, sizes, strict=False)
+        ):
+            raise TargetError(f"target {index!r} does not fit an output of shape {shape}")
+    try:
+        chosen = _select_targets(output, target.to(output.device) if isinstance(target, Tensor) else target)
+    except (AssertionError, IndexError, TypeError) as error:
+        raise TargetError(f"target {target!r} does not fit an output of shape {shape}: {error}") from error
+    if chosen.numel() != len(output):
+        raise TargetError(f"target {target!r} leaves {tuple(chosen.shape)} of an output {shape}: more than one a sample")
+    return chosen.flatten()

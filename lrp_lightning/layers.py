@@ -1,0 +1,100 @@
+"""The unit layers of a model: what they are called, and the state of the model while it is explained."""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from lrp_lightning.errors import LayerError, ModelError
+
+__all__ = ["LayerNames", "explained", "neuron_dim", "numbered", "over_space", "unknown_layer", "unwrapped"]
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The module behind ``torch.compile``.
+
+    Raises:
+        ModelError: if ``model`` is no module.
+    """
+    if not isinstance(model, nn.Module):
+        raise ModelError(f"model must be a torch.nn.Module, got {type(model).__name__}")
+    return getattr(model, "_orig_mod", model)
+
+
+class LayerNames:
+    """Names of layers by the identity of their parameters and modules, so that no hook is needed to know them."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.of_parameter: dict[int, str] = {}
+        self.of_module: dict[int, str] = {}
+        for name, module in model.named_modules():
+            name = name.replace("_orig_mod.", "")
+            self.of_module.setdefault(id(module), name)
+            for owned, parameter in module.named_parameters(prefix=name, recurse=False):
+                self.of_parameter.setdefault(id(parameter), owned.removesuffix(".weight"))
+
+    def of_weight(self, weight: Tensor) -> str | None:
+        """Name of the layer that owns this weight, or None for a tensor that is no parameter of the model."""
+        return self.of_parameter.get(id(weight))
+
+    def executing(self) -> str:
+        """Name of the innermost module whose code is on the call stack, found by looking, so that no hook is needed."""
+        frame = sys._getframe(1)
+        while frame is not None:
+            name = self.of_module.get(id(frame.f_locals.get("self")))
+            if name is not None:
+                return name
+            frame = frame.f_back  # type: ignore[assignment]
+        return ""
+
+
+@contextmanager
+def explained(model: nn.Module, device: torch.device) -> Iterator[None]:
+    """The state in which a model is explained: as in eval, with gradients, without autocast; all undone at the end."""
+    training = [module for module in model.modules() if module.training]
+    stance = torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else None
+    for module in training:
+        module.training = False
+    try:
+        if stance is not None:
+            stance.__enter__()
+        with torch.inference_mode(False), torch.enable_grad(), torch.autocast(device.type, enabled=False):
+            yield
+    finally:
+        if stance is not None:
+            stance.__exit__(None, None, None)
+        for module in training:
+            module.training = True
+
+
+def neuron_dim(t: Tensor, kind: str) -> int:
+    """The dimension that holds a unit layer's neurons: the last for linear layers, 1 for all others."""
+    return t.ndim - 1 if kind == "linear" else 1
+
+
+def over_space(t: Tensor, dim: int) -> Tensor:
+    """``t`` summed over all but samples and neurons: ``(N, C)``."""
+    others = [d for d in range(1, t.ndim) if d != dim]
+    return t.sum(others) if others else t
+
+
+def numbered(names: list[str]) -> list[str]:
+    """Names made unique: what occurs more than once gets its occurrence, ``conv#1``, ``conv#2``."""
+    seen: dict[str, int] = {}
+    result = []
+    for name in names:
+        seen[name] = seen.get(name, 0) + 1
+        result.append(f"{name}#{seen[name]}" if names.count(name) > 1 else name)
+    return result
+
+
+def unknown_layer(name: str, known: Collection[str]) -> LayerError:
+    """An error that names the layer that is not there, and those that its caller may have meant."""
+    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    hint = f"did you mean {', '.join(map(repr, close))}?" if close else f"layers are {', '.join(map(repr, known))}"
+    return LayerError(f"no layer {name!r} carries relevance in this model; {hint}")

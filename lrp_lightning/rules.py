@@ -1,0 +1,229 @@
+"""LRP rules as rows of data: how an affine map hands the relevance of its outputs down to its inputs.
+
+A rule is a tuple of groups, a group a share and a tuple of terms, and a term says which part of the input ``a``, of the
+weight ``w`` and of the bias ``b`` it takes. For each group
+
+    z = sum over its terms of (w' a' + b'),    s = share * R / z,    R_lower = sum over its terms of a' (w'^T s)
+
+and the rule's result is the sum over its groups. The engine has one affine backward that reads such rows; nothing else
+in the library knows one rule from another.
+
+Sources: Bach et al. 2015 (epsilon, alpha-beta), Montavon et al. 2017 (z+, zB, w^2), Montavon et al. 2019 (gamma),
+Lapuschkin et al. 2019 (flat), Andeol et al. 2021 (gamma for inputs and outputs of both signs).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lrp_lightning.errors import RuleError
+
+__all__ = [
+    "AlphaBeta",
+    "Epsilon",
+    "Flat",
+    "Gamma",
+    "Group",
+    "Part",
+    "Pass",
+    "Rule",
+    "Term",
+    "WSquare",
+    "ZBox",
+    "ZPlus",
+]
+
+
+@dataclass(frozen=True)
+class Part:
+    """Which part of a tensor a term takes. ``value`` is gamma's factor, or the constant's value (one, or one a channel)."""
+
+    kind: str
+    value: float | tuple[float, ...] = 0.0
+
+    def __call__(self, t: Tensor) -> Tensor:
+        match self.kind:
+            case "identity":
+                return t
+            case "positive":
+                return t.clamp(min=0)
+            case "negative":
+                return t.clamp(max=0)
+            case "squared":
+                return t.square()
+            case "gamma_positive":
+                return t + self.value * t.clamp(min=0)
+            case "gamma_negative":
+                return t + self.value * t.clamp(max=0)
+            case "constant":
+                value = torch.as_tensor(self.value, dtype=t.dtype, device=t.device)
+                if value.ndim:
+                    if t.ndim < 2 or t.shape[1] != len(value):
+                        raise RuleError(
+                            f"{len(value)} values, one a channel, were given for an input of shape {tuple(t.shape)}"
+                        )
+                    value = value.view(1, -1, *[1] * (t.ndim - 2))
+                return value.expand(t.shape)
+        raise RuleError(f"unknown part {self.kind!r}")
+
+    @property
+    def proportional(self) -> bool:
+        """Whether the part is zero wherever the tensor is."""
+        return self.kind != "constant"
+
+    def __repr__(self) -> str:
+        return self.kind if self.kind in ("identity", "positive", "negative", "squared") else f"{self.kind}({self.value})"
+
+
+identity, positive, negative, squared = Part("identity"), Part("positive"), Part("negative"), Part("squared")
+zero, one = Part("constant", 0.0), Part("constant", 1.0)
+
+
+@dataclass(frozen=True)
+class Term:
+    """One affine map in a rule's numerator: which parts of input, weight and bias it multiplies."""
+
+    input: Part
+    weight: Part
+    bias: Part
+
+
+@dataclass(frozen=True)
+class Group:
+    """Terms that share one denominator, the share of the relevance they hand down, and for outputs of which sign."""
+
+    share: float
+    terms: tuple[Term, ...]
+    outputs: Part = identity
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How an affine map hands relevance down.
+
+    Args:
+        groups: the rows; an empty tuple passes relevance through unchanged.
+        eps: stabiliser of the denominator, relative to the mean of ``|z|`` in a sample.
+        name: what ``repr`` shows.
+
+    Raises:
+        RuleError: if ``eps`` is negative or not finite.
+
+    Example:
+        >>> from lrp_lightning import Epsilon, ZPlus
+        >>> Epsilon()
+        Epsilon(eps=1e-06)
+        >>> ZPlus() == ZPlus(eps=1e-6)
+        True
+    """
+
+    groups: tuple[Group, ...]
+    eps: float = 1e-6
+    name: str = "Rule"
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.eps) and self.eps >= 0):
+            raise RuleError(f"{self.name}: eps must be finite and not negative")
+
+    @property
+    def passes(self) -> bool:
+        """Whether relevance goes through unchanged, value by value."""
+        return not self.groups
+
+    @property
+    def proportional(self) -> bool:
+        """Whether an input of zero gets no relevance, so that ``R / a`` stays finite."""
+        return not self.passes and all(t.input.proportional for g in self.groups for t in g.terms)
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+def Epsilon(eps: float = 1e-6) -> Rule:
+    """LRP-epsilon (Bach et al. 2015, eq. 58): by contribution, with a stabiliser relative to the scale of ``z``.
+
+    In a network of ReLUs it equals gradient x input.
+    """
+    return Rule((Group(1.0, (Term(identity, identity, identity),)),), eps, f"Epsilon(eps={eps})")
+
+
+def _excitation(share: float) -> Group:
+    return Group(share, (Term(positive, positive, positive), Term(negative, negative, zero)))
+
+
+def _inhibition(share: float) -> Group:
+    return Group(share, (Term(positive, negative, negative), Term(negative, positive, zero)))
+
+
+def ZPlus(eps: float = 1e-6) -> Rule:
+    """z+ (Montavon et al. 2017, eq. 14): only contributions that excite, for inputs of both signs."""
+    return Rule((_excitation(1.0),), eps, f"ZPlus(eps={eps})")
+
+
+def AlphaBeta(alpha: float = 2, beta: float = 1, eps: float = 1e-6) -> Rule:
+    """Alpha-beta (Bach et al. 2015, eq. 60): excitation times alpha less inhibition times beta.
+
+    Raises:
+        RuleError: unless ``alpha - beta == 1`` and ``beta >= 0``, without which relevance is not conserved.
+    """
+    if not (beta >= 0 and math.isclose(alpha - beta, 1)):
+        raise RuleError(f"AlphaBeta: alpha - beta must be 1 and beta at least 0, got alpha={alpha}, beta={beta}")
+    groups = (_excitation(alpha),) if beta == 0 else (_excitation(alpha), _inhibition(-beta))
+    return Rule(groups, eps, f"AlphaBeta(alpha={alpha}, beta={beta}, eps={eps})")
+
+
+def Gamma(gamma: float = 0.25, eps: float = 1e-6) -> Rule:
+    """Gamma (Montavon et al. 2019, eq. 10.6; Andeol et al. 2021 for both signs): favours what agrees with the output.
+
+    Raises:
+        RuleError: if ``gamma`` is negative or not finite.
+    """
+    if not (math.isfinite(gamma) and gamma >= 0):
+        raise RuleError(f"Gamma: gamma must be finite and not negative, got {gamma}")
+    up, down = Part("gamma_positive", float(gamma)), Part("gamma_negative", float(gamma))
+    groups = (
+        Group(1.0, (Term(positive, up, up), Term(negative, down, zero)), outputs=positive),
+        Group(1.0, (Term(positive, down, down), Term(negative, up, zero)), outputs=negative),
+    )
+    return Rule(groups, eps, f"Gamma(gamma={gamma}, eps={eps})")
+
+
+def ZBox(low: float | tuple[float, ...], high: float | tuple[float, ...], eps: float = 1e-6) -> Rule:
+    """zB (Montavon et al. 2017, eq. 16), for inputs in a box, such as pixels.
+
+    Args:
+        low: the least value an input can have, one number or one a channel.
+        high: the greatest, likewise.
+        eps: stabiliser, relative to the scale of ``z``.
+
+    Raises:
+        RuleError: if ``low`` is not below ``high``, or their lengths differ.
+    """
+    lows, highs = (tuple(map(float, v)) if isinstance(v, tuple | list) else (float(v),) for v in (low, high))
+    if len(lows) != len(highs) or not all(a < b for a, b in zip(lows, highs, strict=True)):
+        raise RuleError(f"ZBox: low must be below high, value by value, got low={low}, high={high}")
+
+    def less(v: tuple[float, ...]) -> Part:
+        return Part("constant", -v[0] if len(v) == 1 else tuple(-x for x in v))
+
+    terms = (Term(identity, identity, zero), Term(less(lows), positive, zero), Term(less(highs), negative, zero))
+    return Rule((Group(1.0, terms),), eps, f"ZBox(low={low}, high={high})")
+
+
+def WSquare() -> Rule:
+    """w^2 (Montavon et al. 2017, eq. 12): by the square of the weight, whatever the input."""
+    return Rule((Group(1.0, (Term(one, squared, zero),)),), name="WSquare()")
+
+
+def Flat() -> Rule:
+    """Flat (Lapuschkin et al. 2019): evenly over all inputs of a neuron."""
+    return Rule((Group(1.0, (Term(one, one, zero),)),), name="Flat()")
+
+
+def Pass() -> Rule:
+    """Unchanged, value by value; only for maps whose input and output have the same shape."""
+    return Rule((), name="Pass()")

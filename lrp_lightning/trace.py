@@ -1,0 +1,69 @@
+"""What one pass leaves behind: relevance, masks, edges, and where relevance stayed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+__all__ = ["Trace"]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Trace:
+    """The relevance of one batch at every layer. Tensors carry no autograd graph.
+
+    A layer's name is its affine map's (``"features.28"``, its batch norm folded in), the input is ``"input"``, a residual
+    junction is its block's name and ``".add"``; what runs twice in one forward is numbered, ``"conv#1"``, ``"conv#2"``.
+    Layers stand in the order of the forward pass.
+
+    Attributes:
+        inputs: relevance of the input, shaped like it; a tuple for several inputs.
+        output: the model's output (logits), ``(N, classes)``.
+        explained: the output that the target chose, ``(N,)``.
+        relevance: ``{layer: (N, C)}``, what arrived at each neuron, summed over space, before any selection.
+        activation: ``{layer: (N, C)}``, each neuron's mean over space; only when edges were asked for.
+        masks: ``{layer: (N, C) bool}``, the critical neurons of hidden layers; empty without a selection.
+        edges: ``{(lower, upper): (C_lower, C_upper)}``, relevance handed from neuron to neuron, summed over space and batch;
+            for a residual junction ``(C,)``, channel to same channel. Empty unless asked for.
+        absorbed: ``{where: (N,)}``, relevance that does not reach the input, measured where it stays: in biases and other
+            added constants, in stabilisers, and in neurons that were not selected.
+        kinds: ``{layer: "input" | "convolution" | "linear" | "normalisation" | "junction"}``.
+    """
+
+    inputs: Tensor | tuple[Tensor, ...]
+    output: Tensor
+    explained: Tensor
+    relevance: dict[str, Tensor]
+    kinds: dict[str, str]
+    activation: dict[str, Tensor] = field(default_factory=dict)
+    masks: dict[str, Tensor] = field(default_factory=dict)
+    edges: dict[tuple[str, str], Tensor] = field(default_factory=dict)
+    absorbed: dict[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def conservation_error(self) -> Tensor:
+        """``(N,)``: ``|input + absorbed - output| / |output|``, 0 where everything is accounted for."""
+        inputs = self.inputs if isinstance(self.inputs, tuple) else (self.inputs,)
+        total = sum((r.double().flatten(1).sum(1) for r in inputs), torch.zeros_like(self.explained.double()))
+        for stayed in self.absorbed.values():
+            total = total + stayed.double()
+        output = self.explained.double()
+        return ((total - output).abs() / output.abs()).to(self.explained.dtype)
+
+    def __repr__(self) -> str:
+        samples, layers = len(self.explained), [name for name in self.relevance if self.kinds[name] != "input"]
+        lines = [f"Trace of {samples} sample{'s' * (samples != 1)} through {len(layers)} layers"]
+        error = self.conservation_error
+        if samples:
+            lines[0] += f", conservation error at most {error.max().item():.1e}"
+        width = max((len(name) for name in self.relevance), default=0)
+        for name, relevance in self.relevance.items():
+            line = f"  {name:<{width}}  {self.kinds[name]:<13}  {relevance.shape[1]:>5} neurons"
+            if name in self.masks:
+                line += f"  {self.masks[name].sum(1).double().mean().item():>7.1f} critical"
+            lines.append(line)
+        if self.edges:
+            lines.append(f"  edges between {len(self.edges)} pairs of layers")
+        return "\n".join(lines)
