@@ -114,7 +114,8 @@ class SelectiveLRP(GradientAttribution):
 
         Args:
             inputs: one tensor, or a tuple of them, samples first.
-            target: the output to explain, as in :meth:`attribute`.
+            target: the output to explain, as in :meth:`attribute`; or a function that gives one class a sample from the
+                output, ``(N, classes) -> (N,)``, such as ``lambda logits: logits.argmax(1)``.
             additional_forward_args: as in :meth:`attribute`.
             edges: whether to compute the relevance between neurons too; costs one weight gradient.
 

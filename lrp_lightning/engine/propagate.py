@@ -147,7 +147,7 @@ def _on_host(target: Any) -> Any:
 
 
 def _choose(output: Tensor, target: Any) -> Tensor:
-    """The outputs to explain, ``(N,)``, with Captum's meaning of ``target``.
+    """The outputs to explain, ``(N,)``, with Captum's meaning of ``target``; or what a function makes of the output.
 
     Raises:
         TargetError: if it is missing or does not fit.
@@ -159,6 +159,8 @@ def _choose(output: Tensor, target: Any) -> Tensor:
                 f"target is missing: the output has shape {shape}, more than one value a sample, so say which to explain"
             )
         return output.flatten()
+    if callable(target):
+        return output.gather(1, target(output.detach()).view(-1, 1)).flatten()
     indices = target.flatten().tolist() if isinstance(target, Tensor) else target
     for index in indices if isinstance(indices, list) else [indices]:
         along = index if isinstance(index, tuple) else (index,)

@@ -1,0 +1,81 @@
+"""Whether the critical neurons alone give the prediction of the whole network."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+from lrp_lightning.errors import InputError
+
+__all__ = ["CriticalNeuronAccuracy", "prediction_survives"]
+
+
+def prediction_survives(masked_logits: Tensor, logits: Tensor) -> Tensor:
+    """Whether each sample's predicted class is the same with neurons switched off.
+
+    Args:
+        masked_logits: ``(N, classes)``, from :func:`lrp_lightning.masked_forward`.
+        logits: ``(N, classes)``, of the whole network.
+
+    Returns:
+        ``(N,)``, boolean. A sample whose logits are not finite does not survive.
+
+    Raises:
+        InputError: unless both are ``(N, classes)`` with at least two classes.
+    """
+    if masked_logits.shape != logits.shape or logits.ndim != 2 or logits.shape[1] < 2:
+        raise InputError(
+            "logits must both be (N, classes) with at least two classes, got "
+            f"{tuple(masked_logits.shape)} and {tuple(logits.shape)}"
+        )
+    finite = masked_logits.isfinite().all(1) & logits.isfinite().all(1)
+    return (masked_logits.argmax(1) == logits.argmax(1)) & finite
+
+
+class CriticalNeuronAccuracy(Metric):
+    """Share of samples whose predicted class survives when only the critical neurons are kept.
+
+    The figure means something beside its control: the same metric, in an instance of its own, fed with the logits of
+    random sets of the same size (:func:`lrp_lightning.selection.random_masks`). NaN before the first sample.
+
+    Example:
+        >>> import torch
+        >>> from lrp_lightning import SelectiveLRP, TopK, masked_forward
+        >>> from lrp_lightning.metrics import CriticalNeuronAccuracy
+        >>> from lrp_lightning.selection import random_masks
+        >>> _ = torch.manual_seed(0)
+        >>> model = torch.nn.Sequential(torch.nn.Linear(4, 64), torch.nn.ReLU(), torch.nn.Linear(64, 3)).eval()
+        >>> x = torch.randn(100, 4)
+        >>> logits = model(x)
+        >>> masks = SelectiveLRP(model, selection=TopK(0.1)).trace(x, target=logits.argmax(1)).masks
+        >>> critical, control = CriticalNeuronAccuracy(), CriticalNeuronAccuracy()
+        >>> critical.update(masked_forward(model, x, masks), logits)
+        >>> control.update(masked_forward(model, x, random_masks(masks, torch.Generator().manual_seed(0))), logits)
+        >>> bool(critical.compute() > control.compute())
+        True
+    """
+
+    is_differentiable = False
+    higher_is_better = True
+    full_state_update = False
+
+    survived: Tensor
+    total: Tensor
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.add_state("survived", torch.tensor(0), dist_reduce_fx="sum")
+        self.add_state("total", torch.tensor(0), dist_reduce_fx="sum")
+
+    def update(self, masked_logits: Tensor, logits: Tensor) -> None:
+        """Count the samples of one batch; see :func:`prediction_survives`."""
+        survives = prediction_survives(masked_logits, logits)
+        self.survived += survives.sum()
+        self.total += survives.numel()
+
+    def compute(self) -> Tensor:
+        """The share, in [0, 1]."""
+        return self.survived / self.total
