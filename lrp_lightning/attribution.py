@@ -72,7 +72,7 @@ class SelectiveLRP(GradientAttribution):
         return True
 
     @log_usage(part_of_slo=True)
-    def attribute(  # type: ignore[override]
+    def attribute(
         self,
         inputs: Tensor | tuple[Tensor, ...],
         target: Any = None,
@@ -122,13 +122,9 @@ class SelectiveLRP(GradientAttribution):
         Raises:
             InputError, TargetError, ModelError, UnsupportedOperatorError: see :func:`lrp_lightning.engine.propagate`.
         """
-        return propagate(
-            self.model, inputs, target, additional_forward_args, self.composite, self.selection, edges
-        )
+        return propagate(self.model, inputs, target, additional_forward_args, self.composite, self.selection, edges)
 
-    def compute_convergence_delta(  # type: ignore[override]
-        self, attributions: Tensor | tuple[Tensor, ...], output: Tensor
-    ) -> Tensor:
+    def compute_convergence_delta(self, attributions: Tensor | tuple[Tensor, ...], output: Tensor) -> Tensor:
         """Output less the relevance of the inputs, ``(N,)``; what biases, stabilisers and the selection took.
 
         Args:

@@ -50,7 +50,14 @@ def build_graph(trace: Trace, min_share: float = 0.0) -> nx.DiGraph:
         graph.add_nodes_from(
             (
                 (layer, n),
-                {"relevance": r, "activation": a, "layer": layer, "neuron": n, "kind": trace.kinds[layer], "order": order[layer]},
+                {
+                    "relevance": r,
+                    "activation": a,
+                    "layer": layer,
+                    "neuron": n,
+                    "kind": trace.kinds[layer],
+                    "order": order[layer],
+                },
             )
             for n, r, a in about
         )

@@ -16,9 +16,7 @@ from lrp_lightning.layers import LayerNames, explained, neuron_dim, unknown_laye
 
 __all__ = ["masked_forward"]
 
-_KIND = {F.linear: "linear"} | {
-    getattr(owner, f"conv{n}d"): "convolution" for n in (1, 2, 3) for owner in (torch, F)
-}
+_KIND = {F.linear: "linear"} | {getattr(owner, f"conv{n}d"): "convolution" for n in (1, 2, 3) for owner in (torch, F)}
 
 
 def masked_forward(
@@ -83,9 +81,7 @@ class _Masking(TorchFunctionMode):
         self.used: set[str] = set()
         self.whole = WeakIdKeyDictionary()  # masked output of a unit layer -> it before masking, and its layer and kind
 
-    def __torch_function__(
-        self, func: Callable, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
+    def __torch_function__(self, func: Callable, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None) -> Any:
         kwargs = kwargs or {}
         if func is F.batch_norm and args[0] in self.whole:  # a neuron is off after the normalisation of its layer
             y, name, kind = self.whole[args[0]]

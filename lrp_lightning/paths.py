@@ -27,9 +27,7 @@ class Path:
         return f"Path({chain}, share={self.share:.3g})"
 
 
-def k_best_paths(
-    graph: nx.DiGraph, k: int = 5, source: Node | None = None, target: Node | None = None
-) -> list[Path]:
+def k_best_paths(graph: nx.DiGraph, k: int = 5, source: Node | None = None, target: Node | None = None) -> list[Path]:
     """The ``k`` paths that carry the most positive relevance, exactly, by dynamic programming over shares.
 
     A path's share is the product of ``R[i<-o] / R[o]`` along it, times its last neuron's share of the relevance that
@@ -95,7 +93,5 @@ def k_best_paths(
             _, here, rank = best[here][rank]
         return tuple(reversed(nodes))
 
-    found = [
-        (weight[n] * share, n, rank) for n in ends for rank, (share, _, _) in enumerate(best[n]) if weight[n] > 0
-    ]
+    found = [(weight[n] * share, n, rank) for n in ends for rank, (share, _, _) in enumerate(best[n]) if weight[n] > 0]
     return [Path(chain(n, rank), share) for share, n, rank in heapq.nlargest(k, found, key=lambda c: c[0])]

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -56,9 +57,9 @@ class Part:
             case "squared":
                 return t.square()
             case "gamma_positive":
-                return t + self.value * t.clamp(min=0)
+                return torch.add(t, t.clamp(min=0), alpha=cast(float, self.value))
             case "gamma_negative":
-                return t + self.value * t.clamp(max=0)
+                return torch.add(t, t.clamp(max=0), alpha=cast(float, self.value))
             case "constant":
                 value = torch.as_tensor(self.value, dtype=t.dtype, device=t.device)
                 if value.ndim:

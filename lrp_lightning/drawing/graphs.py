@@ -106,7 +106,15 @@ def _draw_neurons(axis, graph, place, names, class_names) -> None:  # type: igno
     largest = {c: np.abs(relevance[at[:, 0] == c]).max() or 1.0 for c in np.unique(at[:, 0])}
     share = relevance / np.array([largest[c] for c in at[:, 0]])
     axis.scatter(
-        at[:, 0], at[:, 1], c=share, s=90, cmap="RdBu_r", norm=Normalize(-1, 1), edgecolors="#333333", linewidths=0.6, zorder=4
+        at[:, 0],
+        at[:, 1],
+        c=share,
+        s=90,
+        cmap="RdBu_r",
+        norm=Normalize(-1, 1),
+        edgecolors="#333333",
+        linewidths=0.6,
+        zorder=4,
     )
     output = names[-1]
     for (layer, neuron), (x, y) in place.items():

@@ -6,6 +6,7 @@ The tensor that travels back is ``g``, with ``R = a * g`` for every activation `
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import reduce
 from typing import NamedTuple, Protocol
 
 import torch
@@ -22,7 +23,8 @@ __all__ = ["AffineMap", "ChannelScale", "Convolution", "Linear", "away_from_zero
 class AffineMap(Protocol):
     """``y = w a + b`` with its geometry, for any ``a``, ``w`` and ``b`` of the right shape."""
 
-    kind: Kind
+    @property
+    def kind(self) -> Kind: ...
 
     def forward(self, a: Tensor, w: Tensor, b: Tensor | None) -> Tensor: ...
 
@@ -71,9 +73,7 @@ class Convolution:
 
     def forward(self, a: Tensor, w: Tensor, b: Tensor | None) -> Tensor:
         no_output_padding = [0] * len(self.stride)
-        return torch.convolution(
-            a, w, b, self.stride, self.padding, self.dilation, False, no_output_padding, self.groups
-        )
+        return torch.convolution(a, w, b, self.stride, self.padding, self.dilation, False, no_output_padding, self.groups)
 
     def pull_back(self, s: Tensor, a: Tensor, w: Tensor, want_weight: bool) -> tuple[Tensor, Tensor | None]:
         no_output_padding, wanted = [0] * len(self.stride), [True, want_weight, False]
@@ -184,7 +184,7 @@ def hand_down(
     for group in rule.groups:
         terms = [t for t in group.terms if not (nonnegative and t.input.kind == "negative")]
         parts = [(t.input(a), t.weight(w), t.bias(b) if b is not None else None) for t in terms]
-        z = y if _is_plain(group) else sum(op.forward(*part) for part in parts)
+        z = y if _is_plain(group) else reduce(torch.add, (op.forward(*part) for part in parts))
         share = r * group.share if group.outputs.kind == "identity" else _where_sign(group, y, r) * group.share
         s = _ratio(share, z, rule.eps)
         stabiliser = stabiliser + (share - s * z).flatten(1).sum(1)

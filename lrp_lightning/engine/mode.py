@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import FunctionCtx
 from torch.overrides import TorchFunctionMode, resolve_name
 from torch.utils.weak import WeakIdKeyDictionary
 
@@ -155,9 +154,7 @@ class RelevanceMode(TorchFunctionMode):
 
     # the mode itself
 
-    def __torch_function__(
-        self, func: Callable, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
+    def __torch_function__(self, func: Callable, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None) -> Any:
         kwargs = kwargs or {}
         if self.changed:
             args, kwargs = self._current(func, args), {k: self._current(func, (v,))[0] for k, v in kwargs.items()}
@@ -287,15 +284,15 @@ class Activation(torch.autograd.Function):
 def affine_layers_below(output: Tensor) -> list[Layer]:
     """The unit layers whose output reaches ``output`` without another unit layer between."""
     found: list[Layer] = []
-    todo: list[FunctionCtx | None] = [output.grad_fn]  # type: ignore[list-item]
+    todo: list[Any] = [output.grad_fn]
     seen = set()
     while todo:
         node = todo.pop()
         if node is None or node in seen:
             continue
         seen.add(node)
-        if isinstance(node, _Affine._backward_cls):  # type: ignore[attr-defined]
+        if isinstance(node, _Affine._backward_cls):
             found.append(node.layer.folded_into or node.layer)
         else:
-            todo.extend(below for below, _ in node.next_functions)  # type: ignore[attr-defined]
+            todo.extend(below for below, _ in node.next_functions)
     return found

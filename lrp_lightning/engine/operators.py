@@ -46,11 +46,15 @@ def _linear(mode: RelevanceMode, func: Callable, args: tuple, kwargs: dict[str, 
     return mode.unit_layer(Linear(), a, w, b, y, _name(mode, w, "linear"))
 
 
-def _convolution(
-    spatial: int, mode: RelevanceMode, func: Callable, args: tuple, kwargs: dict[str, Any]
-) -> Tensor:
+def _convolution(spatial: int, mode: RelevanceMode, func: Callable, args: tuple, kwargs: dict[str, Any]) -> Tensor:
     def parse(
-        input: Tensor, weight: Tensor, bias: Any = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1
+        input: Tensor,
+        weight: Tensor,
+        bias: Any = None,
+        stride: Any = 1,
+        padding: Any = 0,
+        dilation: Any = 1,
+        groups: int = 1,
     ) -> tuple:
         return input, weight, bias, stride, padding, dilation, groups
 
@@ -161,9 +165,7 @@ def _movement(mode: RelevanceMode, func: Callable, args: tuple, kwargs: dict[str
             ids = func(*as_ids(args), **{k: as_ids(v) for k, v in kwargs.items()})
         except Exception:  # not followed: an error only if an edge asks for it
             ids = None
-    for t, i in zip(
-        tensors_in((result,)), tensors_in((ids,)) if ids is not None else iter(lambda: None, 0), strict=False
-    ):
+    for t, i in zip(tensors_in((result,)), tensors_in((ids,)) if ids is not None else iter(lambda: None, 0), strict=False):
         mode.learn(t, replace(facts, ids=_compact(i) if i is not None else None))
     return result
 

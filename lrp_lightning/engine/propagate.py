@@ -9,7 +9,6 @@ from captum._utils.common import _select_targets
 from torch import Tensor, nn
 
 from lrp_lightning.composites import Composite
-from lrp_lightning.engine.affine import away_from_zero
 from lrp_lightning.engine.mode import Facts, RelevanceMode, affine_layers_below
 from lrp_lightning.engine.operators import TABLE
 from lrp_lightning.engine.recording import Layer, Recording
@@ -136,7 +135,8 @@ def _check_inputs(model: nn.Module, inputs: tuple[Any, ...]) -> list[bool]:
     for i, x in enumerate(inputs):  # the one look at values, before the pass
         least, most = torch.stack(x.detach().aminmax()).tolist()
         if not (abs(least) < float("inf") and abs(most) < float("inf")):  # NaN compares false
-            raise InputError(f"input {i} holds NaN or infinite values" if len(inputs) > 1 else "the input holds NaN or infinite values")
+            where = f"input {i}" if len(inputs) > 1 else "the input"
+            raise InputError(f"{where} holds NaN or infinite values")
         nonnegative.append(least >= 0)
     return nonnegative
 
