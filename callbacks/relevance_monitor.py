@@ -221,13 +221,17 @@ class RelevanceMonitor(Callback):
             pictures["relevance/heatmaps"] = draw_heatmaps(images, relevance, titles)
         samples = torch.cat(self._of_class)
         if len(samples) and self._class is not None:
-            trace = SelectiveLRP(model, self.composite, self.selection).trace(samples, target=self._class, edges=True)
-            graph = build_graph(trace)
-            title = f"Critical paths of class {self._name(self._class)}, epoch {epoch}, {len(samples)} samples"
-            pictures["relevance/critical_paths"] = draw_graph(
-                graph, paths=k_best_paths(graph, k=5), class_names=self.class_names, title=title
-            )
+            try:
+                pictures["relevance/critical_paths"] = self._critical_paths(model, samples, self._class, epoch)
+            except LRPError as error:  # edges need more of a model than relevance does
+                rank_zero_warn(f"RelevanceMonitor draws no graph of critical paths: {error}")
         return pictures
+
+    def _critical_paths(self, model: LightningModule, samples: Tensor, label: int, epoch: int) -> Figure:
+        lrp = SelectiveLRP(model, self.composite, self.selection)
+        graph = build_graph(lrp.trace(samples, target=label, edges=True))
+        title = f"Critical paths of class {self._name(label)}, epoch {epoch}, {len(samples)} samples"
+        return draw_graph(graph, paths=k_best_paths(graph, k=5), class_names=self.class_names, title=title)
 
     def _name(self, label: int) -> str:
         return str(label) if self.class_names is None else str(self.class_names[label])

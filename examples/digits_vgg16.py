@@ -4,6 +4,8 @@ Run it by ``make demo`` or ``python examples/digits_vgg16.py``. Nothing is downl
 """
 
 import argparse
+import os
+import sys
 from pathlib import Path
 
 import torch
@@ -68,7 +70,7 @@ def main() -> None:
     print(f"critical-neuron accuracy at 10 % {measured['relevance/critical_neuron_accuracy']:.3f}")
     print(f"random neurons, as many          {measured['relevance/random_accuracy']:.3f}")
     print(f"logs                             {logger.log_dir}")
-    print(f"open them with                   tensorboard --logdir {options.logs}")
+    print(f"open them with                   {os.path.relpath(sys.executable)} -m tensorboard.main --logdir {options.logs}")
 
 
 if __name__ == "__main__":

@@ -90,7 +90,8 @@ class RelevanceMode(TorchFunctionMode):
 
     def unsupported(self, func: Callable, why: str) -> UnsupportedOperatorError:
         module = self.recording.names.executing()
-        return UnsupportedOperatorError(f"{operator_name(func)} in module {module!r}: {why}")
+        where = f"module {module!r}" if module else "the model's own forward"
+        return UnsupportedOperatorError(f"{operator_name(func)} in {where}: {why}")
 
     # affine maps
 
@@ -291,8 +292,9 @@ def affine_layers_below(output: Tensor) -> list[Layer]:
         if node is None or node in seen:
             continue
         seen.add(node)
-        if isinstance(node, _Affine._backward_cls):
-            found.append(node.layer.folded_into or node.layer)
+        layer = getattr(node, "layer", None)  # what _Affine.forward kept, on autograd's node
+        if isinstance(layer, Layer):
+            found.append(layer.folded_into or layer)
         else:
             todo.extend(below for below, _ in node.next_functions)
     return found
