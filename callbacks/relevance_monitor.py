@@ -218,7 +218,7 @@ class RelevanceMonitor(Callback):
                 self._name(p) if p == y else f"{self._name(p)} (is {self._name(y)})"
                 for p, y in zip(predictions.tolist(), labels.tolist(), strict=True)
             ]
-            pictures["relevance/heatmaps"] = draw_heatmaps(images, relevance, titles)
+            pictures["relevance/heatmaps"] = draw_heatmaps(images, relevance, titles, shares=True)
         samples = torch.cat(self._of_class)
         if len(samples) and self._class is not None:
             try:

@@ -50,7 +50,8 @@ class Trace:
         for stayed in self.absorbed.values():
             total = total + stayed.double()
         output = self.explained.double()
-        return ((total - output).abs() / output.abs()).to(self.explained.dtype)
+        lost = (total - output).abs()
+        return torch.where(lost == 0, 0, lost / output.abs()).to(self.explained.dtype)
 
     def __repr__(self) -> str:
         samples, layers = len(self.explained), [name for name in self.relevance if self.kinds[name] != "input"]

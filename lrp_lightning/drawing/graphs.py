@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.collections import LineCollection
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 
 from lrp_lightning.drawing.figures import NEGATIVE, POSITIVE, new_figure
 from lrp_lightning.errors import GraphError
@@ -72,7 +73,7 @@ def draw_graph(
     lowest = min(y for _, y in place.values())
     for column, layer in enumerate(names):
         axis.text(column, lowest - 0.75, layer, rotation=38, ha="right", va="top", fontsize=8, rotation_mode="anchor")
-    axis.set_xlim(-0.8, len(names) - 0.2 + (0.6 if class_names else 0))
+    axis.set_xlim(-0.8, len(names) - 0.5 + (0.5 if class_names else 0))
     return figure
 
 
@@ -121,4 +122,5 @@ def _draw_neurons(axis, graph, place, names, class_names) -> None:  # type: igno
         if layer == output and class_names is not None and neuron < len(class_names):
             axis.text(x + 0.22, y, class_names[neuron], fontsize=8, va="center", zorder=5)
         else:
-            axis.text(x, y - 0.24, str(neuron), fontsize=6, ha="center", va="top", color="#222222", zorder=5)
+            label = axis.text(x, y - 0.24, str(neuron), fontsize=6, ha="center", va="top", color="#222222", zorder=5)
+            label.set_path_effects([withStroke(linewidth=2, foreground="white")])  # legible over edges

@@ -17,7 +17,12 @@ __all__ = ["draw_heatmaps"]
 
 
 def draw_heatmaps(
-    images: Tensor, relevance: Tensor, titles: Sequence[str] | None = None, columns: int = 8, percentile: float = 99.5
+    images: Tensor,
+    relevance: Tensor,
+    titles: Sequence[str] | None = None,
+    columns: int = 8,
+    percentile: float = 99.5,
+    shares: bool = False,
 ) -> Figure:
     """A grid of images, each above its heatmap: red where relevance speaks for the output, blue where against.
 
@@ -30,6 +35,8 @@ def draw_heatmaps(
         titles: one a sample.
         columns: samples side by side.
         percentile: the share of pixels, in percent, whose ``|relevance|`` the scale's ends hold; the rest saturate.
+        shares: show each pixel's share of all ``|relevance|`` that reached its image, in percent. For relevance under a
+            selection, whose sum differs by orders of magnitude from sample to sample.
 
     Raises:
         InputError: if shapes or the number of titles do not fit, or relevance is not finite.
@@ -51,6 +58,9 @@ def draw_heatmaps(
     heat = relevance.detach().double().cpu().sum(1).numpy()
     if not np.isfinite(heat).all():
         raise InputError("relevance holds NaN or infinite values")
+    if shares:
+        total = np.abs(heat).sum((1, 2), keepdims=True)
+        heat = 100 * np.divide(heat, total, out=np.zeros_like(heat), where=total > 0)
     limit = float(np.percentile(np.abs(heat), percentile)) or float(np.abs(heat).max()) or 1.0
     scale = Normalize(-limit, limit)
 
@@ -70,7 +80,7 @@ def draw_heatmaps(
             above.set_title(titles[i], fontsize=8)
     assert drawn is not None
     bar = figure.colorbar(drawn, ax=grid, shrink=0.6, fraction=0.04, pad=0.01)
-    bar.set_label("relevance per pixel (units of the output)", fontsize=8)
+    bar.set_label("% of the image's relevance" if shares else "relevance per pixel (units of the output)", fontsize=8)
     bar.ax.tick_params(labelsize=7)
     return figure
 

@@ -1,0 +1,71 @@
+"""What is built and installed: everything of the package, and no top-level ``callbacks``."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import sysconfig
+import tarfile
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the sdist, and the wheel that is built from the sdist."""
+    out = tmp_path_factory.mktemp("dist")
+    subprocess.run(
+        [sys.executable, "-m", "build", "--no-isolation", "--outdir", out, ROOT],
+        check=True, capture_output=True, timeout=300,
+    )  # fmt: skip
+    return out
+
+
+def sources() -> set[str]:
+    packaged = {path.relative_to(ROOT).as_posix() for path in (ROOT / "lrp_lightning").rglob("*.py")}
+    return packaged | {f"lrp_lightning/callbacks/{path.name}" for path in (ROOT / "callbacks").glob("*.py")}
+
+
+def test_wheel_and_sdist_carry_everything(built: Path):
+    [wheel], [sdist] = built.glob("*.whl"), built.glob("*.tar.gz")
+    in_wheel = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
+    assert in_wheel == sources() | {"lrp_lightning/py.typed"}
+    with tarfile.open(sdist) as archive:
+        in_sdist = {name.partition("/")[2] for name in archive.getnames()}
+    assert in_sdist >= {f"callbacks/{path.name}" for path in (ROOT / "callbacks").glob("*.py")}
+
+
+def test_it_imports_from_an_empty_folder(built: Path, tmp_path: Path):
+    environment = tmp_path / "venv"
+    venv.create(environment, with_pip=False)
+    [python] = [*environment.glob("bin/python"), *environment.glob("Scripts/python.exe")]
+    site = Path(
+        subprocess.run(
+            [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"],
+            check=True, capture_output=True, text=True,
+        ).stdout.strip()
+    )  # fmt: skip
+    [wheel] = built.glob("*.whl")
+    zipfile.ZipFile(wheel).extractall(site)  # what installing a pure wheel is
+    # torch and the other dependencies are taken from here, as paths: .pth files in them, so editable installs, do not count
+    (site / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
+
+    code = """
+import importlib.util, pathlib, sys
+import lrp_lightning
+from lrp_lightning.callbacks import RelevanceMonitor
+for name in lrp_lightning.__all__:
+    getattr(lrp_lightning, name)
+assert pathlib.Path(lrp_lightning.__file__).is_relative_to(sys.prefix), lrp_lightning.__file__
+assert importlib.util.find_spec("callbacks") is None
+"""
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    subprocess.run([python, "-c", code], cwd=empty, check=True, timeout=300)
