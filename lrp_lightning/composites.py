@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from fnmatch import fnmatchcase
 from typing import Literal
 
@@ -15,7 +15,7 @@ __all__ = ["Composite", "EpsilonAlpha2Beta1", "EpsilonGammaBox", "EpsilonPlus", 
 Kind = Literal["convolution", "linear", "normalisation"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Composite:
     """A mixture of rules.
 
@@ -25,11 +25,13 @@ class Composite:
         default: for every unit layer without a rule of its own.
         convolution: for convolutions, of any dimension.
         linear: for linear layers.
-        first: for layers that read the input through data movement and normalisation only.
+        first: for convolutions and linear layers that read the input through data movement and normalisation only.
         layers: ``{pattern: rule}``, shell patterns on layer names such as ``"features.*"``; the first match decides.
+        attention: what attention hands relevance to: ``"values"``, its weights being constants (Ali et al. 2022), or queries
+            and keys too, by ``"attnlrp"`` (Achtibat et al. 2024).
 
     Raises:
-        RuleError: if something given as a rule is none.
+        RuleError: if something given as a rule is none, or ``attention`` is none of these.
 
     Example:
         >>> from lrp_lightning import Composite, Epsilon, Gamma, ZBox
@@ -43,13 +45,22 @@ class Composite:
     linear: Rule | None = None
     first: Rule | None = None
     layers: Mapping[str, Rule] = field(default_factory=dict, hash=False)
+    attention: Literal["values", "attnlrp"] = "values"
 
     def __post_init__(self) -> None:
+        if self.attention not in ("values", "attnlrp"):
+            raise RuleError(f"Composite: attention must be 'values' or 'attnlrp', got {self.attention!r}")
         if self.default is None:
             raise RuleError("Composite: default must be a rule such as Epsilon(), got None")
         for name, rule in self._named_rules():
             if not isinstance(rule, Rule):
                 raise RuleError(f"Composite: {name} must be a rule such as Epsilon(), got {rule!r}")
+
+    def __repr__(self) -> str:
+        given = [
+            f"{f.name}={getattr(self, f.name)!r}" for f in fields(self) if getattr(self, f.name) not in (None, {}, "values")
+        ]
+        return f"Composite({', '.join(given)})"
 
     def _named_rules(self) -> Iterator[tuple[str, Rule]]:
         for name in ("default", "convolution", "linear", "first"):
@@ -67,7 +78,8 @@ class Composite:
         if pattern is not None:
             return self.layers[pattern]
         by_kind = {"convolution": self.convolution, "linear": self.linear}.get(kind)
-        return (self.first if first else None) or by_kind or self.default
+        of_first = self.first if first and kind != "normalisation" else None
+        return of_first or by_kind or self.default
 
     @property
     def proportional(self) -> bool:

@@ -12,7 +12,17 @@ from torch import Tensor, nn
 
 from lrp_lightning.errors import LayerError, ModelError
 
-__all__ = ["LayerNames", "explained", "neuron_dim", "numbered", "over_space", "unknown_layer", "unwrapped"]
+__all__ = [
+    "LayerNames",
+    "explained",
+    "neuron_dim",
+    "numbered",
+    "per_neuron",
+    "per_sample",
+    "spread",
+    "unknown_layer",
+    "unwrapped",
+]
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
@@ -38,9 +48,13 @@ class LayerNames:
             for owned, parameter in module.named_parameters(prefix=name, recurse=False):
                 self.of_parameter.setdefault(id(parameter), owned.removesuffix(".weight"))
 
-    def of_weight(self, weight: Tensor) -> str | None:
-        """Name of the layer that owns this weight, or None for a tensor that is no parameter of the model."""
-        return self.of_parameter.get(id(weight))
+    def of_weight(self, weight: Tensor | None, kind: str) -> str:
+        """Name of the layer that owns this weight; of a tensor that is no parameter, the module that runs, or its kind."""
+        return self.of_parameter.get(id(weight)) or self.executing() or kind
+
+    def here(self, what: str) -> str:
+        """A name for something without parameters in the module that runs."""
+        return f"{self.executing()}.{what}".removeprefix(".")
 
     def executing(self) -> str:
         """Name of the innermost module whose code is on the call stack, found by looking, so that no hook is needed."""
@@ -77,10 +91,25 @@ def neuron_dim(t: Tensor, kind: str) -> int:
     return t.ndim - 1 if kind == "linear" else 1
 
 
-def over_space(t: Tensor, dim: int) -> Tensor:
-    """``t`` summed over all but samples and neurons: ``(N, C)``."""
-    others = [d for d in range(1, t.ndim) if d != dim]
+def per_neuron(t: Tensor, dim: int, samples: int = 0) -> Tensor:
+    """``t`` summed over all but ``samples`` and ``dim``: ``(S, C)``."""
+    others = [d for d in range(t.ndim) if d not in (samples, dim)]
+    t = t.sum(others) if others else t
+    return t if samples < dim else t.T
+
+
+def per_sample(t: Tensor, samples: int = 0) -> Tensor:
+    """``t`` summed over all but ``samples``: ``(S,)``."""
+    others = [d for d in range(t.ndim) if d != samples]
     return t.sum(others) if others else t
+
+
+def spread(mask: Tensor, t: Tensor, dim: int, samples: int = 0) -> Tensor:
+    """A mask ``(N, C)``, shaped to broadcast over ``t``, whose ``samples`` dimension may hold several rows a sample."""
+    mask = mask.repeat_interleave(t.shape[samples] // len(mask), 0)
+    shape = [1] * t.ndim
+    shape[samples], shape[dim] = mask.shape
+    return (mask if samples < dim else mask.T).reshape(shape)
 
 
 def numbered(names: list[str]) -> list[str]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -11,12 +12,26 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakIdKeyDictionary
 
-from lrp_lightning.errors import SelectionError
-from lrp_lightning.layers import LayerNames, explained, neuron_dim, unknown_layer, unwrapped
+from lrp_lightning.engine.dimensions import moved
+from lrp_lightning.engine.mode import tensors_in
+from lrp_lightning.engine.rows.arguments import is_in_place
+from lrp_lightning.engine.rows.attention import multi_head
+from lrp_lightning.errors import InputError, SelectionError, UnsupportedOperatorError
+from lrp_lightning.layers import LayerNames, explained, neuron_dim, numbered, spread, unknown_layer, unwrapped
 
 __all__ = ["masked_forward"]
 
-_KIND = {F.linear: "linear"} | {getattr(owner, f"conv{n}d"): "convolution" for n in (1, 2, 3) for owner in (torch, F)}
+_KINDS = {
+    **dict.fromkeys((F.linear, torch._C._nn.linear), "linear"),
+    **{
+        getattr(owner, f"conv{form}{n}d"): "convolution"
+        for n in (1, 2, 3)
+        for form in ("", "_transpose")
+        for owner in (torch, F)
+    },
+    **dict.fromkeys((torch.matmul, Tensor.matmul, Tensor.__matmul__, torch.mm, Tensor.mm, torch.addmm), "product"),
+}
+_BATCH_NORMS = (F.batch_norm, torch.batch_norm)
 
 
 def masked_forward(
@@ -43,6 +58,7 @@ def masked_forward(
 
     Raises:
         SelectionError: if a mask is not boolean or does not fit its layer.
+        InputError: if the inputs are no tensors.
         LayerError: if the forward reaches no layer of a name in ``masks``.
 
     Example:
@@ -59,6 +75,10 @@ def masked_forward(
     """
     model = unwrapped(model)
     inputs = inputs if isinstance(inputs, tuple) else (inputs,)
+    if not inputs or not all(isinstance(x, Tensor) and x.ndim for x in inputs):
+        raise InputError(f"inputs must be a tensor or a tuple of them, samples first, got {inputs!r:.200}")
+    if not isinstance(masks, Mapping):
+        raise SelectionError(f"masks must be a mapping of layers to boolean tensors, got {type(masks).__name__}")
     extra = additional_forward_args if isinstance(additional_forward_args, tuple) else (additional_forward_args,)
     extra = () if additional_forward_args is None else extra
     for name, mask in masks.items():
@@ -66,64 +86,107 @@ def masked_forward(
             given = mask.dtype if isinstance(mask, Tensor) else type(mask).__name__
             raise SelectionError(f"the mask of layer {name!r} must be a torch.bool tensor, got {given}")
     with explained(model, inputs[0].device), torch.no_grad():
-        mode = _Masking(LayerNames(model), masks, keep)
+        xs = tuple(x.clone() for x in inputs)  # a model that changes its input in place must not change the caller's
+        mode = _Masking(LayerNames(model), masks, keep, xs)
         with mode:
-            output = model(*(x.clone() if x.is_inference() else x for x in inputs), *extra)
+            output = model(*xs, *extra)
         mode.check_all_used()
     return output
 
 
 class _Masking(TorchFunctionMode):
-    def __init__(self, names: LayerNames, masks: Mapping[str, Tensor], keep: bool) -> None:
+    """Switches neurons off in the outputs of the unit layers that the input reaches; every operator else runs as it is."""
+
+    def __init__(self, names: LayerNames, masks: Mapping[str, Tensor], keep: bool, inputs: Sequence[Tensor]) -> None:
         super().__init__()
-        self.names, self.masks, self.keep = names, masks, keep
+        self.names, self.masks, self.keep, self.samples = names, masks, keep, len(inputs[0])
         self.calls: dict[str, int] = {}
         self.used: set[str] = set()
-        self.whole = WeakIdKeyDictionary()  # masked output of a unit layer -> it before masking, and its layer and kind
+        self.signals = WeakIdKeyDictionary()  # tensor that depends on the input -> which of its dimensions holds the samples
+        for x in inputs:
+            self.signals[x] = 0
+        self.whole = (
+            WeakIdKeyDictionary()
+        )  # masked output of a unit layer -> it before masking, its name and kind, its version
 
     def __torch_function__(self, func: Callable, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None) -> Any:
         kwargs = kwargs or {}
-        if func is F.batch_norm and args[0] in self.whole:  # a neuron is off after the normalisation of its layer
-            y, name, kind = self.whole[args[0]]
-            return self._masked(func(y, *args[1:], **kwargs), name, kind)
+        given = list(tensors_in((args, kwargs.values())))
+        if not any(t in self.signals for t in given):
+            return func(*args, **kwargs)
+        if func is F.multi_head_attention_forward:
+            return multi_head(self, func, args, kwargs)
+        if func in _BATCH_NORMS:
+            y, name, kind, version = self.whole.get(args[0], (None, "", "", 0))
+            if y is not None and args[0]._version == version:  # a neuron is off after the normalisation of its layer
+                return self._masked(func(y, *args[1:], **kwargs), name, kind, self.signals[args[0]])
+        unit = self._unit_layer(func, args, kwargs)
         result = func(*args, **kwargs)
-        kind = _KIND.get(func)
+        first = next(t for t in given if t in self.signals)
+        was = self.signals[first]
+        for t in tensors_in((result, args[0] if is_in_place(func) else None)):
+            self.signals[t] = None if was is None else moved(func, args, kwargs, first, was, t)
+        return result if unit is None else self.layer(result, *unit, self.signals[result])
+
+    def _unit_layer(self, func: Callable, args: tuple, kwargs: dict[str, Any]) -> tuple[str, str] | None:
+        """Name and kind of the unit layer that an operator is, if it is one."""
+        kind = _KINDS.get(func)
         if kind is None:
-            return result
-        base = self.names.of_weight(args[1] if len(args) > 1 else kwargs["weight"])
-        if base is None:
-            return result
+            return None
+        if kind == "product":  # with a matrix that does not depend on the input it is a linear layer written another way
+            a, w = (args[1], args[2]) if func is torch.addmm else args[:2]
+            if a not in self.signals or w in self.signals or w.ndim != 2 or a.ndim < 2:
+                return None
+            return self.names.of_weight(w, "linear" if func is torch.addmm else "matmul"), "linear"
+        return self.names.of_weight(args[1] if len(args) > 1 else kwargs["weight"], kind), kind
+
+    def layer(self, y: Tensor, base: str, kind: str, where: int | None) -> Tensor:
+        """The output of a unit layer, whose dimension ``where`` holds the samples, masked if it has a mask."""
         self.calls[base] = self.calls.get(base, 0) + 1
         numbered = f"{base}#{self.calls[base]}"
         name = numbered if numbered in self.masks else base
         if name not in self.masks:
-            return result
-        masked = self._masked(result, name, kind)
-        self.whole[masked] = result, name, kind
+            return y
+        masked = self._masked(y, name, kind, where)
+        self.whole[masked] = y, name, kind, masked._version
         return masked
 
-    def _masked(self, y: Tensor, name: str, kind: str) -> Tensor:
-        mask = self.masks[name]
-        dim = neuron_dim(y, kind)
-        expected = (len(y), y.shape[dim])
-        if mask.shape != expected and mask.shape != expected[1:]:
+    def dispatch(self, func: Callable, *args: Any, **kwargs: Any) -> Any:
+        return self.__torch_function__(func, (), args, kwargs)
+
+    def projection(self, a: Tensor, w: Tensor, b: Tensor | None, y: Tensor, name: str) -> Tensor:
+        if a not in self.signals:
+            return y
+        self.signals[y] = self.signals[a]
+        return self.layer(y, name, "linear", self.signals[a])
+
+    def values(self) -> AbstractContextManager:
+        return nullcontext()
+
+    def unsupported(self, func: Callable, why: str) -> UnsupportedOperatorError:
+        return UnsupportedOperatorError(f"{func.__name__} in module {self.names.executing()!r}: {why}")
+
+    def _masked(self, y: Tensor, name: str, kind: str, where: int | None) -> Tensor:
+        mask, dim = self.masks[name], neuron_dim(y, kind)
+        neurons, samples = y.shape[dim], self.samples
+        if where is None:
+            raise SelectionError(f"layer {name!r} cannot be masked: before it, samples are mixed with other dimensions")
+        if mask.shape not in ((samples, neurons), (neurons,)):
             raise SelectionError(
-                f"the mask of layer {name!r} has shape {tuple(mask.shape)}; its output has {expected[1]} neurons in "
-                f"{expected[0]} samples, so it must be {expected} or {expected[1:]}"
+                f"the mask of layer {name!r} has shape {tuple(mask.shape)}; its output has {neurons} neurons in {samples} "
+                f"samples, so it must be {(samples, neurons)} or {(neurons,)}"
             )
         if mask.device != y.device:
             raise SelectionError(f"the mask of layer {name!r} is on {mask.device}, its output on {y.device}")
         self.used.add(name)
-        shape = [1] * y.ndim
-        shape[dim] = y.shape[dim]
-        if mask.ndim == 2:
-            shape[0] = len(y)
         on = mask if self.keep else ~mask
-        return torch.where(on.view(shape), y, 0)
+        masked = torch.where(spread(on.expand(self.samples, neurons), y, dim, where), y, 0)
+        self.signals[masked] = where
+        return masked
 
     def check_all_used(self) -> None:
         for name in self.masks:
             if name not in self.used:
-                raise unknown_layer(name, list(self.calls))
+                raise unknown_layer(name, numbered([base for base, calls in self.calls.items() for _ in range(calls)]))
             if self.calls.get(name, 0) > 1:
                 raise SelectionError(f"layer {name!r} ran {self.calls[name]} times; give masks for {name}#1, {name}#2, ...")

@@ -31,14 +31,15 @@ def k_best_paths(graph: nx.DiGraph, k: int = 5, source: Node | None = None, targ
     """The ``k`` paths that carry the most positive relevance, exactly, by dynamic programming over shares.
 
     A path's share is the product of ``R[i<-o] / R[o]`` along it, times its last neuron's share of the relevance that
-    starts at the output. Only edges with a positive share count.
+    starts at the output. Only edges with positive relevance and share count; of a negative output there are none.
 
     Args:
         graph: from :func:`lrp_lightning.build_graph`.
         k: how many, at least 1; fewer come back where there are fewer.
         source: where paths start; None for the input's channels (in a graph without any, every neuron without an edge from
             below).
-        target: where paths end; None for every neuron without an edge to above. Given, its own share counts as 1.
+        target: where paths end; None for the output's neurons (in a graph that does not name them, every neuron without an
+            edge to above). Given, its own share counts as 1.
 
     Returns:
         Best first.
@@ -58,7 +59,7 @@ def k_best_paths(graph: nx.DiGraph, k: int = 5, source: Node | None = None, targ
     """
     if len(graph) == 0:
         raise GraphError("the graph is empty")
-    if not isinstance(k, int) or k < 1:
+    if not isinstance(k, int) or isinstance(k, bool) or k < 1:
         raise GraphError(f"k must be at least 1, got {k!r}")
     for node in (source, target):
         if node is not None and node not in graph:
@@ -66,9 +67,10 @@ def k_best_paths(graph: nx.DiGraph, k: int = 5, source: Node | None = None, targ
     if not nx.is_directed_acyclic_graph(graph):
         raise GraphError("the graph has a cycle; relevance graphs have none")
 
-    ends = [target] if target is not None else [n for n in graph if graph.out_degree(n) == 0]
+    outputs = [n for n, output in graph.nodes(data="output") if output] or [n for n in graph if graph.out_degree(n) == 0]
+    ends = outputs if target is None else [target]
     total = sum(graph.nodes[n].get("relevance", 1.0) for n in ends)
-    weight = {n: 1.0 if target is not None else graph.nodes[n].get("relevance", 1.0) / total for n in ends}
+    weight = {n: 1.0 if target is not None else total and graph.nodes[n].get("relevance", 1.0) / total for n in ends}
 
     starts = {source} if source is not None else {n for n, kind in graph.nodes(data="kind") if kind == "input"}
     starts = starts or {n for n in graph if graph.in_degree(n) == 0}
@@ -80,7 +82,7 @@ def k_best_paths(graph: nx.DiGraph, k: int = 5, source: Node | None = None, targ
         below = (
             (edge["share"] * share, lower, rank)
             for lower, _, edge in graph.in_edges(node, data=True)
-            if edge["share"] > 0
+            if edge["share"] > 0 and edge.get("relevance", 1.0) > 0
             for rank, (share, _, _) in enumerate(best[lower])
         )
         best[node] = heapq.nlargest(k, [*candidates, *below], key=lambda c: c[0])

@@ -235,18 +235,18 @@ class Unsupported(Classifier):
 
     def forward(self, x: Tensor) -> Tensor:
         logits = super().forward(x)
-        return logits.cumsum(1) if self.current_epoch >= self.from_epoch else logits
+        return logits.cumprod(1) if self.current_epoch >= self.from_epoch else logits
 
 
 def test_an_unsupported_model_is_seen_before_training(tmp_path: Path, loaders):
-    with pytest.raises(UnsupportedOperatorError, match="cumsum"):
+    with pytest.raises(UnsupportedOperatorError, match="cumprod"):
         trainer(tmp_path, RelevanceMonitor()).fit(model := Unsupported(0), *loaders)
     assert model.global_step == 0
 
 
 def test_a_fault_in_a_running_training_is_a_warning(tmp_path: Path, loaders):
     model, run = Unsupported(1), trainer(tmp_path, RelevanceMonitor())
-    with pytest.warns(UserWarning, match=r"skips this validation.*cumsum"):
+    with pytest.warns(UserWarning, match=r"skips this validation.*cumprod"):
         run.fit(model, *loaders)
     assert run.current_epoch == 2
 

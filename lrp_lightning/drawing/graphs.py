@@ -55,7 +55,9 @@ def draw_graph(
     names = sorted(layers, key=lambda layer: graph.nodes[layers[layer][0]]["order"])
     for column, layer in enumerate(names):
         ranked = sorted(layers[layer], key=lambda n: (n not in on_paths, -abs(graph.nodes[n]["relevance"])))
-        shown = sorted(ranked[: max(neurons_per_layer, 0)], key=lambda n: -graph.nodes[n]["relevance"])
+        shown = sorted(
+            ranked[: max(neurons_per_layer, sum(n in on_paths for n in ranked))], key=lambda n: -graph.nodes[n]["relevance"]
+        )
         for row, node in enumerate(shown):
             place[node] = (column, (len(shown) - 1) / 2 - row)
 
@@ -63,16 +65,25 @@ def draw_graph(
     axis = figure.subplots()
     axis.set_axis_off()
     if title:
-        axis.set_title(title, fontsize=11, loc="left")
+        axis.set_title(title, fontsize=11, loc="left", parse_math=False)
     _draw_edges(axis, graph, place)
+    strongest = max((path.share for path in paths), default=1.0)
     for path in paths:
-        at = [place[node] for node in path.nodes if node in place]
-        axis.plot(*zip(*at, strict=True), color="black", linewidth=1.3, alpha=0.85, zorder=3, solid_joinstyle="round")
+        at = [place[node] for node in path.nodes]
+        width = 0.6 + 2.0 * path.share / strongest
+        axis.plot(*zip(*at, strict=True), color="black", linewidth=width, alpha=0.85, zorder=3, solid_joinstyle="round")
     _draw_neurons(axis, graph, place, names, class_names)
 
-    lowest = min(y for _, y in place.values())
+    lowest, highest = min(y for _, y in place.values()), max(y for _, y in place.values())
+    axis.set_ylim(lowest - 0.7, highest + 0.5)
+    legend = "neurons: relevance within their layer, red for, blue against · edges: as wide as what they carry"
+    axis.text(
+        1.0, 1.01, legend + (" · black: best paths" if paths else ""),
+        transform=axis.transAxes, fontsize=7, ha="right", va="bottom", color="#555555",
+    )  # fmt: skip
     for column, layer in enumerate(names):
-        axis.text(column, lowest - 0.75, layer, rotation=38, ha="right", va="top", fontsize=8, rotation_mode="anchor")
+        axis.text(column, lowest - 0.75, layer, rotation=38, ha="right", va="top", fontsize=8, rotation_mode="anchor",
+                  parse_math=False)  # fmt: skip
     axis.set_xlim(-0.8, len(names) - 0.5 + (0.5 if class_names else 0))
     return figure
 
@@ -120,7 +131,7 @@ def _draw_neurons(axis, graph, place, names, class_names) -> None:  # type: igno
     output = names[-1]
     for (layer, neuron), (x, y) in place.items():
         if layer == output and class_names is not None and neuron < len(class_names):
-            axis.text(x + 0.22, y, class_names[neuron], fontsize=8, va="center", zorder=5)
+            axis.text(x + 0.22, y, class_names[neuron], fontsize=8, va="center", zorder=5, parse_math=False)
         else:
             label = axis.text(x, y - 0.24, str(neuron), fontsize=6, ha="center", va="top", color="#222222", zorder=5)
             label.set_path_effects([withStroke(linewidth=2, foreground="white")])  # legible over edges

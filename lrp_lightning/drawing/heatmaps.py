@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Sequence
 
 import numpy as np
@@ -48,11 +49,14 @@ def draw_heatmaps(
         >>> len(figure.axes)  # three images, three heatmaps, the colour bar
         7
     """
-    if images.ndim != 4 or relevance.ndim != 4 or len(images) != len(relevance) or len(images) == 0:
+    same = images.ndim == relevance.ndim == 4 and len(images) == len(relevance) and images.shape[2:] == relevance.shape[2:]
+    if not same or len(images) == 0:
         raise InputError(
-            "images and relevance must be (N, C, H, W) with the same N, got "
+            "images and relevance must be (N, C, H, W) with the same N, H and W, got "
             f"{tuple(images.shape)} and {tuple(relevance.shape)}"
         )
+    if columns < 1:
+        raise InputError(f"columns must be at least 1, got {columns}")
     if titles is not None and len(titles) != len(images):
         raise InputError(f"{len(titles)} titles were given for {len(images)} images")
     heat = relevance.detach().double().cpu().sum(1).numpy()
@@ -64,8 +68,9 @@ def draw_heatmaps(
     limit = float(np.percentile(np.abs(heat), percentile)) or float(np.abs(heat).max()) or 1.0
     scale = Normalize(-limit, limit)
 
-    samples, columns = len(images), min(columns, len(images))
+    samples = len(images)
     rows = math.ceil(samples / columns)
+    columns = math.ceil(samples / rows)  # rows as even as can be
     figure = new_figure(1.25 * columns + 0.9, 2.75 * rows + 0.2)
     grid = figure.subplots(2 * rows, columns, squeeze=False)
     for axis in grid.flat:
@@ -77,7 +82,7 @@ def draw_heatmaps(
         above.imshow(_displayable(images[i]), cmap="gray", interpolation="nearest")
         drawn = below.imshow(heat[i], cmap="RdBu_r", norm=scale, interpolation="nearest")
         if titles is not None:
-            above.set_title(titles[i], fontsize=8)
+            above.set_title(textwrap.fill(titles[i], 18), fontsize=8, parse_math=False)
     assert drawn is not None
     bar = figure.colorbar(drawn, ax=grid, shrink=0.6, fraction=0.04, pad=0.01)
     bar.set_label("% of the image's relevance" if shares else "relevance per pixel (units of the output)", fontsize=8)

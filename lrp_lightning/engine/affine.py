@@ -15,6 +15,7 @@ from torch import Tensor
 
 from lrp_lightning.composites import Kind
 from lrp_lightning.errors import RuleError
+from lrp_lightning.layers import neuron_dim, per_neuron, per_sample
 from lrp_lightning.rules import Group, Rule
 
 __all__ = ["AffineMap", "ChannelScale", "Convolution", "Linear", "away_from_zero", "hand_down"]
@@ -69,31 +70,47 @@ class Convolution:
     padding: tuple[int, ...]
     dilation: tuple[int, ...]
     groups: int
+    transposed: bool = False
+    output_padding: tuple[int, ...] = ()
+    more_right: tuple[int, ...] = ()
+    """Zeros on the right beyond ``padding``, one number a dimension of space; empty for none."""
     kind: Kind = "convolution"
 
+    @property
+    def _geometry(self) -> tuple:
+        output_padding = self.output_padding or (0,) * len(self.stride)
+        return self.stride, self.padding, self.dilation, self.transposed, output_padding, self.groups
+
     def forward(self, a: Tensor, w: Tensor, b: Tensor | None) -> Tensor:
-        no_output_padding = [0] * len(self.stride)
-        return torch.convolution(a, w, b, self.stride, self.padding, self.dilation, False, no_output_padding, self.groups)
+        return torch.convolution(self._padded(a), w, b, *self._geometry)
+
+    def _padded(self, a: Tensor) -> Tensor:
+        return F.pad(a, [n for right in reversed(self.more_right) for n in (0, right)]) if self.more_right else a
 
     def pull_back(self, s: Tensor, a: Tensor, w: Tensor, want_weight: bool) -> tuple[Tensor, Tensor | None]:
-        no_output_padding, wanted = [0] * len(self.stride), [True, want_weight, False]
-        ga, dw, _ = torch.ops.aten.convolution_backward(
-            s, a, w, None, self.stride, self.padding, self.dilation, False, no_output_padding, self.groups, wanted
-        )
+        wanted = [True, want_weight, False]
+        ga, dw, _ = torch.ops.aten.convolution_backward(s, self._padded(a), w, None, *self._geometry, wanted)
+        for dim in range(2, 2 + len(self.more_right)):
+            ga = ga.narrow(dim, 0, a.shape[dim])
         return ga, dw
 
     def channel_edges(self, products: Tensor) -> Tensor:
-        upper, lower = products.shape[:2]
-        blocks = products.flatten(2).sum(2).view(self.groups, upper // self.groups, lower)
+        by_channel = products.flatten(2).sum(2)  # (upper, lower / groups), transposed (lower, upper / groups)
+        if not self.transposed:
+            by_channel = by_channel.unflatten(0, (self.groups, -1)).transpose(1, 2).flatten(0, 1)
         if self.groups == 1:
-            return blocks[0].T
-        edges = blocks.new_zeros(self.groups, lower, self.groups, upper // self.groups)
-        group = torch.arange(self.groups, device=blocks.device)
-        edges[group, :, group] = blocks.transpose(1, 2)
-        return edges.view(self.groups * lower, upper)
+            return by_channel
+        lower, upper = len(by_channel), by_channel.shape[1]
+        edges = by_channel.new_zeros(self.groups, lower // self.groups, self.groups, upper)
+        group = torch.arange(self.groups, device=edges.device)
+        edges[group, :, group] = by_channel.unflatten(0, (self.groups, -1))
+        return edges.view(lower, self.groups * upper)
 
     def scaled(self, w: Tensor, scale: Tensor) -> Tensor:
-        return w * scale.view(-1, *[1] * (w.ndim - 1))
+        if not self.transposed:
+            return w * scale.view(-1, *[1] * (w.ndim - 1))
+        by_group = scale.view(self.groups, 1, -1, *[1] * (w.ndim - 2))
+        return (w.unflatten(0, (self.groups, -1)) * by_group).flatten(0, 1)
 
 
 @dataclass(frozen=True)
@@ -138,9 +155,9 @@ class HandedDown(NamedTuple):
     g: Tensor
     """For the input, shaped like it."""
     bias: Tensor
-    """(N,), the relevance that stays in the bias."""
+    """(S,), the relevance that stays in the bias."""
     stabiliser: Tensor
-    """(N,), the relevance that the stabiliser takes."""
+    """(S,), the relevance that the stabiliser takes."""
     edges: Tensor | None
     """(lower channels or features, upper channels), summed over space and batch."""
 
@@ -155,6 +172,7 @@ def hand_down(
     r: Tensor,
     nonnegative: bool,
     want_edges: bool,
+    samples: int = 0,
 ) -> HandedDown:
     """Hand the relevance ``r`` of ``y = w a + b`` down to ``a`` by a rule.
 
@@ -167,6 +185,7 @@ def hand_down(
         r: the relevance of ``y``, shaped like it.
         nonnegative: whether ``a`` is known to have no negative values.
         want_edges: whether the relevance between every two channels is wanted.
+        samples: which dimension holds the samples.
 
     Raises:
         RuleError: if the rule passes relevance through but ``a`` and ``y`` differ in shape.
@@ -174,23 +193,24 @@ def hand_down(
     if rule.passes:
         if a.shape != y.shape:
             raise RuleError(f"Pass() needs an input shaped like the output, got {tuple(a.shape)} and {tuple(y.shape)}")
-        nothing = r.new_zeros(len(r))
-        edges = torch.diag(r.sum([d for d in range(r.ndim) if d != 1])) if want_edges else None
+        nothing = r.new_zeros(r.shape[samples])
+        edges = torch.diag(per_neuron(r, neuron_dim(r, op.kind), samples).sum(0)) if want_edges else None
         return HandedDown(r / away_from_zero(a), nothing, nothing, edges)
 
     g_direct: Tensor | None = None  # from terms whose share of R is a * g
     r_other: Tensor | None = None  # from terms that hand relevance even to an input of zero
-    bias, stabiliser, edges = r.new_zeros(len(r)), r.new_zeros(len(r)), None
+    bias, stabiliser, edges = r.new_zeros(r.shape[samples]), r.new_zeros(r.shape[samples]), None
+    neurons = neuron_dim(r, op.kind)
     for group in rule.groups:
         terms = [t for t in group.terms if not (nonnegative and t.input.kind == "negative")]
         parts = [(t.input(a), t.weight(w), t.bias(b) if b is not None else None) for t in terms]
         z = y if _is_plain(group) else reduce(torch.add, (op.forward(*part) for part in parts))
         share = r * group.share if group.outputs.kind == "identity" else _where_sign(group, y, r) * group.share
         s = _ratio(share, z, rule.eps)
-        stabiliser = stabiliser + (share - s * z).flatten(1).sum(1)
+        stabiliser = stabiliser + per_sample(share - s * z, samples)
         for term, (a_part, w_part, b_part) in zip(terms, parts, strict=True):
             if b_part is not None and term.bias.kind != "constant":
-                bias = bias + _per_neuron(op, s) @ b_part
+                bias = bias + per_neuron(s, neurons, samples) @ b_part
             ga, dw = op.pull_back(s, a_part, w_part, want_edges)
             if not term.input.proportional:
                 r_other = a_part * ga if r_other is None else r_other + a_part * ga
@@ -216,10 +236,3 @@ def _is_plain(group: Group) -> bool:
 
 def _where_sign(group: Group, y: Tensor, r: Tensor) -> Tensor:
     return r * (y > 0) if group.outputs.kind == "positive" else r * (y < 0)
-
-
-def _per_neuron(op: AffineMap, s: Tensor) -> Tensor:
-    """``s`` summed over space: ``(N, C)``."""
-    neurons = s.ndim - 1 if op.kind == "linear" else 1
-    others = [d for d in range(1, s.ndim) if d != neurons]
-    return s.sum(others) if others else s

@@ -6,18 +6,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import BackwardCFunction
+from torch.nn.modules._functions import BackwardHookFunction
 from torch.overrides import TorchFunctionMode, resolve_name
 from torch.utils.weak import WeakIdKeyDictionary
 
-from lrp_lightning.engine.affine import AffineMap, away_from_zero, hand_down
+from lrp_lightning.engine.affine import AffineMap, Linear, away_from_zero, hand_down
+from lrp_lightning.engine.dimensions import moved
 from lrp_lightning.engine.recording import Layer, Recording
 from lrp_lightning.errors import UnsupportedOperatorError
-from lrp_lightning.layers import neuron_dim, over_space
+from lrp_lightning.layers import LayerNames, neuron_dim, per_neuron
 
 __all__ = ["Facts", "MadeBy", "RelevanceMode", "tensors_in"]
 
@@ -40,11 +45,15 @@ class Facts:
     nonnegative: bool = False
     near_input: bool = False
     """Reached from the input through data movement and normalisation only."""
+    gate: bool = False
+    """Made to weigh another signal (a sigmoid, a softmax, a deviation): a constant in a product with one."""
     dim: int | None = None
     """Which dimension holds the neurons, where that is known."""
     ids: Tensor | None = None
     """Which neuron each value came from: broadcasts over the tensor. Only where edges are wanted."""
     made_by: MadeBy | None = None
+    samples: int | None = 0
+    """Which dimension holds the samples, None if they are lost; windows or patches of one sample may lie together in it."""
 
 
 def tensors_in(values: Any) -> Iterator[Tensor]:
@@ -64,9 +73,14 @@ class RelevanceMode(TorchFunctionMode):
         self.recording = recording
         self.table = table
         self.facts = WeakIdKeyDictionary()
+        self._running: tuple | None = None  # the operator that a row is at work for: func, args, kwargs, its first signal
         self.changed = WeakIdKeyDictionary()  # tensor changed in place -> what it is now, None if not known
 
     # what operators ask
+
+    @property
+    def names(self) -> LayerNames:
+        return self.recording.names
 
     def known(self, t: Any) -> bool:
         """Whether ``t`` is a tensor that carries relevance."""
@@ -76,20 +90,45 @@ class RelevanceMode(TorchFunctionMode):
         return self.facts[t]
 
     def learn(self, t: Tensor, facts: Facts) -> Tensor:
-        """Note that ``t`` carries relevance, and what is known of it."""
-        self.facts[t] = facts
+        """Note that ``t``, made by the running operator, carries relevance, and what else is known of it."""
+        samples, dim = facts.samples, facts.dim
+        if self._running is not None:
+            samples = self.samples_in(t)
+            dim = self._neurons_in(t) if dim is None else dim
+        self.facts[t] = replace(facts, samples=samples, dim=dim)
         return t
+
+    def samples_in(self, y: Tensor) -> int | None:
+        """Which dimension of ``y``, made by the running operator, holds the samples."""
+        assert self._running is not None
+        func, args, kwargs, t = self._running
+        was = self.of(t).samples
+        return None if was is None else moved(func, args, kwargs, t, was, y)
+
+    def _neurons_in(self, y: Tensor) -> int | None:
+        func, args, kwargs, t = self._running  # type: ignore[misc]
+        was = self.of(t).dim
+        now = None if was is None else moved(func, args, kwargs, t, was, y)
+        return now if now is not None and y.shape[now] == t.shape[was] else None
+
+    def sources(self, values: Any) -> list[Tensor]:
+        """The tensors among an operator's arguments that carry relevance."""
+        return [t for t in tensors_in(values) if t in self.facts]
+
+    def dispatch(self, func: Callable, *args: Any, **kwargs: Any) -> Any:
+        """Run an operator as if the model had called it."""
+        return self.__torch_function__(func, (), args, kwargs)
 
     def now(self, t: Tensor, new: Tensor) -> Tensor:
         """From here on ``t`` stands for ``new``: an in-place operator, run out of place."""
         if t is not new:
+            for other in [o for o in self.facts if o is not t and o is not new and share_memory(o, t)]:
+                self.changed[other] = None
             self.changed[t] = new
-            if t._base is not None and t._base in self.facts:
-                self.changed[t._base] = None
         return new
 
     def unsupported(self, func: Callable, why: str) -> UnsupportedOperatorError:
-        module = self.recording.names.executing()
+        module = self.names.executing()
         where = f"module {module!r}" if module else "the model's own forward"
         return UnsupportedOperatorError(f"{operator_name(func)} in {where}: {why}")
 
@@ -102,7 +141,7 @@ class RelevanceMode(TorchFunctionMode):
         facts = self.of(a)
         w, b = w.detach(), None if b is None else b.detach()
         dim = neuron_dim(y, op.kind)
-        layer = self.recording.layer(name, op.kind, y, dim, first=facts.near_input)
+        layer = self.recording.layer(name, op.kind, y, dim, facts.near_input, facts.samples)
         if into is not None:
             self.recording.fold(into, layer)
         ids = feature_ids(facts.ids, a, neuron_dim(a, op.kind)) if self.recording.want_edges else None
@@ -117,6 +156,19 @@ class RelevanceMode(TorchFunctionMode):
             ),
         )
 
+    def projection(self, a: Tensor, w: Tensor, b: Tensor | None, y: Tensor, name: str) -> Tensor:
+        """A linear layer of a part of a parameter; a constant projects to a constant."""
+        if a not in self.facts:
+            return y
+        outer, self._running = self._running, (F.linear, (a,), {}, a)
+        try:
+            return self.unit_layer(Linear(), a, w, b, y, name)
+        finally:
+            self._running = outer
+
+    def values(self) -> AbstractContextManager:
+        return torch.no_grad()
+
     # sums
 
     def junction(self, y: Tensor, parts: list[tuple[Tensor, float]], nonnegative: bool) -> Tensor:
@@ -126,7 +178,7 @@ class RelevanceMode(TorchFunctionMode):
         known_dims = [f.dim for f in map(self.of, (t for t, _ in parts)) if f.dim is not None]
         dim = known_dims[0] if known_dims else (y.ndim - 1 if y.ndim == 3 else 1)
         base = recording.names.executing()
-        layer = recording.layer(f"{base}.add" if base else "add", "junction", y, dim)
+        layer = recording.layer(f"{base}.add" if base else "add", "junction", y, dim, samples=self.samples_in(y))
         value = y.detach()
         addends = [(t.detach(), factor) for t, factor in parts] if recording.want_edges else []
         ids = [feature_ids(i, t, dim - y.ndim + t.ndim) for i, (t, _) in zip(all_ids, parts, strict=True)]
@@ -134,24 +186,75 @@ class RelevanceMode(TorchFunctionMode):
         def arrive(g: Tensor) -> None:
             recording.arrive(layer, value, g)
             for part_ids, (addend, factor) in zip(ids, addends, strict=False):
-                r = over_space(addend.expand(g.shape) * g * factor, dim).sum(0)
+                r = per_neuron(addend.expand(g.shape) * g * factor, dim, layer.samples).sum(0)
                 recording.connect_junction(part_ids, layer, r)
 
         y.register_hook(arrive)
-        return self.learn(y, Facts(nonnegative, dim=dim, ids=layer.ids(y.ndim) if recording.want_edges else None))
+        gate = all(self.of(t).gate for t, _ in parts)
+        own_ids = layer.ids(y.ndim) if recording.want_edges else None
+        return self.learn(y, Facts(nonnegative, gate=gate, dim=dim, ids=own_ids))
 
     def constant_added(self, y: Tensor, t: Tensor, constant: Tensor | float, factor: float) -> Tensor:
         """Note that ``y`` is ``t`` and a constant; what relevance the constant takes is counted."""
-        recording, names, facts = self.recording, self.recording.names, self.of(t)
-        owner = names.of_parameter.get(id(constant))
-        where = owner or f"{names.executing()}.constant".removeprefix(".")
+        names = self.recording.names
         value = constant.detach() if isinstance(constant, Tensor) else constant
+        if isinstance(value, Tensor) or value != 0:
+            where = names.of_parameter.get(id(constant)) or names.here("constant")
+            self.count(y, value * factor, where)
+        facts = self.of(t)
+        same = y.shape == t.shape
+        return self.learn(y, replace(facts, nonnegative=False, made_by=None, ids=facts.ids if same else None))
 
-        def absorb(g: Tensor) -> None:
-            recording.absorb(where, (g * value * factor).flatten(1).sum(1))
+    # what does not reach the input
 
-        y.register_hook(absorb)
-        return self.learn(y, replace(facts, nonnegative=False, made_by=None))
+    def count(self, y: Tensor, part: Tensor | float, where: str) -> None:
+        """Count the relevance of ``part``, a constant that ``y`` is a sum of, or is in some places."""
+        recording, samples = self.recording, self.samples_in(y)
+        if not y.requires_grad:
+            return
+        y.register_hook(lambda g: recording.absorb(where, torch.where(g == 0, 0, g * part), samples))  # part may be infinite
+
+    def with_account(self, func: Callable, args: tuple, kwargs: dict[str, Any], what: str) -> Any:
+        """Run an operator with its plain gradient, and count what relevance comes to it and is not handed on by it."""
+        recording = self.recording
+        where = recording.names.here(what)
+
+        def watched(value: Any) -> Any:
+            if isinstance(value, list | tuple):
+                return type(value)(map(watched, value)) if any(True for _ in tensors_in(value)) else value
+            if not self.known(value):
+                return value
+            t, samples = value.view_as(value), self.of(value).samples
+            t.register_hook(lambda g: recording.absorb(where, -g * value.detach(), samples))
+            return t
+
+        result = func(*watched(args), **{k: watched(v) for k, v in kwargs.items()})
+        for t in tensors_in((result,)):
+            if t.requires_grad:
+                self.count(t, t.detach(), where)
+        return result
+
+    def valued(self, gradient_of: Tensor, value: Tensor) -> Tensor:
+        """A tensor of this value with the gradient of another."""
+        return _Valued.apply(gradient_of, value)
+
+    def weighed(self, func: Callable, args: tuple, kwargs: dict[str, Any]) -> Tensor:
+        """A product: gates in it are constants beside a signal, and of several signals each takes an equal share."""
+        known = self.sources((args, kwargs.values()))
+        signals = [t for t in known if not self.of(t).gate] or known
+        if len(signals) < len(known):
+            constant = {id(t) for t in known} - {id(t) for t in signals}
+
+            def weigh(value: Any) -> Any:
+                if isinstance(value, list | tuple):
+                    return type(value)(map(weigh, value)) if any(True for _ in tensors_in(value)) else value
+                return value.detach() if id(value) in constant else value
+
+            args, kwargs = weigh(args), {k: weigh(v) for k, v in kwargs.items()}
+        y = func(*args, **kwargs)
+        if len(signals) > 1:
+            y.register_hook(lambda g: g / len(signals))
+        return y
 
     # the mode itself
 
@@ -164,10 +267,31 @@ class RelevanceMode(TorchFunctionMode):
         given = list(tensors_in((args, tuple(kwargs.values()))))
         if not any(t in self.facts for t in given):
             return self._constant(func, given, args, kwargs)
-        row = self.table.get(func)
-        if row is not None:
-            return row(self, func, args, kwargs)
-        return self._unlisted(func, args, kwargs)
+        row = self.table.get(func) or self._unlisted
+        self._check(func, given)
+        outer, self._running = self._running, (func, args, kwargs, next(t for t in given if t in self.facts))
+        try:
+            device = given[0].device.type
+            if not torch.is_autocast_enabled(device):
+                return row(self, func, args, kwargs)
+            with torch.autocast(device, enabled=False):  # the model's own; a model is explained without
+                return row(self, func, args, kwargs)
+        finally:
+            self._running = outer
+
+    def _check(self, func: Callable, given: list[Tensor]) -> None:
+        """Refuse what cannot be differentiated, or would be by a backward that is not LRP's."""
+        if torch.is_inference_mode_enabled():
+            raise self.unsupported(func, "runs in inference mode, where there is no backward; use no_grad to freeze a part")
+        for t in given:
+            if t in self.facts and is_custom(t.grad_fn):
+                where = f"{t.grad_fn.name()} in {self.names.executing() or 'the model'}"  # type: ignore[union-attr]
+                if self.recording.on_unsupported != "gradient":
+                    raise self.unsupported(
+                        func, f"reads a tensor made by {where}, a custom autograd.Function whose backward is not LRP's"
+                    )
+                if where not in self.recording.unsupported:
+                    self.recording.unsupported.append(where)
 
     def _current(self, func: Callable, values: tuple) -> tuple:
         """The arguments as they are now, tensors that were changed in place replaced."""
@@ -179,9 +303,7 @@ class RelevanceMode(TorchFunctionMode):
                 return value
             while value in self.changed:
                 value = self.changed[value]
-                if value is None:
-                    break
-            if value is None or (value._base is not None and value._base in self.changed and value not in self.facts):
+            if value is None:
                 raise self.unsupported(func, "reads a tensor whose values were changed through a view of it")
             return value
 
@@ -192,6 +314,10 @@ class RelevanceMode(TorchFunctionMode):
         for t in given:
             if t.grad_fn is not None and not isinstance(t, nn.Parameter):
                 made_by = t.grad_fn.name()
+                if self.recording.on_unsupported == "gradient":
+                    self.recording.unsupported.append(f"{made_by} in {self.names.executing() or 'the model'}")
+                    self.learn(t, Facts())
+                    return self.__torch_function__(func, (), args, kwargs)
                 raise self.unsupported(
                     func,
                     f"reads a tensor made by {made_by}, which did not go through torch's overridable operators (a custom "
@@ -202,15 +328,49 @@ class RelevanceMode(TorchFunctionMode):
         with torch.no_grad():
             return func(*args, **kwargs)
 
-    def _unlisted(self, func: Callable, args: tuple, kwargs: dict[str, Any]) -> Any:
+    @staticmethod
+    def _unlisted(mode: RelevanceMode, func: Callable, args: tuple, kwargs: dict[str, Any]) -> Any:
         """An operator that is in no row: harmless if its result carries no relevance (a size, a comparison)."""
         name = getattr(func, "__name__", "")
-        result = None
-        if not (name == "__setitem__" or (name.endswith("_") and not name.endswith("__"))):
+        in_place = kwargs.get("inplace", False) or kwargs.get("out") is not None
+        if not (in_place or name == "__setitem__" or (name.endswith("_") and not name.endswith("__"))):
             result = func(*args, **kwargs)
             if not any(t.requires_grad for t in tensors_in((result,))):
                 return result
-        raise self.unsupported(func, "mixes values and has no rule, so relevance cannot pass through it")
+            if mode.recording.on_unsupported == "gradient":
+                return mode.by_gradient(func, args, kwargs)
+        raise mode.unsupported(
+            func,
+            "mixes values and has no rule, so relevance cannot pass through it. Give it one with "
+            'lrp_lightning.register_operator, or use its plain gradient with on_unsupported="gradient"',
+        )
+
+    def by_gradient(self, func: Callable, args: tuple, kwargs: dict[str, Any]) -> Any:
+        """Run an operator that has no rule with its plain gradient, and say so."""
+        where = f"{operator_name(func)} in {self.names.executing() or 'the model'}"
+        if where not in self.recording.unsupported:
+            self.recording.unsupported.append(where)
+        result = self.with_account(func, args, kwargs, getattr(func, "__name__", "operator"))
+        for t in tensors_in((result,)):
+            if t.requires_grad:
+                self.learn(t, Facts())
+        return result
+
+
+def is_custom(node: Any) -> bool:
+    """Whether a node of autograd's graph is of a Function of the model's own, whatever operators its forward is made of."""
+    ours_or_harmless = (_Affine, _Valued, Activation, BackwardHookFunction)
+    return isinstance(node, BackwardCFunction) and not issubclass(node._forward_cls, ours_or_harmless)  # type: ignore[attr-defined]
+
+
+def share_memory(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors have a value in common."""
+    aliases = torch._C._is_alias_of(one, other)  # type: ignore[attr-defined]
+    if not aliases or one.dtype != other.dtype:
+        return False
+    values = torch.zeros(one.untyped_storage().nbytes() // one.element_size(), dtype=torch.bool)  # a map of the memory
+    values.as_strided(one.shape, one.stride(), one.storage_offset()).fill_(True)
+    return bool(values.as_strided(other.shape, other.stride(), other.storage_offset()).any())
 
 
 def operator_name(func: Callable) -> str:
@@ -253,7 +413,7 @@ class _Affine(torch.autograd.Function):
         r = recording.arrive(layer, y, grad[0])
         assert layer.rule is not None
         try:
-            down = hand_down(ctx.op, layer.rule, a, y, w, b, r, ctx.nonnegative, recording.want_edges)
+            down = hand_down(ctx.op, layer.rule, a, y, w, b, r, ctx.nonnegative, recording.want_edges, layer.samples)
         except Exception as error:
             error.add_note(f"in layer {layer.name!r}") if hasattr(error, "add_note") else None
             raise
@@ -266,20 +426,37 @@ class _Affine(torch.autograd.Function):
 
 
 class Activation(torch.autograd.Function):
-    """An element-wise non-linearity: relevance passes unchanged, ``g_x = g_y y / x``; 0 where ``x`` is 0."""
+    """An element-wise non-linearity: relevance passes unchanged, ``g_x = g_y y / x``; where ``x`` is 0 it is absorbed."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, y: Tensor, proportional: bool) -> Tensor:
+    def forward(ctx: Any, x: Tensor, y: Tensor, proportional: bool, absorb: Callable[[Tensor], None] | None) -> Tensor:
         ctx.save_for_backward(x, y)
-        ctx.proportional = proportional
+        ctx.proportional, ctx.absorb = proportional, absorb
         return y.view_as(y)
 
     @staticmethod
     def backward(ctx: Any, *grad: Tensor) -> tuple[Tensor | None, ...]:
         x, y = ctx.saved_tensors
-        if ctx.proportional:
-            return torch.where(x == 0, 0, grad[0] * y / x), None, None
-        return grad[0] * away_from_zero(y) / away_from_zero(x), None, None
+        if not ctx.proportional:
+            return grad[0] * away_from_zero(y) / away_from_zero(x), None, None, None
+        if ctx.absorb is None:
+            return torch.where(x == 0, 0, grad[0] * (y / x)), None, None, None
+        at_zero = x.abs() < torch.finfo(x.dtype).tiny ** 0.5
+        r = grad[0] * y
+        ctx.absorb(torch.where(at_zero, r, 0))
+        return torch.where(at_zero, 0, r / torch.where(at_zero, 1, x)), None, None, None
+
+
+class _Valued(torch.autograd.Function):
+    """The value of one tensor with the gradient of another."""
+
+    @staticmethod
+    def forward(ctx: Any, gradient_of: Tensor, value: Tensor) -> Tensor:
+        return value.view_as(value)
+
+    @staticmethod
+    def backward(ctx: Any, *grad: Tensor) -> tuple[Tensor | None, ...]:
+        return grad[0], None
 
 
 def affine_layers_below(output: Tensor) -> list[Layer]:

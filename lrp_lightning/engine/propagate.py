@@ -9,11 +9,11 @@ from captum._utils.common import _select_targets
 from torch import Tensor, nn
 
 from lrp_lightning.composites import Composite
-from lrp_lightning.engine.mode import Facts, RelevanceMode, affine_layers_below
+from lrp_lightning.engine.mode import Facts, RelevanceMode, affine_layers_below, is_custom
 from lrp_lightning.engine.operators import TABLE
 from lrp_lightning.engine.recording import Layer, Recording
 from lrp_lightning.errors import InputError, ModelError, TargetError
-from lrp_lightning.layers import LayerNames, explained, neuron_dim, over_space, unwrapped
+from lrp_lightning.layers import LayerNames, explained, neuron_dim, per_neuron, unwrapped
 from lrp_lightning.selection import Selection
 from lrp_lightning.trace import Trace
 
@@ -28,6 +28,7 @@ def propagate(
     composite: Composite,
     selection: Selection | None,
     edges: bool,
+    on_unsupported: str = "raise",
 ) -> Trace:
     """Hand the relevance of the model's output at ``target`` down to its inputs.
 
@@ -48,18 +49,19 @@ def propagate(
     extra = () if additional_forward_args is None else extra
 
     with explained(model, given[0].device):
-        recording = Recording(LayerNames(model), composite, selection, edges)
+        target, *more = (t.clone() if isinstance(t, Tensor) and t.is_inference() else t for t in (target, *extra))
+        recording = Recording(LayerNames(model), composite, selection, edges, len(given[0]), on_unsupported)
         mode = RelevanceMode(recording, TABLE)
         xs = tuple((x.clone() if x.is_inference() else x.detach()).requires_grad_() for x in given)
         layers = [_input_layer(mode, x, known) for x, known in zip(xs, nonnegative, strict=True)]
         with mode:
-            output = model(*xs, *extra)
+            output = model(*xs, *more)
         if not isinstance(output, Tensor):
             raise ModelError(
                 f"the model must give one tensor of outputs, got {type(output).__name__}; wrap it in a module whose "
                 "forward returns the tensor to explain"
             )
-        if not mode.known(output):
+        if not mode.known(output) or (is_custom(output.grad_fn) and on_unsupported != "gradient"):
             made_by = output.grad_fn.name() if output.grad_fn is not None else "no operator that relevance passes"
             raise ModelError(f"the model's output does not depend on its input: it was made by {made_by}")
         chosen = _choose(output, target)
@@ -71,12 +73,13 @@ def propagate(
         relevances = []
         for x, g, layer in zip(xs, gradients, layers, strict=True):
             g = torch.zeros_like(x) if g is None else g
-            recording.relevance[layer] = over_space(recording.relevance_of(x, g), layer.dim)
+            r = recording.relevance_of(x, g, first=True).detach()
+            recording.relevance[layer] = per_neuron(r, layer.dim)
             if edges:
                 recording.activation[layer] = x.detach().mean([d for d in range(1, x.ndim) if d != layer.dim] or 0)
                 if x.ndim == 2:
                     recording.activation[layer] = x.detach()
-            relevances.append(recording.relevance_of(x, g).detach())
+            relevances.append(r)
         if not bool(torch.isfinite(recording.explained).all()):
             raise ModelError("the model's output is not finite for these inputs; are its weights NaN or infinite?")
         return Trace(

@@ -11,7 +11,7 @@ from torch import Tensor
 from lrp_lightning.composites import Composite
 from lrp_lightning.engine.affine import away_from_zero
 from lrp_lightning.errors import LayerError, SelectionError, UnsupportedOperatorError
-from lrp_lightning.layers import LayerNames, numbered, over_space
+from lrp_lightning.layers import LayerNames, numbered, per_neuron, per_sample, spread
 from lrp_lightning.rules import Rule
 from lrp_lightning.selection import Selection
 
@@ -31,6 +31,8 @@ class Layer:
     """Its neurons are numbered from here on, uniquely over the pass."""
     first: bool = False
     """Whether it reads the input through data movement and normalisation only."""
+    samples: int = 0
+    """Which dimension of its tensor holds the samples."""
     name: str = ""
     rule: Rule | None = None
     is_output: bool = False
@@ -56,8 +58,11 @@ class Recording:
         composite: Composite,
         selection: Selection | None,
         edges: bool,
+        samples: int,
+        on_unsupported: str = "raise",
     ) -> None:
         self.names, self.composite, self.selection, self.want_edges = names, composite, selection, edges
+        self.samples, self.on_unsupported = samples, on_unsupported
         self.layers: list[Layer] = []
         self.neurons = 0
         self.explained: Tensor | None = None
@@ -66,12 +71,15 @@ class Recording:
         self.masks: dict[Layer, Tensor] = {}
         self.edges: dict[tuple[Layer, Layer], Tensor] = {}
         self.absorbed: dict[str, Tensor] = {}
+        self.unsupported: list[str] = []
 
     # the forward pass
 
-    def layer(self, base_name: str, kind: str, t: Tensor, dim: int, first: bool = False) -> Layer:
+    def layer(self, base_name: str, kind: str, t: Tensor, dim: int, first: bool = False, samples: int | None = 0) -> Layer:
         """Note a layer whose tensor is ``t``."""
-        layer = Layer(base_name, kind, t.shape[dim], dim, self.neurons, first)
+        if samples is None:
+            raise self._samples_lost()
+        layer = Layer(base_name, kind, t.shape[dim], dim, self.neurons, first, samples)
         self.layers.append(layer)
         self.neurons += layer.neurons
         return layer
@@ -101,35 +109,53 @@ class Recording:
 
     # the backward pass
 
-    def relevance_of(self, a: Tensor, g: Tensor) -> Tensor:
+    def relevance_of(self, a: Tensor, g: Tensor, first: bool = False) -> Tensor:
         """``R`` from ``g``. Rules that give relevance to activations of zero divide by more than zero; so does this."""
-        return a * g if self.composite.proportional else away_from_zero(a) * g
+        of_first = self.composite.first if first else None
+        proportional = self.composite.proportional and (of_first is None or of_first.proportional)
+        return a * g if proportional else away_from_zero(a) * g
 
     def arrive(self, layer: Layer, y: Tensor, g: Tensor) -> Tensor:
         """Note the relevance that arrives at a layer, and let its selection decide what is carried on."""
-        r = self.relevance_of(y, g)
-        per_neuron = over_space(r, layer.dim)
-        self._add(self.relevance, layer, per_neuron)
+        r = self.relevance_of(y, g, layer.first)
+        arrived = self._by_sample(per_neuron(r, layer.dim, layer.samples))
+        self._add(self.relevance, layer, arrived)
         if self.want_edges:
-            mean = over_space(y, layer.dim) * (layer.neurons * len(y) / max(y.numel(), 1))
+            mean = self._by_sample(per_neuron(y, layer.dim, layer.samples)) * (
+                layer.neurons * self.samples / max(y.numel(), 1)
+            )
             self._add(self.activation, layer, mean)
         if self.selection is None or not layer.selectable:
             return r
-        kept = self.selection.select(per_neuron, layer=layer.name, output=self.explained)  # type: ignore[arg-type]
-        if kept.dtype != torch.bool or kept.shape != per_neuron.shape:
+        kept = self.selection.select(arrived, layer=layer.name, output=self.explained)  # type: ignore[arg-type]
+        if not isinstance(kept, Tensor) or kept.dtype != torch.bool or kept.shape != arrived.shape:
+            given = f"{kept.dtype} {tuple(kept.shape)}" if isinstance(kept, Tensor) else type(kept).__name__
             raise SelectionError(
-                f"{self.selection!r} gave {kept.dtype} {tuple(kept.shape)} for layer {layer.name!r}; "
-                f"it must give torch.bool {tuple(per_neuron.shape)}"
+                f"{self.selection!r} gave {given} for layer {layer.name!r}; it must give torch.bool {tuple(arrived.shape)}"
             )
         self.masks[layer] = kept | self.masks[layer] if layer in self.masks else kept
-        self.absorb(f"{layer.name}.unselected", (per_neuron * ~kept).sum(1))
-        shape = [len(r)] + [1] * (r.ndim - 1)
-        shape[layer.dim] = layer.neurons
-        return r * kept.view(shape)
+        self._add(self.absorbed, f"{layer.name}.unselected", (arrived * ~kept).sum(1))
+        return r * spread(kept, r, layer.dim, layer.samples)
 
-    def absorb(self, where: str, relevance: Tensor) -> None:
-        """Count relevance that goes no further, ``(N,)``."""
-        self._add(self.absorbed, where, relevance)
+    def absorb(self, where: str, relevance: Tensor, samples: int | None = 0) -> None:
+        """Count relevance that goes no further: a tensor of it, whose ``samples`` dimension holds the samples."""
+        if samples is None:
+            raise self._samples_lost()
+        self._add(self.absorbed, where, self._by_sample(per_sample(relevance, samples)))
+
+    def _samples_lost(self) -> UnsupportedOperatorError:
+        return UnsupportedOperatorError(
+            f"an operator before or in module {self.names.executing()!r} mixes samples with other dimensions, so relevance "
+            "cannot be told by sample; keep samples in a dimension of their own, or before what is merged with them"
+        )
+
+    def _by_sample(self, t: Tensor) -> Tensor:
+        """``(S, ...)`` to ``(N, ...)``: windows or patches of one sample, that lie together, are summed."""
+        if len(t) == self.samples:
+            return t
+        if len(t) % self.samples:
+            raise self._samples_lost()
+        return t.unflatten(0, (self.samples, -1)).sum(1)
 
     def connect(self, ids: Tensor | None, upper: Layer, edges: Tensor) -> None:
         """Note the relevance ``edges``, ``(features, C_upper)``, handed to the neurons ``ids``, ``(features,)``."""

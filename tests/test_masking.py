@@ -1,0 +1,348 @@
+"""masked_forward against forward hooks that zero the same channels; and what it must not change."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.models import resnet18
+
+from lrp_lightning import SelectiveLRP, TopK, masked_forward
+from lrp_lightning.errors import LayerError, LRPError, ModelError, SelectionError
+
+
+def seeded(model: Callable[[], nn.Module]) -> nn.Module:
+    """A model in eval whose batch norms have statistics, scales and shifts worth the name."""
+    torch.manual_seed(0)
+    built = model()
+    for module in built.modules():
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+            for t in (module.running_mean, module.weight, module.bias):
+                nn.init.normal_(t)  # type: ignore[arg-type]
+            nn.init.uniform_(module.running_var, 0.5, 2)  # type: ignore[arg-type]
+    return built.eval()
+
+
+def mlp() -> nn.Module:
+    return nn.Sequential(nn.Linear(36, 10), nn.BatchNorm1d(10), nn.ReLU(), nn.Linear(10, 7), nn.Tanh(), nn.Linear(7, 3))
+
+
+def cnn(inplace: bool = False) -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(1, 5, 3), nn.BatchNorm2d(5), nn.ReLU(inplace), nn.Conv2d(5, 12, 2), nn.ReLU(inplace), nn.Flatten(),
+        nn.Linear(108, 16), nn.ReLU(inplace), nn.Linear(16, 3),
+    )  # fmt: skip
+
+
+class Tokens(nn.Module):
+    """A linear layer over a sequence: its neurons are the last dimension."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.head = nn.Linear(6, 9), nn.Linear(9, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(F.relu(self.embed(x.flatten(1).view(-1, 6, 6))).mean(1))
+
+
+class Twice(nn.Module):
+    """One convolution used twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(1, 1, 3, padding=1), nn.Linear(36, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.conv(self.conv(x).relu()).relu().flatten(1))
+
+
+# where a neuron is off, as (the layer's name, the module after which it is zero, the dimension of its neurons)
+PLACES = [
+    pytest.param(cnn, [("0", "1", 1)], id="convolution with batch norm"),
+    pytest.param(cnn, [("3", "3", 1)], id="convolution"),
+    pytest.param(cnn, [("6", "6", 1)], id="linear"),
+    pytest.param(cnn, [("0", "1", 1), ("3", "3", 1), ("6", "6", 1), ("8", "8", 1)], id="all layers"),
+    pytest.param(lambda: cnn(inplace=True), [("0", "1", 1), ("3", "3", 1), ("6", "6", 1)], id="in place"),
+    pytest.param(mlp, [("0", "1", 1), ("3", "3", 1)], id="linear with batch norm"),
+    pytest.param(Tokens, [("embed", "embed", 2)], id="sequence"),
+]
+
+
+def neurons(model: nn.Module, layer: str) -> int:
+    return len(model.get_parameter(f"{layer}.weight"))
+
+
+def zeroed_by_hooks(model: nn.Module, x: Tensor, on: dict[str, tuple[Tensor, int]]) -> Tensor:
+    """The oracle: the same model, a hook after each module sets the channels that are off to zero."""
+    model = copy.deepcopy(model).eval()
+
+    def zero(keep: Tensor, dim: int) -> Callable:
+        def hook(module: nn.Module, args: object, y: Tensor) -> Tensor:
+            shape = [len(y) if keep.ndim == 2 else 1] + [1] * (y.ndim - 1)
+            shape[dim] = keep.shape[-1]
+            return y * keep.view(shape)
+
+        return hook
+
+    for name, (keep, dim) in on.items():
+        model.get_submodule(name).register_forward_hook(zero(keep, dim))
+    with torch.no_grad():
+        return model(x)
+
+
+@pytest.mark.parametrize("keep", [True, False], ids=["keep", "drop"])
+@pytest.mark.parametrize("per_sample", [True, False], ids=["(N, C)", "(C,)"])
+@pytest.mark.parametrize(("model", "places"), PLACES)
+def test_off_is_zero_after_batch_norm(
+    model: Callable[[], nn.Module], places: list[tuple[str, str, int]], per_sample: bool, keep: bool
+) -> None:
+    net, x = seeded(model), torch.rand(4, 1, 6, 6)
+    x = x.flatten(1) if model is mlp else x
+    masks = {name: torch.rand((4, neurons(net, name)) if per_sample else neurons(net, name)) < 0.5 for name, _, _ in places}
+    on = {at: (masks[name] if keep else ~masks[name], dim) for name, at, dim in places}
+    masked = masked_forward(net, x, masks, keep=keep)
+    torch.testing.assert_close(masked, zeroed_by_hooks(net, x, on))
+    assert not torch.allclose(masked, net(x))
+    # keep and drop are one another's complement
+    assert torch.equal(masked, masked_forward(net, x, {name: ~mask for name, mask in masks.items()}, keep=not keep))
+
+
+@pytest.mark.parametrize(("model", "places"), PLACES)
+def test_all_on_is_the_forward_bit_by_bit(model: Callable[[], nn.Module], places: list[tuple[str, str, int]]) -> None:
+    net, x = seeded(model), torch.rand(4, 1, 6, 6)
+    x = x.flatten(1) if model is mlp else x
+    everything = {name: torch.ones(neurons(net, name), dtype=torch.bool) for name, _, _ in places}
+    output = masked_forward(net, x, everything)
+    assert torch.equal(output, net(x))
+    assert torch.equal(masked_forward(net, x, {}), net(x))
+    assert not output.requires_grad
+
+
+def test_samples_do_not_meet() -> None:
+    net, x = seeded(cnn), torch.rand(4, 1, 6, 6)
+    masks = {"0": torch.rand(4, 5) < 0.5, "3": torch.rand(4, 12) < 0.5}
+    one_by_one = [masked_forward(net, x[i : i + 1], {name: m[i] for name, m in masks.items()}) for i in range(4)]
+    torch.testing.assert_close(masked_forward(net, x, masks), torch.cat(one_by_one))
+
+
+def test_off_is_zero_even_where_the_activation_is_infinite() -> None:
+    net, x = seeded(cnn), torch.rand(1, 1, 6, 6)
+    net[3].bias.data[2] = torch.inf  # type: ignore[index, union-attr, operator]
+    assert not net(x).isfinite().all()
+    assert masked_forward(net, x, {"3": torch.arange(12) != 2}).isfinite().all()
+
+
+def test_a_layer_used_twice_takes_a_mask_for_each_use() -> None:
+    net, x = seeded(Twice), torch.rand(2, 1, 6, 6)
+    off, on = torch.zeros(1, dtype=torch.bool), torch.ones(1, dtype=torch.bool)
+    with torch.no_grad():
+        bias_only = net.head(net.conv(torch.zeros_like(x)).relu().flatten(1))
+        nothing = net.head(torch.zeros(2, 36))
+    torch.testing.assert_close(masked_forward(net, x, {"conv#1": off}), bias_only)
+    torch.testing.assert_close(masked_forward(net, x, {"conv#2": off}), nothing)
+    assert torch.equal(masked_forward(net, x, {"conv#1": on, "conv#2": on}), net(x))
+    with pytest.raises(SelectionError, match="'conv' ran 2 times; give masks for conv#1, conv#2"):
+        masked_forward(net, x, {"conv": on})
+    # the names are those of a trace
+    trace = SelectiveLRP(net, selection=TopK(1)).trace(x, target=0)
+    assert list(trace.masks) == ["conv#1", "conv#2"]
+    assert torch.equal(masked_forward(net, x, trace.masks), net(x))
+
+
+def test_residual_networks_are_masked_before_the_addition() -> None:
+    net, x = seeded(lambda: resnet18(num_classes=4)), torch.rand(2, 3, 32, 32)
+    masks = SelectiveLRP(net, selection=TopK(0.3)).trace(x, target=lambda logits: logits.argmax(1)).masks
+    after = {name: name.replace("conv", "bn").replace("downsample.0", "downsample.1") for name in masks}
+    assert len(masks) == 20
+    assert after["layer2.0.downsample.0"] == "layer2.0.downsample.1"
+    on = {after[name]: (mask, 1) for name, mask in masks.items()}
+    torch.testing.assert_close(masked_forward(net, x, masks), zeroed_by_hooks(net, x, on))
+    everything = {name: torch.ones_like(mask) for name, mask in masks.items()}
+    assert torch.equal(masked_forward(net, x, everything), net(x))
+
+
+def test_inputs_in_a_tuple_and_further_arguments() -> None:
+    class Sum(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.left, self.right = nn.Linear(3, 5), nn.Linear(4, 5)
+
+        def forward(self, a: Tensor, b: Tensor, factor: float, shift: float = 0.0) -> Tensor:
+            return self.left(a).relu() + factor * self.right(b).relu() + shift
+
+    net, a, b = seeded(Sum), torch.rand(2, 3), torch.rand(2, 4)
+    off = {"right": torch.zeros(5, dtype=torch.bool)}
+    torch.testing.assert_close(masked_forward(net, (a, b), off, additional_forward_args=(2.0, 1.0)), net.left(a).relu() + 1)
+    assert torch.equal(masked_forward(net, (a, b), {}, additional_forward_args=2.0), net(a, b, 2.0))
+
+
+# Errors
+
+
+@pytest.mark.parametrize(
+    ("masks", "error", "message"),
+    [
+        ({"0": torch.ones(5)}, SelectionError, r"'0' must be a torch.bool tensor, got torch.float32"),
+        ({"0": [True] * 5}, SelectionError, r"'0' must be a torch.bool tensor, got list"),
+        ({"0": torch.ones(6, dtype=torch.bool)}, SelectionError, r"shape \(6,\).*must be \(2, 5\) or \(5,\)"),
+        ({"0": torch.ones(3, 5, dtype=torch.bool)}, SelectionError, r"shape \(3, 5\).*must be \(2, 5\) or \(5,\)"),
+        ({"0": torch.ones(2, 5, 1, dtype=torch.bool)}, SelectionError, r"shape \(2, 5, 1\)"),
+        ({"0": torch.ones(5, dtype=torch.bool, device="meta")}, SelectionError, "is on meta, its output on cpu"),
+        ({"features.0": torch.ones(5, dtype=torch.bool)}, LayerError, r"no layer 'features.0'"),
+        ({"00": torch.ones(5, dtype=torch.bool)}, LayerError, r"no layer '00'.*did you mean '0'"),
+        ({"2": torch.ones(5, dtype=torch.bool)}, LayerError, r"no layer '2'"),  # a ReLU has no neurons of its own
+    ],
+)
+def test_masks_that_do_not_fit(masks: dict[str, Tensor], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        masked_forward(seeded(cnn), torch.rand(2, 1, 6, 6), masks)
+
+
+def test_a_model_is_a_module() -> None:
+    with pytest.raises(ModelError, match="got function"):
+        masked_forward(lambda x: x, torch.rand(2, 3), {})  # type: ignore[arg-type]
+
+
+# What must not change
+
+
+class Fails(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        raise RuntimeError("on purpose")
+
+
+def snapshot(model: nn.Module) -> dict[str, object]:
+    return {
+        "state": {name: t.clone() for name, t in model.state_dict().items()},
+        "training": [module.training for module in model.modules()],
+        "requires_grad": [p.requires_grad for p in model.parameters()],
+        "grad": [p.grad for p in model.parameters()],
+        "hooks": [len(m._forward_hooks) + len(m._forward_pre_hooks) + len(m._backward_hooks) for m in model.modules()],
+        "forward": ["forward" in vars(module) for module in model.modules()],
+        "random": torch.get_rng_state(),
+        "modes": (torch.is_grad_enabled(), torch.is_inference_mode_enabled(), torch.is_autocast_enabled("cpu")),
+    }
+
+
+def assert_same(before: dict[str, object], after: dict[str, object]) -> None:
+    torch.testing.assert_close(after.pop("state"), before.pop("state"), rtol=0, atol=0)
+    assert torch.equal(after.pop("random"), before.pop("random"))  # type: ignore[arg-type]
+    assert after == before
+
+
+@pytest.mark.parametrize("fails", [False, True], ids=["success", "failure"])
+def test_a_model_in_train_mode_is_left_as_it_was(fails: bool) -> None:
+    net = seeded(lambda: nn.Sequential(*cnn(), nn.Dropout(0.5), *([Fails()] if fails else [])))  # type: ignore[misc]
+    reference = copy.deepcopy(net)
+    net.train()
+    net[1].eval()  # a frozen batch norm among layers that train
+    net[0].weight.requires_grad_(False)
+    net[3].weight.grad = torch.ones_like(net[3].weight)
+    x, masks = torch.rand(2, 1, 6, 6), {"0": torch.arange(5) < 3}
+    before = snapshot(net)
+    if fails:
+        with pytest.raises(RuntimeError, match="on purpose"):
+            masked_forward(net, x, masks)
+    else:
+        assert torch.equal(masked_forward(net, x, masks), masked_forward(reference, x, masks))
+    assert_same(before, snapshot(net))
+
+
+def test_after_an_error_operators_are_torchs_own_again() -> None:
+    net, x = seeded(cnn), torch.rand(2, 1, 6, 6)
+    plain = net(x)
+    with pytest.raises(SelectionError):
+        masked_forward(net, x, {"0": torch.zeros(99, dtype=torch.bool)})
+    assert torch.equal(net(x), plain)
+    assert plain.requires_grad
+
+
+def test_under_inference_mode() -> None:
+    net = seeded(lambda: nn.Sequential(nn.ReLU(inplace=True), *cnn(inplace=True)))  # type: ignore[misc]
+    masks = {"1": torch.arange(5) < 3}
+    with torch.inference_mode():
+        x = torch.rand(2, 1, 6, 6) - 0.5
+        before = x.clone()
+        output = masked_forward(net, x, masks)
+    assert x.is_inference()
+    assert not output.is_inference()  # metrics may be updated with it later
+    assert torch.equal(x, before)
+    assert torch.equal(output, masked_forward(net, x.clone(), masks))
+
+
+def test_under_autocast_the_model_runs_in_its_own_precision() -> None:
+    net, x, masks = seeded(cnn), torch.rand(2, 1, 6, 6), {"0": torch.arange(5) < 3}
+    with torch.autocast("cpu", torch.bfloat16):
+        inside = masked_forward(net, x, masks)
+    assert torch.equal(inside, masked_forward(net, x, masks))
+
+
+class Normalised(nn.Module):
+    """Batch norm after an activation: not folded, whether the activation runs in place or not."""
+
+    def __init__(self, inplace: bool) -> None:
+        super().__init__()
+        self.conv, self.relu, self.norm = nn.Conv2d(1, 5, 3), nn.ReLU(inplace), nn.BatchNorm2d(5)
+        self.head = nn.Linear(80, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.norm(self.relu(self.conv(x))).flatten(1))
+
+
+def test_batch_norm_after_an_activation_in_place() -> None:
+    in_place, plain = seeded(lambda: Normalised(True)), seeded(lambda: Normalised(False))
+    x, masks = torch.rand(2, 1, 6, 6), {"conv": torch.tensor([True, False, True, True, False])}
+    assert torch.equal(masked_forward(in_place, x, {"conv": torch.ones(5, dtype=torch.bool)}), in_place(x))
+    assert torch.equal(masked_forward(in_place, x, masks), masked_forward(plain, x, masks))
+    on = zeroed_by_hooks(plain, x, {"conv": (masks["conv"].expand(2, 5), 1)})
+    assert torch.equal(masked_forward(plain, x, masks), on)
+
+
+@pytest.mark.parametrize("norm", [nn.utils.parametrizations.weight_norm, nn.utils.parametrizations.spectral_norm])
+def test_weights_that_are_computed(norm: Callable) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(norm(nn.Linear(4, 8)), nn.ReLU(), norm(nn.Linear(8, 3))).eval()
+    x = torch.rand(5, 4)
+    masks = SelectiveLRP(model, selection=TopK(3)).trace(x, target=0).masks
+    assert set(masks) == {"0"}
+    expected = model[2](torch.where(masks["0"], model[0](x), 0).relu())
+    assert torch.equal(masked_forward(model, x, masks), expected)
+
+
+def test_a_layer_also_run_on_a_constant() -> None:
+    class Siamese(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.c, self.head = nn.Linear(4, 8), nn.Linear(8, 3)
+
+        def forward(self, x: Tensor, reference: Tensor) -> Tensor:
+            return self.head(self.c(x).relu() - self.c(reference).relu())
+
+    model, x, reference = seeded(Siamese), torch.rand(5, 4), torch.rand(5, 4)
+    masks = SelectiveLRP(model, selection=TopK(3)).trace(x, 0, reference).masks
+    expected = model.head(torch.where(masks["c"], model.c(x), 0).relu() - model.c(reference).relu())
+    assert torch.equal(masked_forward(model, x, masks, additional_forward_args=reference), expected)
+
+
+def test_a_model_that_changes_its_input() -> None:
+    class InPlace(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.head = nn.Linear(4, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(x.mul_(2))
+
+    x = torch.ones(2, 4)
+    masked_forward(InPlace(), x, {})
+    assert torch.equal(x, torch.ones(2, 4))
+
+
+@pytest.mark.parametrize(("inputs", "masks"), [([1.0], {}), (torch.rand(2, 1, 6, 6), None), ((), {})])
+def test_arguments_of_another_type(inputs: object, masks: object) -> None:
+    with pytest.raises(LRPError):
+        masked_forward(seeded(cnn), inputs, masks)  # type: ignore[arg-type]

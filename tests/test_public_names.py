@@ -1,0 +1,180 @@
+"""What users may rely on: names, signatures, and an import that costs nothing."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import subprocess
+import sys
+
+import pytest
+
+import lrp_lightning
+from lrp_lightning import (
+    AlphaBeta,
+    Composite,
+    Epsilon,
+    EpsilonAlpha2Beta1,
+    EpsilonGammaBox,
+    EpsilonPlus,
+    Flat,
+    Gamma,
+    Pass,
+    Path,
+    SelectiveLRP,
+    TopK,
+    Trace,
+    WSquare,
+    ZBox,
+    ZPlus,
+    build_graph,
+    k_best_paths,
+    masked_forward,
+)
+from lrp_lightning.callbacks import RelevanceMonitor
+from lrp_lightning.drawing import as_array, draw_graph, draw_heatmaps
+from lrp_lightning.metrics import CriticalNeuronAccuracy
+
+NAMES = {
+    "lrp_lightning": """
+        AlphaBeta Composite Epsilon EpsilonAlpha2Beta1 EpsilonGammaBox EpsilonPlus Flat Gamma Pass Path SelectiveLRP TopK
+        Trace WSquare ZBox ZPlus build_graph k_best_paths masked_forward __version__
+    """,
+    "lrp_lightning.metrics": "CriticalNeuronAccuracy prediction_survives",
+    "lrp_lightning.drawing": "as_array draw_graph draw_heatmaps",
+    "lrp_lightning.callbacks": "RelevanceMonitor",
+}
+PUBLIC = [(module, name) for module, names in NAMES.items() for name in names.split()]
+REQUIRED = inspect.Parameter.empty
+
+
+@pytest.mark.parametrize("module", NAMES)
+def test_all_is_what_is_promised(module: str) -> None:
+    exported = importlib.import_module(module).__all__
+    assert sorted(exported) == sorted(NAMES[module].split())
+    assert set(exported) <= set(dir(importlib.import_module(module)))
+
+
+@pytest.mark.parametrize(("module", "name"), [(m, n) for m, n in PUBLIC if n != "__version__"])
+def test_every_public_name_is_there_and_says_what_it_is(module: str, name: str) -> None:
+    doc = getattr(importlib.import_module(module), name).__doc__
+    assert doc is not None
+    assert not doc.startswith(f"{name}(")  # what dataclasses write where nobody else did
+
+
+@pytest.mark.parametrize(
+    "major",
+    [SelectiveLRP, TopK, Composite, build_graph, k_best_paths, masked_forward, CriticalNeuronAccuracy, draw_heatmaps,
+     RelevanceMonitor],
+    ids=lambda major: major.__name__,
+)  # fmt: skip
+def test_what_people_call_has_an_example(major: object) -> None:
+    doc = inspect.getdoc(major)
+    assert doc is not None
+    assert "Example:" in doc
+    assert ">>> " in doc.split("Example:")[1]
+
+
+def test_a_name_that_is_not_there() -> None:
+    with pytest.raises(AttributeError, match="'lrp_lightning' has no attribute 'selective_lrp'"):
+        _ = lrp_lightning.selective_lrp
+    with pytest.raises(ImportError):
+        exec("from lrp_lightning import selective_lrp")
+
+
+def test_star_import_gives_the_public_names() -> None:
+    scope: dict[str, object] = {}
+    exec("from lrp_lightning import *", scope)
+    assert set(NAMES["lrp_lightning"].split()) <= set(scope)
+
+
+@pytest.mark.parametrize(
+    ("call", "parameters"),
+    [
+        (Epsilon, {"eps": 1e-6}),
+        (ZPlus, {"eps": 1e-6}),
+        (Gamma, {"gamma": 0.25, "eps": 1e-6}),
+        (AlphaBeta, {"alpha": 2, "beta": 1, "eps": 1e-6}),
+        (ZBox, {"low": REQUIRED, "high": REQUIRED}),
+        (WSquare, {}),
+        (Flat, {}),
+        (Pass, {}),
+        (Composite, {"default": REQUIRED, "convolution": None, "linear": None, "first": None}),
+        (EpsilonPlus, {"eps": 1e-6}),
+        (EpsilonGammaBox, {"low": REQUIRED, "high": REQUIRED, "gamma": 0.25}),
+        (EpsilonAlpha2Beta1, {"eps": 1e-6}),
+        (TopK, {"keep": REQUIRED, "by": "relevance"}),
+        (Path, {"nodes": REQUIRED, "share": REQUIRED}),
+        (SelectiveLRP, {"model": REQUIRED, "composite": EpsilonPlus(), "selection": None}),
+        (
+            SelectiveLRP.attribute,
+            {
+                "self": REQUIRED, "inputs": REQUIRED, "target": None, "additional_forward_args": None,
+                "return_convergence_delta": False, "verbose": False,
+            },
+        ),
+        (
+            SelectiveLRP.trace,
+            {"self": REQUIRED, "inputs": REQUIRED, "target": None, "additional_forward_args": None, "edges": False},
+        ),
+        (
+            masked_forward,
+            {"model": REQUIRED, "inputs": REQUIRED, "masks": REQUIRED, "keep": True, "additional_forward_args": None},
+        ),
+        (build_graph, {"trace": REQUIRED, "min_share": 0.0}),
+        (k_best_paths, {"graph": REQUIRED, "k": 5, "source": None, "target": None}),
+        (
+            RelevanceMonitor,
+            {
+                "composite": "epsilon_plus", "selection": TopK(0.1), "every_n_epochs": 1, "max_samples": 256,
+                "n_heatmaps": 8, "class_names": None,
+            },
+        ),
+        (draw_heatmaps, {"images": REQUIRED, "relevance": REQUIRED, "titles": None}),
+        (draw_graph, {"graph": REQUIRED, "neurons_per_layer": 8, "paths": (), "class_names": None}),
+        (as_array, {"figure": REQUIRED}),
+    ],
+    ids=lambda value: getattr(value, "__qualname__", ""),
+)  # fmt: skip
+def test_signatures_hold(call: object, parameters: dict[str, object]) -> None:
+    """Names, order and defaults; what is added later comes after these and has a default."""
+    found = inspect.signature(call).parameters  # type: ignore[arg-type]
+    promised = list(found.values())[: len(parameters)]
+    assert {p.name: p.default for p in promised} == parameters
+    assert [p.name for p in promised] == list(parameters)
+    assert all(p.kind is p.POSITIONAL_OR_KEYWORD for p in promised)
+    assert all(p.default is not REQUIRED for p in list(found.values())[len(parameters) :])
+
+
+def test_fields_hold() -> None:
+    promised = ["inputs", "output", "relevance", "masks", "edges", "absorbed"]
+    assert set(promised) <= set(inspect.signature(Trace).parameters)
+    assert isinstance(Trace.conservation_error, property)
+    assert Composite(Epsilon()).layers == {}
+
+
+def run(code: str) -> str:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def test_importing_the_package_imports_nothing_heavy() -> None:
+    heavy = ("torch", "lightning", "pytorch_lightning", "tensorboard", "captum", "matplotlib", "networkx", "numpy")
+    code = f"import sys, lrp_lightning; print([name for name in {heavy} if name in sys.modules], lrp_lightning.__version__)"
+    assert run(code) == f"[] {lrp_lightning.__version__}"
+
+
+def test_attribution_and_graphs_do_without_lightning_and_tensorboard() -> None:
+    code = """
+import sys
+from lrp_lightning import *
+from lrp_lightning.drawing import draw_graph
+print([name for name in ("lightning", "pytorch_lightning", "tensorboard") if name in sys.modules])
+"""
+    assert run(code) == "[]"
+
+
+def test_callbacks_are_part_of_the_package_only() -> None:
+    """The folder stands at the top of the repository, but no module ``callbacks`` may reach a user's environment."""
+    assert RelevanceMonitor.__module__ == "lrp_lightning.callbacks.relevance_monitor"
+    assert run("import importlib.util, os; os.chdir('/'); print(importlib.util.find_spec('callbacks'))") == "None"

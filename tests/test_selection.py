@@ -1,0 +1,262 @@
+"""Selections by themselves, and inside the backward pass, where the choice below follows the choice above."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from lrp_lightning import Epsilon, EpsilonPlus, SelectiveLRP, TopK
+from lrp_lightning.errors import SelectionError
+from lrp_lightning.selection import Selection, random_masks
+
+
+def select(selection: Selection, relevance: list[list[float]] | Tensor) -> Tensor:
+    return selection.select(torch.as_tensor(relevance), layer="layer", output=torch.ones(len(relevance)))
+
+
+# TopK by itself
+
+
+@pytest.mark.parametrize(
+    ("selection", "kept"),
+    [
+        (TopK(1), [3]),
+        (TopK(2), [0, 3]),
+        (TopK(99), [0, 1, 2, 3, 4]),  # no more than there are
+        (TopK(0.4), [0, 3]),
+        (TopK(1e-9), [3]),  # at least one
+        (TopK(1.0), [0, 1, 2, 3, 4]),
+        (TopK(2, by="magnitude"), [2, 3]),
+        (TopK(0.4, by="magnitude"), [2, 3]),
+    ],
+)
+def test_top_k_keeps_the_highest(selection: TopK, kept: list[int]) -> None:
+    mask = select(selection, [[2.0, 1.0, -5.0, 6.0, 0.0]])
+    assert mask.dtype == torch.bool
+    assert mask[0].nonzero().flatten().tolist() == kept
+
+
+def test_top_k_decides_for_each_sample_alone() -> None:
+    together = torch.tensor([[1.0, 2.0, 3.0], [3.0, 2.0, 1.0], [0.0, -1.0, -2.0]])
+    mask = select(TopK(1), together)
+    assert mask.tolist() == [[False, False, True], [True, False, False], [True, False, False]]
+    assert torch.equal(mask, torch.cat([select(TopK(1), row[None]) for row in together]))
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0, -1.0])
+def test_ties_do_not_change_how_many_are_kept(value: float) -> None:
+    assert select(TopK(3), torch.full((4, 7), value)).sum(1).tolist() == [3, 3, 3, 3]
+
+
+@settings(deadline=None, derandomize=True, max_examples=150)
+@given(
+    relevance=st.integers(1, 12).flatmap(
+        lambda width: st.lists(
+            st.lists(st.floats(-1e6, 1e6, width=32), min_size=width, max_size=width), min_size=1, max_size=4
+        )
+    ),
+    keep=st.one_of(st.integers(1, 15), st.floats(0, 1, exclude_min=True)),
+    by=st.sampled_from(["relevance", "magnitude"]),
+)
+def test_top_k_in_general(relevance: list[list[float]], keep: int | float, by: str) -> None:
+    mask = select(TopK(keep, by=by), relevance)  # type: ignore[arg-type]
+    width = len(relevance[0])
+    expected = min(keep, width) if isinstance(keep, int) else max(1, round(keep * width))
+    assert mask.shape == (len(relevance), width)
+    assert mask.sum(1).tolist() == [expected] * len(relevance)
+    score = torch.tensor(relevance).abs() if by == "magnitude" else torch.tensor(relevance)
+    least_kept = score.masked_fill(~mask, float("inf")).amin(1)
+    most_dropped = score.masked_fill(mask, float("-inf")).amax(1)
+    assert bool((least_kept >= most_dropped).all())
+
+
+@pytest.mark.parametrize("keep", [0, -1, 0.0, 1.5, -0.1, True, "3", None, float("nan")])
+def test_top_k_refuses_keep(keep: object) -> None:
+    with pytest.raises(SelectionError, match="TopK: keep must be"):
+        TopK(keep)  # type: ignore[arg-type]
+
+
+def test_top_k_refuses_by() -> None:
+    with pytest.raises(SelectionError, match="'activation'"):
+        TopK(3, by="activation")  # type: ignore[arg-type]
+
+
+def test_top_k_is_a_value() -> None:
+    assert TopK(3) == TopK(3)
+    assert TopK(1) != TopK(2)
+    assert repr(TopK(0.1)) == "TopK(keep=0.1, by='relevance')"
+    assert len({TopK(0.1), TopK(0.1), TopK(0.1, by="magnitude")}) == 2
+    assert isinstance(TopK(3), Selection)
+
+
+# Random sets of the same size
+
+
+def some_masks() -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    return {"a": torch.rand(50, 16, generator=generator) < 0.3, "b": torch.rand(50, 40, generator=generator) < 0.5}
+
+
+def test_random_masks_have_the_same_sizes_and_are_other_sets() -> None:
+    masks = some_masks()
+    control = random_masks(masks, torch.Generator().manual_seed(0))
+    assert control.keys() == masks.keys()
+    for layer, mask in masks.items():
+        assert control[layer].dtype == torch.bool
+        assert torch.equal(control[layer].sum(1), mask.sum(1))
+        assert not torch.equal(control[layer], mask)
+    # each sample draws its own: one mask given to all becomes many
+    spread = random_masks({"a": masks["a"][:1].expand(50, 16)}, torch.Generator().manual_seed(0))["a"]
+    assert len(spread.unique(dim=0)) > 25
+
+
+def test_every_neuron_is_drawn_equally_often() -> None:
+    mask = torch.zeros(4000, 8, dtype=torch.bool)
+    mask[:, :2] = True
+    share = random_masks({"a": mask}, torch.Generator().manual_seed(0))["a"].double().mean(0)
+    torch.testing.assert_close(share, torch.full((8,), 0.25, dtype=torch.double), atol=0.03, rtol=0)  # over 4 sigma
+
+
+def test_random_masks_are_the_generators_alone() -> None:
+    before = torch.get_rng_state()
+    first, again, other = (random_masks(some_masks(), torch.Generator().manual_seed(seed)) for seed in (0, 0, 1))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert all(torch.equal(first[layer], again[layer]) for layer in first)
+    assert not all(torch.equal(first[layer], other[layer]) for layer in first)
+
+
+# Inside the pass
+
+
+def mlp(*widths: int) -> nn.Sequential:
+    torch.manual_seed(0)
+    layers: list[nn.Module] = []
+    for lower, upper in pairwise(widths):
+        layers += [nn.Linear(lower, upper), nn.ReLU()]
+    return nn.Sequential(*layers[:-1])
+
+
+def cnn() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(8, 16, 2), nn.ReLU(),
+        nn.Flatten(), nn.Linear(64, 5),
+    ).eval()  # fmt: skip
+
+
+def by_hand(model: nn.Sequential, x: Tensor, target: int, choose: Callable[[Tensor], Tensor]) -> tuple[Tensor, ...]:
+    """Two hidden layers, the epsilon rule without epsilon: R = z * g; ``choose`` masks g at the upper, then at the lower."""
+    first, _, second, _, last = model
+    with torch.no_grad():
+        z1 = first(x)
+        z2 = second(z1.relu())
+        g2 = last.weight[target] * (z2 > 0)
+        mask2 = choose(z2 * g2)
+        g1 = (g2 * mask2) @ second.weight * (z1 > 0)
+        mask1 = choose(z1 * g1)
+        return x * ((g1 * mask1) @ first.weight), mask1, mask2, z1 * g1, z2 * g2
+
+
+@pytest.mark.parametrize("by", ["relevance", "magnitude"])
+def test_the_choice_below_depends_on_the_choice_above(by: str) -> None:
+    model, x = mlp(10, 32, 24, 4).double(), torch.randn(20, 10, dtype=torch.double)
+    top = TopK(3, by=by)  # type: ignore[arg-type]
+    trace = SelectiveLRP(model, Epsilon(0), top).trace(x, target=2)
+    inputs, mask1, mask2, r1, r2 = by_hand(model, x, 2, lambda r: select(top, r))
+    assert torch.equal(trace.masks["2"], mask2)
+    assert torch.equal(trace.masks["0"], mask1)
+    for mine, theirs in ((trace.inputs, inputs), (trace.relevance["0"], r1), (trace.relevance["2"], r2)):
+        torch.testing.assert_close(mine, theirs)
+    # and it is not what one would choose afterwards, from a pass without selection
+    ordinary = SelectiveLRP(model, Epsilon(0)).trace(x, target=2)
+    assert torch.equal(select(top, ordinary.relevance["2"]), mask2)
+    assert not torch.equal(select(top, ordinary.relevance["0"]), mask1)
+
+
+def test_keeping_all_changes_nothing() -> None:
+    model, x = cnn(), torch.rand(3, 1, 8, 8)
+    every, none = (SelectiveLRP(model, selection=s).trace(x, target=1) for s in (TopK(1.0), None))
+    assert torch.equal(every.inputs, none.inputs)
+    assert none.masks == {}
+    assert all(bool(mask.all()) for mask in every.masks.values())
+
+
+@pytest.mark.parametrize("composite", [EpsilonPlus(), Epsilon()], ids=repr)
+def test_what_is_not_selected_is_counted(composite: object) -> None:
+    model, x = cnn(), torch.rand(3, 1, 8, 8)
+    trace = SelectiveLRP(model, composite, TopK(2)).trace(x, target=1)  # type: ignore[arg-type]
+    assert list(trace.masks) == ["0", "4"]  # hidden layers; never the logits, never the input
+    assert {name for name in trace.absorbed if name.endswith(".unselected")} == {"0.unselected", "4.unselected"}
+    for layer, mask in trace.masks.items():
+        assert mask.sum(1).tolist() == [2, 2, 2]
+        left = (trace.relevance[layer] * ~mask).sum(1)
+        torch.testing.assert_close(trace.absorbed[f"{layer}.unselected"], left)
+        assert left.abs().sum() > 0
+    assert trace.conservation_error.max() < 1e-5
+
+
+def test_edges_leave_selected_neurons_only() -> None:
+    x = torch.rand(1, 1, 8, 8)
+    trace = SelectiveLRP(cnn(), selection=TopK(2)).trace(x, target=1, edges=True)
+    above = trace.edges["0", "4"]
+    assert not above[:, ~trace.masks["4"][0]].any()
+    assert above[:, trace.masks["4"][0]].abs().sum() > 0
+    kept = trace.relevance["4"] * trace.masks["4"]
+    handed_down = kept.sum(1) - trace.absorbed["4.bias"] - trace.absorbed["4.stabiliser"]
+    torch.testing.assert_close(above.sum()[None], handed_down, rtol=1e-4, atol=1e-6)
+
+
+@dataclass(frozen=True)
+class EveryOther:
+    """A user's own selection: the even neurons, where the output is positive, all others else."""
+
+    seen: list[tuple[str, tuple[int, ...], list[float]]]
+
+    def select(self, relevance: Tensor, *, layer: str, output: Tensor) -> Tensor:
+        self.seen.append((layer, tuple(relevance.shape), output.tolist()))
+        even = torch.arange(relevance.shape[1], device=relevance.device) % 2 == 0
+        return torch.where(output[:, None] > 0, even, ~even)
+
+
+def test_a_selection_of_ones_own() -> None:
+    model, x = cnn(), torch.randn(16, 1, 8, 8)
+    own = EveryOther([])
+    trace = SelectiveLRP(model, selection=own).trace(x, target=0)
+    assert [(layer, shape) for layer, shape, _ in own.seen] == [("4", (16, 16)), ("0", (16, 8))]  # from the top down
+    assert all(output == trace.explained.tolist() for *_, output in own.seen)
+    assert trace.explained.min() < 0 < trace.explained.max()
+    for mask in trace.masks.values():
+        assert torch.equal(mask[:, ::2], (trace.explained > 0)[:, None].expand_as(mask[:, ::2]))
+        assert torch.equal(mask[:, 1::2], (trace.explained <= 0)[:, None].expand_as(mask[:, 1::2]))
+    assert trace.conservation_error.max() < 1e-4
+
+
+@dataclass(frozen=True)
+class Wrong:
+    give: Callable[[Tensor], Tensor]
+
+    def select(self, relevance: Tensor, *, layer: str, output: Tensor) -> Tensor:
+        return self.give(relevance)
+
+
+@pytest.mark.parametrize(
+    "give",
+    [lambda r: (r > 0).float(), lambda r: (r > 0)[0], lambda r: (r > 0)[:, :-1], lambda r: r.argmax(1)],
+    ids=["float", "one for all samples", "a neuron short", "indices"],
+)
+def test_what_a_selection_must_give(give: Callable[[Tensor], Tensor]) -> None:
+    with pytest.raises(SelectionError, match=r"layer '4'; it must give torch.bool \(3, 16\)"):
+        SelectiveLRP(cnn(), selection=Wrong(give)).attribute(torch.rand(3, 1, 8, 8), target=0)
+
+
+@pytest.mark.parametrize("selection", [TopK, 0.1, "top_k"])
+def test_what_is_no_selection(selection: object) -> None:
+    with pytest.raises(SelectionError, match="such as TopK"):
+        SelectiveLRP(cnn(), selection=selection)  # type: ignore[arg-type]
