@@ -55,6 +55,7 @@ def test_nodes_and_edges_are_those_of_the_trace(trace: Trace) -> None:
             "neuron": neuron,
             "kind": trace.kinds[layer],
             "order": order.index(layer),
+            "output": layer == order[-1],
         }
     for ((lower, i), (upper, o)), about in graph.edges.items():
         relevance = trace.edges[lower, upper][i, o].item()
@@ -76,7 +77,7 @@ def test_attributes_are_plain_numbers_and_strings(trace: Trace) -> None:
     graph = build_graph(trace)
     values = [v for _, about in graph.nodes(data=True) for v in about.values()]
     values += [v for *_, about in graph.edges(data=True) for v in about.values()]
-    assert {type(v) for v in values} == {int, float, str}
+    assert {type(v) for v in values} == {bool, int, float, str}
     assert {(type(layer), type(neuron)) for layer, neuron in graph} == {(str, int)}
 
 
