@@ -16,9 +16,9 @@ def build_graph(trace: Trace, min_share: float = 0.0) -> nx.DiGraph:
 
     Nodes are ``(layer, neuron)`` with ``relevance`` (summed over samples and space), ``activation`` (their mean), ``layer``,
     ``neuron``, ``kind``, ``order`` (the layer's place in the forward pass) and ``output`` (whether it is one of the
-    output's). Edges point the way of the forward pass, with ``relevance``, what the upper neuron handed to the lower one, and
-    ``share``, that over the upper one's relevance. Left out are neurons to and from which nothing flows, and, where the trace
-    has a selection, those that are critical in no sample: they carry nothing on. Neurons of the output are always in.
+    output's). Edges point the way of the forward pass, with ``relevance``, what the upper neuron handed to the lower one,
+    and ``share``, that over the upper one's relevance. Left out are neurons to and from which nothing flows, and, where the
+    trace has a selection, those that are critical in no sample: they carry nothing on. Neurons of the output are always in.
 
     Args:
         trace: made with ``edges=True``.
