@@ -6,11 +6,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from lrp_lightning.attribution import LayerSelectiveLRP as LayerSelectiveLRP
     from lrp_lightning.attribution import SelectiveLRP as SelectiveLRP
     from lrp_lightning.composites import Composite as Composite
     from lrp_lightning.composites import EpsilonAlpha2Beta1 as EpsilonAlpha2Beta1
     from lrp_lightning.composites import EpsilonGammaBox as EpsilonGammaBox
     from lrp_lightning.composites import EpsilonPlus as EpsilonPlus
+    from lrp_lightning.engine import register_operator as register_operator
     from lrp_lightning.graph import build_graph as build_graph
     from lrp_lightning.masking import masked_forward as masked_forward
     from lrp_lightning.paths import Path as Path
@@ -29,8 +31,9 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _MODULE_OF = {
-    "SelectiveLRP": "attribution",
+    **dict.fromkeys(("LayerSelectiveLRP", "SelectiveLRP"), "attribution"),
     **dict.fromkeys(("Composite", "EpsilonAlpha2Beta1", "EpsilonGammaBox", "EpsilonPlus"), "composites"),
+    "register_operator": "engine",
     "build_graph": "graph",
     "masked_forward": "masking",
     **dict.fromkeys(("Path", "k_best_paths"), "paths"),

@@ -1,21 +1,23 @@
-"""Captum's interface: the attribution class that stands wherever ``captum.attr.LRP`` stands."""
+"""Captum's interface: the attribution classes that stand wherever ``captum.attr.LRP`` and ``LayerLRP`` stand."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Literal
 
-from captum.attr._utils.attribution import GradientAttribution
+import torch
+from captum.attr._utils.attribution import GradientAttribution, LayerAttribution
 from captum.log import log_usage
 from torch import Tensor, nn
 
 from lrp_lightning.composites import Composite, EpsilonPlus, as_composite
 from lrp_lightning.engine import propagate
-from lrp_lightning.errors import ModelError, SelectionError
+from lrp_lightning.errors import ModelError, RuleError, SelectionError
 from lrp_lightning.rules import Rule
 from lrp_lightning.selection import Selection
 from lrp_lightning.trace import Trace
 
-__all__ = ["SelectiveLRP"]
+__all__ = ["LayerSelectiveLRP", "SelectiveLRP"]
 
 
 class SelectiveLRP(GradientAttribution):
@@ -30,10 +32,14 @@ class SelectiveLRP(GradientAttribution):
         model: the classifier; its forward gives one tensor, samples first.
         composite: which rule each layer gets: a composite, a rule for all layers, or a name such as ``"epsilon_plus"``.
         selection: which neurons of each hidden layer may carry relevance on; None for all.
+        on_unsupported: what to do at an operator without a rule: ``"raise"``, or use its plain ``"gradient"``, warn and list
+            it in ``Trace.unsupported``. To give it a rule see :func:`lrp_lightning.register_operator`.
+
+    A rule of this library or one of Captum's, set on a module as ``module.rule``, goes before the composite's.
 
     Raises:
         ModelError: if ``model`` is no ``torch.nn.Module``.
-        RuleError: if ``composite`` is none.
+        RuleError: if ``composite`` is none, or ``on_unsupported`` is none of these.
         SelectionError: if ``selection`` is none.
 
     Example:
@@ -54,15 +60,21 @@ class SelectiveLRP(GradientAttribution):
         model: nn.Module,
         composite: Composite | Rule | str = EpsilonPlus(),  # noqa: B008  (a frozen value)
         selection: Selection | None = None,
+        on_unsupported: Literal["raise", "gradient"] = "raise",
     ) -> None:
         if not isinstance(model, nn.Module):
             raise ModelError(f"model must be a torch.nn.Module, got {type(model).__name__}")
+        if isinstance(model, torch.jit.ScriptModule):
+            raise ModelError("a scripted or traced model shows no operators; explain the module that it was made from")
+        if on_unsupported not in ("raise", "gradient"):
+            raise RuleError(f"on_unsupported must be 'raise' or 'gradient', got {on_unsupported!r}")
         if selection is not None and (isinstance(selection, type) or not isinstance(selection, Selection)):
             raise SelectionError(f"selection must be a selection such as TopK(0.1), got {selection!r}")
         GradientAttribution.__init__(self, model)
         self.model = model
         self.composite = as_composite(composite)
         self.selection = selection
+        self.on_unsupported = on_unsupported
 
     @property
     def multiplies_by_inputs(self) -> bool:
@@ -122,7 +134,13 @@ class SelectiveLRP(GradientAttribution):
         Raises:
             InputError, TargetError, ModelError, UnsupportedOperatorError: see :func:`lrp_lightning.engine.propagate`.
         """
-        return propagate(self.model, inputs, target, additional_forward_args, self.composite, self.selection, edges)
+        return self._pass(inputs, target, additional_forward_args, edges=edges)[0]
+
+    def _pass(self, inputs: Any, target: Any, additional_forward_args: Any, **asked: Any) -> tuple[Trace, list]:
+        return propagate(
+            self.model, inputs, target, additional_forward_args, self.composite, self.selection,
+            on_unsupported=self.on_unsupported, **asked,
+        )  # fmt: skip
 
     def compute_convergence_delta(self, attributions: Tensor | tuple[Tensor, ...], output: Tensor) -> Tensor:
         """Output less the relevance of the inputs, ``(N,)``; what biases, stabilisers and the selection took.
@@ -135,4 +153,84 @@ class SelectiveLRP(GradientAttribution):
         return output.flatten() - sum(part.flatten(1).sum(1) for part in parts)
 
     def __repr__(self) -> str:
-        return f"SelectiveLRP({type(self.model).__name__}, {self.composite!r}, selection={self.selection!r})"
+        return f"{type(self).__name__}({type(self.model).__name__}, {self.composite!r}, selection={self.selection!r})"
+
+
+class LayerSelectiveLRP(SelectiveLRP, LayerAttribution):
+    """Relevance of a layer's output or input, value by value.
+
+    Takes the place of ``captum.attr.LayerLRP``, and is right for layers that are used in several places, that have no
+    parameters, or that are not modules at all.
+
+    Args:
+        model: as in :class:`SelectiveLRP`.
+        layer: a module; or a name: of a module, of one call of several (``"conv#2"``), of a residual junction
+            (``"layer1.0.add"``); or a list of these. None for every layer of ``Trace.relevance`` but the input.
+        composite, selection, on_unsupported: as in :class:`SelectiveLRP`.
+
+    Raises:
+        ModelError, RuleError, SelectionError: as :class:`SelectiveLRP`.
+
+    Example:
+        >>> import torch
+        >>> from lrp_lightning import LayerSelectiveLRP
+        >>> model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3))
+        >>> LayerSelectiveLRP(model, model[1]).attribute(torch.randn(5, 4), target=1).shape
+        torch.Size([5, 8])
+        >>> LayerSelectiveLRP(model, "0").attribute(torch.randn(5, 4), target=1, attribute_to_layer_input=True).shape
+        torch.Size([5, 4])
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        layer: nn.Module | str | Sequence[nn.Module | str] | None = None,
+        composite: Composite | Rule | str = EpsilonPlus(),  # noqa: B008  (a frozen value)
+        selection: Selection | None = None,
+        on_unsupported: Literal["raise", "gradient"] = "raise",
+    ) -> None:
+        SelectiveLRP.__init__(self, model, composite, selection, on_unsupported)
+        LayerAttribution.__init__(self, model, layer)
+
+    @log_usage(part_of_slo=True)
+    def attribute(
+        self,
+        inputs: Tensor | tuple[Tensor, ...],
+        target: Any = None,
+        additional_forward_args: Any = None,
+        return_convergence_delta: bool = False,
+        attribute_to_layer_input: bool = False,
+        verbose: bool = False,
+    ) -> Any:
+        """Relevance at the layer.
+
+        Args:
+            inputs, target, additional_forward_args: as in :meth:`SelectiveLRP.attribute`. Inputs may be integers, such as
+                token numbers, where the layer, or one that gets relevance from it, is an embedding.
+            return_convergence_delta: whether to give the delta as well.
+            attribute_to_layer_input: relevance of the layer's input, not of its output.
+            verbose: print each layer with its kind and the relevance that reached it.
+
+        Returns:
+            Relevance shaped like the layer's output (input), a tuple of them where it has several; a list of these for a
+            list of layers. With ``return_convergence_delta`` a pair of it and the output less its sum, ``(N,)``, or a list
+            of such.
+
+        Raises:
+            LayerError: if there is no such layer, it does not run, or runs more than once.
+            InputError, TargetError, ModelError, UnsupportedOperatorError: as :meth:`SelectiveLRP.attribute`.
+        """
+        several = self.layer is None or isinstance(self.layer, list | tuple)
+        layers: Any = self.layer if several else [self.layer]
+        if layers is None:
+            trace = self.trace(inputs, target, additional_forward_args)
+            layers = [name for name in trace.relevance if trace.kinds[name] != "input"]
+        trace, found = self._pass(
+            inputs, target, additional_forward_args, layers=list(layers), of_layer_input=attribute_to_layer_input
+        )
+        if verbose:
+            print(trace)
+        if not return_convergence_delta:
+            return found if several else found[0]
+        deltas = [self.compute_convergence_delta(relevance, trace.explained) for relevance in found]
+        return (found, deltas) if several else (found[0], deltas[0])

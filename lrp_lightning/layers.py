@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import difflib
 import sys
+import threading
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from lrp_lightning.errors import LayerError, ModelError
+from lrp_lightning.rules import Rule, as_rule
 
 __all__ = [
     "LayerNames",
@@ -42,15 +45,26 @@ class LayerNames:
     def __init__(self, model: nn.Module) -> None:
         self.of_parameter: dict[int, str] = {}
         self.of_module: dict[int, str] = {}
+        self.modules: dict[str, nn.Module] = {}
         for name, module in model.named_modules():
             name = name.replace("_orig_mod.", "")
             self.of_module.setdefault(id(module), name)
+            self.modules[name] = module
             for owned, parameter in module.named_parameters(prefix=name, recurse=False):
                 self.of_parameter.setdefault(id(parameter), owned.removesuffix(".weight"))
 
     def of_weight(self, weight: Tensor | None, kind: str) -> str:
         """Name of the layer that owns this weight; of a tensor that is no parameter, the module that runs, or its kind."""
         return self.of_parameter.get(id(weight)) or self.executing() or kind
+
+    def rule_of(self, layer: str) -> Rule | None:
+        """The rule that the caller set on the module of a layer, as ``module.rule``.
+
+        Raises:
+            RuleError: if it is neither a rule nor one of Captum's.
+        """
+        own = getattr(self.modules.get(layer), "rule", None)
+        return None if own is None else as_rule(own)
 
     def here(self, what: str) -> str:
         """A name for something without parameters in the module that runs."""
@@ -71,19 +85,46 @@ class LayerNames:
 def explained(model: nn.Module, device: torch.device) -> Iterator[None]:
     """The state in which a model is explained: as in eval, with gradients, without autocast; all undone at the end."""
     training = [module for module in model.modules() if module.training]
-    stance = torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else None
     for module in training:
         module.training = False
     try:
-        if stance is not None:
-            stance.__enter__()
-        with torch.inference_mode(False), torch.enable_grad(), torch.autocast(device.type, enabled=False):
+        with (
+            _without_compilation(),
+            torch.inference_mode(False),
+            torch.enable_grad(),
+            torch.autocast(device.type, enabled=False),
+        ):
             yield
     finally:
-        if stance is not None:
-            stance.__exit__(None, None, None)
         for module in training:
             module.training = True
+
+
+_compilation = threading.Lock()
+_uncompiled = 0
+_stance: Any = None
+
+
+@contextmanager
+def _without_compilation() -> Iterator[None]:
+    """What is compiled runs eagerly, so its operators are seen. The stance is one for all threads: the last out restores it."""
+    global _uncompiled, _stance
+    if "torch._dynamo" not in sys.modules:  # then nothing has been compiled
+        yield
+        return
+    with _compilation:
+        _uncompiled += 1
+        if _uncompiled == 1:
+            _stance = torch.compiler.set_stance("force_eager")
+            _stance.__enter__()
+    try:
+        yield
+    finally:
+        with _compilation:
+            _uncompiled -= 1
+            if _uncompiled == 0:
+                _stance.__exit__(None, None, None)
+                _stance = None
 
 
 def neuron_dim(t: Tensor, kind: str) -> int:

@@ -36,6 +36,7 @@ __all__ = [
     "WSquare",
     "ZBox",
     "ZPlus",
+    "as_rule",
 ]
 
 
@@ -108,8 +109,9 @@ class Rule:
 
     Args:
         groups: the rows; an empty tuple passes relevance through unchanged.
-        eps: stabiliser of the denominator, relative to the mean of ``|z|`` in a sample.
+        eps: stabiliser of the denominator.
         name: what ``repr`` shows.
+        relative: whether ``eps`` is relative to the mean of ``|z|`` in a sample.
 
     Raises:
         RuleError: if ``eps`` is negative or not finite.
@@ -125,6 +127,7 @@ class Rule:
     groups: tuple[Group, ...]
     eps: float = 1e-6
     name: str = "Rule"
+    relative: bool = True
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.eps) and self.eps >= 0):
@@ -228,3 +231,28 @@ def Flat() -> Rule:
 def Pass() -> Rule:
     """Unchanged, value by value; only for maps whose input and output have the same shape."""
     return Rule((), name="Pass()")
+
+
+def as_rule(given: object) -> Rule:
+    """Read a rule, or one of Captum's rule objects, which mean the same with an absolute stabiliser.
+
+    Raises:
+        RuleError: if it is neither.
+    """
+    if isinstance(given, Rule):
+        return given
+    kind, eps = type(given).__name__, getattr(given, "STABILITY_FACTOR", 0.0)
+    bias = zero if getattr(given, "set_bias_to_zero", False) else identity
+    name = f"captum's {kind}"
+    if not type(given).__module__.startswith("captum."):
+        raise RuleError(f"module.rule must be a rule of lrp_lightning or one of Captum's own, got {given!r}")
+    if kind == "IdentityRule":
+        return Rule((), name=name)
+    weights = {
+        "EpsilonRule": identity,
+        "GammaRule": Part("gamma_positive", float(getattr(given, "gamma", 0.0))),
+        "Alpha1_Beta0_Rule": positive,
+    }
+    if kind not in weights:
+        raise RuleError(f"Captum's {kind} is not known; use a rule of lrp_lightning")
+    return Rule((Group(1.0, (Term(identity, weights[kind], bias),)),), eps, name, relative=False)

@@ -29,6 +29,7 @@ class Trace:
             for a residual junction ``(C,)``, channel to same channel. Empty unless asked for.
         absorbed: ``{where: (N,)}``, relevance that does not reach the input, measured where it stays: in biases and other
             added constants, in stabilisers, and in neurons that were not selected.
+        unsupported: operators without a rule that passed relevance by their plain gradient, and where.
         kinds: ``{layer: "input" | "convolution" | "linear" | "normalisation" | "junction"}``.
     """
 
@@ -41,6 +42,7 @@ class Trace:
     masks: dict[str, Tensor] = field(default_factory=dict)
     edges: dict[tuple[str, str], Tensor] = field(default_factory=dict)
     absorbed: dict[str, Tensor] = field(default_factory=dict)
+    unsupported: tuple[str, ...] = ()
 
     @property
     def conservation_error(self) -> Tensor:
@@ -65,6 +67,8 @@ class Trace:
             if name in self.masks:
                 line += f"  {self.masks[name].sum(1).double().mean().item():>7.1f} critical"
             lines.append(line)
+        if self.unsupported:
+            lines.append(f"  by plain gradient: {', '.join(self.unsupported)}")
         if self.edges:
             lines.append(f"  edges between {len(self.edges)} pairs of layers")
         return "\n".join(lines)

@@ -33,6 +33,7 @@ RIVER = [
     "engine.rows.attention",
     "engine.rows",
     "engine.operators",
+    "engine.captures",
     "engine.propagate",
     "engine",
     "masking",

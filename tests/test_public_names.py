@@ -39,7 +39,7 @@ from lrp_lightning.metrics import CriticalNeuronAccuracy
 NAMES = {
     "lrp_lightning": """
         AlphaBeta Composite Epsilon EpsilonAlpha2Beta1 EpsilonGammaBox EpsilonPlus Flat Gamma Pass Path SelectiveLRP TopK
-        Trace WSquare ZBox ZPlus build_graph k_best_paths masked_forward __version__
+        LayerSelectiveLRP Trace WSquare ZBox ZPlus build_graph k_best_paths masked_forward register_operator __version__
     """,
     "lrp_lightning.metrics": "CriticalNeuronAccuracy prediction_survives",
     "lrp_lightning.drawing": "as_array draw_graph draw_heatmaps",

@@ -143,9 +143,12 @@ def away_from_zero(a: Tensor) -> Tensor:
     return torch.where(a.abs() < tiny, tiny, a)
 
 
-def _ratio(r: Tensor, z: Tensor, eps: float) -> Tensor:
+def _ratio(r: Tensor, z: Tensor, rule: Rule) -> Tensor:
     """``r / z`` with the denominator kept from zero; 0 where ``z`` is 0, as nothing contributed there."""
-    scale = z.abs().flatten(1).mean(1).view(-1, *[1] * (z.ndim - 1)) * eps
+    if rule.relative:
+        scale = z.abs().flatten(1).mean(1).view(-1, *[1] * (z.ndim - 1)) * rule.eps
+    else:
+        scale = z.new_tensor(rule.eps)
     return torch.where(z == 0, 0, r / (z + torch.where(z < 0, -scale, scale)))
 
 
@@ -206,7 +209,7 @@ def hand_down(
         parts = [(t.input(a), t.weight(w), t.bias(b) if b is not None else None) for t in terms]
         z = y if _is_plain(group) else reduce(torch.add, (op.forward(*part) for part in parts))
         share = r * group.share if group.outputs.kind == "identity" else _where_sign(group, y, r) * group.share
-        s = _ratio(share, z, rule.eps)
+        s = _ratio(share, z, rule)
         stabiliser = stabiliser + per_sample(share - s * z, samples)
         for term, (a_part, w_part, b_part) in zip(terms, parts, strict=True):
             if b_part is not None and term.bias.kind != "constant":

@@ -1,17 +1,22 @@
-"""The table of operators: function -> its row, which says what its backward is."""
+"""The table of operators: function -> its row, which says what its backward is; and how to add to it."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.overrides import handle_torch_function, has_torch_function, is_tensor_method_or_property, resolve_name
 
+from lrp_lightning.engine.mode import tensors_in
 from lrp_lightning.engine.rows import affine, attention, elementwise, movement, normalisations, products
 from lrp_lightning.engine.rows.arguments import Row
+from lrp_lightning.errors import RuleError
 
-__all__ = ["TABLE"]
+__all__ = ["TABLE", "register_operator"]
 
 
 def _forms(name: str) -> list[Callable]:
@@ -33,3 +38,75 @@ TABLE: dict[Callable, Row] = {
     for name, row in rows.ROWS.items()
     for func in _forms(name)
 }
+
+_KINDS: dict[str, Row] = {
+    "activation": elementwise.ROWS["logsigmoid"],
+    "gate": elementwise.ROWS["sigmoid"],
+    "movement": movement.movement,
+    "linear": movement.linear_without_bias,
+    "product": products.ROWS["bmm"],
+}
+
+
+def register_operator(
+    func: Callable, kind: Literal["activation", "gate", "movement", "linear", "product"] | Row
+) -> Callable:
+    """Tell how relevance passes an operator that has no rule: one of torch's, or a function of your own.
+
+    ======================= ===============================================================================================
+    ``"activation"``        each value depends on one value of the first argument: relevance passes unchanged
+    ``"gate"``              the same, and in a product with a signal its values are constants
+    ``"movement"``          values move and are not mixed: relevance moves back with them
+    ``"linear"``            linear in all that carries relevance, without a bias: the gradient is the rule
+    ``"product"``           linear in each of several signals: each gets an equal share; gates among them are constants
+    ======================= ===============================================================================================
+
+    Args:
+        func: the operator. A function of your own, such as one that calls a ``torch.autograd.Function``, becomes an
+            operator: use what is returned in its place.
+        kind: one of these, or a row of the engine's table, ``(mode, func, args, kwargs) -> result``.
+
+    Returns:
+        ``func``, or the operator that it became.
+
+    Raises:
+        RuleError: if ``kind`` is none of these.
+
+    Example:
+        >>> import torch
+        >>> from lrp_lightning import SelectiveLRP, register_operator
+        >>> class Square(torch.autograd.Function):
+        ...     @staticmethod
+        ...     def forward(ctx, x):
+        ...         ctx.save_for_backward(x)
+        ...         return x * x
+        ...     @staticmethod
+        ...     def backward(ctx, g):
+        ...         return 2 * ctx.saved_tensors[0] * g
+        >>> square = register_operator(Square.apply, "activation")
+        >>> class Model(torch.nn.Module):
+        ...     def __init__(self):
+        ...         super().__init__()
+        ...         self.below, self.above = torch.nn.Linear(4, 8), torch.nn.Linear(8, 3)
+        ...     def forward(self, x):
+        ...         return self.above(square(self.below(x)))
+        >>> trace = SelectiveLRP(Model()).trace(torch.randn(5, 4), target=0)
+        >>> bool((trace.conservation_error < 1e-3).all())
+        True
+    """
+    row = _KINDS.get(kind) if isinstance(kind, str) else kind
+    if row is None or not callable(row):
+        raise RuleError(f"kind must be one of {', '.join(map(repr, _KINDS))}, or a row, got {kind!r}")
+    if is_tensor_method_or_property(func) or resolve_name(func) is not None:
+        TABLE[func] = row
+        return func
+
+    @functools.wraps(func, assigned=("__module__", "__name__", "__qualname__", "__doc__"), updated=())
+    def operator(*args: Any, **kwargs: Any) -> Any:
+        tensors = tuple(tensors_in((args, kwargs.values())))
+        if has_torch_function(tensors):
+            return handle_torch_function(operator, tensors, *args, **kwargs)
+        return func(*args, **kwargs)
+
+    TABLE[operator] = row
+    return operator

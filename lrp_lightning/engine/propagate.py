@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+import warnings
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import torch
 from captum._utils.common import _select_targets
 from torch import Tensor, nn
+from torch.overrides import _get_current_function_mode_stack
+from torch.utils.checkpoint import CheckpointError
 
 from lrp_lightning.composites import Composite
+from lrp_lightning.engine.captures import Captures
 from lrp_lightning.engine.mode import Facts, RelevanceMode, affine_layers_below, is_custom
 from lrp_lightning.engine.operators import TABLE
 from lrp_lightning.engine.recording import Layer, Recording
-from lrp_lightning.errors import InputError, ModelError, TargetError
+from lrp_lightning.errors import InputError, LRPError, ModelError, TargetError, UnsupportedOperatorError
 from lrp_lightning.layers import LayerNames, explained, neuron_dim, per_neuron, unwrapped
 from lrp_lightning.selection import Selection
 from lrp_lightning.trace import Trace
@@ -27,12 +32,17 @@ def propagate(
     additional_forward_args: Any,
     composite: Composite,
     selection: Selection | None,
-    edges: bool,
-    on_unsupported: str = "raise",
-) -> Trace:
+    edges: bool = False,
+    on_unsupported: Literal["raise", "gradient"] = "raise",
+    layers: Sequence[nn.Module | str] = (),
+    of_layer_input: bool = False,
+) -> tuple[Trace, list[Tensor | tuple[Tensor, ...]]]:
     """Hand the relevance of the model's output at ``target`` down to its inputs.
 
     The model is explained as in eval and left as it was found, whatever happens.
+
+    Returns:
+        What the pass left behind, and the whole relevance at ``layers``, of their inputs if ``of_layer_input``.
 
     Raises:
         ModelError: if the model is no module, or its output is no finite tensor.
@@ -43,7 +53,9 @@ def propagate(
     """
     model = unwrapped(model)
     given = inputs if isinstance(inputs, tuple) else (inputs,)
-    nonnegative = _check_inputs(model, given)
+    _check_not_nested()
+    given = tuple(_out_of_autocast(model, x) for x in given)
+    nonnegative = _check_inputs(model, given, may_be_integer=bool(layers))
     target = _on_host(target)
     extra = additional_forward_args if isinstance(additional_forward_args, tuple) else (additional_forward_args,)
     extra = () if additional_forward_args is None else extra
@@ -52,10 +64,16 @@ def propagate(
         target, *more = (t.clone() if isinstance(t, Tensor) and t.is_inference() else t for t in (target, *extra))
         recording = Recording(LayerNames(model), composite, selection, edges, len(given[0]), on_unsupported)
         mode = RelevanceMode(recording, TABLE)
-        xs = tuple((x.clone() if x.is_inference() else x.detach()).requires_grad_() for x in given)
-        layers = [_input_layer(mode, x, known) for x, known in zip(xs, nonnegative, strict=True)]
-        with mode:
-            output = model(*xs, *more)
+        captures = Captures(mode, model, layers, of_layer_input)
+        xs = tuple((x.clone() if x.is_inference() else x.detach()).requires_grad_(x.is_floating_point()) for x in given)
+        inputs_at = [_input_layer(mode, x, known) for x, known in zip(xs, nonnegative, strict=True) if x.requires_grad]
+        try:
+            with captures.hooked(), mode:
+                output = model(*xs, *more)
+        except CheckpointError as error:
+            raise UnsupportedOperatorError(
+                f"activation checkpointing in the model cannot be followed; switch it off: {error}"
+            ) from error
         if not isinstance(output, Tensor):
             raise ModelError(
                 f"the model must give one tensor of outputs, got {type(output).__name__}; wrap it in a module whose "
@@ -67,11 +85,13 @@ def propagate(
         chosen = _choose(output, target)
         recording.explained = chosen.detach()
         recording.forward_done(affine_layers_below(output))
-        gradients = torch.autograd.grad(chosen.sum(), xs, allow_unused=True)
+        captures.forward_done()
+        sources = [x for x in xs if x.requires_grad]
+        gradients = torch.autograd.grad(chosen.sum(), [*sources, *captures.sources], allow_unused=True)
 
     with torch.inference_mode(False), torch.no_grad():
         relevances = []
-        for x, g, layer in zip(xs, gradients, layers, strict=True):
+        for x, g, layer in zip(sources, gradients, inputs_at, strict=False):
             g = torch.zeros_like(x) if g is None else g
             r = recording.relevance_of(x, g, first=True).detach()
             recording.relevance[layer] = per_neuron(r, layer.dim)
@@ -82,12 +102,31 @@ def propagate(
             relevances.append(r)
         if not bool(torch.isfinite(recording.explained).all()):
             raise ModelError("the model's output is not finite for these inputs; are its weights NaN or infinite?")
-        return Trace(
-            inputs=tuple(relevances) if isinstance(inputs, tuple) else relevances[0],
+        if recording.unsupported:
+            warnings.warn(
+                f"relevance passed by plain gradient, without a rule: {', '.join(recording.unsupported)}", stacklevel=4
+            )
+        trace = Trace(
+            inputs=relevances[0] if len(relevances) == 1 and not isinstance(inputs, tuple) else tuple(relevances),
             output=output.detach(),
             explained=recording.explained,
+            unsupported=tuple(recording.unsupported),
             **_by_name(recording),
         )
+        return trace, captures.results()
+
+
+def _check_not_nested() -> None:
+    if any(isinstance(mode, RelevanceMode) for mode in _get_current_function_mode_stack()):
+        raise LRPError("an attribution runs inside the forward of a model that is being explained; call it outside")
+
+
+def _out_of_autocast(model: nn.Module, x: Any) -> Any:
+    """An input in the model's own precision, where autocast would have brought the two together."""
+    parameter = next((p for p in model.parameters() if p.is_floating_point()), None)
+    if parameter is None or not isinstance(x, Tensor) or not x.is_floating_point():
+        return x
+    return x.to(parameter.dtype) if torch.is_autocast_enabled(x.device.type) else x
 
 
 def _input_layer(mode: RelevanceMode, x: Tensor, nonnegative: bool) -> Layer:
@@ -116,20 +155,25 @@ def _by_name(recording: Recording) -> dict[str, Any]:
     }
 
 
-def _check_inputs(model: nn.Module, inputs: tuple[Any, ...]) -> list[bool]:
+def _check_inputs(model: nn.Module, inputs: tuple[Any, ...], may_be_integer: bool = False) -> list[bool]:
     """Refuse what cannot be explained; tell for each input whether all its values are at least 0."""
     for i, x in enumerate(inputs):
         where = f"input {i}" if len(inputs) > 1 else "the input"
         if not isinstance(x, Tensor):
             raise InputError(f"{where} must be a tensor, got {type(x).__name__}")
-        if not x.is_floating_point():
-            raise InputError(f"{where} must be a floating-point tensor, got {x.dtype}; convert it with .float()")
+        if not x.is_floating_point() and not may_be_integer:
+            raise InputError(
+                f"{where} must be a floating-point tensor, got {x.dtype}; convert it with .float(), or, if it numbers "
+                "tokens, explain the embedding with LayerSelectiveLRP"
+            )
         if x.ndim < 2 or x.numel() == 0:
             raise InputError(f"{where} must be a batch (samples first) with at least one sample, got {tuple(x.shape)}")
         if len(x) != len(inputs[0]):
             raise InputError(f"{where} has {len(x)} samples, the first input has {len(inputs[0])}")
         parameter = next((p for p in model.parameters() if p.is_floating_point()), None)
-        if parameter is not None and (parameter.dtype, parameter.device) != (x.dtype, x.device):
+        if parameter is not None and parameter.is_inference():
+            raise ModelError("the model was made in inference mode, so it cannot be differentiated; make it outside of it")
+        if parameter is not None and x.is_floating_point() and (parameter.dtype, parameter.device) != (x.dtype, x.device):
             raise InputError(
                 f"{where} is {x.dtype} on {x.device}, the model {parameter.dtype} on {parameter.device}; "
                 "bring them together with .to()"
@@ -137,7 +181,7 @@ def _check_inputs(model: nn.Module, inputs: tuple[Any, ...]) -> list[bool]:
     nonnegative = []
     for i, x in enumerate(inputs):  # the one look at values, before the pass
         least, most = torch.stack(x.detach().aminmax()).tolist()
-        if not (abs(least) < float("inf") and abs(most) < float("inf")):  # NaN compares false
+        if x.is_floating_point() and not (abs(least) < float("inf") and abs(most) < float("inf")):  # NaN compares false
             where = f"input {i}" if len(inputs) > 1 else "the input"
             raise InputError(f"{where} holds NaN or infinite values")
         nonnegative.append(least >= 0)

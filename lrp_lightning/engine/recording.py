@@ -72,6 +72,7 @@ class Recording:
         self.edges: dict[tuple[Layer, Layer], Tensor] = {}
         self.absorbed: dict[str, Tensor] = {}
         self.unsupported: list[str] = []
+        self.whole: dict[Layer, Tensor | None] = {}
 
     # the forward pass
 
@@ -100,12 +101,17 @@ class Recording:
         for layer, name in zip(self.layers, numbered([layer.base_name for layer in self.layers]), strict=True):
             layer.name = name
             if layer.kind in ("convolution", "linear", "normalisation"):
-                layer.rule = self.composite.rule_for(name, layer.kind, layer.first)  # type: ignore[arg-type]
+                own = self.names.rule_of(layer.base_name)
+                layer.rule = own or self.composite.rule_for(name, layer.kind, layer.first)  # type: ignore[arg-type]
         used = {self.composite.pattern_for(layer.name) for layer in self.layers}
         for pattern in self.composite.layers:
             if pattern not in used:
                 known = ", ".join(repr(layer.name) for layer in self.layers if layer.rule is not None)
                 raise LayerError(f"the composite's pattern {pattern!r} fits none of the layers {known}")
+
+    def keep_whole(self, layer: Layer) -> None:
+        """Keep the relevance of this layer value by value, not only by neuron."""
+        self.whole[layer.folded_into or layer] = None
 
     # the backward pass
 
@@ -118,6 +124,8 @@ class Recording:
     def arrive(self, layer: Layer, y: Tensor, g: Tensor) -> Tensor:
         """Note the relevance that arrives at a layer, and let its selection decide what is carried on."""
         r = self.relevance_of(y, g, layer.first)
+        if layer in self.whole:
+            self.whole[layer] = r
         arrived = self._by_sample(per_neuron(r, layer.dim, layer.samples))
         self._add(self.relevance, layer, arrived)
         if self.want_edges:

@@ -1,0 +1,149 @@
+"""Relevance of whole tensors at layers that the caller names, by hooks that live for one forward."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from lrp_lightning.engine.mode import Facts, RelevanceMode
+from lrp_lightning.engine.recording import Layer
+from lrp_lightning.errors import LayerError
+from lrp_lightning.layers import unknown_layer
+
+__all__ = ["Captures"]
+
+
+@dataclass(eq=False)
+class _Captured:
+    """One tensor at a layer: where its relevance is noted, or, of a unit layer, which layer notes it."""
+
+    value: Tensor
+    relevance: Tensor | None = None
+    layer: Layer | None = None
+
+
+class Captures:
+    """What is noted at the layers asked for.
+
+    Args:
+        mode: of the pass.
+        model: what is explained.
+        layers: modules of it, or names: of modules, of calls (``"conv#2"``) or of junctions (``"layer1.0.add"``).
+        of_input: whether the relevance of the layers' inputs is wanted, not of their outputs.
+
+    Raises:
+        LayerError: if a layer is not in the model.
+    """
+
+    def __init__(self, mode: RelevanceMode, model: nn.Module, layers: Sequence[nn.Module | str], of_input: bool) -> None:
+        self.mode, self.of_input = mode, of_input
+        self.sources: list[Tensor] = []  # outputs of layers that no input reaches with relevance, such as an embedding's
+        by_name = {name.replace("_orig_mod.", ""): module for name, module in model.named_modules()}
+        known = {id(module) for module in by_name.values()}
+        self.modules: list[nn.Module | None] = []
+        self.names: list[str] = []
+        for layer in layers:
+            if isinstance(layer, nn.Module) and id(layer) not in known:
+                raise LayerError(f"{type(layer).__name__} is no module of the model")
+            module = by_name.get(layer) if isinstance(layer, str) else layer
+            self.modules.append(module)
+            self.names.append(layer if isinstance(layer, str) else mode.names.of_module[id(layer)])
+        self.found: list[list[list[_Captured]]] = [[] for _ in layers]  # of each layer, of each call, its tensors
+        self.single: list[bool] = [True for _ in layers]
+
+    @contextmanager
+    def hooked(self) -> Iterator[None]:
+        """Hooks on the modules asked for, gone when the forward is over, whatever happens."""
+        handles = []
+        try:
+            for place, module in enumerate(self.modules):
+                if module is None:
+                    continue
+                if self.of_input:
+                    handles.append(module.register_forward_pre_hook(partial(self._enter, place)))
+                else:
+                    handles.append(module.register_forward_hook(partial(self._leave, place)))
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _enter(self, place: int, module: nn.Module, args: tuple) -> tuple | None:
+        # a view of its own, so that what others do with the same tensor is not counted; a batch norm may fold, so it sees
+        # the tensor itself
+        tensors = [t for t in args if isinstance(t, Tensor) and self.mode.known(t)]
+        if isinstance(module, _BatchNorm):
+            self.found[place].append([self._watch(t) for t in tensors])
+            return None
+        views = {id(t): t.view_as(t) for t in tensors}
+        self.found[place].append([self._watch(views[id(t)], as_it_is=True) for t in tensors])
+        return tuple(views.get(id(a), a) for a in args)
+
+    def _leave(self, place: int, module: nn.Module, args: tuple, output: Any) -> Any:
+        outputs = output if isinstance(output, tuple | list) else (output,)
+        self.single[place] = isinstance(output, Tensor)
+        tensors = [t for t in outputs if isinstance(t, Tensor) and t.is_floating_point()]
+        if isinstance(output, Tensor) and not self.mode.known(output) and output.is_floating_point():
+            output = output.detach().requires_grad_()
+            self.mode.learn(output, Facts(near_input=True))
+            self.sources.append(output)
+            tensors = [output]
+        self.found[place].append([self._watch(t) for t in tensors if self.mode.known(t)])
+        return output
+
+    def _watch(self, t: Tensor, as_it_is: bool = False) -> _Captured:
+        made_by = self.mode.of(t).made_by
+        if made_by is not None and not as_it_is:  # a batch norm may still fold into it, and then it gets no gradient itself
+            captured = _Captured(t.detach(), layer=made_by.layer)
+            self.mode.recording.keep_whole(made_by.layer)
+            return captured
+        captured = _Captured(t.detach())
+        recording = self.mode.recording
+
+        def note(g: Tensor) -> None:
+            captured.relevance = recording.relevance_of(captured.value, g, first=True)
+
+        t.register_hook(note)
+        return captured
+
+    def forward_done(self) -> None:
+        """Find the layers that are asked for by a name that no module has, now that layers have their names.
+
+        Raises:
+            LayerError: if there is none, or a module did not run, or ran more than once.
+        """
+        by_name = {layer.name: layer for layer in self.mode.recording.layers}
+        for place, (module, name) in enumerate(zip(self.modules, self.names, strict=True)):
+            if module is None:
+                layer = by_name.get(name)
+                if layer is None:
+                    raise unknown_layer(name, list(by_name))
+                if self.of_input:
+                    raise LayerError(
+                        f"{name!r} is no module, so its input cannot be told; ask for the relevance of its output"
+                    )
+                self.mode.recording.keep_whole(layer)
+                self.found[place] = [[_Captured(torch.empty(0), layer=layer)]]
+            elif not self.found[place]:
+                raise LayerError(f"layer {name!r} does not run in this forward")
+            elif len(self.found[place]) > 1:
+                raise LayerError(f"layer {name!r} runs {len(self.found[place])} times; name one: {name}#1, {name}#2, ...")
+
+    def results(self) -> list[Tensor | tuple[Tensor, ...]]:
+        """The relevance of each layer, shaped like its output or input."""
+        return [
+            tensors[0] if len(tensors) == 1 and (single or self.of_input) else tensors
+            for single, [call] in zip(self.single, self.found, strict=True)
+            if (tensors := tuple(self._relevance(c).detach() for c in call)) is not None
+        ]
+
+    def _relevance(self, captured: _Captured) -> Tensor:
+        r = captured.relevance if captured.layer is None else self.mode.recording.whole.get(captured.layer)
+        return torch.zeros_like(captured.value) if r is None else r
