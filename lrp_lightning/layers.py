@@ -107,7 +107,7 @@ _stance: Any = None
 
 @contextmanager
 def _without_compilation() -> Iterator[None]:
-    """What is compiled runs eagerly, so its operators are seen. The stance is one for all threads: the last out restores it."""
+    """What is compiled runs eagerly, so its operators are seen. Threads share the stance: the last one out restores it."""
     global _uncompiled, _stance
     if "torch._dynamo" not in sys.modules:  # then nothing has been compiled
         yield

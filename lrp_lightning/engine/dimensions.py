@@ -143,6 +143,11 @@ def _einsum(t: Tensor, dim: int, y: Tensor, /, equation: Any, *operands: Any) ->
     return right.index(label) if label in right else None
 
 
+def _fold(t: Tensor, dim: int, y: Tensor, /, *_: Any, **__: Any) -> int | None:
+    """``F.unfold`` and ``F.fold`` keep the first dimension; ``Tensor.unfold`` keeps all and puts one behind them."""
+    return dim if dim == 0 or y.ndim == t.ndim + 1 else None
+
+
 _BY_NAME: dict[str, Callable[..., int | None]] = {
     **dict.fromkeys(("transpose", "swapaxes", "swapdims", "t"), _swap),
     **dict.fromkeys(("mT", "adjoint"), _swap_last),
@@ -154,6 +159,7 @@ _BY_NAME: dict[str, Callable[..., int | None]] = {
     **dict.fromkeys(("select", "unbind"), _without),
     **dict.fromkeys(("mean", "sum", "amax", "amin", "max", "min", "norm", "std", "var"), _reduce),
     "stack": _stack,
+    **dict.fromkeys(("fold", "unfold", "im2col", "col2im"), _fold),
     "__getitem__": _index,
     "einsum": _einsum,
 }

@@ -133,7 +133,8 @@ def _input_layer(mode: RelevanceMode, x: Tensor, nonnegative: bool) -> Layer:
     dim = neuron_dim(x, "input")
     layer = mode.recording.layer("input", "input", x, dim, first=True)
     ids = layer.ids(x.ndim) if mode.recording.want_edges else None
-    mode.learn(x, Facts(nonnegative=nonnegative, near_input=True, dim=dim, ids=ids))
+    told = None if x.ndim == 3 else dim  # (N, C, L) or (N, L, C): the first layer that reads it will tell
+    mode.learn(x, Facts(nonnegative=nonnegative, near_input=True, dim=told, ids=ids))
     return layer
 
 

@@ -121,8 +121,7 @@ def multi_head(mode: Projecting, func: Callable, args: tuple, kwargs: dict[str, 
     else:
         joined = run(F.scaled_dot_product_attention, q, k, v, mask, 0.0, p["is_causal"] and mask is None)
         joined = run(Tensor.permute, joined, 2, 0, 1, 3)
-    joined = run(Tensor.view, run(Tensor.contiguous, joined), length * batch, width)
-    joined = run(Tensor.view, joined, length, batch, width)
+    joined = run(Tensor.view, run(Tensor.contiguous, joined), length, batch, width)
     out = run(F.linear, joined, p["out_proj_weight"], p["out_proj_bias"])
     out = out if batched else run(torch.squeeze, out, 1)
     if not p["need_weights"]:
