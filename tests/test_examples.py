@@ -28,6 +28,20 @@ def test_the_demo_runs_twice_and_says_what_it_found(tmp_path: Path):
     assert len(list(tmp_path.rglob("events.out.tfevents.*"))) == 2
 
 
+@pytest.mark.slow
+def test_photographs_are_explained_where_their_objects_are(tmp_path: Path):
+    picture = tmp_path / "photographs.png"
+    done = subprocess.run(
+        [sys.executable, EXAMPLES / "explain_photograph.py", "--out", picture],
+        capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert picture.stat().st_size > 50_000
+    errors = [float(line.rpartition(" ")[2]) for line in done.stdout.splitlines() if "conservation error" in line]
+    assert len(errors) == 3
+    assert max(errors) < 1e-3
+
+
 def test_examples_are_short_enough_to_read():
     for path in EXAMPLES.glob("*.py"):
         assert len(path.read_text().splitlines()) < 80, path.name
