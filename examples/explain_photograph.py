@@ -50,6 +50,7 @@ def main() -> None:
     shown, relevance, titles = [], [], []
     for name, lrp in ways.items():
         trace = lrp.trace(images, target=lambda logits: logits.argmax(1))
+        assert isinstance(trace.inputs, Tensor)  # one input, one tensor
         probability, label = trace.output.softmax(1).max(1)
         shown.append(images)
         relevance.append(trace.inputs)
