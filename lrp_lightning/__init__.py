@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from lrp_lightning.rules import WSquare as WSquare
     from lrp_lightning.rules import ZBox as ZBox
     from lrp_lightning.rules import ZPlus as ZPlus
+    from lrp_lightning.selection import Coverage as Coverage
+    from lrp_lightning.selection import Fixed as Fixed
+    from lrp_lightning.selection import PerLayer as PerLayer
+    from lrp_lightning.selection import Threshold as Threshold
     from lrp_lightning.selection import TopK as TopK
     from lrp_lightning.trace import Trace as Trace
 
@@ -38,7 +42,7 @@ _MODULE_OF = {
     "masked_forward": "masking",
     **dict.fromkeys(("Path", "k_best_paths"), "paths"),
     **dict.fromkeys(("AlphaBeta", "Epsilon", "Flat", "Gamma", "Pass", "WSquare", "ZBox", "ZPlus"), "rules"),
-    "TopK": "selection",
+    **dict.fromkeys(("Coverage", "Fixed", "PerLayer", "Threshold", "TopK"), "selection"),
     "Trace": "trace",
 }
 __all__ = [*sorted(_MODULE_OF), "__version__"]

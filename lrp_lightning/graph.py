@@ -73,7 +73,7 @@ def build_graph(trace: Trace, min_share: float = 0.0) -> nx.DiGraph:
         arrived = relevance[upper]
         share = torch.where(arrived == 0, 0, edges / torch.where(arrived == 0, 1, arrived))
         if lower in trace.masks:
-            edges = edges * trace.masks[lower].any(0).cpu()[:, None]
+            edges = edges * trace.critical(lower).any(0).cpu()[:, None]
         rows, columns = ((edges != 0) & (share.abs() >= min_share)).nonzero(as_tuple=True)
         add_nodes(lower, rows.unique().tolist())
         add_nodes(upper, columns.unique().tolist())

@@ -17,6 +17,7 @@ from lrp_lightning.rules import Rule, as_rule
 
 __all__ = [
     "LayerNames",
+    "elementwise",
     "explained",
     "neuron_dim",
     "numbered",
@@ -52,6 +53,18 @@ class LayerNames:
             self.modules[name] = module
             for owned, parameter in module.named_parameters(prefix=name, recurse=False):
                 self.of_parameter.setdefault(id(parameter), owned.removesuffix(".weight"))
+
+    def name_of(self, layer: nn.Module | str) -> str:
+        """The name of a layer that is named or given as module.
+
+        Raises:
+            LayerError: if the module is none of the model's.
+        """
+        if isinstance(layer, str):
+            return layer
+        if not isinstance(layer, nn.Module) or id(layer) not in self.of_module:
+            raise LayerError(f"{type(layer).__name__} is no module of the model, nor a layer's name")
+        return self.of_module[id(layer)]
 
     def of_weight(self, weight: Tensor | None, kind: str) -> str:
         """Name of the layer that owns this weight; of a tensor that is no parameter, the module that runs, or its kind."""
@@ -145,8 +158,19 @@ def per_sample(t: Tensor, samples: int = 0) -> Tensor:
     return t.sum(others) if others else t
 
 
+def elementwise(t: Tensor, n: int, samples: int = 0) -> Tensor:
+    """``t`` with its ``n`` samples first, ``(N, ...)``; several rows a sample in a dimension of their own."""
+    t = t.movedim(samples, 0)
+    return t if len(t) == n else t.unflatten(0, (n, -1))
+
+
 def spread(mask: Tensor, t: Tensor, dim: int, samples: int = 0) -> Tensor:
-    """A mask ``(N, C)``, shaped to broadcast over ``t``, whose ``samples`` dimension may hold several rows a sample."""
+    """A mask ``(N, C)``, shaped to broadcast over ``t``, whose ``samples`` dimension may hold several rows a sample.
+
+    A mask of more dimensions is one of single values, as :func:`elementwise` lays them out.
+    """
+    if mask.ndim > 2:
+        return mask.reshape(t.movedim(samples, 0).shape).movedim(0, samples)
     mask = mask.repeat_interleave(t.shape[samples] // len(mask), 0)
     shape = [1] * t.ndim
     shape[samples], shape[dim] = mask.shape

@@ -24,7 +24,8 @@ class Trace:
         explained: the output that the target chose, ``(N,)``.
         relevance: ``{layer: (N, C)}``, what arrived at each neuron, summed over space, before any selection.
         activation: ``{layer: (N, C)}``, each neuron's mean over space; only when edges were asked for.
-        masks: ``{layer: (N, C) bool}``, the critical neurons of hidden layers; empty without a selection.
+        masks: ``{layer: (N, C) bool}``, the critical neurons of hidden layers, but of those left whole; shaped like the
+            layer's output, ``(N, ...)``, where its single values were selected. Empty without a selection.
         edges: ``{(lower, upper): (C_lower, C_upper)}``, relevance handed from neuron to neuron, summed over space and batch;
             for a residual junction ``(C,)``, channel to same channel. Empty unless asked for.
         absorbed: ``{where: (N,)}``, relevance that does not reach the input, measured where it stays: in biases and other
@@ -55,6 +56,14 @@ class Trace:
         lost = (total - output).abs()
         return torch.where(lost == 0, 0, lost / output.abs()).to(self.explained.dtype)
 
+    def critical(self, layer: str) -> Tensor:
+        """``(N, C)``, boolean: the critical neurons of a layer; those with a critical value, where values were selected."""
+        mask = self.masks[layer]
+        if mask.ndim == 2:
+            return mask
+        dim = mask.ndim - 1 if self.kinds[layer] == "linear" else 1 + (mask.shape[1] != self.relevance[layer].shape[1])
+        return mask.movedim(dim, 1).flatten(2).any(2)
+
     def __repr__(self) -> str:
         samples, layers = len(self.explained), [name for name in self.relevance if self.kinds[name] != "input"]
         lines = [f"Trace of {samples} sample{'s' * (samples != 1)} through {len(layers)} layers"]
@@ -65,7 +74,7 @@ class Trace:
         for name, relevance in self.relevance.items():
             line = f"  {name:<{width}}  {self.kinds[name]:<13}  {relevance.shape[1]:>5} neurons"
             if name in self.masks:
-                line += f"  {self.masks[name].sum(1).double().mean().item():>7.1f} critical"
+                line += f"  {self.masks[name].flatten(1).sum(1).double().mean().item():>7.1f} critical"
             lines.append(line)
         if self.unsupported:
             lines.append(f"  by plain gradient: {', '.join(self.unsupported)}")

@@ -14,15 +14,19 @@ import lrp_lightning
 from lrp_lightning import (
     AlphaBeta,
     Composite,
+    Coverage,
     Epsilon,
     EpsilonAlpha2Beta1,
     EpsilonGammaBox,
     EpsilonPlus,
+    Fixed,
     Flat,
     Gamma,
     Pass,
     Path,
+    PerLayer,
     SelectiveLRP,
+    Threshold,
     TopK,
     Trace,
     WSquare,
@@ -38,8 +42,9 @@ from lrp_lightning.metrics import CriticalNeuronAccuracy
 
 NAMES = {
     "lrp_lightning": """
-        AlphaBeta Composite Epsilon EpsilonAlpha2Beta1 EpsilonGammaBox EpsilonPlus Flat Gamma Pass Path SelectiveLRP TopK
-        LayerSelectiveLRP Trace WSquare ZBox ZPlus build_graph k_best_paths masked_forward register_operator __version__
+        AlphaBeta Composite Coverage Epsilon EpsilonAlpha2Beta1 EpsilonGammaBox EpsilonPlus Fixed Flat Gamma
+        LayerSelectiveLRP Pass Path PerLayer SelectiveLRP Threshold TopK Trace WSquare ZBox ZPlus build_graph k_best_paths
+        masked_forward register_operator __version__
     """,
     "lrp_lightning.metrics": "CriticalNeuronAccuracy prediction_survives",
     "lrp_lightning.drawing": "as_array draw_graph draw_heatmaps",
@@ -65,8 +70,8 @@ def test_every_public_name_is_there_and_says_what_it_is(module: str, name: str) 
 
 @pytest.mark.parametrize(
     "major",
-    [SelectiveLRP, TopK, Composite, build_graph, k_best_paths, masked_forward, CriticalNeuronAccuracy, draw_heatmaps,
-     RelevanceMonitor],
+    [SelectiveLRP, TopK, Coverage, Threshold, Fixed, PerLayer, Composite, build_graph, k_best_paths, masked_forward,
+     CriticalNeuronAccuracy, draw_heatmaps, RelevanceMonitor],
     ids=lambda major: major.__name__,
 )  # fmt: skip
 def test_what_people_call_has_an_example(major: object) -> None:
@@ -105,6 +110,10 @@ def test_star_import_gives_the_public_names() -> None:
         (EpsilonGammaBox, {"low": REQUIRED, "high": REQUIRED, "gamma": 0.25}),
         (EpsilonAlpha2Beta1, {"eps": 1e-6}),
         (TopK, {"keep": REQUIRED, "by": "relevance"}),
+        (Coverage, {"share": REQUIRED}),
+        (Threshold, {"share": REQUIRED}),
+        (Fixed, {"layers": REQUIRED}),
+        (PerLayer, {"default": REQUIRED}),
         (Path, {"nodes": REQUIRED, "share": REQUIRED}),
         (SelectiveLRP, {"model": REQUIRED, "composite": EpsilonPlus(), "selection": None}),
         (

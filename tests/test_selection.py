@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import combinations, pairwise
 
 import pytest
 import torch
@@ -12,8 +12,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from lrp_lightning import Epsilon, EpsilonPlus, SelectiveLRP, TopK
-from lrp_lightning.errors import SelectionError
+from lrp_lightning import (
+    Coverage,
+    Epsilon,
+    EpsilonPlus,
+    Fixed,
+    LayerSelectiveLRP,
+    PerLayer,
+    SelectiveLRP,
+    Threshold,
+    TopK,
+    build_graph,
+)
+from lrp_lightning.errors import LayerError, SelectionError
 from lrp_lightning.selection import Selection, random_masks
 
 
@@ -211,6 +222,242 @@ def test_edges_leave_selected_neurons_only() -> None:
     kept = trace.relevance["4"] * trace.masks["4"]
     handed_down = kept.sum(1) - trace.absorbed["4.bias"] - trace.absorbed["4.stabiliser"]
     torch.testing.assert_close(above.sum()[None], handed_down, rtol=1e-4, atol=1e-6)
+
+
+# Coverage and Threshold by themselves
+
+RELEVANCE = st.lists(st.integers(-20, 20), min_size=1, max_size=7)  # integers: sums are exact
+
+
+@settings(deadline=None, derandomize=True, max_examples=150)
+@given(relevance=RELEVANCE, share=st.sampled_from([0.125, 0.5, 0.75, 1.0]))
+def test_coverage_is_the_smallest_set_that_carries_the_share(relevance: list[int], share: float) -> None:
+    (mask,) = select(Coverage(share), [list(map(float, relevance))])
+    wanted = share * sum(r for r in relevance if r > 0)
+    sizes = range(len(relevance) + 1)
+    least = next(k for k in sizes if any(sum(c) >= wanted for c in combinations(relevance, k)))
+    kept = [r for r, on in zip(relevance, mask.tolist(), strict=True) if on]
+    assert len(kept) == least
+    assert sum(kept) >= wanted
+    assert all(r > 0 for r in kept)
+
+
+def test_coverage_of_everything_keeps_all_that_is_positive() -> None:
+    relevance = torch.randn(50, 30)
+    assert torch.equal(select(Coverage(1.0), relevance), relevance > 0)
+    assert not select(Coverage(0.5), -relevance.abs()).any()
+
+
+def test_threshold_is_relative_to_the_output_of_each_sample() -> None:
+    relevance = torch.tensor([[6.0, 1.0, -8.0, 3.0], [6.0, 1.0, -8.0, 3.0], [6.0, 1.0, -8.0, 3.0]])
+    output = torch.tensor([10.0, 40.0, -10.0])
+    mask = Threshold(0.25).select(relevance, layer="layer", output=output)
+    assert mask.tolist() == [[True, False, False, True], [False] * 4, [False, False, True, False]]
+    assert Threshold(0).select(relevance, layer="layer", output=output)[0].tolist() == [True, True, False, True]
+
+
+@pytest.mark.parametrize(
+    ("selection", "share"),
+    [(Coverage, 0), (Coverage, 1.1), (Coverage, -0.1), (Coverage, "all"), (Coverage, True), (Coverage, float("nan")),
+     (Threshold, -0.1), (Threshold, 1.0), (Threshold, None), (Threshold, float("nan"))],
+)  # fmt: skip
+def test_shares_out_of_range(selection: type, share: object) -> None:
+    with pytest.raises(SelectionError, match=f"{selection.__name__}: share must be in"):
+        selection(share)
+
+
+@pytest.mark.parametrize("kind", [TopK, Coverage, Threshold])
+def test_unit_and_rescale_are_checked_shown_and_part_of_the_value(kind: type) -> None:
+    with pytest.raises(SelectionError, match="unit must be 'channel' or 'element', got 'pixel'"):
+        kind(0.5, unit="pixel")
+    with pytest.raises(SelectionError, match="rescale must be True or False, got 1"):
+        kind(0.5, rescale=1)
+    assert repr(kind(0.5, unit="element", rescale=True)).endswith("unit='element', rescale=True)")
+    assert "rescale" not in repr(kind(0.5))
+    assert len({kind(0.5), kind(0.5), kind(0.5, rescale=True), kind(0.5, unit="element")}) == 3
+
+
+# Fixed
+
+
+NEURONS = [
+    (2, [2]),
+    ([1, 5], [1, 5]),
+    ((5, 1, 1), [1, 5]),
+    (range(3), [0, 1, 2]),
+    (torch.tensor([3, 0]), [0, 3]),
+    ([], []),
+    (torch.arange(8) % 3 == 0, [0, 3, 6]),
+]
+
+
+@pytest.mark.parametrize(("neurons", "kept"), NEURONS, ids=[repr(n)[:20] for n, _ in NEURONS])
+def test_fixed_keeps_what_the_caller_names(neurons: object, kept: list[int]) -> None:
+    trace = SelectiveLRP(cnn(), selection=Fixed({"0": neurons})).trace(torch.rand(3, 1, 8, 8), target=1)  # type: ignore[dict-item]
+    assert list(trace.masks) == ["0"]  # what is not named is left whole
+    for row in trace.masks["0"]:
+        assert row.nonzero().flatten().tolist() == kept
+    assert trace.conservation_error.max() < 1e-5
+
+
+def test_fixed_is_the_pass_of_each_neuron_and_they_add_up() -> None:
+    """(N, C) masks: one batched pass for all neurons of a layer, against one pass each, and their sum against the whole."""
+    model, x = cnn().double(), torch.rand(1, 1, 8, 8, dtype=torch.double)
+    whole = SelectiveLRP(model).trace(x, target=1)
+    together = SelectiveLRP(model, selection=Fixed({"4": torch.eye(16, dtype=torch.bool)})).trace(
+        x.expand(16, -1, -1, -1), target=1
+    )
+    one_by_one = [SelectiveLRP(model, selection=Fixed({"4": n})).attribute(x, target=1) for n in range(16)]
+    torch.testing.assert_close(together.inputs, torch.cat(one_by_one))
+    assert isinstance(together.inputs, Tensor)
+    torch.testing.assert_close(together.inputs.sum(0, keepdim=True), whole.inputs)
+
+
+def test_fixed_by_module_and_of_the_masks_of_a_trace() -> None:
+    model, x = cnn(), torch.rand(3, 1, 8, 8)
+    by_name, by_module = (SelectiveLRP(model, selection=Fixed({key: 2})).attribute(x, target=1) for key in ("4", model[4]))
+    assert torch.equal(by_name, by_module)
+    top = SelectiveLRP(model, selection=TopK(3)).trace(x, target=1)
+    again = SelectiveLRP(model, selection=Fixed(top.masks)).trace(x, target=1)
+    assert torch.equal(again.inputs, top.inputs)
+    assert hash(Fixed(top.masks))
+
+
+@pytest.mark.parametrize("layer", ["7", "2", "conv", "input"])
+def test_fixed_of_a_layer_that_has_no_neurons_to_select(layer: str) -> None:
+    with pytest.raises(LayerError, match=rf"layer '{layer}' is none of the hidden layers '0', '4'"):
+        SelectiveLRP(cnn(), selection=Fixed({layer: 0})).attribute(torch.rand(3, 1, 8, 8), target=1)
+    with pytest.raises(LayerError, match="Conv2d is no module of the model"):
+        SelectiveLRP(cnn(), selection=Fixed({nn.Conv2d(1, 1, 1): 0})).attribute(torch.rand(3, 1, 8, 8), target=1)
+
+
+@pytest.mark.parametrize("neurons", ["2", 1.0, [1.5], True, [True, False], None, torch.rand(8), {"a": 1}])
+def test_fixed_of_what_are_no_neurons(neurons: object) -> None:
+    with pytest.raises(SelectionError, match="neurons of layer '0' must be"):
+        Fixed({"0": neurons})  # type: ignore[dict-item]
+
+
+@pytest.mark.parametrize(
+    ("neurons", "message"),
+    [
+        (8, "layer '0' has 8 neurons, 0 to 7, and no 8"),
+        ([0, -1], "and no -1"),
+        (torch.ones(7, dtype=torch.bool), r"shape \(7,\).*must be \(8,\) or \(3, 8\)"),
+        (torch.ones(2, 8, dtype=torch.bool), r"shape \(2, 8\).*must be \(8,\) or \(3, 8\)"),
+        (torch.ones(3, 8, 2, 2, dtype=torch.bool), r"torch.bool \(3, 8, 2, 2\) for layer '0'"),
+    ],
+)
+def test_fixed_that_does_not_fit_its_layer(neurons: object, message: str) -> None:
+    with pytest.raises(SelectionError, match=message):
+        SelectiveLRP(cnn(), selection=Fixed({"0": neurons})).attribute(torch.rand(3, 1, 8, 8), target=1)  # type: ignore[dict-item]
+
+
+def test_fixed_needs_a_mapping() -> None:
+    with pytest.raises(SelectionError, match=r"expected \{layer: neurons\}, got list"):
+        Fixed([("0", 1)])  # type: ignore[arg-type]
+
+
+# Budgets by layer
+
+
+def test_per_layer_budgets_and_layers_left_whole() -> None:
+    model, x = mlp(10, 32, 24, 16, 4), torch.randn(5, 10)
+    budgets = PerLayer(TopK(3), layers={"2": TopK(0.5)}, exclude=("4",))
+    trace = SelectiveLRP(model, selection=budgets).trace(x, target=2)
+    assert {layer: mask.sum(1).tolist() for layer, mask in trace.masks.items()} == {"0": [3] * 5, "2": [12] * 5}
+    assert PerLayer(None, layers={"[02]": TopK(1)}).in_layer("4") is None
+    assert PerLayer(TopK(1), exclude="features.0").exclude == ("features.0",)  # type: ignore[arg-type]
+    alike = SelectiveLRP(model, selection=PerLayer(TopK(3))).trace(x, target=2)
+    assert torch.equal(alike.inputs, SelectiveLRP(model, selection=TopK(3)).attribute(x, target=2))
+
+
+def test_per_layer_patterns_fit_a_layer() -> None:
+    for selection in (PerLayer(TopK(1), layers={"head.*": TopK(2)}), PerLayer(TopK(1), exclude=("head.*",))):
+        with pytest.raises(LayerError, match=r"layer 'head\.\*' is none of the hidden layers '0', '4'"):
+            SelectiveLRP(cnn(), selection=selection).attribute(torch.rand(3, 1, 8, 8), target=1)
+    with pytest.raises(SelectionError, match="default must be a selection"):
+        PerLayer(0.1)  # type: ignore[arg-type]
+    with pytest.raises(SelectionError, match=r"features\.0 must be a selection"):
+        PerLayer(TopK(1), layers={"features.0": 3})  # type: ignore[dict-item]
+
+
+# Rescaling
+
+
+@pytest.mark.parametrize("unit", ["channel", "element"])
+def test_rescaled_what_is_kept_conserves_the_whole(unit: str) -> None:
+    model, x = cnn().double(), torch.rand(3, 1, 8, 8, dtype=torch.double)
+    for module in model:
+        if isinstance(module, nn.Conv2d | nn.Linear) and module.bias is not None:
+            module.bias.data.zero_()
+    model[1].running_mean.zero_()  # type: ignore[union-attr, operator]
+    trace = SelectiveLRP(model, Epsilon(1e-12), TopK(0.3, unit=unit, rescale=True)).trace(x, target=1)  # type: ignore[arg-type]
+    assert isinstance(trace.inputs, Tensor)
+    torch.testing.assert_close(trace.inputs.flatten(1).sum(1), trace.explained)  # nothing is lost on the way
+    torch.testing.assert_close(trace.relevance["0"].sum(1), trace.explained)
+    for layer in ("0", "4"):
+        assert trace.absorbed[f"{layer}.unselected"].abs().max() < 1e-10
+    plain = SelectiveLRP(model, Epsilon(1e-12), TopK(0.3, unit=unit)).trace(x, target=1)  # type: ignore[arg-type]
+    assert torch.equal(plain.masks["4"], trace.masks["4"])
+    assert plain.absorbed["4.unselected"].abs().max() > 1e-6
+
+
+def test_nothing_kept_cannot_be_rescaled() -> None:
+    model, x = cnn(), torch.rand(3, 1, 8, 8)
+    trace = SelectiveLRP(model, selection=Threshold(0.999, rescale=True)).trace(x, target=1)
+    assert isinstance(trace.inputs, Tensor)
+    assert trace.inputs.isfinite().all()
+    assert trace.conservation_error.max() < 1e-5
+
+
+# Single values
+
+
+def test_elements_are_chosen_by_their_own_relevance() -> None:
+    model, x = cnn(), torch.rand(3, 1, 8, 8)
+    relevance = LayerSelectiveLRP(model, "4").attribute(x, target=1)
+    trace = SelectiveLRP(model, selection=TopK(5, unit="element")).trace(x, target=1)
+    assert trace.masks["4"].shape == (3, 16, 2, 2)
+    assert torch.equal(trace.masks["4"], select(TopK(5), relevance.flatten(1)).view_as(relevance))
+    assert trace.relevance["4"].shape == (3, 16)
+    assert trace.conservation_error.max() < 1e-5
+    assert torch.equal(trace.critical("4"), trace.masks["4"].flatten(2).any(2))
+    assert "5.0 critical" in repr(trace)
+    control = random_masks(trace.masks, torch.Generator().manual_seed(0))
+    assert control["4"].shape == (3, 16, 2, 2)
+    assert control["4"].flatten(1).sum(1).tolist() == [5] * 3
+
+
+class Tokens(nn.Module):
+    """A linear layer over a sequence: its neurons are the last dimension."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.head = nn.Linear(6, 9), nn.Linear(9, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.embed(x).relu().mean(1))
+
+
+def test_elements_of_a_sequence() -> None:
+    torch.manual_seed(0)
+    trace = SelectiveLRP(Tokens(), selection=TopK(4, unit="element")).trace(torch.rand(2, 6, 6), target=1)
+    assert trace.masks["embed"].shape == (2, 6, 9)
+    assert torch.equal(trace.critical("embed"), trace.masks["embed"].any(1))
+
+
+def test_a_graph_of_selected_elements_has_their_channels() -> None:
+    trace = SelectiveLRP(cnn(), selection=TopK(4, unit="element")).trace(torch.rand(1, 1, 8, 8), target=1, edges=True)
+    nodes = {neuron for layer, neuron in build_graph(trace) if layer == "0"}
+    assert nodes
+    assert nodes <= set(trace.critical("0").any(0).nonzero().flatten().tolist())
+
+
+def test_elements_by_the_caller() -> None:
+    model, x = cnn(), torch.rand(3, 1, 8, 8)
+    top = SelectiveLRP(model, selection=TopK(0.2, unit="element")).trace(x, target=1)
+    again = SelectiveLRP(model, selection=Fixed(top.masks)).trace(x, target=1)
+    assert torch.equal(again.inputs, top.inputs)
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 
 import torch
 from torch import Tensor
@@ -11,9 +12,9 @@ from torch import Tensor
 from lrp_lightning.composites import Composite
 from lrp_lightning.engine.affine import away_from_zero
 from lrp_lightning.errors import LayerError, SelectionError, UnsupportedOperatorError
-from lrp_lightning.layers import LayerNames, numbered, per_neuron, per_sample, spread
+from lrp_lightning.layers import LayerNames, elementwise, numbered, per_neuron, per_sample, spread
 from lrp_lightning.rules import Rule
-from lrp_lightning.selection import Selection
+from lrp_lightning.selection import Fixed, PerLayer, Selection
 
 __all__ = ["Layer", "Recording"]
 
@@ -61,7 +62,8 @@ class Recording:
         samples: int,
         on_unsupported: str = "raise",
     ) -> None:
-        self.names, self.composite, self.selection, self.want_edges = names, composite, selection, edges
+        self.names, self.composite, self.want_edges = names, composite, edges
+        self.selection = _with_names(selection, names)
         self.samples, self.on_unsupported = samples, on_unsupported
         self.layers: list[Layer] = []
         self.neurons = 0
@@ -94,7 +96,7 @@ class Recording:
         """Settle what only the whole forward tells: names, rules, and which layers make the output.
 
         Raises:
-            LayerError: if a name pattern of the composite fits no layer.
+            LayerError: if a name pattern of the composite or the selection fits no layer.
         """
         for layer in outputs:
             layer.is_output = True
@@ -108,6 +110,11 @@ class Recording:
             if pattern not in used:
                 known = ", ".join(repr(layer.name) for layer in self.layers if layer.rule is not None)
                 raise LayerError(f"the composite's pattern {pattern!r} fits none of the layers {known}")
+        hidden = [layer.name for layer in self.layers if layer.selectable]
+        for pattern in getattr(self.selection, "patterns", ()):
+            if pattern not in hidden and not any(fnmatchcase(name, pattern) for name in hidden):
+                known = ", ".join(map(repr, hidden))
+                raise LayerError(f"the selection's layer {pattern!r} is none of the hidden layers {known}")
 
     def keep_whole(self, layer: Layer) -> None:
         """Keep the relevance of this layer value by value, not only by neuron."""
@@ -135,15 +142,33 @@ class Recording:
             self._add(self.activation, layer, mean)
         if self.selection is None or not layer.selectable:
             return r
-        kept = self.selection.select(arrived, layer=layer.name, output=self.explained)  # type: ignore[arg-type]
-        if not isinstance(kept, Tensor) or kept.dtype != torch.bool or kept.shape != arrived.shape:
+        return self._selected(self.selection, layer, r, arrived)
+
+    def _selected(self, selection: Selection, layer: Layer, r: Tensor, arrived: Tensor) -> Tensor:
+        """What the selection lets carry on of the relevance ``r`` of a layer, ``arrived`` of it at each neuron."""
+        decides = selection.in_layer(layer.name) if isinstance(selection, PerLayer) else selection
+        if decides is None:
+            return r
+        elements = elementwise(r, self.samples, layer.samples)
+        units = elements if getattr(decides, "unit", "channel") == "element" else arrived
+        kept = decides.select(units, layer=layer.name, output=self.explained)  # type: ignore[arg-type]
+        if kept is None:
+            return r
+        if not isinstance(kept, Tensor) or kept.dtype != torch.bool or kept.shape not in (units.shape, elements.shape):
             given = f"{kept.dtype} {tuple(kept.shape)}" if isinstance(kept, Tensor) else type(kept).__name__
             raise SelectionError(
-                f"{self.selection!r} gave {given} for layer {layer.name!r}; it must give torch.bool {tuple(arrived.shape)}"
+                f"{decides!r} gave {given} for layer {layer.name!r}; it must give torch.bool {tuple(units.shape)}"
             )
         self.masks[layer] = kept | self.masks[layer] if layer in self.masks else kept
-        self._add(self.absorbed, f"{layer.name}.unselected", (arrived * ~kept).sum(1))
-        return r * spread(kept, r, layer.dim, layer.samples)
+        carried = r * spread(kept, r, layer.dim, layer.samples)
+        units = arrived if kept.shape == arrived.shape else elements
+        part, rest = ((units * on).flatten(1).sum(1) for on in (kept, ~kept))
+        if getattr(decides, "rescale", False):
+            factor = torch.where(part == 0, 1, (part + rest) / torch.where(part == 0, 1, part))
+            carried = carried * spread(factor[:, None], r, layer.dim, layer.samples)
+            rest = rest + part * (1 - factor)
+        self._add(self.absorbed, f"{layer.name}.unselected", rest)
+        return carried
 
     def absorb(self, where: str, relevance: Tensor, samples: int | None = 0) -> None:
         """Count relevance that goes no further: a tensor of it, whose ``samples`` dimension holds the samples."""
@@ -197,3 +222,10 @@ class Recording:
     @staticmethod
     def _add(notes: dict, key: object, value: Tensor) -> None:
         notes[key] = notes[key] + value if key in notes else value
+
+
+def _with_names(selection: Selection | None, names: LayerNames) -> Selection | None:
+    """A selection whose layers are given by name, not as modules."""
+    if not isinstance(selection, Fixed):
+        return selection
+    return Fixed({names.name_of(layer): neurons for layer, neurons in selection.layers.items()})
