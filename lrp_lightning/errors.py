@@ -6,6 +6,7 @@ __all__ = [
     "LRPError",
     "LayerError",
     "ModelError",
+    "RecordError",
     "RuleError",
     "SelectionError",
     "TargetError",
@@ -49,6 +50,10 @@ class LayerError(LRPError, KeyError):
 
 class GraphError(LRPError, ValueError):
     """A relevance graph cannot be built, or does not have what was asked of it."""
+
+
+class RecordError(LRPError, ValueError):
+    """What a step leaves in the log for TensorBoard cannot be written, or cannot be read."""
 
 
 class UnsupportedOperatorError(LRPError, NotImplementedError):

@@ -46,6 +46,9 @@ RIVER = [
     "drawing.heatmaps",
     "drawing.graphs",
     "drawing",
+    "tensorboard_plugin.schema",
+    "tensorboard_plugin.summary",
+    "tensorboard_plugin",
     "callbacks.pictures",
     "callbacks.relevance_monitor",
     "callbacks",
@@ -112,14 +115,18 @@ def test_the_package_itself_imports_nothing_of_its_own_until_asked() -> None:
     assert set(imports(tree, "")) <= {"__future__", "importlib", "typing"}
 
 
-def test_only_callbacks_know_lightning() -> None:
+@pytest.mark.parametrize(
+    ("library", "folders"),
+    [("lightning", {"callbacks"}), ("pytorch_lightning", set()), ("tensorboard", {"tensorboard_plugin"})],
+)
+def test_only_one_folder_knows(library: str, folders: set[str]) -> None:
     know = {
         module
         for module, path in MODULES.items()
         for name in imports(ast.parse(path.read_text()), module)
-        if name.split(".")[0] in ("lightning", "pytorch_lightning", "tensorboard")
+        if name.split(".")[0] == library
     }
-    assert {module.split(".")[0] for module in know} == {"callbacks"}
+    assert {module.split(".")[0] for module in know} == folders
 
 
 def test_no_drawing_module_touches_pyplots_state() -> None:

@@ -1,0 +1,289 @@
+"""What one step of a run leaves in the log for the tab, version 1. Read by the plugin, written by ``summary``.
+
+A step is one event with two summaries of the plugin ``"relevance"``.
+
+``relevance/record``, a tensor of strings (``DATA_CLASS_TENSOR``): the head, then one part for each class of the head's
+``explained``, in its order. Each part is zlib-compressed JSON, so that a class is read without the others.
+
+The head::
+
+    {"version": 1, "epoch": 3,
+     "class_names": ["shirt", ...] | null,
+     "settings": {name: text},                   # composite, selection, ...
+     "measures": {name: number | null},          # null: not finite
+     "explained": [class, ...],
+     "samples": null | {"labels": [int, ...], "predictions": [...], "probabilities": [...], "errors": [...],
+                        "images": ref, "heatmaps": ref},
+     "neurons": [[layer, neuron, heatmaps: ref | null, reconstructions: ref | null], ...],
+     "notes": [text, ...]}                       # what was left out, and why
+
+A class's part::
+
+    {"class": 3, "samples": 32,                  # how many samples the graph sums over
+     "layers": [[name, kind], ...],              # in the order of the forward pass
+     "nodes": [[layer, neuron, relevance, activation, output], ...],   # those shown; layer: index into layers, output: 0 | 1
+     "edges": [[lower, upper, relevance, share], ...],                 # those shown; indices into nodes
+     "paths": [[[node, ...], share, heatmaps: ref | null], ...],       # best first
+     "others": [[neurons, relevances], ...]}     # for each layer, neurons of the graph that are not shown
+
+``relevance/pictures``, a sequence of blobs (``DATA_CLASS_BLOB_SEQUENCE``), so that each is fetched alone: zlib-compressed
+arrays in C order. A ref says where one lies and what it is::
+
+    {"step": 200, "index": 0, "shape": [samples, height, width], "scale": [number for each sample]}   # heatmaps, int8
+    {"step": 0, "index": 4, "shape": [samples, height, width, 1 | 3]}                                  # images, uint8
+
+A heatmap's relevance is ``value / 127 * scale``. A ref may point to an earlier step: images that do not change are stored
+once.
+
+A reader refuses a greater version, ignores keys it does not know, and never meets another meaning of a key it knows: a
+change of meaning is a new version.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import zlib
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from lrp_lightning.errors import RecordError
+
+__all__ = [
+    "MAX_PART",
+    "MAX_PICTURE",
+    "PICTURES",
+    "PLUGIN",
+    "RECORD",
+    "VERSION",
+    "pack",
+    "pack_heatmaps",
+    "pack_images",
+    "read_graph",
+    "read_head",
+    "unpack_picture",
+]
+
+PLUGIN = "relevance"
+VERSION = 1
+RECORD, PICTURES = "relevance/record", "relevance/pictures"
+"""Tags of the two summaries."""
+
+MAX_PART = 8 * 2**20
+"""Bytes of a part's JSON that a reader accepts."""
+MAX_PICTURE = 4 * 2**20
+"""Bytes of a picture, unpacked, that a reader accepts."""
+
+
+def pack(part: dict[str, Any]) -> bytes:
+    """A part of a record as it is logged.
+
+    Raises:
+        RecordError: if it has numbers that are not finite, or is too large.
+    """
+    try:
+        text = json.dumps(part, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode("utf-8", "replace")
+    except (TypeError, ValueError) as error:
+        raise RecordError(f"the record cannot be written as JSON: {error}") from error
+    if len(text) > MAX_PART:
+        raise RecordError(f"a part of the record has {len(text)} bytes, at most {MAX_PART} can be read again")
+    return zlib.compress(text, 6)
+
+
+def pack_heatmaps(heatmaps: np.ndarray) -> tuple[bytes, dict[str, Any]]:
+    """Relevance ``(samples, height, width)`` as int8, each sample with its own scale; the bytes, and the ref's fields."""
+    scale = np.abs(heatmaps).reshape(len(heatmaps), -1).max(1, initial=0.0)
+    values = np.rint(heatmaps / np.where(scale == 0, 1, scale)[:, None, None] * 127).astype(np.int8)
+    return zlib.compress(values.tobytes(), 9), {"shape": list(values.shape), "scale": [short(s) for s in scale.tolist()]}
+
+
+def pack_images(images: np.ndarray) -> tuple[bytes, dict[str, Any]]:
+    """Pixels ``(samples, height, width, 1 | 3)`` uint8; the bytes, and the ref's fields."""
+    return zlib.compress(np.ascontiguousarray(images, np.uint8).tobytes(), 9), {"shape": list(images.shape)}
+
+
+def short(number: float) -> float:
+    """Five significant digits, which is what is seen: a third of the JSON's size."""
+    return float(f"{number:.5g}")
+
+
+def unpack_picture(blob: bytes) -> bytes:
+    """The bytes of a picture's array.
+
+    Raises:
+        RecordError: if it is broken or too large.
+    """
+    return _unpack(blob, MAX_PICTURE, "the picture")
+
+
+def read_head(parts: Any) -> dict[str, Any]:
+    """The head of a record, checked.
+
+    Args:
+        parts: the tensor of ``relevance/record`` as TensorBoard's data provider gives it.
+
+    Raises:
+        RecordError: if it is of a newer version, or broken; the message is for people.
+    """
+    head = _part(parts, 0, "the head")
+    version = head.get("version")
+    if not isinstance(version, int) or isinstance(version, bool):
+        raise RecordError("this step's record is broken: it has no version")
+    if version > VERSION:
+        raise RecordError(
+            f"this step was written in format {version}, and this plugin reads formats up to {VERSION}: "
+            "update lrp-lightning where TensorBoard runs"
+        )
+    _check(head, "the head", _HEAD)
+    samples = head["samples"]
+    if samples is not None:
+        _check(samples, "samples", _SAMPLES)
+        if len({len(samples[key]) for key in ("labels", "predictions", "probabilities", "errors")}) > 1:
+            raise RecordError("this step's record is broken: samples have fields of different lengths")
+    if len(parts) != 1 + len(head["explained"]):
+        raise RecordError(f"this step's record is broken: {len(head['explained'])} classes in {len(parts) - 1} parts")
+    return head
+
+
+def read_graph(parts: Any, head: dict[str, Any], label: int) -> dict[str, Any]:
+    """The part of one class, checked.
+
+    Args:
+        parts: as in :func:`read_head`.
+        head: from :func:`read_head`.
+        label: one of ``head["explained"]``.
+
+    Raises:
+        RecordError: if the class is not there, or its part is broken.
+    """
+    if label not in head["explained"]:
+        raise RecordError(f"class {label} is not in this step; there are {head['explained']}")
+    graph = _part(parts, 1 + head["explained"].index(label), f"class {label}")
+    _check(graph, f"class {label}", _GRAPH)
+    layers, nodes = len(graph["layers"]), len(graph["nodes"])
+    inside = (
+        all(0 <= node[0] < layers for node in graph["nodes"])
+        and all(0 <= end < nodes for edge in graph["edges"] for end in edge[:2])
+        and all(0 <= node < nodes for path in graph["paths"] for node in path[0])
+        and len(graph["others"]) == layers
+    )
+    if not inside:
+        raise RecordError(f"this step's record is broken: class {label} names layers or nodes that are not there")
+    return graph
+
+
+def _part(parts: Any, index: int, what: str) -> dict[str, Any]:
+    """One part, unpacked."""
+    if getattr(parts, "ndim", None) != 1 or len(parts) <= index or not isinstance(parts[index], bytes):
+        raise RecordError("this step's record is broken: it is not a list of strings")
+    text = _unpack(parts[index], MAX_PART, what)
+    try:
+        part = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise RecordError(f"this step's record is broken: {what} is not JSON") from error
+    if not isinstance(part, dict):
+        raise RecordError(f"this step's record is broken: {what} is not an object")
+    return part
+
+
+def _unpack(blob: bytes, most: int, what: str) -> bytes:
+    stream = zlib.decompressobj()
+    try:
+        data = stream.decompress(blob, most)
+    except zlib.error as error:
+        raise RecordError(f"this step's record is broken: {what} cannot be unpacked") from error
+    if not stream.eof:  # more than was asked for, or cut off
+        raise RecordError(f"this step's record is broken: {what} is cut off, or has more than {most} bytes")
+    return data
+
+
+# what a part must look like: for each key, a test of its value
+
+_Test = Callable[[Any], bool]
+
+
+def _check(part: dict[str, Any], what: str, tests: dict[str, _Test]) -> None:
+    for key, test in tests.items():
+        if key not in part or not test(part[key]):
+            raise RecordError(f"this step's record is broken: {key!r} of {what} is missing or not what it should be")
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _or_none(test: _Test) -> _Test:
+    return lambda value: value is None or test(value)
+
+
+def _list_of(test: _Test) -> _Test:
+    return lambda value: isinstance(value, list) and all(map(test, value))
+
+
+def _row(*tests: _Test) -> _Test:
+    return lambda value: (
+        isinstance(value, list) and len(value) >= len(tests) and all(t(v) for t, v in zip(tests, value, strict=False))
+    )
+
+
+def _map_to(test: _Test) -> _Test:
+    return lambda value: isinstance(value, dict) and all(map(test, value.values()))
+
+
+def _ref(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and _whole(value.get("step"))
+        and _whole(value.get("index"))
+        and value["index"] >= 0
+        and _list_of(_whole)(value.get("shape"))
+        and all(side > 0 for side in value["shape"])
+        and (
+            (len(value["shape"]) == 4 and value["shape"][3] in (1, 3))
+            or (
+                len(value["shape"]) == 3
+                and _list_of(_number)(value.get("scale"))
+                and len(value["scale"]) == value["shape"][0]
+            )
+        )
+        and math.prod(value["shape"]) <= MAX_PICTURE
+    )
+
+
+_HEAD: dict[str, _Test] = {
+    "epoch": _whole,
+    "class_names": _or_none(_list_of(_text)),
+    "settings": _map_to(_text),
+    "measures": _map_to(_or_none(_number)),
+    "explained": _list_of(_whole),
+    "samples": _or_none(lambda value: isinstance(value, dict)),
+    "neurons": _list_of(_row(_text, _whole, _or_none(_ref), _or_none(_ref))),
+    "notes": _list_of(_text),
+}
+_SAMPLES: dict[str, _Test] = {
+    "labels": _list_of(_whole),
+    "predictions": _list_of(_whole),
+    "probabilities": _list_of(_number),
+    "errors": _list_of(_number),
+    "images": _or_none(_ref),
+    "heatmaps": _or_none(_ref),
+}
+_GRAPH: dict[str, _Test] = {
+    "class": _whole,
+    "samples": _whole,
+    "layers": _list_of(_row(_text, _text)),
+    "nodes": _list_of(_row(_whole, _whole, _number, _number, _whole)),
+    "edges": _list_of(_row(_whole, _whole, _number, _number)),
+    "paths": _list_of(_row(_list_of(_whole), _number, _or_none(_ref))),
+    "others": _list_of(_row(_list_of(_whole), _list_of(_number))),
+}

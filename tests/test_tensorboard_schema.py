@@ -1,0 +1,146 @@
+"""The format of the log: what is written is read again, what is newer, broken or too large is a message."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import zlib
+
+import numpy as np
+import pytest
+
+from lrp_lightning.errors import RecordError
+from lrp_lightning.tensorboard_plugin import schema
+
+HEAD = {
+    "version": 1, "epoch": 0, "class_names": ["a", "b"], "settings": {"rule": "ε"}, "measures": {"mse": 1.0, "smape": None},
+    "explained": [1], "samples": None, "neurons": [["fc", 3, None, None]], "notes": [],
+}  # fmt: skip
+GRAPH = {
+    "class": 1, "samples": 4, "layers": [["input", "input"], ["fc", "linear"]],
+    "nodes": [[0, 0, 1.0, 0.5, 0], [1, 3, 1.0, 0.5, 1]], "edges": [[0, 1, 1.0, 1.0]], "paths": [[[0, 1], 1.0, None]],
+    "others": [[[], []], [[1, 2], [0.1, -0.2]]],
+}  # fmt: skip
+SAMPLES = {
+    "labels": [1, 0], "predictions": [1, 1], "probabilities": [0.5, 1.0], "errors": [0.1, 0.2],
+    "images": {"step": 0, "index": 0, "shape": [2, 8, 8, 1]},
+    "heatmaps": {"step": 3, "index": 1, "shape": [2, 4, 4], "scale": [1.0, 0]},
+}  # fmt: skip
+
+
+def logged(*parts: object) -> np.ndarray:
+    return np.array([zlib.compress(json.dumps(part).encode()) for part in parts], dtype=object)
+
+
+def test_a_record_is_read_as_it_was_written():
+    head = {**HEAD, "samples": SAMPLES}
+    parts = np.array([schema.pack(head), schema.pack(GRAPH)], dtype=object)
+    assert schema.read_head(parts) == head
+    assert schema.read_graph(parts, head, 1) == GRAPH
+
+
+def test_unknown_keys_are_ignored():
+    assert schema.read_head(logged({**HEAD, "later": 1}, GRAPH))["epoch"] == 0
+
+
+def test_a_newer_format_says_what_to_do():
+    with pytest.raises(RecordError, match=r"format 2, and this plugin reads formats up to 1: update lrp-lightning"):
+        schema.read_head(logged({"version": 2}))
+
+
+@pytest.mark.parametrize("key", HEAD)
+@pytest.mark.parametrize("value", [True, {"x": object}, [[1]], "<script>", "absent"])
+def test_a_head_with_something_else_in_it_is_broken(key: str, value: object):
+    head = {k: v for k, v in HEAD.items() if k != key}
+    if value != "absent":
+        head[key] = {"x": [1]} if isinstance(value, dict) else value
+    with pytest.raises(RecordError, match="broken"):
+        schema.read_head(logged(head, GRAPH))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"labels": [1]},
+        {"images": {"step": 0, "index": -1, "shape": [2, 8, 8, 1]}},
+        {"images": {"step": 0, "index": 0, "shape": [2, 8, 8, 4]}},
+        {"images": {"step": 0, "index": 0, "shape": [2, 10**5, 10**5, 1]}},
+        {"heatmaps": {"step": 0, "index": 0, "shape": [2, 8, 8]}},
+        {"heatmaps": {"step": 0, "index": 0, "shape": [2, 8, 8], "scale": [1.0]}},
+    ],
+)
+def test_samples_that_do_not_fit_are_broken(change: dict):
+    with pytest.raises(RecordError, match="broken"):
+        schema.read_head(logged({**HEAD, "samples": {**SAMPLES, **change}}, GRAPH))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"nodes": [[2, 0, 1.0, 0.5, 0], [1, 3, 1.0, 0.5, 1]]},
+        {"nodes": [[-1, 0, 1.0, 0.5, 0], [1, 3, 1.0, 0.5, 1]]},
+        {"edges": [[0, 2, 1.0, 1.0]]},
+        {"edges": [[0, 1, "1", 1.0]]},
+        {"paths": [[[0, 9], 1.0, None]]},
+        {"others": []},
+        {"layers": None},
+    ],
+)
+def test_a_graph_that_names_what_is_not_there_is_broken(change: dict):
+    parts = logged(HEAD, {**GRAPH, **change})
+    with pytest.raises(RecordError, match="broken"):
+        schema.read_graph(parts, schema.read_head(parts), 1)
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        np.array(1.0), np.zeros(3), np.array([], dtype=object), np.array([b"no zlib"], dtype=object), None,
+        np.array([zlib.compress(b"{")], dtype=object), np.array([zlib.compress(b"[]")], dtype=object),
+        np.array([zlib.compress(b'{"version": 1}' * 100)[:-4]], dtype=object),
+        np.array([zlib.compress(b"[" * 100_000)], dtype=object),
+        logged({**HEAD, "explained": [1, 2]}, GRAPH),
+    ],
+)  # fmt: skip
+def test_what_is_no_record_is_a_message(parts: object):
+    with pytest.raises(RecordError, match="broken"):
+        schema.read_head(parts)
+
+
+def test_a_class_that_is_not_there():
+    with pytest.raises(RecordError, match=r"class 0 is not in this step; there are \[1\]"):
+        schema.read_graph(logged(HEAD, GRAPH), HEAD, 0)
+
+
+def test_small_bytes_that_unpack_to_many_are_refused():
+    bomb = zlib.compress(bytes(schema.MAX_PART + 1))
+    with pytest.raises(RecordError, match="more than"):
+        schema.read_head(np.array([bomb], dtype=object))
+    with pytest.raises(RecordError, match="more than"):
+        schema.unpack_picture(zlib.compress(bytes(schema.MAX_PICTURE + 1)))
+    assert len(schema.unpack_picture(zlib.compress(bytes(schema.MAX_PICTURE)))) == schema.MAX_PICTURE
+
+
+def test_what_could_not_be_read_is_not_written():
+    with pytest.raises(RecordError, match="JSON"):
+        schema.pack({"x": float("nan")})
+    with pytest.raises(RecordError, match="at most"):
+        schema.pack({"x": "y" * schema.MAX_PART})
+
+
+def test_heatmaps_keep_sign_and_scale():
+    heatmaps = np.random.default_rng(0).normal(size=(3, 5, 7)) * np.array([1e-6, 1.0, 1e6])[:, None, None]
+    heatmaps[1] = 0
+    blob, ref = schema.pack_heatmaps(heatmaps)
+    values = np.frombuffer(schema.unpack_picture(blob), np.int8).reshape(ref["shape"])
+    restored = values / 127 * np.array(ref["scale"])[:, None, None]
+    most = np.abs(heatmaps).max((1, 2))
+    assert (np.abs(restored - heatmaps).max((1, 2)) <= most / 254 * 1.01 + 1e-12).all()
+    assert not restored[1].any()
+
+
+def test_reading_needs_neither_torch_nor_networkx():
+    heavy = ("torch", "networkx", "lightning")
+    code = f"import sys, lrp_lightning.tensorboard_plugin.schema; print([m for m in {heavy} if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
