@@ -231,7 +231,7 @@ class RelevanceMonitor(Callback):
         lrp = SelectiveLRP(model, self.composite, self.selection)
         graph = build_graph(lrp.trace(samples, target=label, edges=True))
         title = f"Critical paths of class {self._name(label)}, epoch {epoch}, {len(samples)} samples"
-        return draw_graph(graph, paths=k_best_paths(graph, k=5), class_names=self.class_names, title=title)
+        return draw_graph(graph, paths=k_best_paths(graph, k=5), class_names=self.class_names, title=title, static=True)
 
     def _name(self, label: int) -> str:
         return str(label) if self.class_names is None else str(self.class_names[label])

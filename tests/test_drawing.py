@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path as FilePath
+from typing import Any
 
 import matplotlib.pyplot as plt
 import networkx as nx
 import numpy as np
+import plotly.graph_objects as go
 import pytest
 import torch
 from matplotlib.axes import Axes
@@ -16,9 +20,10 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from lrp_lightning import Path, k_best_paths
-from lrp_lightning.drawing import as_array, draw_graph, draw_heatmaps
+from lrp_lightning.drawing import as_array, draw_graph, draw_heatmaps, draw_paths
 from lrp_lightning.drawing.figures import NEGATIVE, POSITIVE
-from lrp_lightning.errors import GraphError, InputError
+from lrp_lightning.drawing.layout import Layout, lay_out
+from lrp_lightning.errors import GraphError, InputError, LayerError
 
 # Heatmaps
 
@@ -122,6 +127,10 @@ def test_heatmaps_that_cannot_be_drawn(images: Tensor, relevance: Tensor, titles
 # Graphs
 
 
+def draw_static(*args: Any, **kwargs: Any) -> Figure:
+    return draw_graph(*args, **kwargs, static=True)
+
+
 def small_graph(hidden: Sequence[float] = (4.0, 2.0, -1.0, 0.5)) -> nx.DiGraph:
     graph = nx.DiGraph()
     layers = {"input": [3.0, 2.0], "conv": hidden, "head": [5.0]}
@@ -155,27 +164,26 @@ def test_layers_are_columns_in_the_order_of_the_forward() -> None:
     backwards.add_nodes_from(reversed(list(graph.nodes(data=True))))
     backwards.add_edges_from(graph.edges(data=True))
     for given in (graph, backwards):
-        figure = draw_graph(given)
+        figure = draw_static(given)
         columns, count = np.unique(neurons_drawn(figure)[:, 0], return_counts=True)
         assert columns.tolist() == [0, 1, 2]
         assert count.tolist() == [2, 4, 1]
         assert [text for text in texts(figure) if text in ("input", "conv", "head")] == ["input", "conv", "head"]
 
 
-def test_only_the_strongest_neurons_are_drawn_with_the_most_relevant_on_top() -> None:
-    figure = draw_graph(small_graph([0.1, 4.0, -3.0, 1.0, 0.2]), neurons_per_layer=3)
+def test_only_the_strongest_neurons_are_drawn() -> None:
+    figure = draw_static(small_graph([0.1, 4.0, -3.0, 1.0, 0.2]), neurons_per_layer=3)
     at = {
         text.get_text(): text.get_position()
         for text in figure.axes[0].texts
         if text.get_position()[0] == 1 and len(text.get_text()) < 9
     }
     assert set(at) == {"1", "2", "3", "conv"}
-    assert sorted(("1", "2", "3"), key=lambda neuron: -at[neuron][1]) == ["1", "3", "2"]
     assert len(edges_drawn(figure).get_segments()) == 2 * 3 + 3
 
 
 def test_edges_are_coloured_by_sign_and_as_wide_as_what_they_carry() -> None:
-    figure = draw_graph(small_graph([4.0, -1.0, 2.0]))
+    figure = draw_static(small_graph([4.0, -1.0, 2.0]))
     edges = edges_drawn(figure)
     drawn = zip(edges.get_linewidths(), map(to_hex, edges.get_colors()), edges.get_segments(), strict=True)
     to_head = sorted((width, colour) for width, colour, segment in drawn if segment[1][0] == 2)
@@ -187,26 +195,26 @@ def test_edges_are_coloured_by_sign_and_as_wide_as_what_they_carry() -> None:
 def test_paths_are_drawn_in_black_through_neurons_that_are_always_shown() -> None:
     graph = small_graph([4.0, 3.0, 2.0, 0.1])
     weak = Path((("input", 1), ("conv", 3), ("head", 0)), 0.01)
-    figure = draw_graph(graph, neurons_per_layer=2, paths=[weak, *k_best_paths(graph, 1)])
+    figure = draw_static(graph, neurons_per_layer=2, paths=[weak, *k_best_paths(graph, 1)])
     lines = figure.axes[0].get_lines()
     assert len(lines) == 2
     assert {to_hex(line.get_color()) for line in lines} == {"#000000"}
     assert [list(line.get_xdata()) for line in lines] == [[0, 1, 2], [0, 1, 2]]
     assert "3" in texts(figure)
-    assert len(draw_graph(graph).axes[0].get_lines()) == 0
+    assert len(draw_static(graph).axes[0].get_lines()) == 0
 
 
 def test_class_names_name_the_output_neurons_and_no_others() -> None:
-    named = texts(draw_graph(small_graph(), class_names=["cat", "dog"]))
+    named = texts(draw_static(small_graph(), class_names=["cat", "dog"]))
     assert named.count("cat") == 1
     assert "dog" not in named  # not in the graph
     graph = small_graph()
     graph.add_node(("head", 7), relevance=1.0, order=2, kind="linear")
-    assert {"cat", "7"} <= set(texts(draw_graph(graph, class_names=["cat", "dog"])))  # a class without a name is its number
+    assert {"cat", "7"} <= set(texts(draw_static(graph, class_names=["cat", "dog"])))  # a class without a name is its number
 
 
 def test_title() -> None:
-    titled, untitled = draw_graph(small_graph(), title="Critical paths, epoch 3"), draw_graph(small_graph())
+    titled, untitled = draw_static(small_graph(), title="Critical paths, epoch 3"), draw_static(small_graph())
     assert [figure.axes[0].get_title(loc="left") for figure in (titled, untitled)] == ["Critical paths, epoch 3", ""]
 
 
@@ -217,12 +225,12 @@ def test_the_picture_grows_with_the_graph() -> None:
     long.remove_node(("layer", 0))
     for lower, upper in nx.utils.pairwise(list(long)):
         long.add_edge(lower, upper, relevance=1.0, share=1.0)
-    assert draw_graph(long).get_figwidth() > 3 * draw_graph(small_graph()).get_figwidth()
-    assert draw_graph(small_graph(), neurons_per_layer=40).get_figheight() > draw_graph(small_graph()).get_figheight()
+    assert draw_static(long).get_figwidth() > 3 * draw_static(small_graph()).get_figwidth()
+    assert draw_static(small_graph(), neurons_per_layer=40).get_figheight() > draw_static(small_graph()).get_figheight()
 
 
 def test_a_graph_without_relevance_can_be_drawn() -> None:
-    assert as_array(draw_graph(small_graph([0.0, 0.0]))).std() > 0
+    assert as_array(draw_static(small_graph([0.0, 0.0]))).std() > 0
 
 
 @pytest.mark.parametrize(
@@ -235,7 +243,150 @@ def test_a_graph_without_relevance_can_be_drawn() -> None:
 )
 def test_graphs_that_cannot_be_drawn(arguments: dict, message: str) -> None:
     with pytest.raises(GraphError, match=message):
-        draw_graph(**arguments)
+        draw_static(**arguments)
+
+
+# Interactive
+
+
+def crossings(layout: Layout) -> float:
+    """How much relevance crosses: over every two edges between the same columns, the product of what they carry."""
+    crossed = 0.0
+    for i, one in enumerate(layout.edges):
+        for other in layout.edges[i + 1 :]:
+            (x0, y0), (x1, y1) = layout.place[one.lower], layout.place[one.upper]
+            (u0, v0), (u1, v1) = layout.place[other.lower], layout.place[other.upper]
+            if (x0, x1) == (u0, u1) and (y0 - v0) * (y1 - v1) < 0:
+                crossed += abs(one.relevance * other.relevance)
+    return crossed
+
+
+def random_graph(seed: int, layers: int = 5, neurons: int = 6) -> nx.DiGraph:
+    draw = np.random.default_rng(seed)
+    graph = nx.DiGraph()
+    for order in range(layers):
+        for n in range(neurons):
+            graph.add_node((f"l{order}", n), relevance=float(draw.normal()), order=order, kind="linear")
+    for order in range(layers - 1):
+        for i in range(neurons):
+            for o in draw.choice(neurons, 2, replace=False):
+                share = float(draw.normal())
+                graph.add_edge((f"l{order}", i), (f"l{order + 1}", int(o)), relevance=share, share=share)
+    return graph
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_few_edges_cross(seed: int) -> None:
+    graph = random_graph(seed)
+    layout = lay_out(graph, 6)
+    shuffled = []
+    for trial in range(20):
+        draw = np.random.default_rng(trial)
+        rows = {
+            node: int(row)
+            for x in range(5)
+            for node, row in zip([(f"l{x}", n) for n in range(6)], draw.permutation(6), strict=True)
+        }
+        shuffled.append(crossings(replace(layout, place={node: (at[0], rows[node]) for node, at in layout.place.items()})))
+    assert crossings(layout) < 0.7 * np.mean(shuffled)
+    assert sorted(layout.place) == sorted(graph)
+    assert len(set(layout.place.values())) == len(graph)  # no two in one place
+
+
+def test_what_flows_through_layers_that_are_not_drawn_is_one_edge() -> None:
+    graph = random_graph(0)
+    layout = lay_out(graph, 6, layers=["l0", "l3"])
+    assert layout.layers == ["l0", "l3"]
+    found = {(edge.lower, edge.upper): edge.share for edge in layout.edges}
+    for lower in [node for node in graph if node[0] == "l0"]:
+        for upper in [node for node in graph if node[0] == "l3"]:
+            chains = nx.all_simple_paths(graph, lower, upper)
+            share = sum(np.prod([graph.edges[e]["share"] for e in nx.utils.pairwise(chain)]) for chain in chains)
+            assert found.get((lower, upper), 0.0) == pytest.approx(share, abs=1e-12)
+
+
+def test_many_layers_are_drawn_by_block() -> None:
+    graph = nx.DiGraph()
+    names = [
+        "input",
+        *(f"layer{b}.{i}.{part}" for b in range(3) for i in range(4) for part in ("conv1", "conv2", "add")),
+        "fc",
+    ]
+    for order, name in enumerate(names):
+        graph.add_node((name, 0), relevance=1.0, order=order, output=name == "fc")
+    for lower, upper in nx.utils.pairwise(names):
+        graph.add_edge((lower, 0), (upper, 0), relevance=1.0, share=1.0)
+    drawn = lay_out(graph, 8).layers
+    assert drawn == ["input", *(f"layer{b}.{i}.add" for b in range(3) for i in range(4)), "fc"]
+    assert lay_out(graph, 8, layers=names).layers == names
+    with pytest.raises(LayerError, match="no layer 'fc2' in the graph"):
+        draw_graph(graph, layers=["fc2"])
+
+
+def traces(figure: go.Figure, name: str) -> list[Any]:
+    return [trace for trace in figure.data if (trace.name or "").startswith(name)]
+
+
+def test_interactive_graph_shows_numbers_where_the_pointer_rests() -> None:
+    graph = small_graph()
+    paths = k_best_paths(graph, 2)
+    figure = draw_graph(graph, paths=paths, class_names=["cat"], title="a title")
+    [neurons], [edges] = traces(figure, "neurons"), traces(figure, "edges")
+    assert len(neurons.x) == len(graph)
+    about = dict(zip(map(tuple, neurons.customdata), neurons.hovertext, strict=True))
+    assert "relevance 4" in about["conv", 0]
+    assert "cat" in about["head", 0]
+    assert "cat" in neurons.text
+    assert any("conv [0] → head [cat]" in text and "relevance 4" in text and "80.0%" in text for text in edges.text)
+    assert [trace.name for trace in traces(figure, "path")] == [
+        f"path {i}: {100 * p.share:.2g} %" for i, p in enumerate(paths, 1)
+    ]
+    assert list(figure.layout.xaxis.ticktext) == ["input", "conv", "head"]
+    assert figure.layout.title.text == "a title"
+    lines = [t for t in figure.data if t.mode == "lines" and t.line.color in (POSITIVE, NEGATIVE)]
+    drawn = sum(t.x.count(None) for t in lines)
+    assert drawn == graph.number_of_edges()
+    assert {t.line.color for t in lines} == {POSITIVE, NEGATIVE}
+
+
+def test_interactive_graph_is_one_file_that_needs_no_network(tmp_path: FilePath) -> None:
+    graph = small_graph()
+    for figure in (draw_graph(graph), draw_paths(graph, k_best_paths(graph, 2), torch.randn(2, 3, 1, 6, 5))):
+        figure.write_html(tmp_path / "graph.html")
+        html = (tmp_path / "graph.html").read_text()
+        assert 'src="http' not in html.replace("'", '"')
+        assert len(html) > 1_000_000  # plotly itself is in it
+
+
+@pytest.mark.parametrize("static", [False, True])
+def test_paths_stand_one_below_the_other(static: bool) -> None:
+    graph = small_graph()
+    paths = k_best_paths(graph, 3)
+    figure = draw_paths(graph, paths, torch.randn(3, 2, 1, 6, 5), class_names=["cat"], title="$x", static=static)
+    if static:
+        chains = next(axis for axis in figure.axes if axis.texts)
+        assert [t.get_text() for t in chains.get_yticklabels()] == [f"{100 * p.share:.2g} %" for p in paths]
+        shown = [t.get_text() for t in chains.texts]
+        assert len([axis for axis in figure.axes if axis.images]) == 3
+        as_array(figure)
+    else:
+        assert list(figure.layout.yaxis.ticktext) == [f"{100 * p.share:.2g} %" for p in paths]
+        shown = [text for trace in traces(figure, "path") for text in trace.text]
+        assert len(figure.layout.images) == 3
+    assert shown == [str(n) if layer != "head" else "cat" for path in paths for layer, n in path.nodes]
+
+
+def test_paths_that_cannot_be_drawn() -> None:
+    graph = small_graph()
+    paths = k_best_paths(graph, 2)
+    with pytest.raises(GraphError, match="no paths"):
+        draw_paths(graph, [])
+    with pytest.raises(GraphError, match="which is not in the graph"):
+        draw_paths(graph, [Path((("input", 0), ("head", 0)), 0.5)])
+    with pytest.raises(InputError, match=r"\(k, N, C, H, W\) with k = 2"):
+        draw_paths(graph, paths, torch.randn(3, 1, 1, 6, 5))
+    with pytest.raises(InputError, match="NaN"):
+        draw_paths(graph, paths, torch.full((2, 1, 1, 6, 5), torch.nan))
 
 
 # Figures
@@ -244,7 +395,7 @@ def test_graphs_that_cannot_be_drawn(arguments: dict, message: str) -> None:
 @pytest.fixture(params=["heatmaps", "graph"])
 def figure(request: pytest.FixtureRequest) -> Figure:
     graph = small_graph()
-    return draw_heatmaps(*random_batch(3)) if request.param == "heatmaps" else draw_graph(graph, paths=k_best_paths(graph))
+    return draw_heatmaps(*random_batch(3)) if request.param == "heatmaps" else draw_static(graph, paths=k_best_paths(graph))
 
 
 def test_pyplot_knows_nothing_of_it(figure: Figure) -> None:
@@ -272,7 +423,7 @@ def test_text_is_never_markup(text: str) -> None:
     as_array(draw_heatmaps(images, relevance, titles=[text, text]))
     graph = nx.DiGraph()
     graph.add_node((text, 0), relevance=1.0, order=0)
-    as_array(draw_graph(graph, class_names=[text], title=text))
+    as_array(draw_static(graph, class_names=[text], title=text))
 
 
 def test_all_neurons_of_paths_are_shown() -> None:
@@ -283,7 +434,7 @@ def test_all_neurons_of_paths_are_shown() -> None:
     for i in range(5):
         graph.add_edge(("a", i), ("b", i), relevance=1.0, share=1.0)
         paths.append(Path((("a", i), ("b", i)), 0.2))
-    [axis] = draw_graph(graph, neurons_per_layer=2, paths=paths).axes
+    [axis] = draw_static(graph, neurons_per_layer=2, paths=paths).axes
     assert sum(line.get_color() == "black" and len(line.get_xdata()) == 2 for line in axis.lines) == 5
 
 

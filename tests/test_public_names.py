@@ -37,7 +37,7 @@ from lrp_lightning import (
     masked_forward,
 )
 from lrp_lightning.callbacks import RelevanceMonitor
-from lrp_lightning.drawing import as_array, draw_graph, draw_heatmaps
+from lrp_lightning.drawing import as_array, draw_graph, draw_heatmaps, draw_paths
 from lrp_lightning.metrics import CriticalNeuronAccuracy
 
 NAMES = {
@@ -47,7 +47,7 @@ NAMES = {
         masked_forward register_operator __version__
     """,
     "lrp_lightning.metrics": "CriticalNeuronAccuracy prediction_survives",
-    "lrp_lightning.drawing": "as_array draw_graph draw_heatmaps",
+    "lrp_lightning.drawing": "as_array draw_graph draw_heatmaps draw_paths",
     "lrp_lightning.callbacks": "RelevanceMonitor",
 }
 PUBLIC = [(module, name) for module, names in NAMES.items() for name in names.split()]
@@ -142,6 +142,7 @@ def test_star_import_gives_the_public_names() -> None:
         ),
         (draw_heatmaps, {"images": REQUIRED, "relevance": REQUIRED, "titles": None}),
         (draw_graph, {"graph": REQUIRED, "neurons_per_layer": 8, "paths": (), "class_names": None}),
+        (draw_paths, {"graph": REQUIRED, "paths": REQUIRED, "heatmaps": None, "class_names": None}),
         (as_array, {"figure": REQUIRED}),
     ],
     ids=lambda value: getattr(value, "__qualname__", ""),

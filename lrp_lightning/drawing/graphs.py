@@ -1,126 +1,278 @@
-"""The relevance graph as a picture: layers as columns, neurons by relevance, edges as wide as what they carry."""
+"""The relevance graph as a picture: layers as columns, edges as wide as what they carry; interactive, or static."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from typing import Literal, overload
 
 import networkx as nx
 import numpy as np
+import plotly.graph_objects as go
 from matplotlib.collections import LineCollection
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
 from lrp_lightning.drawing.figures import NEGATIVE, POSITIVE, new_figure
-from lrp_lightning.errors import GraphError
-from lrp_lightning.paths import Path
+from lrp_lightning.drawing.layout import DrawnEdge, Layout, lay_out
+from lrp_lightning.paths import Node, Path
 
 __all__ = ["draw_graph"]
 
+_LEGEND = "neurons: relevance within their layer, red for, blue against · edges: as wide as what they carry"
+_WIDTHS = 6
+"""Plotly draws all lines of a trace alike, so edges are drawn in this many widths."""
 
+
+@overload
+def draw_graph(
+    graph: nx.DiGraph, neurons_per_layer: int = 8, paths: Sequence[Path] = (), class_names: Sequence[str] | None = None,
+    title: str = "", layers: Sequence[str] | None = None, *, static: Literal[True],
+) -> Figure: ...  # fmt: skip
+@overload
+def draw_graph(
+    graph: nx.DiGraph, neurons_per_layer: int = 8, paths: Sequence[Path] = (), class_names: Sequence[str] | None = None,
+    title: str = "", layers: Sequence[str] | None = None, static: Literal[False] = False,
+) -> go.Figure: ...  # fmt: skip
 def draw_graph(
     graph: nx.DiGraph,
     neurons_per_layer: int = 8,
     paths: Sequence[Path] = (),
     class_names: Sequence[str] | None = None,
     title: str = "",
-) -> Figure:
+    layers: Sequence[str] | None = None,
+    static: bool = False,
+) -> go.Figure | Figure:
     """The strongest neurons of each layer and what flows between them; paths drawn over them in black.
 
-    Layers stand from left (input) to right (output), in each the neurons with the most ``|relevance|`` from the top, those
-    on ``paths`` always among them. Edges are as wide as the relevance that they carry, red positive and blue negative.
+    Layers stand from left (input) to right (output), in each the neurons with the most ``|relevance|``, those on ``paths``
+    always among them, ordered so that few edges cross. Edges are as wide as the relevance that they carry, red positive and
+    blue negative. Interactive, numbers are shown where the pointer rests, and the figure's own ``write_html`` makes one
+    self-contained file of it.
 
     Args:
         graph: from :func:`lrp_lightning.build_graph`.
         neurons_per_layer: how many are shown of each layer.
         paths: from :func:`lrp_lightning.k_best_paths`.
-        class_names: names of the output layer's neurons.
+        class_names: names of the output layer's neurons; None for those in the graph, if it has any.
         title: above the picture.
+        layers: which layers are shown. None for all; where they are more than 24, for the last of each block, so that a
+            ResNet-50 is shown by its 16 residual junctions. What flows through layers that are not shown is one edge.
+        static: whether to draw a matplotlib figure instead.
+
+    Returns:
+        A plotly figure, or with ``static`` one of matplotlib that pyplot does not know.
 
     Raises:
         GraphError: if the graph is empty, a path is not in it, or ``neurons_per_layer`` is below 1.
+        LayerError: if a layer is not in the graph.
+
+    Example:
+        >>> import torch
+        >>> from lrp_lightning import SelectiveLRP, build_graph
+        >>> from lrp_lightning.drawing import draw_graph
+        >>> model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3))
+        >>> graph = build_graph(SelectiveLRP(model).trace(torch.randn(5, 4), target=1, edges=True))
+        >>> type(draw_graph(graph)).__module__, type(draw_graph(graph, static=True)).__module__
+        ('plotly.graph_objs._figure', 'matplotlib.figure')
     """
-    if len(graph) == 0:
-        raise GraphError("the graph is empty: nothing to draw")
-    if neurons_per_layer < 1:
-        raise GraphError(f"neurons_per_layer must be at least 1, got {neurons_per_layer}")
-    on_paths = {node for path in paths for node in path.nodes}
-    if not on_paths <= set(graph):
-        raise GraphError(f"the paths run through {sorted(on_paths - set(graph))[0]!r}, which is not in the graph")
+    layout = lay_out(graph, neurons_per_layer, paths, layers)
+    labels = {node: _label(graph, node, class_names) for node in layout.place}
+    if static:
+        return _static(graph, layout, paths, labels, title, neurons_per_layer)
+    return _interactive(graph, layout, paths, labels, title)
 
-    layers: dict[str, list] = {}
-    for node in graph:
-        layers.setdefault(node[0], []).append(node)
-    place: dict[tuple[str, int], tuple[float, float]] = {}
-    names = sorted(layers, key=lambda layer: graph.nodes[layers[layer][0]]["order"])
-    for column, layer in enumerate(names):
-        ranked = sorted(layers[layer], key=lambda n: (n not in on_paths, -abs(graph.nodes[n]["relevance"])))
-        shown = sorted(
-            ranked[: max(neurons_per_layer, sum(n in on_paths for n in ranked))], key=lambda n: -graph.nodes[n]["relevance"]
-        )
-        for row, node in enumerate(shown):
-            place[node] = (column, (len(shown) - 1) / 2 - row)
 
+def _label(graph: nx.DiGraph, node: Node, class_names: Sequence[str] | None) -> str:
+    """A neuron's number; of the output's, its class."""
+    about = graph.nodes[node]
+    if class_names is not None and node[1] < len(class_names) and about.get("output", graph.out_degree(node) == 0):
+        return str(class_names[node[1]])
+    return str(about.get("class_name", node[1]))
+
+
+# interactive
+
+
+def _interactive(graph: nx.DiGraph, layout: Layout, paths: Sequence[Path], labels: dict[Node, str], title: str) -> go.Figure:
+    figure = go.Figure()
+    for sign, colour in ((1, POSITIVE), (-1, NEGATIVE)):
+        for width in range(_WIDTHS):
+            edges = [e for e in layout.edges if (e.relevance > 0) == (sign > 0) and _width_class(e) == width]
+            if edges:
+                figure.add_trace(_lines(layout, edges, colour, (width + 0.5) / _WIDTHS))
+    if layout.edges:
+        figure.add_trace(_edge_numbers(layout, labels))
+    strongest = max((path.share for path in paths), default=1.0) or 1.0
+    for rank, (path, chain) in enumerate(zip(paths, layout.chains, strict=True), 1):
+        xs, ys = zip(*(layout.place[node] for node in chain), strict=True) if chain else ((), ())
+        figure.add_trace(
+            go.Scatter(
+                x=xs, y=ys, mode="lines", line={"color": "black", "width": 1 + 3 * path.share / strongest}, opacity=0.85,
+                name=f"path {rank}: {100 * path.share:.2g} %", hoverinfo="skip", showlegend=True,
+            )
+        )  # fmt: skip
+    figure.add_trace(_neurons(graph, layout, labels))
+    rows = layout.highest - layout.lowest + 1
+    figure.update_layout(
+        title={
+            "text": _plain(title),
+            "x": 0,
+            "xanchor": "left",
+            "xref": "container",
+            "pad": {"l": 12},
+            "font": {"size": 15},
+        },
+        template="plotly_white",
+        height=int(max(320, 34 * rows + 170 + 36 * bool(title) + 40 * bool(paths))),
+        margin={
+            "l": 12,
+            "r": 16 + 6 * min(max(map(len, labels.values())), 24),
+            "t": 56 if title else 20,
+            "b": 130 if paths else 90,
+        },
+        modebar={"orientation": "v"},
+        hovermode="closest",
+        dragmode="pan",
+        legend={"orientation": "h", "yref": "container", "y": 0.01, "yanchor": "bottom", "x": 0, "font": {"size": 11}},
+        meta={"layers": layout.layers},
+    )
+    columns = len(layout.layers)
+    figure.update_xaxes(
+        tickvals=list(range(columns)), ticktext=[_plain(layer) for layer in layout.layers], tickangle=-45, showgrid=False,
+        zeroline=False, range=[-0.6, columns - 0.4], tickfont={"size": 10},
+    )  # fmt: skip
+    figure.update_yaxes(visible=False, range=[layout.lowest - 0.8, layout.highest + 0.7])
+    return figure
+
+
+def _width_class(edge: DrawnEdge) -> int:
+    return min(int(edge.strength * _WIDTHS), _WIDTHS - 1)
+
+
+def _lines(layout: Layout, edges: list[DrawnEdge], colour: str, strength: float) -> go.Scatter:
+    xs: list[float | None] = []
+    ys: list[float | None] = []
+    for edge in edges:
+        (x0, y0), (x1, y1) = layout.place[edge.lower], layout.place[edge.upper]
+        xs += [x0, x1, None]
+        ys += [y0, y1, None]
+    return go.Scatter(
+        x=xs, y=ys, mode="lines", line={"color": colour, "width": 0.3 + 5.5 * strength}, opacity=0.06 + 0.74 * strength,
+        hoverinfo="skip", showlegend=False,
+    )  # fmt: skip
+
+
+def _edge_numbers(layout: Layout, labels: dict[Node, str]) -> go.Scatter:
+    """Points that are not seen, in the middle of the stronger edges, which show an edge's numbers."""
+    edges = [edge for edge in layout.edges if edge.strength >= 0.05]
+    middle = [np.mean([layout.place[edge.lower], layout.place[edge.upper]], axis=0) for edge in edges]
+    return go.Scatter(
+        x=[float(x) for x, _ in middle],
+        y=[float(y) for _, y in middle],
+        mode="markers",
+        marker={"size": 9, "opacity": 0},
+        text=[
+            f"{_plain(e.lower[0])} [{_plain(labels[e.lower])}] → {_plain(e.upper[0])} [{_plain(labels[e.upper])}]<br>"
+            f"relevance {e.relevance:.4g}<br>{e.share:.1%} of the upper neuron's"
+            for e in edges
+        ],
+        hoverinfo="text",
+        showlegend=False,
+        name="edges",
+    )
+
+
+def _neurons(graph: nx.DiGraph, layout: Layout, labels: dict[Node, str]) -> go.Scatter:
+    nodes = list(layout.place)
+
+    def about(node: Node) -> str:
+        known = graph.nodes[node]
+        lines = [f"<b>{_plain(node[0])} [{node[1]}]</b>", f"relevance {known['relevance']:.4g}"]
+        if labels[node] != str(node[1]):
+            lines.insert(1, _plain(labels[node]))
+        if "activation" in known:
+            lines.append(f"mean activation {known['activation']:.4g}")
+        if "absorbed" in known:
+            lines.append(f"absorbed {known['absorbed']:.4g}")
+        return "<br>".join(lines)
+
+    named = {node for node in nodes if labels[node] != str(node[1])}
+    return go.Scatter(
+        x=[layout.place[node][0] for node in nodes],
+        y=[layout.place[node][1] for node in nodes],
+        mode="markers+text",
+        marker={
+            "size": 13, "color": [layout.colour[node] for node in nodes], "colorscale": "RdBu", "reversescale": True,
+            "cmin": -1, "cmax": 1, "line": {"color": "#333333", "width": 0.8},
+        },
+        text=[_plain(labels[node]) for node in nodes],
+        textposition=["middle right" if node in named else "bottom center" for node in nodes],
+        textfont={"size": [11 if node in named else 8 for node in nodes], "color": "#222222"},
+        cliponaxis=False,
+        customdata=[[node[0], node[1]] for node in nodes],
+        hovertext=[about(node) for node in nodes],
+        hoverinfo="text",
+        showlegend=False,
+        name="neurons",
+    )  # fmt: skip
+
+
+def _plain(text: str) -> str:
+    """Text that plotly shows as it is, not as markup."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("$", "&#36;")
+
+
+# static
+
+
+def _static(
+    graph: nx.DiGraph, layout: Layout, paths: Sequence[Path], labels: dict[Node, str], title: str, neurons_per_layer: int
+) -> Figure:
+    names = layout.layers
     figure = new_figure(max(6.0, 0.85 * len(names) + 0.6), max(3.2, 0.42 * neurons_per_layer + 1.5))
     axis = figure.subplots()
     axis.set_axis_off()
     if title:
         axis.set_title(title, fontsize=11, loc="left", parse_math=False)
-    _draw_edges(axis, graph, place)
-    strongest = max((path.share for path in paths), default=1.0)
-    for path in paths:
-        at = [place[node] for node in path.nodes]
+    if layout.edges:
+        strength = np.array([edge.strength for edge in layout.edges])
+        axis.add_collection(
+            LineCollection(
+                [(layout.place[edge.lower], layout.place[edge.upper]) for edge in layout.edges],
+                linewidths=0.3 + 3.2 * strength,
+                colors=[POSITIVE if edge.relevance > 0 else NEGATIVE for edge in layout.edges],
+                alpha=0.08 + 0.72 * strength,
+                capstyle="round",
+                zorder=1,
+            )
+        )
+    strongest = max((path.share for path in paths), default=1.0) or 1.0
+    for path, chain in zip(paths, layout.chains, strict=True):
+        at = np.array([layout.place[node] for node in chain]).reshape(-1, 2)
         width = 0.6 + 2.0 * path.share / strongest
-        axis.plot(*zip(*at, strict=True), color="black", linewidth=width, alpha=0.85, zorder=3, solid_joinstyle="round")
-    _draw_neurons(axis, graph, place, names, class_names)
+        axis.plot(*at.T, color="black", linewidth=width, alpha=0.85, zorder=3, solid_joinstyle="round")
+    _draw_neurons(axis, layout, labels)
 
-    lowest, highest = min(y for _, y in place.values()), max(y for _, y in place.values())
-    axis.set_ylim(lowest - 0.7, highest + 0.5)
-    legend = "neurons: relevance within their layer, red for, blue against · edges: as wide as what they carry"
+    axis.set_ylim(layout.lowest - 0.7, layout.highest + 0.5)
     axis.text(
-        1.0, 1.01, legend + (" · black: best paths" if paths else ""),
+        1.0, 1.01, _LEGEND + (" · black: best paths" if paths else ""),
         transform=axis.transAxes, fontsize=7, ha="right", va="bottom", color="#555555",
     )  # fmt: skip
     for column, layer in enumerate(names):
-        axis.text(column, lowest - 0.75, layer, rotation=38, ha="right", va="top", fontsize=8, rotation_mode="anchor",
-                  parse_math=False)  # fmt: skip
-    axis.set_xlim(-0.8, len(names) - 0.5 + (0.5 if class_names else 0))
+        axis.text(column, layout.lowest - 0.75, layer, rotation=38, ha="right", va="top", fontsize=8,
+                  rotation_mode="anchor", parse_math=False)  # fmt: skip
+    named = any(labels[node] != str(node[1]) for node in layout.place)
+    axis.set_xlim(-0.8, len(names) - 0.5 + (0.5 if named else 0))
     return figure
 
 
-def _draw_edges(axis, graph: nx.DiGraph, place: Mapping) -> None:  # type: ignore[no-untyped-def]
-    edges = [(a, b, r) for a, b, r in graph.edges(data="relevance") if a in place and b in place]
-    if not edges:
-        return
-    relevance = np.array([r for _, _, r in edges])
-    # each pair of layers has its own scale: what counts is which way relevance takes from a layer
-    columns = np.array([place[b][0] for _, b, _ in edges])
-    strength = np.abs(relevance)
-    for column in np.unique(columns):
-        strength[columns == column] /= strength[columns == column].max() or 1.0
-    order = np.argsort(strength)
-    axis.add_collection(
-        LineCollection(
-            [(place[edges[i][0]], place[edges[i][1]]) for i in order],
-            linewidths=0.3 + 3.2 * strength[order],
-            colors=[POSITIVE if relevance[i] > 0 else NEGATIVE for i in order],
-            alpha=0.08 + 0.72 * strength[order],
-            capstyle="round",
-            zorder=1,
-        )
-    )
-
-
-def _draw_neurons(axis, graph, place, names, class_names) -> None:  # type: ignore[no-untyped-def]
-    nodes = list(place)
-    at = np.array([place[n] for n in nodes])
-    relevance = np.array([graph.nodes[n]["relevance"] for n in nodes])
-    largest = {c: np.abs(relevance[at[:, 0] == c]).max() or 1.0 for c in np.unique(at[:, 0])}
-    share = relevance / np.array([largest[c] for c in at[:, 0]])
+def _draw_neurons(axis, layout: Layout, labels: dict[Node, str]) -> None:  # type: ignore[no-untyped-def]
+    at = np.array(list(layout.place.values()))
     axis.scatter(
         at[:, 0],
         at[:, 1],
-        c=share,
+        c=[layout.colour[node] for node in layout.place],
         s=90,
         cmap="RdBu_r",
         norm=Normalize(-1, 1),
@@ -128,10 +280,10 @@ def _draw_neurons(axis, graph, place, names, class_names) -> None:  # type: igno
         linewidths=0.6,
         zorder=4,
     )
-    output = names[-1]
-    for (layer, neuron), (x, y) in place.items():
-        if layer == output and class_names is not None and neuron < len(class_names):
-            axis.text(x + 0.22, y, class_names[neuron], fontsize=8, va="center", zorder=5, parse_math=False)
+    for node, (x, y) in layout.place.items():
+        if labels[node] != str(node[1]):
+            axis.text(x + 0.22, y, labels[node], fontsize=8, va="center", zorder=5, parse_math=False)
         else:
-            label = axis.text(x, y - 0.24, str(neuron), fontsize=6, ha="center", va="top", color="#222222", zorder=5)
+            label = axis.text(x, y - 0.24, labels[node], fontsize=6, ha="center", va="top", color="#222222", zorder=5,
+                              parse_math=False)  # fmt: skip
             label.set_path_effects([withStroke(linewidth=2, foreground="white")])  # legible over edges
