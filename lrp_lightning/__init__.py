@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from lrp_lightning.composites import EpsilonAlpha2Beta1 as EpsilonAlpha2Beta1
     from lrp_lightning.composites import EpsilonGammaBox as EpsilonGammaBox
     from lrp_lightning.composites import EpsilonPlus as EpsilonPlus
+    from lrp_lightning.deconvnet import TopActivations as TopActivations
+    from lrp_lightning.deconvnet import reconstruct as reconstruct
+    from lrp_lightning.deconvnet import reconstruct_top_activations as reconstruct_top_activations
     from lrp_lightning.engine import register_operator as register_operator
     from lrp_lightning.graph import build_graph as build_graph
     from lrp_lightning.masking import masked_forward as masked_forward
@@ -37,6 +40,7 @@ __version__ = "0.1.0"
 _MODULE_OF = {
     **dict.fromkeys(("LayerSelectiveLRP", "SelectiveLRP"), "attribution"),
     **dict.fromkeys(("Composite", "EpsilonAlpha2Beta1", "EpsilonGammaBox", "EpsilonPlus"), "composites"),
+    **dict.fromkeys(("TopActivations", "reconstruct", "reconstruct_top_activations"), "deconvnet"),
     "register_operator": "engine",
     "build_graph": "graph",
     "masked_forward": "masking",

@@ -125,7 +125,7 @@ class _Masking(TorchFunctionMode):
         first = next(t for t in given if t in self.signals)
         was = self.signals[first]
         for t in tensors_in((result, args[0] if is_in_place(func) else None)):
-            self.signals[t] = None if was is None else moved(func, args, kwargs, first, was, t)
+            self.signals[t] = None if was is None else moved(func, args, kwargs, first, was, t, self.samples)
         return result if unit is None else self.layer(result, *unit, self.signals[result])
 
     def _unit_layer(self, func: Callable, args: tuple, kwargs: dict[str, Any]) -> tuple[str, str] | None:

@@ -35,6 +35,8 @@ from lrp_lightning import (
     build_graph,
     k_best_paths,
     masked_forward,
+    reconstruct,
+    reconstruct_top_activations,
 )
 from lrp_lightning.callbacks import RelevanceMonitor
 from lrp_lightning.drawing import as_array, draw_graph, draw_heatmaps, draw_paths
@@ -45,6 +47,7 @@ NAMES = {
         AlphaBeta Composite Coverage Epsilon EpsilonAlpha2Beta1 EpsilonGammaBox EpsilonPlus Fixed Flat Gamma
         LayerSelectiveLRP Pass Path PerLayer SelectiveLRP Threshold TopK Trace WSquare ZBox ZPlus build_graph k_best_paths
         masked_forward register_operator __version__
+        TopActivations reconstruct reconstruct_top_activations
     """,
     "lrp_lightning.metrics": "CriticalNeuronAccuracy prediction_survives",
     "lrp_lightning.drawing": "as_array draw_graph draw_heatmaps draw_paths",
@@ -130,6 +133,14 @@ def test_star_import_gives_the_public_names() -> None:
         (
             masked_forward,
             {"model": REQUIRED, "inputs": REQUIRED, "masks": REQUIRED, "keep": True, "additional_forward_args": None},
+        ),
+        (
+            reconstruct,
+            {"model": REQUIRED, "inputs": REQUIRED, "layer": REQUIRED, "neurons": REQUIRED, "method": "deconvnet"},
+        ),
+        (
+            reconstruct_top_activations,
+            {"model": REQUIRED, "loader": REQUIRED, "layer": REQUIRED, "neuron": REQUIRED, "k": 9},
         ),
         (build_graph, {"trace": REQUIRED, "min_share": 0.0}),
         (k_best_paths, {"graph": REQUIRED, "k": 5, "source": None, "target": None}),

@@ -140,3 +140,18 @@ def test_a_trace_is_not_changed_by_accident(trace: Trace) -> None:
         trace.output = torch.zeros(3, 4)  # type: ignore[misc]
     assert trace != SelectiveLRP(Residual()).trace(torch.rand(3, 2, 7, 7), target=1)  # eq by identity: no ambiguous truth
     assert trace == trace
+
+
+def test_one_sample_of_tokens_is_explained_as_among_others() -> None:
+    """Heads, split from samples by a view, are not taken for samples where there is only one."""
+    torch.manual_seed(0)
+    layer = nn.TransformerEncoderLayer(16, 4, 32, batch_first=True, dropout=0.0).eval()
+    model = nn.Sequential(layer, nn.Flatten(), nn.Linear(80, 3))
+    x = torch.randn(3, 5, 16)
+    lrp = SelectiveLRP(model, selection=TopK(4))
+    together, alone = lrp.trace(x, target=1), lrp.trace(x[:1], target=1)
+    assert list(alone.relevance) == list(together.relevance)
+    for name, relevance in alone.relevance.items():
+        torch.testing.assert_close(relevance, together.relevance[name][:1], rtol=1e-4, atol=1e-5)
+    for name, mask in alone.masks.items():
+        assert torch.equal(mask, together.masks[name][:1])

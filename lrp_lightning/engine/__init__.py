@@ -8,6 +8,7 @@
 ``operators.py``  the table of them, and how to add to it
 ``captures.py``   whole tensors of relevance at layers that the caller names
 ``propagate.py``  the pass itself
+``gradients.py``  the mode of reconstruction: every operator's own gradient, but rectifiers'
 """
 
 from lrp_lightning.engine.operators import register_operator

@@ -11,8 +11,12 @@ from torch import Tensor
 __all__ = ["moved"]
 
 
-def moved(func: Callable, args: tuple, kwargs: dict[str, Any], t: Tensor, dim: int, y: Tensor) -> int | None:
+def moved(
+    func: Callable, args: tuple, kwargs: dict[str, Any], t: Tensor, dim: int, y: Tensor, samples: int | None = None
+) -> int | None:
     """Where dimension ``dim`` of ``t``, an argument of ``func``, is in its result ``y``; None if it was merged or is gone.
+
+    What holds ``samples`` has a size that is a multiple of it; of neurons, None.
 
     A dimension that was split is found at its outer part, one into which inner dimensions were merged at the merged one:
     samples with windows or patches stay where samples were.
@@ -20,6 +24,8 @@ def moved(func: Callable, args: tuple, kwargs: dict[str, Any], t: Tensor, dim: i
     name = getattr(func, "__name__", "")
     find = _BY_NAME.get(name)
     if find is not None:
+        if find is _reshape:
+            return _reshape(t, dim, y, samples)
         rest = args[1:] if args and args[0] is t else args
         return find(t, dim, y, *rest, **{k: v for k, v in kwargs.items() if v is not t})
     if y.ndim == t.ndim:
@@ -57,11 +63,15 @@ def _move(t: Tensor, dim: int, y: Tensor, /, source: Any, destination: Any) -> i
     return order.index(dim)
 
 
-def _reshape(t: Tensor, dim: int, y: Tensor, /, *_: Any, **__: Any) -> int | None:
-    """Found where as many values lie before it, and its size is a multiple or a divisor."""
+def _reshape(t: Tensor, dim: int, y: Tensor, samples: int | None) -> int | None:
+    """Found where as many values lie before it, and its size is a multiple or a divisor.
+
+    What has a size of 1 is passed over, unless it can hold the one sample.
+    """
     before = math.prod(t.shape[:dim])
     for place in range(y.ndim):
-        if math.prod(y.shape[:place]) == before and (y.shape[place] != 1 or t.shape[dim] == 1):
+        may_be = y.shape[place] % samples == 0 if samples else y.shape[place] != 1 or t.shape[dim] == 1
+        if math.prod(y.shape[:place]) == before and may_be:
             fits = y.shape[place] % t.shape[dim] == 0 or t.shape[dim] % y.shape[place] == 0
             return place if fits else None
     return None

@@ -103,7 +103,7 @@ class RelevanceMode(TorchFunctionMode):
         assert self._running is not None
         func, args, kwargs, t = self._running
         was = self.of(t).samples
-        return None if was is None else moved(func, args, kwargs, t, was, y)
+        return None if was is None else moved(func, args, kwargs, t, was, y, self.recording.samples)
 
     def _neurons_in(self, y: Tensor) -> int | None:
         func, args, kwargs, t = self._running  # type: ignore[misc]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import torch
@@ -16,7 +16,7 @@ from lrp_lightning.engine.rows import affine, attention, elementwise, movement, 
 from lrp_lightning.engine.rows.arguments import Row
 from lrp_lightning.errors import RuleError
 
-__all__ = ["TABLE", "register_operator"]
+__all__ = ["TABLE", "register_operator", "table_of"]
 
 
 def _forms(name: str) -> list[Callable]:
@@ -32,12 +32,12 @@ def _forms(name: str) -> list[Callable]:
     return [func for owner in owners if callable(func := getattr(owner, attribute, None))]
 
 
-TABLE: dict[Callable, Row] = {
-    func: row
-    for rows in (affine, elementwise, movement, products, normalisations, attention)
-    for name, row in rows.ROWS.items()
-    for func in _forms(name)
-}
+def table_of(*rows: Mapping[str, Row]) -> dict[Callable, Row]:
+    """Rows by the functions that their names stand for; of several for one function the last counts."""
+    return {func: row for group in rows for name, row in group.items() for func in _forms(name)}
+
+
+TABLE = table_of(*(rows.ROWS for rows in (affine, elementwise, movement, products, normalisations, attention)))
 
 _KINDS: dict[str, Row] = {
     "activation": elementwise.ROWS["logsigmoid"],

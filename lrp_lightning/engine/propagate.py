@@ -22,7 +22,7 @@ from lrp_lightning.layers import LayerNames, explained, neuron_dim, per_neuron, 
 from lrp_lightning.selection import Selection
 from lrp_lightning.trace import Trace
 
-__all__ = ["propagate"]
+__all__ = ["check_inputs", "check_not_nested", "out_of_autocast", "propagate"]
 
 
 def propagate(
@@ -53,9 +53,9 @@ def propagate(
     """
     model = unwrapped(model)
     given = inputs if isinstance(inputs, tuple) else (inputs,)
-    _check_not_nested()
-    given = tuple(_out_of_autocast(model, x) for x in given)
-    nonnegative = _check_inputs(model, given, may_be_integer=bool(layers))
+    check_not_nested()
+    given = tuple(out_of_autocast(model, x) for x in given)
+    nonnegative = check_inputs(model, given, may_be_integer=bool(layers))
     target = _on_host(target)
     extra = additional_forward_args if isinstance(additional_forward_args, tuple) else (additional_forward_args,)
     extra = () if additional_forward_args is None else extra
@@ -116,12 +116,12 @@ def propagate(
         return trace, captures.results()
 
 
-def _check_not_nested() -> None:
+def check_not_nested() -> None:
     if any(isinstance(mode, RelevanceMode) for mode in _get_current_function_mode_stack()):
         raise LRPError("an attribution runs inside the forward of a model that is being explained; call it outside")
 
 
-def _out_of_autocast(model: nn.Module, x: Any) -> Any:
+def out_of_autocast(model: nn.Module, x: Any) -> Any:
     """An input in the model's own precision, where autocast would have brought the two together."""
     parameter = next((p for p in model.parameters() if p.is_floating_point()), None)
     if parameter is None or not isinstance(x, Tensor) or not x.is_floating_point():
@@ -156,7 +156,7 @@ def _by_name(recording: Recording) -> dict[str, Any]:
     }
 
 
-def _check_inputs(model: nn.Module, inputs: tuple[Any, ...], may_be_integer: bool = False) -> list[bool]:
+def check_inputs(model: nn.Module, inputs: tuple[Any, ...], may_be_integer: bool = False) -> list[bool]:
     """Refuse what cannot be explained; tell for each input whether all its values are at least 0."""
     for i, x in enumerate(inputs):
         where = f"input {i}" if len(inputs) > 1 else "the input"

@@ -13,7 +13,7 @@ from torch import Tensor
 from lrp_lightning.engine.mode import Activation, RelevanceMode
 from lrp_lightning.engine.rows.arguments import Row, named, only_input, out_of_place, signal_and_in_place, without_in_place
 
-__all__ = ["ROWS", "activation"]
+__all__ = ["RECTIFIERS", "ROWS", "activation"]
 
 
 def _relu(mode: RelevanceMode, func: Callable, args: tuple, kwargs: dict[str, Any]) -> Tensor:
@@ -74,6 +74,44 @@ def _dropout(mode: RelevanceMode, func: Callable, args: tuple, kwargs: dict[str,
     return args[0] if args else kwargs["input"]  # a model is explained as in eval
 
 
+class _Rectified(torch.autograd.Function):
+    """A rectifier whose backward is one again; ``open``, where it is given, says where the forward let values through."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, y: Tensor, open: Tensor | None) -> Tensor:
+        ctx.save_for_backward(open)
+        return y.view_as(y)
+
+    @staticmethod
+    def backward(ctx: Any, *grad: Tensor) -> tuple[Tensor | None, ...]:
+        (open,) = ctx.saved_tensors
+        g = torch.relu(grad[0])
+        return (g if open is None else torch.where(open, g, 0)), None, None
+
+
+def _rectifier(guided: bool, mode: RelevanceMode, func: Callable, args: tuple, kwargs: dict[str, Any]) -> Tensor:
+    """What travels back is rectified as the signal was (Zeiler & Fergus 2014); guided, only where the signal passed too."""
+    x, in_place = signal_and_in_place(func, args, kwargs)
+    rest, named = without_in_place(func, args, kwargs)
+    with torch.no_grad():
+        y = out_of_place(func)(x, *rest, **named)
+    if _cuts_at_zero(func, *rest, **named):
+        y = _Rectified.apply(x, y, (y == x) & (y > 0) if guided else None)
+    else:
+        y = out_of_place(func)(x, *rest, **named)
+    mode.learn(y, replace(mode.of(x), near_input=False, made_by=None))
+    return mode.now(x, y) if in_place else y
+
+
+def _cuts_at_zero(func: Callable, *rest: Any, **named: Any) -> bool:
+    """Whether all below zero becomes zero: of a clamp, its lower bound tells."""
+    if "relu" in func.__name__:
+        return True
+    lower = rest[0] if rest else next((named[n] for n in ("min", "min_val", "threshold") if n in named), None)
+    value = rest[1] if "threshold" in func.__name__ and len(rest) > 1 else named.get("value", 0)
+    return isinstance(lower, int | float) and lower == 0 and value == 0
+
+
 _KEEPS_SIGN = activation
 _NONNEGATIVE = partial(activation, nonnegative=True)
 _MOVES_ZERO = partial(activation, keeps_sign=False)
@@ -102,3 +140,14 @@ ROWS: dict[str, Row] = {
     **named(_softmax, "softmax _softmax"),
     **named(_dropout, "dropout dropout_ dropout1d dropout2d dropout3d alpha_dropout feature_dropout feature_alpha_dropout"),
 }
+
+_RECTIFIERS = "relu relu_ relu6 relu6_ clamp clamp_ clip clip_ clamp_min clamp_min_ hardtanh hardtanh_ threshold threshold_"
+
+RECTIFIERS: dict[str, dict[str, Row]] = {
+    method: {
+        **named(partial(_rectifier, method == "guided"), _RECTIFIERS),
+        **{name: row for name, row in ROWS.items() if row is _dropout},
+    }
+    for method in ("deconvnet", "guided")
+}
+"""Rows of reconstruction, by its method; activations that are no rectifiers have their own gradient there."""

@@ -1,0 +1,231 @@
+"""Reconstruction of what drives chosen neurons, in the input's own space: the deconvnet and guided backpropagation.
+
+Both are the gradient of a neuron's value with one change: at each rectifier, what travels back is rectified too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from lrp_lightning.engine.gradients import GradientMode, Method
+from lrp_lightning.engine.propagate import check_inputs, check_not_nested, out_of_autocast
+from lrp_lightning.engine.rows.elementwise import RECTIFIERS
+from lrp_lightning.errors import InputError, LayerError, RuleError
+from lrp_lightning.layers import LayerNames, explained, unwrapped
+
+__all__ = ["TopActivations", "reconstruct", "reconstruct_top_activations"]
+
+_GRADIENTS_AT_ONCE = 64
+"""Samples times neurons in one backward: bounds the memory whatever the number of neurons."""
+
+
+def reconstruct(
+    model: nn.Module,
+    inputs: Tensor,
+    layer: nn.Module | str,
+    neurons: Sequence[int] | Tensor,
+    method: Literal["deconvnet", "guided"] = "deconvnet",
+    at: Literal["everywhere", "strongest"] = "everywhere",
+    additional_forward_args: Any = None,
+) -> Tensor:
+    """What in the input drives each of the chosen neurons, in the input's own space.
+
+    The gradient of a neuron's value with respect to the input, in which rectifiers (ReLU, ReLU6 and clamps at zero, as
+    modules or as functions) let only positive values travel back: all of them for ``"deconvnet"`` (Zeiler & Fergus 2014,
+    section 2.1), those where the signal passed too for ``"guided"`` (Springenberg et al. 2015, section 3.4). Max pooling
+    goes back by its switches, every other operator by its own gradient. Equal to ``captum.attr.Deconvolution`` and
+    ``GuidedBackprop`` where those see every rectifier: they see modules, and each only once.
+
+    Args:
+        model: any module; explained as in eval, and left as it was found.
+        inputs: ``(N, ...)``.
+        layer: the name of a unit layer, a junction or any module, or a module. As everywhere, a unit layer has its batch
+            norm folded in.
+        neurons: which of its neurons (channels), such as ``trace.relevance[layer].sum(0).topk(5).indices``.
+        method: what rectifiers do.
+        at: the value of a neuron with many places: the sum of them, or ``"strongest"``, the largest alone, as in the paper's
+            figures.
+        additional_forward_args: given to the model after ``inputs``.
+
+    Returns:
+        ``(len(neurons), *inputs.shape)``, in units of the neuron's value per unit of the input.
+
+    Raises:
+        LayerError: if there is no such layer or neuron, or the layer runs more than once.
+        InputError: if the inputs are no finite floating tensor, samples first.
+        RuleError: if ``method`` or ``at`` is none of these.
+
+    Example:
+        >>> import torch
+        >>> from lrp_lightning import reconstruct
+        >>> model = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3), torch.nn.ReLU(), torch.nn.Conv2d(4, 8, 3))
+        >>> reconstruct(model, torch.rand(2, 1, 9, 9), "2", neurons=[0, 5, 7]).shape
+        torch.Size([3, 2, 1, 9, 9])
+    """
+    if method not in RECTIFIERS:
+        raise RuleError(f"method must be one of {', '.join(map(repr, RECTIFIERS))}, got {method!r}")
+    if at not in ("everywhere", "strongest"):
+        raise RuleError(f"at must be 'everywhere' or 'strongest', got {at!r}")
+    model = unwrapped(model)
+    x = _checked(model, inputs)
+    extra = additional_forward_args if isinstance(additional_forward_args, tuple) else (additional_forward_args,)
+    extra = () if additional_forward_args is None else extra
+    with explained(model, x.device):
+        x = _leaf(x)
+        places = GradientMode(LayerNames(model), len(x), method).activation_of(model, x, extra, layer)
+        places = places.index_select(1, _checked_neurons(neurons, places.shape[1]).to(x.device))
+        return _gradients(places.sum(2) if at == "everywhere" else places.max(2).values, x)
+
+
+@dataclass(frozen=True, eq=False)
+class TopActivations:
+    """The samples that drive one neuron most, one place in each, strongest first.
+
+    Attributes:
+        layer: the layer's name as it was asked for.
+        neuron: which of its neurons.
+        values: ``(k,)``, the neuron's largest value in each sample.
+        samples: ``(k,)``, the samples' numbers in the order in which the loader gave them.
+        images: ``(k, C, ...)``, the samples.
+        reconstructions: ``(k, C, ...)``, what in each drives the neuron at that place.
+        fields: ``(k, 2, S)``, the receptive field of that place in the S dimensions of space: first and one past last.
+    """
+
+    layer: str
+    neuron: int
+    values: Tensor
+    samples: Tensor
+    images: Tensor
+    reconstructions: Tensor
+    fields: Tensor
+
+    @property
+    def patches(self) -> list[tuple[Tensor, Tensor]]:
+        """Image and reconstruction, each cut to the receptive field."""
+        windows = [(slice(None), *(slice(a, b) for a, b in zip(*field, strict=True))) for field in self.fields.tolist()]
+        return [(i[w], r[w]) for i, r, w in zip(self.images, self.reconstructions, windows, strict=True)]
+
+
+def reconstruct_top_activations(
+    model: nn.Module,
+    loader: Iterable[Any],
+    layer: nn.Module | str,
+    neuron: int,
+    k: int = 9,
+    method: Literal["deconvnet", "guided"] = "deconvnet",
+    progress: bool = True,
+) -> TopActivations:
+    """The ``k`` samples that drive a neuron most, with its reconstruction and receptive field in each.
+
+    As in the figures of Zeiler & Fergus (2014): of each sample the strongest place counts. The loader is read once, batch by
+    batch; only ``k`` samples are kept.
+
+    Args:
+        model: any module; explained as in eval, and left as it was found.
+        loader: gives batches of inputs, or tuples and lists that begin with them.
+        layer: as in :func:`reconstruct`.
+        neuron: which of its neurons.
+        k: how many; fewer come back from a loader with fewer.
+        method: as in :func:`reconstruct`.
+        progress: show how far it is, on a terminal.
+
+    Raises:
+        LayerError, InputError, RuleError: as :func:`reconstruct`; InputError too if the loader is empty.
+
+    Example:
+        >>> import torch
+        >>> from lrp_lightning import reconstruct_top_activations
+        >>> model = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3), torch.nn.ReLU(), torch.nn.Conv2d(4, 8, 3))
+        >>> loader = torch.rand(20, 1, 9, 9).split(8)
+        >>> top = reconstruct_top_activations(model, loader, "2", neuron=5, k=3)
+        >>> top.patches[0][0].shape  # what a place of that layer can see
+        torch.Size([1, 5, 5])
+    """
+    if not isinstance(k, int) or k < 1:
+        raise InputError(f"k must be at least 1, got {k!r}")
+    model = unwrapped(model)
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    best: tuple[Tensor, Tensor, Tensor] | None = None  # values, numbers, images
+    seen = 0
+    for batch in tqdm(loader, desc=f"neuron {neuron}", unit="batch", leave=False, disable=None if progress else True):
+        images = batch[0] if isinstance(batch, tuple | list) else batch
+        x = _checked(model, images.to(device) if isinstance(images, Tensor) else images)
+        values = _places(model, x, layer, neuron, "deconvnet")[1].detach().amax(1)
+        numbers = torch.arange(seen, seen + len(x), device=device)
+        seen += len(x)
+        given = (values, numbers, x.detach())
+        joined = given if best is None else tuple(map(torch.cat, zip(best, given, strict=True)))
+        first = joined[0].topk(min(k, len(joined[0]))).indices
+        best = tuple(t[first] for t in joined)  # type: ignore[assignment]
+    if best is None:
+        raise InputError("the loader gives no batch")
+    values, numbers, images = best
+    x, places = _places(model, images, layer, neuron, "receptive_field")
+    with explained(model, device):
+        [reaches] = _gradients(places.gather(1, places.argmax(1, keepdim=True)), x)
+    return TopActivations(
+        layer=layer if isinstance(layer, str) else LayerNames(model).of_module[id(layer)],
+        neuron=neuron,
+        values=values,
+        samples=numbers,
+        images=images,
+        reconstructions=reconstruct(model, images, layer, [neuron], method, "strongest")[0],
+        fields=_bounds(reaches != 0),
+    )
+
+
+def _places(model: nn.Module, inputs: Tensor, layer: nn.Module | str, neuron: int, method: Method) -> tuple[Tensor, Tensor]:
+    """The inputs as a leaf, and a neuron's value at each place, ``(N, places)``."""
+    with explained(model, inputs.device):
+        x = _leaf(inputs)
+        places = GradientMode(LayerNames(model), len(x), method).activation_of(model, x, (), layer)
+        [chosen] = _checked_neurons([neuron], places.shape[1]).tolist()
+        return x, places[:, chosen]
+
+
+def _bounds(reached: Tensor) -> Tensor:
+    """First and one past last index that is True, over channels, in each dimension of space: ``(N, 2, S)``."""
+    ends = []
+    for dim in range(2, reached.ndim):
+        along = reached.movedim(dim, 1).flatten(2).any(2).int()
+        ends.append(torch.stack([along.argmax(1), along.shape[1] - along.flip(1).argmax(1)], 1))
+    return torch.stack(ends, 2) if ends else torch.zeros(len(reached), 2, 0, dtype=torch.long)
+
+
+def _gradients(values: Tensor, x: Tensor) -> Tensor:
+    """The gradient of each column of ``values``, ``(N, K)``, many in one backward: ``(K, N, ...)``."""
+    one_each = torch.eye(values.shape[1], dtype=values.dtype, device=x.device)[:, None].expand(-1, len(x), -1)
+    parts = [
+        torch.autograd.grad(values, x, part, retain_graph=True, is_grads_batched=True)[0]
+        for part in one_each.split(max(1, _GRADIENTS_AT_ONCE // len(x)))
+    ]
+    return torch.cat(parts)
+
+
+def _leaf(x: Tensor) -> Tensor:
+    return (x.clone() if x.is_inference() else x.detach()).requires_grad_()
+
+
+def _checked(model: nn.Module, inputs: Any) -> Tensor:
+    if not isinstance(inputs, Tensor):
+        raise InputError(f"inputs must be a tensor, samples first, got {type(inputs).__name__}")
+    check_not_nested()
+    inputs = out_of_autocast(model, inputs)
+    check_inputs(model, (inputs,))
+    return inputs
+
+
+def _checked_neurons(neurons: Sequence[int] | Tensor, there_are: int) -> Tensor:
+    chosen = neurons.tolist() if isinstance(neurons, Tensor) else neurons
+    if not isinstance(chosen, Sequence) or not chosen or not all(isinstance(n, int) for n in chosen):
+        raise LayerError(f"neurons must be numbers of neurons, at least one, got {neurons!r}")
+    wrong = [n for n in chosen if not 0 <= n < there_are]
+    if wrong:
+        raise LayerError(f"there is no neuron {wrong[0]}; the layer has {there_are}, counted from 0")
+    return torch.tensor(chosen)
