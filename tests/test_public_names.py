@@ -74,7 +74,7 @@ def test_every_public_name_is_there_and_says_what_it_is(module: str, name: str) 
 @pytest.mark.parametrize(
     "major",
     [SelectiveLRP, TopK, Coverage, Threshold, Fixed, PerLayer, Composite, build_graph, k_best_paths, masked_forward,
-     CriticalNeuronAccuracy, draw_heatmaps, RelevanceMonitor],
+     CriticalNeuronAccuracy, draw_heatmaps, RelevanceMonitor, reconstruct, reconstruct_top_activations],
     ids=lambda major: major.__name__,
 )  # fmt: skip
 def test_what_people_call_has_an_example(major: object) -> None:
