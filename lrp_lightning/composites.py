@@ -83,8 +83,12 @@ class Composite:
 
     @property
     def proportional(self) -> bool:
-        """Whether no rule below the first layer gives relevance to an activation of zero."""
+        """Whether no rule above the first layer gives relevance to an activation of zero."""
         return all(rule.proportional for name, rule in self._named_rules() if name != "first")
+
+    def proportional_below(self, first: bool) -> bool:
+        """Whether an activation of zero gets no relevance; ``first`` if a first layer may be what hands it down."""
+        return self.proportional and not (first and self.first is not None and not self.first.proportional)
 
 
 def EpsilonPlus(eps: float = 1e-6) -> Composite:

@@ -169,6 +169,8 @@ class _Masking(TorchFunctionMode):
     def _masked(self, y: Tensor, name: str, kind: str, where: int | None) -> Tensor:
         mask, dim = self.masks[name], neuron_dim(y, kind)
         neurons, samples = y.shape[dim], self.samples
+        if samples == 1:  # sizes of 1 do not tell dimensions, and whatever there is, is of the one sample
+            where = 1 if dim == 0 else 0
         if where is None:
             raise SelectionError(f"layer {name!r} cannot be masked: before it, samples are mixed with other dimensions")
         if mask.shape not in ((samples, neurons), (neurons,)):

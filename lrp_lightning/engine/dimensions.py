@@ -167,7 +167,7 @@ _BY_NAME: dict[str, Callable[..., int | None]] = {
     "unsqueeze": _unsqueeze,
     "squeeze": _squeeze,
     **dict.fromkeys(("select", "unbind"), _without),
-    **dict.fromkeys(("mean", "sum", "amax", "amin", "max", "min", "norm", "std", "var"), _reduce),
+    **dict.fromkeys(("mean", "sum", "amax", "amin", "max", "min", "median", "norm", "std", "var"), _reduce),
     "stack": _stack,
     **dict.fromkeys(("fold", "unfold", "im2col", "col2im"), _fold),
     "__getitem__": _index,

@@ -101,6 +101,8 @@ class RelevanceMode(TorchFunctionMode):
     def samples_in(self, y: Tensor) -> int | None:
         """Which dimension of ``y``, made by the running operator, holds the samples."""
         assert self._running is not None
+        if self.recording.samples == 1:
+            return 0
         func, args, kwargs, t = self._running
         was = self.of(t).samples
         return None if was is None else moved(func, args, kwargs, t, was, y, self.recording.samples)

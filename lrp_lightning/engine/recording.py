@@ -80,6 +80,8 @@ class Recording:
 
     def layer(self, base_name: str, kind: str, t: Tensor, dim: int, first: bool = False, samples: int | None = 0) -> Layer:
         """Note a layer whose tensor is ``t``."""
+        if self.samples == 1 and t.ndim > 1:  # whatever there is, is of the one sample; sizes of 1 do not tell dimensions
+            samples = 1 if dim == 0 else 0
         if samples is None:
             raise self._samples_lost()
         layer = Layer(base_name, kind, t.shape[dim], dim, self.neurons, first, samples)
@@ -124,9 +126,7 @@ class Recording:
 
     def relevance_of(self, a: Tensor, g: Tensor, first: bool = False) -> Tensor:
         """``R`` from ``g``. Rules that give relevance to activations of zero divide by more than zero; so does this."""
-        of_first = self.composite.first if first else None
-        proportional = self.composite.proportional and (of_first is None or of_first.proportional)
-        return a * g if proportional else away_from_zero(a) * g
+        return a * g if self.composite.proportional_below(first) else away_from_zero(a) * g
 
     def arrive(self, layer: Layer, y: Tensor, g: Tensor) -> Tensor:
         """Note the relevance that arrives at a layer, and let its selection decide what is carried on."""

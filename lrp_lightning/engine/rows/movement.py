@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lrp_lightning.engine.affine import away_from_zero
 from lrp_lightning.engine.mode import Facts, RelevanceMode, tensors_in
 from lrp_lightning.engine.rows.arguments import Row, is_in_place, named, out_of_place
 
@@ -94,9 +95,15 @@ def _pad(mode: RelevanceMode, func: Callable, args: tuple, kwargs: dict[str, Any
     def parse(input: Tensor, pad: Any, mode: str = "constant", value: float | None = None) -> float:
         return value or 0.0
 
-    if parse(*args, **kwargs) == 0.0:
-        return movement(mode, func, args, kwargs)
-    return _fill(mode, func, args, kwargs)
+    if parse(*args, **kwargs) != 0.0:
+        return _fill(mode, func, args, kwargs)
+    y = movement(mode, func, args, kwargs)
+    x, *rest = args if args else (kwargs["input"],)
+    if not mode.recording.composite.proportional_below(first=mode.of(x).near_input):
+        with torch.no_grad():  # a rule that gives relevance to inputs of zero gives it to padding too, where it stays
+            beside = func(torch.ones_like(x), *rest, **{k: v for k, v in kwargs.items() if k != "input"}) == 0
+            mode.count(y, torch.where(beside, away_from_zero(torch.zeros_like(y)), 0), mode.names.here("padding"))
+    return y
 
 
 def _set_item(mode: RelevanceMode, func: Callable, args: tuple, kwargs: dict[str, Any]) -> None:
@@ -149,6 +156,16 @@ def _channelwise(mode: RelevanceMode, func: Callable, args: tuple, kwargs: dict[
             ids = facts.ids if one_per_channel else None
             mode.learn(t, Facts(facts.nonnegative, gate=facts.gate, dim=facts.dim, ids=ids))
     return result
+
+
+def _sampled(mode: RelevanceMode, func: Callable, args: tuple, kwargs: dict[str, Any]) -> Tensor:
+    """Values read between others at places; the places, where they depend on the input, are constants."""
+
+    def parse(input: Tensor, grid: Tensor, *how: Any, **named: Any) -> tuple:
+        return input, grid.detach(), *how
+
+    named = {k: v for k, v in kwargs.items() if k not in ("input", "grid")}
+    return _channelwise(mode, func, parse(*args, **kwargs), named)
 
 
 def _reduction(mode: RelevanceMode, func: Callable, args: tuple, kwargs: dict[str, Any]) -> Any:
@@ -216,6 +233,7 @@ ROWS: dict[str, Row] = {
     "__setitem__": _set_item,
     "copy_": _copy,
     "zero_": _zero,
+    "grid_sample": _sampled,
     **named(_channelwise, f"{_POOLINGS} interpolate upsample upsample_nearest upsample_bilinear"),
     **named(_reduction, "mean sum"),
     **named(linear_without_bias, "cumsum fold col2im nansum nanmean trace diff"),

@@ -139,6 +139,7 @@ ROWS: dict[str, Row] = {
     **named(partial(_sum_of_two, -1.0), "sub sub_ subtract subtract_ __sub__ __isub__"),
     **named(_reversed_sub, "__rsub__ rsub"),
     **named(partial(_scaled_sum, torch.mul), "addcmul"),
+    **named(partial(_scaled_sum, torch.div), "addcdiv"),
     **named(partial(_scaled_sum, torch.bmm), "baddbmm"),
     "lerp": _lerp,
     **named(_negation, "neg neg_ negative __neg__"),
