@@ -26,6 +26,7 @@ __all__ = [
     "spread",
     "unknown_layer",
     "unwrapped",
+    "without_compilation",
 ]
 
 
@@ -40,6 +41,11 @@ def unwrapped(model: nn.Module) -> nn.Module:
     return getattr(model, "_orig_mod", model)
 
 
+def without_compilation(name: str) -> str:
+    """A module's name as it is without ``torch.compile`` around it or what holds it."""
+    return ".".join(part for part in name.split(".") if part != "_orig_mod")
+
+
 class LayerNames:
     """Names of layers by the identity of their parameters and modules, so that no hook is needed to know them."""
 
@@ -48,7 +54,7 @@ class LayerNames:
         self.of_module: dict[int, str] = {}
         self.modules: dict[str, nn.Module] = {}
         for name, module in model.named_modules():
-            name = name.replace("_orig_mod.", "")
+            name = without_compilation(name)
             self.of_module.setdefault(id(module), name)
             self.modules[name] = module
             for owned, parameter in module.named_parameters(prefix=name, recurse=False):

@@ -1,4 +1,4 @@
-"""Every row of the table of operators: relevance is conserved, the forward's bits are the same, in every form it is called."""
+"""Every row of the table of operators, in every form it is called: relevance is conserved, the outputs are the model's."""
 
 from __future__ import annotations
 
@@ -135,8 +135,10 @@ def grid(x: Tensor) -> Tensor:
     return F.grid_sample(x, places * 0.9, align_corners=False)
 
 
-ACTIVATIONS = """GELU SiLU Hardswish Hardsigmoid Hardtanh ReLU ReLU6 LeakyReLU ELU PReLU Mish Sigmoid Tanh Softplus CELU SELU
-    Softsign Softshrink Hardshrink Tanhshrink LogSigmoid RReLU""".split()
+ACTIVATIONS = [
+    "GELU", "SiLU", "Hardswish", "Hardsigmoid", "Hardtanh", "ReLU", "ReLU6", "LeakyReLU", "ELU", "PReLU", "Mish", "Sigmoid",
+    "Tanh", "Softplus", "CELU", "SELU", "Softsign", "Softshrink", "Hardshrink", "Tanhshrink", "LogSigmoid", "RReLU",
+]  # fmt: skip
 
 MODULES: dict[str, Callable[[], nn.Module]] = {
     **{name: getattr(nn, name) for name in ACTIVATIONS},

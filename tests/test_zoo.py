@@ -1,13 +1,16 @@
-"""Every torchvision classification model is explained as it is, and conserves."""
+"""Every torchvision classification model, its segmentation and detection backbones, and families of timm conserve."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import pytest
+import timm
 import torch
+import torchvision
 import zoo
-from torch import nn
+from torch import Tensor, nn
+from torchvision.models import detection, segmentation
 
 from lrp_lightning import Epsilon, EpsilonPlus, SelectiveLRP
 
@@ -38,3 +41,64 @@ def test_conserves(name: str) -> None:
         assert trace.inputs.any()
     assert state(model) == before
     assert torch.equal(torch.get_rng_state(), rng)
+
+
+TIMM = [
+    "resnetv2_50", "seresnet50", "res2net50_14w_8s", "dla34", "hrnet_w18_small", "tf_efficientnet_lite0",
+    "mobilenetv4_conv_small", "repvgg_a0", "ghostnet_100", "nf_resnet26", "convnextv2_atto", "vit_tiny_patch16_224",
+    "cait_xxs24_224", "eva02_tiny_patch14_224", "swinv2_tiny_window8_256", "mixer_s16_224", "poolformer_s12", "pvt_v2_b0",
+    "levit_128s", "mobilevit_xxs", "tnt_s_patch16_224", "hiera_tiny_224", "halonet26t", "botnet26t_256", "fastvit_t8",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TIMM)
+def test_families_of_timm(name: str) -> None:
+    torch.manual_seed(0)
+    model = zoo.with_biases(timm.create_model(name, pretrained=False).eval())
+    x = torch.rand(2, *model.default_cfg["input_size"])
+    with torch.no_grad():
+        logits = model(x)
+    trace = SelectiveLRP(model).trace(x, target=1)
+    torch.testing.assert_close(trace.output, logits, rtol=1e-4, atol=1e-4 * logits.abs().max().item())
+    assert trace.conservation_error.max() <= 1e-3
+    alone = SelectiveLRP(model).trace(x[1:], target=1)  # whatever dimensions samples went through, they are told apart
+    torch.testing.assert_close(trace.inputs[1:], alone.inputs, rtol=1e-3, atol=1e-4 * alone.inputs.abs().max().item())
+    for layer, relevance in alone.relevance.items():
+        torch.testing.assert_close(
+            trace.relevance[layer][1:], relevance, rtol=1e-2, atol=1e-3 * relevance.abs().max().item()
+        )
+
+
+class Pooled(nn.Module):
+    """The mean over space of all maps of features that a model gives."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([features.mean((2, 3)) for features in self.model(x).values()], 1)
+
+
+NOT_FOR_CLASSES = {
+    "fcn_resnet50": segmentation.fcn_resnet50,
+    "deeplabv3_mobilenet": segmentation.deeplabv3_mobilenet_v3_large,
+    "lraspp_mobilenet": segmentation.lraspp_mobilenet_v3_large,
+    "fasterrcnn_fpn": lambda **how: detection.fasterrcnn_resnet50_fpn(**how).backbone,
+    "retinanet_fpn_v2": lambda **how: detection.retinanet_resnet50_fpn_v2(**how).backbone,
+    "ssd_vgg16": lambda **how: detection.ssd300_vgg16(**how).backbone,
+    "ssdlite": lambda **how: detection.ssdlite320_mobilenet_v3_large(**how).backbone,
+}
+
+
+@pytest.mark.parametrize("name", NOT_FOR_CLASSES)
+def test_segmentation_and_detection_backbones(name: str) -> None:
+    torch.manual_seed(0)
+    model = zoo.with_biases(Pooled(NOT_FOR_CLASSES[name](weights=None, weights_backbone=None)).eval())
+    trace = SelectiveLRP(model).trace(torch.rand(1, 3, 300, 300), target=1)
+    assert trace.conservation_error.max() <= 1e-3
+
+
+def test_torchvision_lists_what_is_tested() -> None:
+    assert set(zoo.NAMES) == set(torchvision.models.list_models(module=torchvision.models))
+    assert len(zoo.NAMES) >= 80

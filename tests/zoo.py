@@ -22,8 +22,13 @@ def build(name: str) -> tuple[nn.Module, Tensor]:
     elif name == "googlenet":
         more = {"init_weights": False}
     model = torchvision.models.get_model(name, weights=None, **more).eval()
+    return with_biases(model), torch.rand(2, 3, side, side)
+
+
+def with_biases(model: nn.Module) -> nn.Module:
+    """The model with no bias, and no parameter, all zero."""
     with torch.no_grad():
-        for parameter_name, parameter in model.named_parameters():
-            if parameter_name.endswith("bias") or not parameter.any():
+        for name, parameter in model.named_parameters():
+            if name.endswith("bias") or not parameter.any():
                 parameter.normal_(0, 0.02)
-    return model, torch.rand(2, 3, side, side)
+    return model

@@ -15,7 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from lrp_lightning.engine.mode import Facts, RelevanceMode
 from lrp_lightning.engine.recording import Layer
 from lrp_lightning.errors import LayerError
-from lrp_lightning.layers import unknown_layer
+from lrp_lightning.layers import unknown_layer, without_compilation
 
 __all__ = ["Captures"]
 
@@ -45,7 +45,7 @@ class Captures:
     def __init__(self, mode: RelevanceMode, model: nn.Module, layers: Sequence[nn.Module | str], of_input: bool) -> None:
         self.mode, self.of_input = mode, of_input
         self.sources: list[Tensor] = []  # outputs of layers that no input reaches with relevance, such as an embedding's
-        by_name = {name.replace("_orig_mod.", ""): module for name, module in model.named_modules()}
+        by_name = {without_compilation(name): module for name, module in model.named_modules()}
         known = {id(module) for module in by_name.values()}
         self.modules: list[nn.Module | None] = []
         self.names: list[str] = []

@@ -100,8 +100,7 @@ def propagate(
                 if x.ndim == 2:
                     recording.activation[layer] = x.detach()
             relevances.append(r)
-        if not bool(torch.isfinite(recording.explained).all()):
-            raise ModelError("the model's output is not finite for these inputs; are its weights NaN or infinite?")
+        _check_finite(recording.explained)
         if recording.unsupported:
             warnings.warn(
                 f"relevance passed by plain gradient, without a rule: {', '.join(recording.unsupported)}", stacklevel=4
@@ -114,6 +113,11 @@ def propagate(
             **_by_name(recording),
         )
         return trace, captures.results()
+
+
+def _check_finite(explained: Tensor) -> None:
+    if not bool(torch.isfinite(explained).all()):  # the one look at values after the pass
+        raise ModelError("the model's output is not finite for these inputs; are its weights NaN or infinite?")
 
 
 def check_not_nested() -> None:
