@@ -2,30 +2,43 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Sequence
+
 import networkx as nx
 import torch
+from torch import Tensor
 
 from lrp_lightning.errors import GraphError
 from lrp_lightning.trace import Trace
 
 __all__ = ["build_graph"]
 
+_MOST_EDGES = 1_000_000
+"""networkx takes about 0.5 kB an edge."""
 
-def build_graph(trace: Trace, min_share: float = 0.0) -> nx.DiGraph:
+
+def build_graph(trace: Trace, min_share: float = 0.0, classes: Sequence[str] | None = None) -> nx.DiGraph:
     """The relevance graph of a trace, summed over its batch.
 
     Nodes are ``(layer, neuron)`` with ``relevance`` (summed over samples and space), ``activation`` (their mean), ``layer``,
-    ``neuron``, ``kind``, ``order`` (the layer's place in the forward pass) and ``output`` (whether it is one of the
-    output's). Edges point the way of the forward pass, with ``relevance``, what the upper neuron handed to the lower one,
-    and ``share``, that over the upper one's relevance. Left out are neurons to and from which nothing flows, and, where the
-    trace has a selection, those that are critical in no sample: they carry nothing on. Neurons of the output are always in.
+    ``neuron``, ``kind``, ``order`` (the layer's place in the forward pass), ``output`` (whether it is one of the output's),
+    ``absorbed`` (what of its relevance goes to no neuron of the graph: what biases and stabilisers take, what the selection
+    left out, edges that are left out), and, with ``classes``, ``class_name``. Edges point the way of the forward pass, with
+    ``relevance``, what the upper neuron handed to the lower one, and ``share``, that over the upper one's relevance. So into
+    each node flows its relevance less what it absorbed.
+
+    Left out are neurons to and from which nothing flows, and, where the trace has a selection, those that are critical in no
+    sample: they carry nothing on. Neurons of the output are always in. More than a million edges are too many for a graph in
+    Python: then the strongest million are kept, with a warning; a selection or ``min_share`` makes fewer of them.
 
     Args:
         trace: made with ``edges=True``.
         min_share: leave out edges whose ``|share|`` is below this.
+        classes: names of the output's neurons.
 
     Raises:
-        GraphError: if the trace has no edges, or ``min_share`` is not in [0, 1].
+        GraphError: if the trace has no edges, ``min_share`` is not in [0, 1], or there are fewer names than classes.
 
     Example:
         >>> import torch
@@ -40,47 +53,90 @@ def build_graph(trace: Trace, min_share: float = 0.0) -> nx.DiGraph:
         raise GraphError("the trace has no edges; make it with SelectiveLRP(...).trace(..., edges=True)")
     if not 0 <= min_share <= 1:
         raise GraphError(f"min_share must be in [0, 1], got {min_share}")
-    graph = nx.DiGraph()
     relevance = {layer: r.double().sum(0).cpu() for layer, r in trace.relevance.items()}
-    activation = {layer: a.double().mean(0).cpu() for layer, a in trace.activation.items()}
-    order = {layer: i for i, layer in enumerate(trace.relevance)}
+    lowers = {lower for lower, _ in trace.edges}
+    outputs = [layer for layer in trace.relevance if layer not in lowers]
+    for layer in outputs:
+        if classes is not None and len(classes) < len(relevance[layer]):
+            raise GraphError(f"{len(classes)} class names were given for {len(relevance[layer])} outputs")
 
-    def add_nodes(layer: str, neurons: list[int]) -> None:
-        about = zip(neurons, relevance[layer][neurons].tolist(), activation[layer][neurons].tolist(), strict=True)
+    found = {pair: _present(trace, *pair, relevance[pair[1]], min_share) for pair in trace.edges}
+    _keep_strongest(found)
+    handed = {layer: torch.zeros_like(r) for layer, r in relevance.items()}
+    connected = {layer: torch.zeros_like(r, dtype=torch.bool) for layer, r in relevance.items()}
+    for layer in outputs:
+        connected[layer] |= relevance[layer] != 0
+    for (lower, upper), (rows, columns, edges) in found.items():
+        handed[upper].index_add_(0, columns, edges)
+        connected[lower][rows] = True
+        connected[upper][columns] = True
+
+    graph = nx.DiGraph()
+    for order, (layer, r) in enumerate(relevance.items()):
+        neurons = connected[layer].nonzero().flatten()
+        activation = trace.activation[layer].double().mean(0).cpu()
+        numbers = (t[neurons].tolist() for t in (r, activation, r - handed[layer]))
+        about = {"layer": layer, "kind": trace.kinds[layer], "order": order, "output": layer in outputs}
         graph.add_nodes_from(
             (
                 (layer, n),
                 {
                     "relevance": r,
                     "activation": a,
-                    "layer": layer,
+                    "absorbed": 0.0 if about["kind"] == "input" else kept,
                     "neuron": n,
-                    "kind": trace.kinds[layer],
-                    "order": order[layer],
-                    "output": layer in outputs,
+                    **about,
                 },
             )
-            for n, r, a in about
+            for n, r, a, kept in zip(neurons.tolist(), *numbers, strict=True)
         )
-
-    lowers = {lower for lower, _ in trace.edges}
-    outputs = {layer for layer in trace.relevance if layer not in lowers}
-    for layer in outputs:
-        add_nodes(layer, relevance[layer].nonzero().flatten().tolist())
-    for (lower, upper), edges in trace.edges.items():
-        edges = edges.double().cpu()
-        edges = torch.diag(edges) if edges.ndim == 1 else edges
-        arrived = relevance[upper]
-        share = torch.where(arrived == 0, 0, edges / torch.where(arrived == 0, 1, arrived))
-        if lower in trace.masks:
-            edges = edges * trace.critical(lower).any(0).cpu()[:, None]
-        rows, columns = ((edges != 0) & (share.abs() >= min_share)).nonzero(as_tuple=True)
-        add_nodes(lower, rows.unique().tolist())
-        add_nodes(upper, columns.unique().tolist())
+        if classes is not None and layer in outputs:
+            for n in neurons.tolist():
+                graph.nodes[layer, n]["class_name"] = str(classes[n])
+    for (lower, upper), (rows, columns, edges) in found.items():
+        share = edges / relevance[upper][columns]
         graph.add_edges_from(
             ((lower, i), (upper, o), {"relevance": r, "share": s})
-            for i, o, r, s in zip(
-                rows.tolist(), columns.tolist(), edges[rows, columns].tolist(), share[rows, columns].tolist(), strict=True
-            )
+            for i, o, r, s in zip(rows.tolist(), columns.tolist(), edges.tolist(), share.tolist(), strict=True)
         )
     return graph
+
+
+Found = tuple[Tensor, Tensor, Tensor]
+
+
+def _present(trace: Trace, lower: str, upper: str, arrived: Tensor, min_share: float) -> Found:
+    """Lower neurons, upper neurons and relevance of the edges between two layers; only critical neurons are looked at."""
+    edges = trace.edges[lower, upper]
+    edges = edges.sum(0) if trace.per_sample else edges
+    below = torch.arange(trace.relevance[lower].shape[1], device=edges.device)
+    if lower in trace.masks:
+        below = trace.critical(lower).any(0).to(edges.device).nonzero().flatten()
+    if edges.ndim == 1:  # channel to same channel
+        rows, values = below.cpu(), edges[below].double().cpu()
+        columns = rows
+    else:
+        above = torch.arange(edges.shape[1], device=edges.device)
+        if upper in trace.masks:
+            above = trace.critical(upper).any(0).to(edges.device).nonzero().flatten()
+        block = edges[below][:, above] if len(below) < len(edges) or len(above) < edges.shape[1] else edges
+        row, column = block.nonzero(as_tuple=True)
+        rows, columns, values = below[row].cpu(), above[column].cpu(), block[row, column].double().cpu()
+    there = (values != 0) & (arrived[columns] != 0) & (values.abs() >= min_share * arrived[columns].abs())
+    return rows[there], columns[there], values[there]
+
+
+def _keep_strongest(found: dict[tuple[str, str], Found]) -> None:
+    total = sum(len(edges) for *_, edges in found.values())
+    if total <= _MOST_EDGES:
+        return
+    strength = torch.cat([edges.abs() for *_, edges in found.values()])
+    least = strength.kthvalue(total - _MOST_EDGES).values
+    warnings.warn(
+        f"the relevance graph has {total:,} edges; the {_MOST_EDGES:,} strongest are kept. Trace with a selection such as "
+        "TopK(0.1), or set min_share, to choose which",
+        stacklevel=3,
+    )
+    for pair, (rows, columns, edges) in found.items():
+        strong = edges.abs() > least
+        found[pair] = rows[strong], columns[strong], edges[strong]

@@ -44,6 +44,7 @@ class Trace:
     edges: dict[tuple[str, str], Tensor] = field(default_factory=dict)
     absorbed: dict[str, Tensor] = field(default_factory=dict)
     unsupported: tuple[str, ...] = ()
+    per_sample: bool = False
 
     @property
     def conservation_error(self) -> Tensor:

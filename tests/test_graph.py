@@ -56,6 +56,7 @@ def test_nodes_and_edges_are_those_of_the_trace(trace: Trace) -> None:
             "kind": trace.kinds[layer],
             "order": order.index(layer),
             "output": layer == order[-1],
+            "absorbed": pytest.approx(about["absorbed"]),  # looked at below
         }
     for ((lower, i), (upper, o)), about in graph.edges.items():
         relevance = trace.edges[lower, upper][i, o].item()
@@ -108,7 +109,10 @@ def test_min_share_leaves_out_exactly_the_weak_edges(trace: Trace, min_share: fl
     assert set(pruned.edges) == strong
     outputs = {node for node, output in whole.nodes(data="output") if output}
     assert set(pruned) == {node for edge in strong for node in edge} | outputs
-    assert all(pruned.nodes[node] == whole.nodes[node] for node in pruned)
+    for node, about in pruned.nodes(data=True):
+        left_out = sum(r for *edge, r in whole.in_edges(node, data="relevance") if tuple(edge) not in strong)
+        expected = {**whole.nodes[node], "absorbed": pytest.approx(whole.nodes[node]["absorbed"] + left_out, abs=1e-6)}
+        assert about == expected
     assert all(pruned.edges[edge] == whole.edges[edge] for edge in pruned.edges)
     assert min_share == 0 or len(strong) < whole.number_of_edges()
 
@@ -130,6 +134,25 @@ def test_of_one_sample_the_graph_holds_its_critical_neurons() -> None:
     for layer, mask in trace.masks.items():
         carries = mask[0] & (trace.relevance[layer][0] != 0)
         assert {neuron for name, neuron in graph if name == layer} == set(carries.nonzero().flatten().tolist())
+
+
+def test_too_many_edges_are_cut_to_the_strongest(monkeypatch: pytest.MonkeyPatch) -> None:
+    trace = traced(cnn, images())
+    whole = build_graph(trace)
+    count = f"{whole.number_of_edges():,}"
+    monkeypatch.setattr("lrp_lightning.graph._MOST_EDGES", 30)
+    with pytest.warns(UserWarning, match=f"has {count} edges; the 30 strongest are kept"):
+        cut = build_graph(trace)
+    ranked = sorted(whole.edges, key=lambda edge: -abs(whole.edges[edge]["relevance"]))
+    assert set(cut.edges) == set(ranked[:30])
+
+
+def test_class_names_name_the_outputs() -> None:
+    graph = build_graph(traced(cnn, images()), classes=["a", "b", "c", "d"])
+    assert dict(graph.nodes(data="class_name"))["7", 1] == "b"
+    assert {n for n, name in graph.nodes(data="class_name") if name} == {n for n in graph if n[0] == "7"}
+    with pytest.raises(GraphError, match="2 class names were given for 4 outputs"):
+        build_graph(traced(cnn, images()), classes=["a", "b"])
 
 
 def test_junctions_join_channel_to_same_channel() -> None:

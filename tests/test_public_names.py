@@ -33,8 +33,11 @@ from lrp_lightning import (
     ZBox,
     ZPlus,
     build_graph,
+    class_graph,
+    diff_graphs,
     k_best_paths,
     masked_forward,
+    prune_graph,
     reconstruct,
     reconstruct_top_activations,
 )
@@ -45,8 +48,8 @@ from lrp_lightning.metrics import CriticalNeuronAccuracy
 NAMES = {
     "lrp_lightning": """
         AlphaBeta Composite Coverage Epsilon EpsilonAlpha2Beta1 EpsilonGammaBox EpsilonPlus Fixed Flat Gamma
-        LayerSelectiveLRP Pass Path PerLayer SelectiveLRP Threshold TopK Trace WSquare ZBox ZPlus build_graph k_best_paths
-        masked_forward register_operator __version__
+        LayerSelectiveLRP Pass Path PerLayer SelectiveLRP Threshold TopK Trace WSquare ZBox ZPlus build_graph class_graph
+        diff_graphs k_best_paths masked_forward prune_graph register_operator __version__
         TopActivations reconstruct reconstruct_top_activations
     """,
     "lrp_lightning.metrics": "CriticalNeuronAccuracy prediction_survives",
@@ -143,6 +146,10 @@ def test_star_import_gives_the_public_names() -> None:
             {"model": REQUIRED, "loader": REQUIRED, "layer": REQUIRED, "neuron": REQUIRED, "k": 9},
         ),
         (build_graph, {"trace": REQUIRED, "min_share": 0.0}),
+        (build_graph, {"trace": REQUIRED, "min_share": 0.0, "classes": None}),
+        (class_graph, {"model": REQUIRED, "loader": REQUIRED, "target": REQUIRED}),
+        (diff_graphs, {"before": REQUIRED, "after": REQUIRED}),
+        (prune_graph, {"graph": REQUIRED, "node_share": 0.8, "edge_share": 0.98}),
         (k_best_paths, {"graph": REQUIRED, "k": 5, "source": None, "target": None}),
         (
             RelevanceMonitor,

@@ -1,0 +1,72 @@
+"""What two graphs differ in."""
+
+from __future__ import annotations
+
+import json
+
+import networkx as nx
+import pytest
+import torch
+from torch import nn
+
+from lrp_lightning import SelectiveLRP, TopK, build_graph, diff_graphs
+from lrp_lightning.drawing import draw_graph
+from lrp_lightning.errors import GraphError
+
+
+def graph(target: int, seed: int = 0, scale: float = 1.0) -> nx.DiGraph:
+    torch.manual_seed(seed)
+    model = nn.Sequential(nn.Linear(4, 12), nn.ReLU(), nn.Linear(12, 8), nn.ReLU(), nn.Linear(8, 3)).double()
+    with torch.no_grad():
+        model[4].weight.mul_(scale)
+        model[4].bias.mul_(scale)
+    x = torch.rand(6, 4, generator=torch.Generator().manual_seed(1), dtype=torch.double)
+    return build_graph(SelectiveLRP(model, selection=TopK(4)).trace(x, target=target, edges=True))
+
+
+def test_against_itself_nothing_changed() -> None:
+    diff = diff_graphs(graph(0), graph(0))
+    assert {about["change"] for _, about in diff.nodes(data=True)} == {"same"}
+    assert {about["relevance"] for *_, about in diff.edges(data=True)} == {0.0}
+    louder = diff_graphs(graph(0), graph(0, scale=5.0))  # an output five times as large is the same decision
+    assert max(abs(about["relevance"]) for _, about in louder.nodes(data=True)) == pytest.approx(0, abs=1e-4)
+
+
+def test_between_two_classes() -> None:
+    before, after = graph(0), graph(1)
+    diff = diff_graphs(before, after)
+    assert set(diff) == set(before) | set(after)
+    assert set(diff.edges) == set(before.edges) | set(after.edges)
+    total = [sum(g.nodes[n]["relevance"] for n in g if g.nodes[n]["output"]) for g in (before, after)]
+    seen = set()
+    for things, one, two in ((diff.nodes, before.nodes, after.nodes), (diff.edges, before.edges, after.edges)):
+        for thing, about in things.items():
+            was = one[thing]["relevance"] / total[0] if thing in one else 0.0
+            now = two[thing]["relevance"] / total[1] if thing in two else 0.0
+            assert (about["before"], about["after"]) == pytest.approx((was, now))
+            assert about["relevance"] == pytest.approx(now - was)
+            expected = "appeared" if thing not in one else "vanished" if thing not in two else (
+                "grew" if abs(now) > abs(was) else "shrank")  # fmt: skip
+            assert about["change"] == expected
+            seen.add(expected)
+    assert seen == {"appeared", "vanished", "grew", "shrank"}
+    assert diff.nodes["4", 0]["change"] == "vanished"
+    assert diff.nodes["4", 1]["change"] == "appeared"
+
+
+def test_it_can_be_drawn_and_kept_like_any_graph() -> None:
+    diff = diff_graphs(graph(0), graph(1))
+    assert len(draw_graph(diff).data) > 2
+    read = nx.node_link_graph(json.loads(json.dumps(nx.node_link_data(diff, edges="edges"))), edges="edges")
+    assert dict(read.nodes(data=True)) == dict(diff.nodes(data=True))
+    assert dict(read.edges) == dict(diff.edges)
+
+
+def test_graphs_that_cannot_be_compared() -> None:
+    with pytest.raises(GraphError, match="empty"):
+        diff_graphs(graph(0), nx.DiGraph())
+    silent = graph(0)
+    for node in silent:
+        silent.nodes[node]["relevance"] = 0.0
+    with pytest.raises(GraphError, match="no relevance"):
+        diff_graphs(silent, graph(0))
