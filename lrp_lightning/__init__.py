@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from lrp_lightning.selection import PerLayer as PerLayer
     from lrp_lightning.selection import Threshold as Threshold
     from lrp_lightning.selection import TopK as TopK
+    from lrp_lightning.through_neurons import neuron_heatmaps as neuron_heatmaps
     from lrp_lightning.trace import Trace as Trace
 
 __version__ = "0.1.0"
@@ -53,6 +54,7 @@ _MODULE_OF = {
     **dict.fromkeys(("Path", "k_best_paths"), "paths"),
     **dict.fromkeys(("AlphaBeta", "Epsilon", "Flat", "Gamma", "Pass", "WSquare", "ZBox", "ZPlus"), "rules"),
     **dict.fromkeys(("Coverage", "Fixed", "PerLayer", "Threshold", "TopK"), "selection"),
+    "neuron_heatmaps": "through_neurons",
     "Trace": "trace",
 }
 __all__ = [*sorted(_MODULE_OF), "__version__"]

@@ -56,7 +56,7 @@ def test_channels(channels: int) -> None:
     images, relevance = random_batch(2, channels)
     above, below, _ = split(draw_heatmaps(10 * images - 3, relevance))
     for axis, image in zip(above, images, strict=True):
-        pixels = image.permute(1, 2, 0) if channels == 3 else image.mean(0)
+        pixels = (image if channels == 3 else image.mean(0).expand(3, -1, -1)).permute(1, 2, 0)
         stretched = (pixels - pixels.min()) / (pixels.max() - pixels.min())
         np.testing.assert_allclose(axis.images[0].get_array(), stretched, atol=1e-5)
     np.testing.assert_allclose(below[0].images[0].get_array(), relevance[0].sum(0), rtol=1e-5)

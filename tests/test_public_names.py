@@ -50,10 +50,12 @@ NAMES = {
         AlphaBeta Composite Coverage Epsilon EpsilonAlpha2Beta1 EpsilonGammaBox EpsilonPlus Fixed Flat Gamma
         LayerSelectiveLRP Pass Path PerLayer SelectiveLRP Threshold TopK Trace WSquare ZBox ZPlus build_graph class_graph
         diff_graphs k_best_paths masked_forward prune_graph register_operator __version__
-        TopActivations reconstruct reconstruct_top_activations
+        TopActivations neuron_heatmaps reconstruct reconstruct_top_activations
     """,
     "lrp_lightning.metrics": "CriticalNeuronAccuracy prediction_survives",
-    "lrp_lightning.drawing": "as_array draw_graph draw_heatmaps draw_paths",
+    "lrp_lightning.drawing": """
+        as_array draw_contact_sheet draw_curves draw_graph draw_heatmaps draw_paths relevance_as_images
+    """,
     "lrp_lightning.callbacks": "RelevanceMonitor",
 }
 PUBLIC = [(module, name) for module, names in NAMES.items() for name in names.split()]
