@@ -55,6 +55,8 @@ RIVER = [
     "drawing.layout",
     "drawing.graphs",
     "drawing.paths",
+    "drawing.report",
+    "drawing.page",
     "drawing",
     "tensorboard_plugin.schema",
     "tensorboard_plugin.summary",

@@ -54,7 +54,8 @@ NAMES = {
     """,
     "lrp_lightning.metrics": "CriticalNeuronAccuracy prediction_survives",
     "lrp_lightning.drawing": """
-        as_array draw_contact_sheet draw_curves draw_graph draw_heatmaps draw_paths relevance_as_images
+        Curves Report as_array draw_contact_sheet draw_curves draw_graph draw_heatmaps draw_paths relevance_as_images
+        report_of write_report
     """,
     "lrp_lightning.callbacks": "RelevanceMonitor",
 }

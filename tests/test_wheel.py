@@ -36,7 +36,8 @@ def sources() -> set[str]:
 def test_wheel_and_sdist_carry_everything(built: Path):
     [wheel], [sdist] = built.glob("*.whl"), built.glob("*.tar.gz")
     in_wheel = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
-    assert in_wheel == sources() | {"lrp_lightning/py.typed"}
+    data = {"py.typed", "drawing/report.css", "drawing/report.js"}
+    assert in_wheel == sources() | {f"lrp_lightning/{name}" for name in data}
     with tarfile.open(sdist) as archive:
         in_sdist = {name.partition("/")[2] for name in archive.getnames()}
     assert in_sdist >= {f"callbacks/{path.name}" for path in (ROOT / "callbacks").glob("*.py")}
