@@ -15,7 +15,7 @@ from torch import Tensor
 
 from lrp_lightning.composites import Kind
 from lrp_lightning.errors import RuleError
-from lrp_lightning.layers import neuron_dim, per_neuron, per_sample
+from lrp_lightning.layers import neuron_dim, per_neuron
 from lrp_lightning.rules import Group, Rule
 
 __all__ = ["AffineMap", "ChannelScale", "Convolution", "Linear", "away_from_zero", "hand_down"]
@@ -143,13 +143,21 @@ def away_from_zero(a: Tensor) -> Tensor:
     return torch.where(a.abs() < tiny, tiny, a)
 
 
-def _ratio(r: Tensor, z: Tensor, rule: Rule) -> Tensor:
-    """``r / z`` with the denominator kept from zero; 0 where ``z`` is 0, as nothing contributed there."""
+def _divided(r: Tensor, z: Tensor, rule: Rule, zero_with_z: bool) -> tuple[Tensor, Tensor]:
+    """``r / z`` with the denominator kept from zero, 0 where ``z`` is 0, as nothing contributed there; in ``r``'s memory.
+
+    And a tensor of their shape to write to: fresh memory costs more than what is computed in it. ``zero_with_z`` says that
+    ``r`` is 0 where ``z`` is.
+    """
+    scratch = z.abs()
     if rule.relative:
-        scale = z.abs().flatten(1).mean(1).view(-1, *[1] * (z.ndim - 1)) * rule.eps
+        scale = scratch.sum(list(range(1, z.ndim)), keepdim=True).mul_(rule.eps / max(z[0].numel(), 1))
     else:
         scale = z.new_tensor(rule.eps)
-    return torch.where(z == 0, 0, r / (z + torch.where(z < 0, -scale, scale)))
+    scale.clamp_(min=torch.finfo(z.dtype).tiny)
+    torch.copysign(scale, z, out=scratch).add_(z)
+    r.div_(scratch)
+    return r if zero_with_z else r.masked_fill_(z == 0, 0), scratch
 
 
 class HandedDown(NamedTuple):
@@ -185,7 +193,7 @@ def hand_down(
         a: its input, ``(N, ...)``.
         y: its output.
         w: its weight, and ``b`` its bias or None.
-        r: the relevance of ``y``, shaped like it.
+        r: the relevance of ``y``, shaped like it; used up.
         nonnegative: whether ``a`` is known to have no negative values.
         want_edges: whether the relevance between every two channels is wanted.
         samples: which dimension holds the samples.
@@ -206,11 +214,16 @@ def hand_down(
     neurons = neuron_dim(r, op.kind)
     for group in rule.groups:
         terms = [t for t in group.terms if not (nonnegative and t.input.kind == "negative")]
-        parts = [(t.input(a), t.weight(w), t.bias(b) if b is not None else None) for t in terms]
-        z = y if _is_plain(group) else reduce(torch.add, (op.forward(*part) for part in parts))
-        share = r * group.share if group.outputs.kind == "identity" else _where_sign(group, y, r) * group.share
-        s = _ratio(share, z, rule)
-        stabiliser = stabiliser + per_sample(share - s * z, samples)
+        parts = [
+            (a if nonnegative and t.input.kind == "positive" else t.input(a), t.weight(w), None if b is None else t.bias(b))
+            for t in terms
+        ]
+        plain = _is_plain(group)
+        z = y if plain else reduce(torch.add, (op.forward(*part) for part in parts))
+        share = _share(group, y, r, last=group is rule.groups[-1])
+        arrived = per_neuron(share, neurons, samples)
+        s, scratch = _divided(share, z, rule, zero_with_z=plain)
+        stabiliser = stabiliser + (arrived - per_neuron(torch.mul(s, z, out=scratch), neurons, samples)).sum(1)
         for term, (a_part, w_part, b_part) in zip(terms, parts, strict=True):
             if b_part is not None and term.bias.kind != "constant":
                 bias = bias + per_neuron(s, neurons, samples) @ b_part
@@ -219,7 +232,7 @@ def hand_down(
                 r_other = a_part * ga if r_other is None else r_other + a_part * ga
             else:
                 if a_part is not a and not nonnegative:
-                    ga = ga * (a_part != 0)
+                    ga = ga.mul_(a_part != 0)
                 g_direct = ga if g_direct is None else g_direct + ga
             if dw is not None:
                 products = op.channel_edges(w_part * dw)
@@ -237,5 +250,10 @@ def _is_plain(group: Group) -> bool:
     )
 
 
-def _where_sign(group: Group, y: Tensor, r: Tensor) -> Tensor:
-    return r * (y > 0) if group.outputs.kind == "positive" else r * (y < 0)
+def _share(group: Group, y: Tensor, r: Tensor, last: bool) -> Tensor:
+    """What a group hands down of the relevance ``r``, in memory of its own, or in ``r``'s if that is not read any more."""
+    if group.outputs.kind != "identity":
+        r = r * (y > 0 if group.outputs.kind == "positive" else y < 0)
+    elif not last:
+        return r * group.share
+    return r if group.share == 1 else r.mul_(group.share)

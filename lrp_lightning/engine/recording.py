@@ -132,7 +132,7 @@ class Recording:
         """Note the relevance that arrives at a layer, and let its selection decide what is carried on."""
         r = self.relevance_of(y, g, layer.first)
         if layer in self.whole:
-            self.whole[layer] = r
+            self.whole[layer] = r.clone()  # what hands it down uses it up
         arrived = self._by_sample(per_neuron(r, layer.dim, layer.samples))
         self._add(self.relevance, layer, arrived)
         if self.want_edges:
