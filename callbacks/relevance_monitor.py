@@ -2,66 +2,101 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import replace
+from typing import Any, Literal
 
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
-from matplotlib.figure import Figure
 from torch import Tensor
-from torchmetrics import MeanMetric
+from torch.utils._pytree import tree_leaves
 
-from lrp_lightning.attribution import SelectiveLRP
-from lrp_lightning.callbacks.pictures import log_pictures
+from lrp_lightning.callbacks.batches import BatchFn, read_batch
+from lrp_lightning.callbacks.budget import Budget
+from lrp_lightning.callbacks.classifier import Classifier, ModelOf
+from lrp_lightning.callbacks.loggers import Destination, Findings, destinations, write
+from lrp_lightning.callbacks.measures import Measures
+from lrp_lightning.callbacks.observation import Observation, Remembered
+from lrp_lightning.callbacks.pictures import draw_epoch
+from lrp_lightning.callbacks.sampling import LoaderShare, Sampling
+from lrp_lightning.callbacks.settings import LOGGED, OnError, Settings, TargetFn
 from lrp_lightning.composites import Composite, as_composite
-from lrp_lightning.drawing import draw_graph, draw_heatmaps
-from lrp_lightning.errors import LRPError
-from lrp_lightning.graph import build_graph
-from lrp_lightning.masking import masked_forward
-from lrp_lightning.metrics import CriticalNeuronAccuracy
-from lrp_lightning.paths import k_best_paths
+from lrp_lightning.errors import LRPError, ModelError
 from lrp_lightning.rules import Rule
-from lrp_lightning.selection import Selection, TopK, random_masks
+from lrp_lightning.selection import Selection, TopK
+
+try:  # the same package under its other name, whose Trainer knows its own Callback only
+    from pytorch_lightning import Callback as _OtherCallback
+except ImportError:
+    _OtherCallback = Callback  # type: ignore[misc,assignment]
+_Callbacks: Any = (Callback,) if _OtherCallback is Callback else (Callback, _OtherCallback)
 
 __all__ = ["RelevanceMonitor"]
 
 _SHARDED = ("FSDPStrategy", "ModelParallelStrategy")
-_MICRO_BATCH = 32
-"""Samples in one pass: bounds the callback's memory whatever the validation loader's batch size."""
-_GRAPH_SAMPLES = 32
 
 
-class RelevanceMonitor(Callback):
+class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
     """Logs relevance graphs, heatmaps and critical-neuron accuracy on validation batches.
 
-    Works in ``fit``, ``trainer.validate`` and ``trainer.test``. Training with and without it ends in the same bits: it keeps
-    its own random generator, leaves ``.grad``, modes, hooks and batch-norm statistics alone, and only reads the batch.
+    Works in ``fit``, ``trainer.validate`` and ``trainer.test``, on one device or several. Training with and without it ends
+    in the same bits: it draws no random number, leaves ``.grad``, modes, hooks and batch-norm statistics alone, and only
+    reads the batch.
 
-    Logged through ``pl_module.log``, so that checkpoints and early stopping can watch it:
+    Logged under ``relevance/`` (under ``relevance_2/`` by a second monitor of the same trainer), all by default:
 
-    ============================================ ======================================================================
-    ``relevance/critical_neuron_accuracy``        share of samples whose prediction survives with only the critical neurons
-    ``relevance/random_accuracy``                 the same with random sets of the same size: the control
-    ``relevance/conservation_error``              mean of ``|input + absorbed - output| / |output|``
-    ============================================ ======================================================================
+    ============================== ====================================================================================
+    ``critical_neuron_accuracy``    share of samples whose prediction survives with only the critical neurons
+    ``random_accuracy``             the same with random sets of the same size: the control
+    ``conservation_error``          mean of ``|input + absorbed - output| / |output|``
+    ``samples``                     how many samples were looked at, over all processes
+    ``seconds``                     what the callback itself took of the epoch, of the slowest process
+    ``heatmaps``                    relevance of the predicted class of the same images in every epoch, one of each class
+                                    first
+    ``mistakes``                    the same of this epoch's worst mistakes: where a wrong class is furthest ahead
+    ``critical_paths``              the graphs of some classes, with the paths that carry most
+    ``shares``                      histogram of the neurons' mean share of their layer's ``|relevance|``, for each layer
+    ``settings``                    the arguments, as text
+    ============================== ====================================================================================
 
-    Pictures, to TensorBoard (else to PNG files in the run's folder): ``relevance/heatmaps``, the first validation images
-    beside the relevance of their predicted class, and ``relevance/critical_paths``, the graph of one class.
+    Scalars go through ``pl_module.log`` to every logger, so that checkpoints and early stopping can watch them. Pictures go
+    to every logger that takes some (TensorBoard, and those with a ``log_image``, as W&B, MLflow and Comet have), histograms,
+    texts and the record of the *Relevance* tab to TensorBoard. Where no logger takes pictures, they are PNG files in the
+    run's folder, numbers JSON; in a temporary folder if that one cannot be written. A ``fast_dev_run`` writes nothing.
 
     Args:
         composite: which rule each layer gets; a composite, a rule, or a name.
         selection: which neurons are critical.
         every_n_epochs: how often, in epochs of ``fit``.
-        max_samples: how many samples of a validation epoch are looked at (on each process).
-        n_heatmaps: how many images are shown with their heatmaps; 0 for none.
+        max_samples: how many samples of a validation epoch are looked at, over all processes and loaders; spread evenly over
+            them, the same in every epoch where the loader does not shuffle.
+        n_heatmaps: how many images are shown with their heatmaps, and how many mistakes; 0 for none. The images are saved in
+            checkpoints, so that a resumed run shows them again.
         class_names: names of the classes, for the pictures.
-        graph_class: the class whose critical paths are drawn; None for the first validation sample's label.
+        model: what is explained, where the module's ``forward`` is not the classifier: the name of an attribute or method
+            (``"net"``, ``"teacher.head"``, ``"classify"``), or a function of the LightningModule that gives a module or a
+            function of the inputs. See :class:`lrp_lightning.callbacks.classifier.Classifier` for the outputs that are read:
+            logits ``(N, classes)``, a single logit, sequences, maps, objects with ``logits``.
+        batch_fn: from a batch to ``(inputs, labels)``, where :func:`lrp_lightning.callbacks.batches.read_batch` cannot tell.
+        target_fn: from logits, ``(N, classes)``, and labels to the class that is explained of each sample, ``(N,)``; None
+            for the predicted class.
+        graph_classes: how many classes get a graph, or which.
+        n_paths: how many best paths are drawn in each graph.
+        log: which of the names above are logged; what is left out is not computed.
+        max_seconds: when this is used up in an epoch, no more samples are looked at nor pictures drawn; what was measured is
+            logged. None for no limit.
+        on_error: ``"raise"``, by default: a model or batch that it cannot work with raises at the first validation, which is
+            the sanity check before training. ``"warn"``: it warns once, and logs what it can; an operator without a rule
+            then passes relevance by its plain gradient. Once it has worked, an error is a warning either way, and a model
+            that has diverged always is: training goes on.
 
     Raises:
-        MisconfigurationException: if an argument is out of range; in ``setup`` if the strategy shards parameters.
+        MisconfigurationException: if an argument is out of range; in ``setup`` if the strategy shards parameters (FSDP,
+            DeepSpeed stage 3); at the first batch if inputs and labels cannot be told.
 
     Example:
         >>> from lightning.pytorch import Trainer
@@ -78,43 +113,37 @@ class RelevanceMonitor(Callback):
         max_samples: int = 256,
         n_heatmaps: int = 8,
         class_names: Sequence[str] | None = None,
-        graph_class: int | None = None,
+        model: ModelOf | None = None,
+        batch_fn: BatchFn | None = None,
+        target_fn: TargetFn | None = None,
+        graph_classes: int | Sequence[int] = 3,
+        n_paths: int = 5,
+        log: Sequence[str] = LOGGED,
+        max_seconds: float | None = None,
+        on_error: OnError = "raise",
     ) -> None:
         super().__init__()
-        for name, value, least in (
-            ("every_n_epochs", every_n_epochs, 1),
-            ("max_samples", max_samples, 1),
-            ("n_heatmaps", n_heatmaps, 0),
-        ):
-            if not isinstance(value, int) or value < least:
-                raise MisconfigurationException(f"RelevanceMonitor: {name} must be an int >= {least}, got {value!r}")
-        if isinstance(selection, type) or not isinstance(selection, Selection):
-            raise MisconfigurationException(
-                f"RelevanceMonitor: selection must be a selection such as TopK(0.1), got {selection!r}"
-            )
-        self.composite = as_composite(composite)
-        self.selection = selection
-        self.every_n_epochs = every_n_epochs
-        self.max_samples = max_samples
-        self.n_heatmaps = n_heatmaps
-        self.class_names = class_names
-        self.graph_class = graph_class
-
-        self.critical_neuron_accuracy = CriticalNeuronAccuracy()
-        self.random_accuracy = CriticalNeuronAccuracy()
-        self.conservation_error = MeanMetric()
+        self.settings = Settings(
+            as_composite(composite), selection, every_n_epochs, max_samples, n_heatmaps, class_names, model, batch_fn,
+            target_fn, graph_classes, n_paths, log, max_seconds, on_error,
+        )  # fmt: skip
+        self._measures = Measures(log)
+        self._budget = Budget(max_seconds)
+        self._remembered: dict[str, Remembered] = {}
+        self._on_unsupported: Literal["raise", "gradient"] = "raise"
         self._has_worked = False
+        self._warned: set[str] = set()
         self._folder: str | None = None
+        self._name = "relevance"
         self._forget()
 
     def _forget(self) -> None:
-        """Start a validation epoch with nothing seen."""
+        """Hold nothing of a run: neither model nor samples nor open files."""
         self._active = False
-        self._seen = 0
-        self._generator = torch.Generator().manual_seed(0)
-        self._shown: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []  # image, relevance, label, prediction
-        self._of_class: list[Tensor] = []
-        self._class = self.graph_class
+        self._observation: Observation | None = None
+        self._fault: Exception | None = None
+        self._drawn = Findings()
+        self._destinations: list[Destination] | None = None
 
     # what Lightning calls
 
@@ -125,16 +154,36 @@ class RelevanceMonitor(Callback):
                 f"RelevanceMonitor needs whole parameters, and {type(strategy).__name__} shards them. Train without it and "
                 "run trainer.validate on one device from the checkpoint, with RelevanceMonitor attached."
             )
+        monitors = [callback for callback in trainer.callbacks if isinstance(callback, RelevanceMonitor)]  # type: ignore[attr-defined]
+        number = monitors.index(self) + 1 if self in monitors else 1
+        self._name = "relevance" if number == 1 else f"relevance_{number}"
         self._folder = trainer.log_dir
 
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        self._forget()
+
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        with _as_outside_inference_mode():
-            self._forget()
-            fitting = trainer.state.fn == "fit"
-            self._active = not (fitting and trainer.current_epoch % self.every_n_epochs)
-            for metric in self._metrics:
-                metric.to(pl_module.device)
-                metric.reset()
+        self._active, self._observation, self._fault, self._drawn = False, None, None, Findings()
+        if (
+            trainer.state.fn == "fit"
+            and not trainer.sanity_checking
+            and trainer.current_epoch % self.settings.every_n_epochs
+        ):
+            return
+        self._active = True
+        self._budget.start_epoch()
+        with self._guarded(trainer):
+            remembered = self._remembered.setdefault("test" if trainer.testing else "validation", Remembered())
+            self._measures.reset(pl_module.device)
+            self._observation = Observation(
+                self.settings,
+                Classifier(pl_module, self.settings.model),
+                self._measures,
+                self._budget,
+                _sampling(trainer, self.settings.max_samples),
+                Remembered() if trainer.sanity_checking else remembered,
+                self._on_unsupported,
+            )
 
     def on_validation_batch_end(
         self,
@@ -145,36 +194,37 @@ class RelevanceMonitor(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        room = 1 if trainer.sanity_checking else self.max_samples - self._seen
-        if not self._active or room <= 0 or dataloader_idx > 0:
+        observation = self._observation
+        if observation is None or self._fault is not None or observation.finished:
             return
-        try:
-            images, labels = _images_and_labels(batch)
-            with _as_outside_inference_mode():
-                for x, y in zip(images[:room].split(_MICRO_BATCH), labels[:room].split(_MICRO_BATCH), strict=True):
-                    self._look(pl_module, x.clone(), y.clone())
-            self._has_worked = True
-        except LRPError as error:
-            if not self._has_worked:  # at the start, so that a run does not go on without what was asked of it
-                raise
-            rank_zero_warn(f"RelevanceMonitor skips this validation: {error}")
-            self._active = False
+        with self._guarded(trainer):
+            if trainer.sanity_checking:
+                if observation.samples == 0 and (groups := read_batch(batch, self.settings.batch_fn)):
+                    observation.glance(groups)
+                return
+            if not observation.stopped_early and not observation.sampling.done:
+                observation.see(read_batch(batch, self.settings.batch_fn), dataloader_idx)
+            batches = _evaluation_loop(trainer).max_batches
+            if dataloader_idx == len(batches) - 1 and batch_idx + 1 == batches[-1]:
+                # here, where the weights are those of the epoch: callbacks that average weights swap them at its end
+                self._finish(trainer)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if trainer.sanity_checking or not self._active:
+        observation = self._observation
+        if observation is not None and not trainer.sanity_checking and not observation.finished and self._fault is None:
+            with self._guarded(trainer):
+                self._finish(trainer)
+        self._agree(trainer)
+        observation = self._observation
+        if observation is None:
             return
-        with _as_outside_inference_mode():
-            values = {
-                "relevance/critical_neuron_accuracy": self.critical_neuron_accuracy.compute(),
-                "relevance/random_accuracy": self.random_accuracy.compute(),
-                "relevance/conservation_error": self.conservation_error.compute(),
-            }
-            for name, value in values.items():
-                if not value.isnan():  # nan: no process saw a sample
-                    pl_module.log(name, value, on_step=False, on_epoch=True, sync_dist=True, batch_size=1)
-            if trainer.is_global_zero and self._seen:
-                step = trainer.fit_loop.epoch_loop._batches_that_stepped  # the step at which Lightning logs scalars
-                log_pictures(trainer, self._folder, self._pictures(pl_module, trainer.current_epoch), step)
+        for note in observation.notes:
+            self._warn(note)
+        self._has_worked |= observation.samples > 0
+        self._on_unsupported = observation.lrp.on_unsupported
+        if not trainer.sanity_checking:
+            self._log(trainer, pl_module, observation)
+        self._observation = None
 
     def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.on_validation_epoch_start(trainer, pl_module)
@@ -185,56 +235,131 @@ class RelevanceMonitor(Callback):
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.on_validation_epoch_end(trainer, pl_module)
 
-    # what it does
+    # state
 
     @property
-    def _metrics(self) -> tuple[CriticalNeuronAccuracy, CriticalNeuronAccuracy, MeanMetric]:
-        return self.critical_neuron_accuracy, self.random_accuracy, self.conservation_error
+    def state_key(self) -> str:
+        """Distinct for monitors that explain differently."""
+        told = self.settings.told()
+        return str(self._generate_state_key(**{name: told.get(name) for name in ("composite", "selection", "model")}))
 
-    def _look(self, model: LightningModule, x: Tensor, labels: Tensor) -> None:
-        """Explain the predictions for a few samples and take the measures."""
-        trace = SelectiveLRP(model, self.composite, self.selection).trace(x, target=lambda logits: logits.argmax(1))
-        control = random_masks(trace.masks, self._generator)
-        self.critical_neuron_accuracy.update(masked_forward(model, x, trace.masks), trace.output)
-        self.random_accuracy.update(masked_forward(model, x, control), trace.output)
-        self.conservation_error.update(trace.conservation_error)
-        self._seen += len(x)
+    def state_dict(self) -> dict[str, Any]:
+        """The samples that are shown in every epoch, and that the monitor has worked."""
+        remembered = {stage: of_stage.state_dict() for stage, of_stage in self._remembered.items()}
+        return {"remembered": remembered, "has_worked": self._has_worked}
 
-        assert isinstance(trace.inputs, Tensor)
-        for sample in zip(x, trace.inputs, labels, trace.output.argmax(1), strict=True):
-            if len(self._shown) == self.n_heatmaps or x.ndim != 4:
-                break
-            self._shown.append(sample)
-        if self._class is None:
-            self._class = int(labels[0])
-        room = _GRAPH_SAMPLES - sum(map(len, self._of_class))
-        self._of_class.append(x[labels == self._class][:room])
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._remembered = {
+            stage: Remembered.from_state_dict(of_stage) for stage, of_stage in state_dict["remembered"].items()
+        }
+        self._has_worked = state_dict["has_worked"]
 
-    def _pictures(self, model: LightningModule, epoch: int) -> dict[str, Figure]:
-        pictures = {}
-        if self._shown:
-            images, relevance, labels, predictions = map(torch.stack, zip(*self._shown, strict=True))
-            titles = [
-                self._name(p) if p == y else f"{self._name(p)} (is {self._name(y)})"
-                for p, y in zip(predictions.tolist(), labels.tolist(), strict=True)
-            ]
-            pictures["relevance/heatmaps"] = draw_heatmaps(images, relevance, titles, shares=True)
-        samples = torch.cat(self._of_class)
-        if len(samples) and self._class is not None:
-            try:
-                pictures["relevance/critical_paths"] = self._critical_paths(model, samples, self._class, epoch)
-            except LRPError as error:  # edges need more of a model than relevance does
-                rank_zero_warn(f"RelevanceMonitor draws no graph of critical paths: {error}")
-        return pictures
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what belongs to a run, so that a monitor can be pickled at any time."""
+        return self.__dict__ | {"_observation": None, "_fault": None, "_drawn": Findings(), "_destinations": None}
 
-    def _critical_paths(self, model: LightningModule, samples: Tensor, label: int, epoch: int) -> Figure:
-        lrp = SelectiveLRP(model, self.composite, self.selection)
-        graph = build_graph(lrp.trace(samples, target=label, edges=True))
-        title = f"Critical paths of class {self._name(label)}, epoch {epoch}, {len(samples)} samples"
-        return draw_graph(graph, paths=k_best_paths(graph, k=5), class_names=self.class_names, title=title, static=True)
+    def __repr__(self) -> str:
+        return f"RelevanceMonitor({', '.join(f'{name}={text}' for name, text in self.settings.told().items())})"
 
-    def _name(self, label: int) -> str:
-        return str(label) if self.class_names is None else str(self.class_names[label])
+    # what it does
+
+    def _finish(self, trainer: Trainer) -> None:
+        observation = self._observation
+        assert observation is not None
+        observation.finish()
+        if trainer.is_global_zero and observation.samples:
+            self._drawn = draw_epoch(observation, trainer.current_epoch)
+
+    def _log(self, trainer: Trainer, pl_module: LightningModule, observation: Observation) -> None:
+        seen = observation.samples > 0
+        if trainer.world_size > 1:
+            seen = trainer.strategy.reduce_boolean_decision(seen, all=False)
+        if not seen:
+            return
+        if observation.stopped_early:
+            self._warn(
+                f"RelevanceMonitor stopped after {observation.samples} samples: max_seconds={self.settings.max_seconds} "
+                "are used up"
+            )
+        with self._budget.spending(), _as_outside_inference_mode():
+            values = self._measures.compute()
+            for name, value in values.items():
+                self._log_scalar(pl_module, name, value.float(), "mean")
+            scalars = {name: value.item() for name, value in values.items()}
+            if trainer.is_global_zero:
+                step = trainer.fit_loop.epoch_loop._batches_that_stepped  # the step at which Lightning logs scalars
+                write(self._open(trainer), self._findings(observation, scalars), step)
+        for name, number, reduce in (("samples", observation.samples, "sum"), ("seconds", self._budget.seconds, "max")):
+            if name in self.settings.log:
+                self._log_scalar(pl_module, name, torch.tensor(float(number), device=pl_module.device), reduce)
+
+    def _log_scalar(self, pl_module: LightningModule, name: str, value: Tensor, reduce: str) -> None:
+        pl_module.log(
+            f"{self._name}/{name}", value, on_step=False, on_epoch=True, sync_dist=True, batch_size=1, reduce_fx=reduce
+        )
+
+    def _open(self, trainer: Trainer) -> list[Destination]:
+        if self._destinations is None:
+            self._destinations = destinations(trainer, self._folder)
+            if "settings" in self.settings.log:
+                table = "\n".join(f"| {name} | `{text}` |" for name, text in self.settings.told().items())
+                write(self._destinations, Findings(texts={f"{self._name}/settings": f"| | |\n|-|-|\n{table}"}), 0)
+        return self._destinations
+
+    def _findings(self, observation: Observation, scalars: dict[str, float]) -> Findings:
+        shares = {layer: (total / observation.samples).cpu().numpy() for layer, total in observation.shares.items()}
+        record = self._drawn.record
+        return Findings(
+            scalars={f"{self._name}/{name}": value for name, value in scalars.items()},
+            pictures={f"{self._name}/{name}": picture for name, picture in self._drawn.pictures.items()},
+            histograms={f"{self._name}/shares/{layer}": values for layer, values in shares.items()},
+            # the tab shows one monitor; a second one beside it has its pictures
+            record=record and replace(record, measures=scalars) if self._name == "relevance" else None,
+        )
+
+    # what goes wrong
+
+    @contextmanager
+    def _guarded(self, trainer: Trainer) -> Iterator[None]:
+        """Counts time; keeps an error, to be raised or told once all processes know of it."""
+        try:
+            with self._budget.spending(), _as_outside_inference_mode():
+                yield
+        except Exception as error:
+            self._fault = error
+            if trainer.world_size == 1:
+                self._agree(trainer)
+
+    def _agree(self, trainer: Trainer) -> None:
+        """Settle with all processes whether this epoch failed, so that none waits for another that is gone.
+
+        Raises:
+            Exception: the error, if it is to stop the run; on processes without one an LRPError.
+        """
+        if not self._active:
+            return
+        fault = self._fault
+        failed, fatal = fault is not None, fault is not None and self._is_fatal(fault)
+        if trainer.world_size > 1:
+            failed = trainer.strategy.reduce_boolean_decision(failed, all=False)
+            fatal = trainer.strategy.reduce_boolean_decision(fatal, all=False)
+        if not failed:
+            return
+        self._active, self._observation, self._fault, self._drawn = False, None, None, Findings()
+        if fatal:
+            raise fault or LRPError("RelevanceMonitor failed on another process, which says why")
+        if fault is not None:
+            self._warn(f"RelevanceMonitor skips this validation: {fault}", of_this_process=True)
+
+    def _is_fatal(self, fault: Exception) -> bool:
+        diverged = isinstance(fault, ModelError) and "not finite" in str(fault)  # what training did, not the monitor
+        return self.settings.on_error == "raise" and not self._has_worked and not diverged
+
+    def _warn(self, message: str, of_this_process: bool = False) -> None:
+        """Once for each message."""
+        if message not in self._warned:
+            self._warned.add(message)
+            (warnings.warn if of_this_process else rank_zero_warn)(message, stacklevel=2)
 
 
 @contextmanager
@@ -244,15 +369,19 @@ def _as_outside_inference_mode() -> Iterator[None]:
         yield
 
 
-def _images_and_labels(batch: Any) -> tuple[Tensor, Tensor]:
-    if not (isinstance(batch, list | tuple) and len(batch) >= 2 and all(isinstance(t, Tensor) for t in batch[:2])):
-        raise MisconfigurationException(
-            f"RelevanceMonitor reads batches of the form (images, labels), got {type(batch).__name__}"
-        )
-    images, labels = batch[:2]
-    if labels.shape != images.shape[:1] or labels.is_floating_point():
-        raise MisconfigurationException(
-            "RelevanceMonitor reads integer labels, one a sample; "
-            f"got images {tuple(images.shape)} and labels {tuple(labels.shape)} of {labels.dtype}"
-        )
-    return images, labels
+def _evaluation_loop(trainer: Trainer) -> Any:
+    if trainer.testing:
+        return trainer.test_loop
+    return trainer.fit_loop.epoch_loop.val_loop if trainer.state.fn == "fit" else trainer.validate_loop
+
+
+def _sampling(trainer: Trainer, most: int) -> Sampling:
+    """Which samples of the epoch that begins are looked at on this process."""
+    loop = _evaluation_loop(trainer)
+    loaders = tree_leaves(loop._combined_loader.flattened) if loop._is_sequential else []
+    if len(loaders) != len(loop.max_batches):
+        shares = [LoaderShare(None)]
+    else:
+        each = zip(loaders, loop.max_batches, strict=True)
+        shares = [LoaderShare.of(loader, batches, trainer.world_size) for loader, batches in each]
+    return Sampling(most, shares, trainer.world_size, trainer.global_rank)

@@ -1,226 +1,414 @@
-"""RelevanceMonitor against training without it, bit by bit; and what it logs, where, under which conditions."""
+"""What RelevanceMonitor logs, where, under which conditions; what it does when something goes wrong; what it remembers."""
 
 from __future__ import annotations
 
 import copy
-import random
+import json
+import pickle
 import warnings
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from lightning.pytorch import LightningModule, Trainer, seed_everything
+from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
-from sklearn.datasets import load_digits
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, IterableDataset
+from trainings import Classifier, Lenient, images, loaders, trainer
 
-from lrp_lightning import SelectiveLRP, TopK, masked_forward
+from lrp_lightning import Epsilon, SelectiveLRP, TopK, masked_forward
 from lrp_lightning.callbacks import RelevanceMonitor
+from lrp_lightning.callbacks.loggers import Findings
+from lrp_lightning.callbacks.settings import LOGGED, SCALARS
 from lrp_lightning.errors import UnsupportedOperatorError
 
-SCALARS = {"relevance/critical_neuron_accuracy", "relevance/random_accuracy", "relevance/conservation_error"}
-PICTURES = {"relevance/heatmaps", "relevance/critical_paths"}
+MEASURES = {f"relevance/{name}" for name in SCALARS}
+PICTURES = {f"relevance/{name}" for name in LOGGED if name in ("heatmaps", "mistakes", "critical_paths")}
 
 
-class Classifier(LightningModule):
-    """Batch norm, dropout and functional operators: all that a careless observer could disturb."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv1, self.bn = nn.Conv2d(1, 8, 3, padding=1), nn.BatchNorm2d(8)
-        self.conv2, self.head = nn.Conv2d(8, 16, 3, padding=1), nn.Linear(16, 10)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = F.max_pool2d(F.relu(self.bn(self.conv1(x))), 2)
-        x = F.relu(self.conv2(x)).mean([2, 3])
-        return self.head(F.dropout(x, 0.2, self.training))
-
-    def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
-        return F.cross_entropy(self(batch[0]), batch[1])
-
-    def validation_step(self, batch: list[Tensor], batch_idx: int) -> None:
-        self.log("loss", F.cross_entropy(self(batch[0]), batch[1]))
-
-    test_step = validation_step
-
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        return torch.optim.Adam(self.parameters(), lr=1e-2)
+def few(**more) -> RelevanceMonitor:
+    """A monitor of few samples and, unless asked, without pictures."""
+    return RelevanceMonitor(**({"max_samples": 12, "n_heatmaps": 2, "graph_classes": 1, "log": SCALARS} | more))
 
 
-@pytest.fixture(scope="module")
-def digits() -> TensorDataset:
-    images, labels = load_digits(return_X_y=True)
-    return TensorDataset(torch.tensor(images).view(-1, 1, 8, 8).float()[:160] / 16, torch.tensor(labels)[:160])
+def drawing(**more) -> RelevanceMonitor:
+    """One that logs everything."""
+    return few(**({"log": LOGGED} | more))
 
 
-@pytest.fixture
-def loaders(digits: TensorDataset) -> tuple[DataLoader, DataLoader]:
-    train, val = torch.utils.data.Subset(digits, range(96)), torch.utils.data.Subset(digits, range(96, 160))
-    return DataLoader(train, 32, shuffle=True), DataLoader(val, 40)
-
-
-def trainer(tmp_path: Path, *callbacks: Callback, logger=False, epochs: int = 2, **more) -> Trainer:
-    quiet = {
-        "enable_progress_bar": False,
-        "enable_model_summary": False,
-        "enable_checkpointing": False,
-        "accelerator": "cpu",
-    }
-    return Trainer(
-        default_root_dir=tmp_path, callbacks=list(callbacks), logger=logger, max_epochs=epochs, log_every_n_steps=1,
-        **(quiet | more),
-    )  # fmt: skip
-
-
-# what must not change
-
-
-class Witness(Callback):
-    """Writes down, after every validation, all that a callback could disturb."""
-
-    def __init__(self) -> None:
-        self.seen: list[dict] = []
-
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.seen.append(
-            {
-                "state": copy.deepcopy(pl_module.state_dict()),
-                "grads": [None if p.grad is None else p.grad.clone() for p in pl_module.parameters()],
-                "requires_grad": [p.requires_grad for p in pl_module.parameters()],
-                "modes": [m.training for m in pl_module.modules()],
-                "hooks": [len(m._forward_hooks) + len(m._backward_hooks) for m in pl_module.modules()],
-                "attributes": [sorted(vars(m)) for m in pl_module.modules()],
-                "torch": torch.get_rng_state(),
-                "numpy": np.random.get_state()[1],
-                "python": random.getstate(),
-                "grad mode": (torch.is_grad_enabled(), torch.is_inference_mode_enabled(), torch.is_autocast_enabled("cpu")),
-            }
-        )
-
-
-def same(a: object, b: object) -> bool:
-    if isinstance(a, Tensor | np.ndarray):
-        return type(a) is type(b) and bool((a == b).all())
-    if isinstance(a, dict):
-        return isinstance(b, dict) and a.keys() == b.keys() and all(same(a[k], b[k]) for k in a)
-    if isinstance(a, list | tuple):
-        return isinstance(b, list | tuple) and len(a) == len(b) and all(map(same, a, b))
-    return a == b
-
-
-def test_training_with_and_without_it_ends_in_the_same_bits(tmp_path: Path, loaders):
-    def train(*callbacks: Callback) -> tuple[list[dict], dict, dict]:
-        seed_everything(0, verbose=False)
-        model, witness = Classifier(), Witness()
-        run = trainer(tmp_path, *callbacks, witness, logger=TensorBoardLogger(tmp_path), epochs=3)
-        run.fit(model, *loaders)
-        after = {"torch": torch.get_rng_state(), "numpy": np.random.get_state()[1], "python": random.getstate()}
-        return witness.seen, run.optimizers[0].state_dict(), after
-
-    without, with_it = train(), train(RelevanceMonitor())
-    assert len(without[0]) == 4  # the sanity check and three epochs
-    assert same(without, with_it)
-
-
-def test_a_difference_would_be_seen(tmp_path: Path, loaders):
-    """The comparison above can fail: one random number drawn in between is enough."""
-
-    class Careless(Callback):
-        def on_validation_batch_end(self, *args, **kwargs) -> None:
-            torch.rand(1)
-
-    def train(*callbacks: Callback) -> list[dict]:
-        seed_everything(0, verbose=False)
-        witness = Witness()
-        trainer(tmp_path, *callbacks, witness).fit(Classifier(), *loaders)
-        return witness.seen
-
-    assert not same(train(), train(Careless()))
+def fit(folder: Path, *callbacks: Callback, model: Classifier | None = None, **more) -> Trainer:
+    run = trainer(folder, *callbacks, **more)
+    run.fit(model or Classifier(), *loaders())
+    return run
 
 
 # what is logged
 
 
-def test_tensorboard_gets_scalars_and_pictures_of_every_epoch_at_its_step(tmp_path: Path, loaders):
+def test_tensorboard_gets_everything_of_every_epoch_at_its_step(tmp_path: Path):
     logger = TensorBoardLogger(tmp_path)
-    trainer(tmp_path, RelevanceMonitor(), logger=logger).fit(Classifier(), *loaders)
+    fit(tmp_path, drawing(), logger=logger)
 
-    logged = EventAccumulator(logger.log_dir).Reload()
+    logged = EventAccumulator(logger.log_dir, {"histograms": 0, "images": 0}).Reload()
     steps = [event.step for event in logged.Scalars("loss")]
     assert len(steps) == 2
-    for name in SCALARS:
-        assert [event.step for event in logged.Scalars(name)] == steps
+    for name in MEASURES:
+        assert [event.step for event in logged.Scalars(name)] == steps, name
     for name in PICTURES:
-        assert [event.step for event in logged.Images(name)] == steps
+        assert [event.step for event in logged.Images(name)] == steps, name
+    for layer in ("conv1", "conv2", "head"):
+        assert [event.step for event in logged.Histograms(f"relevance/shares/{layer}")] == steps
+    assert [event.step for event in logged.Tensors("relevance/record")] == steps
+    [text] = logged.Tensors("relevance/settings/text_summary")
+    assert b"TopK(keep=0.1" in text.tensor_proto.string_val[0]
     assert max(event.value for event in logged.Scalars("relevance/conservation_error")) < 1e-3
+    assert [event.value for event in logged.Scalars("relevance/samples")] == [12, 12]
+    assert all(event.value > 0 for event in logged.Scalars("relevance/seconds"))
 
 
 @pytest.mark.parametrize("csv", [True, False], ids=["CSVLogger", "logger=False"])
-def test_without_tensorboard_pictures_are_files_in_the_runs_folder(tmp_path: Path, loaders, csv: bool):
-    logger = CSVLogger(tmp_path) if csv else False
-    run = trainer(tmp_path, RelevanceMonitor(), logger=logger)
-    run.fit(Classifier(), *loaders)
+def test_without_tensorboard_pictures_and_numbers_are_files_in_the_runs_folder(tmp_path: Path, csv: bool):
+    run = fit(tmp_path, drawing(), logger=CSVLogger(tmp_path) if csv else False)
     assert run.log_dir is not None
-    found = {str(path.relative_to(run.log_dir)) for path in Path(run.log_dir).rglob("*.png")}
-    assert found == {f"{name.replace('/', '_')}/step={step:06d}.png" for name in PICTURES for step in (2, 5)}
+    folder = Path(run.log_dir)
+    found = {str(path.relative_to(folder)) for path in folder.rglob("*.png")}
+    assert found == {f"{name.replace('/', '_')}/step={step:06d}.png" for name in PICTURES for step in (5, 11)}
+    numbers = json.loads((folder / "relevance_measures" / "step=000011.json").read_text())
+    assert numbers["measures"]["relevance/critical_neuron_accuracy"] == pytest.approx(
+        run.callback_metrics["relevance/critical_neuron_accuracy"].item()
+    )
+    assert len(numbers["histograms"]["relevance/shares/conv2"]) == 16
+    assert "TopK" in (folder / "relevance_settings" / "step=000000.md").read_text()
 
 
-def test_measures_equal_those_taken_by_hand(tmp_path: Path, loaders):
+def test_what_is_not_in_log_is_not_logged_and_costs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def costly(*args, **kwargs) -> None:
+        raise AssertionError
+
+    for name in ("masked_forward", "random_sets"):
+        monkeypatch.setattr(f"lrp_lightning.callbacks.measures.{name}", costly)
+    monkeypatch.setattr("lrp_lightning.callbacks.pictures.draw_graph", costly)
+    run = fit(tmp_path, few(log=["conservation_error", "heatmaps"]))
+    assert {name for name in run.callback_metrics if "relevance" in name} == {"relevance/conservation_error"}
+    assert {path.parent.name for path in tmp_path.rglob("step=*")} == {"relevance_heatmaps", "relevance_measures"}
+
+
+def test_measures_equal_those_taken_by_hand(tmp_path: Path):
     torch.manual_seed(0)
-    model, val = Classifier().eval(), loaders[1]
+    model, val = Classifier().eval(), loaders()[1]
     run = trainer(tmp_path, RelevanceMonitor(selection=TopK(0.3)))
     run.validate(model, val, verbose=False)
 
-    x = torch.cat([images for images, _ in val])
+    x = torch.cat([batch for batch, _ in val])
     masks = SelectiveLRP(model, selection=TopK(0.3)).trace(x, target=lambda logits: logits.argmax(1)).masks
     survives = masked_forward(model, x, masks).argmax(1) == model(x).argmax(1)
     assert run.callback_metrics["relevance/critical_neuron_accuracy"] == survives.float().mean()
 
 
 @pytest.mark.parametrize("stage", ["validate", "test"])
-def test_works_under_inference_mode(tmp_path: Path, loaders, stage: str):
-    run = trainer(tmp_path, RelevanceMonitor())
-    [measured] = getattr(run, stage)(Classifier(), loaders[1], verbose=False)
-    assert measured.keys() >= SCALARS
+def test_works_under_inference_mode(tmp_path: Path, stage: str):
+    [measured] = getattr(trainer(tmp_path, few()), stage)(Classifier(), loaders()[1], verbose=False)
+    assert measured.keys() >= MEASURES
 
 
-def test_checkpoints_and_early_stopping_can_watch_it(tmp_path: Path, loaders):
+def test_checkpoints_and_early_stopping_can_watch_it(tmp_path: Path):
     best = ModelCheckpoint(tmp_path / "best", monitor="relevance/critical_neuron_accuracy", mode="max")
-    stop = EarlyStopping("relevance/critical_neuron_accuracy", mode="max", stopping_threshold=0.0)
-    run = trainer(tmp_path, RelevanceMonitor(), stop, best, epochs=3, enable_checkpointing=True)
-    run.fit(Classifier(), *loaders)
+    stop = EarlyStopping("relevance/critical_neuron_accuracy", mode="max", stopping_threshold=-1.0)
+    run = fit(tmp_path, few(), stop, best, epochs=3, enable_checkpointing=True)
     assert Path(best.best_model_path).is_file()
-    assert run.current_epoch == 1  # an accuracy above 0 stopped it after the first
+    assert run.current_epoch == 1  # an accuracy above -1 stopped it after the first
 
 
-def test_every_n_epochs_and_max_samples_bound_the_cost(tmp_path: Path, loaders, monkeypatch: pytest.MonkeyPatch):
-    seen: list[int] = []
-    monitor = RelevanceMonitor(every_n_epochs=2, max_samples=50, n_heatmaps=3)
-    look = monitor._look
-    monkeypatch.setattr(monitor, "_look", lambda model, x, y: (seen.append(len(x)), look(model, x, y)))
-    trainer(tmp_path, monitor, epochs=3, num_sanity_val_steps=0).fit(Classifier(), *loaders)
-    assert sum(seen) == 2 * 50
-    assert len(monitor._shown) == 3
+def test_early_stopping_watches_it_through_epochs_without_it(tmp_path: Path):
+    stop = EarlyStopping("relevance/critical_neuron_accuracy", mode="max", patience=10)
+    assert fit(tmp_path, few(every_n_epochs=2), stop, epochs=3).current_epoch == 3
 
 
-def test_no_files_in_fast_dev_run(tmp_path: Path, loaders):
-    trainer(tmp_path, RelevanceMonitor(), fast_dev_run=True).fit(Classifier(), *loaders)
-    assert not list(tmp_path.rglob("*.png"))
+def test_every_n_epochs(tmp_path: Path):
+    fit(tmp_path, few(every_n_epochs=2), epochs=3)
+    assert {path.stem for path in tmp_path.rglob("*.json")} == {"step=000005", "step=000017"}
 
 
-def test_autocast_and_frozen_layers(tmp_path: Path, loaders):
+def test_max_seconds_stops_early_says_so_and_still_logs(tmp_path: Path):
+    monitor = few(max_samples=24, max_seconds=1e-6)
+    monitor._budget.micro_batch = 8
+    with pytest.warns(UserWarning, match=r"stopped after 8 samples: max_seconds=1e-06"):
+        run = fit(tmp_path, monitor, epochs=1)
+    assert run.callback_metrics["relevance/samples"] == 8
+    assert "relevance/critical_neuron_accuracy" in run.callback_metrics
+
+
+def test_out_of_memory_halves_the_micro_batch_and_goes_on(tmp_path: Path):
+    class Large(Classifier):
+        def forward(self, x: Tensor) -> Tensor:
+            if not self.training and not torch.is_inference_mode_enabled() and len(x) > 3 and torch.is_grad_enabled():
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate more than there is")
+            return super().forward(x)
+
+    monitor = few(max_samples=24)
+    [measured] = trainer(tmp_path, monitor).validate(Large(), loaders()[1], verbose=False)
+    assert measured["relevance/samples"] == 24
+    assert monitor._budget.micro_batch == 3
+
+
+def test_several_loaders_are_one(tmp_path: Path):
+    val = [DataLoader(images(12, seed), 6) for seed in (1, 2, 3)]
+    run = trainer(tmp_path, few(max_samples=18))
+    model = Classifier().eval()
+    run.validate(model, val, verbose=False)
+    x = torch.cat([batch for loader in val for batch, _ in loader])[1::2]  # every second of 36
+    masks = SelectiveLRP(model, selection=TopK(0.1)).trace(x, target=lambda logits: logits.argmax(1)).masks
+    survives = masked_forward(model, x, masks).argmax(1) == model(x).argmax(1)
+    assert run.callback_metrics["relevance/samples"] == 18
+    assert run.callback_metrics["relevance/critical_neuron_accuracy"] == survives.float().mean()
+
+
+@pytest.mark.parametrize("mode", ["max_size", "min_size"])
+def test_loaders_side_by_side(tmp_path: Path, mode: str):
+    from lightning.pytorch.utilities import CombinedLoader
+
+    class Pairs(Lenient):
+        pass
+
+    val = CombinedLoader({"a": DataLoader(images(8, 1), 4), "b": DataLoader(images(12, 2), 4)}, mode)
+    run = trainer(tmp_path, few(batch_fn=lambda batch: batch["b"] if batch["b"] is not None else batch["a"]))
+    run.validate(Pairs(), val, verbose=False)
+    assert run.callback_metrics["relevance/samples"] == (12 if mode == "max_size" else 8)
+
+
+def test_a_stream_of_unknown_length(tmp_path: Path):
+    class Stream(IterableDataset):
+        def __iter__(self):
+            yield from images(40, 1)
+
+    run = trainer(tmp_path, few())
+    run.validate(Classifier(), DataLoader(Stream(), 5), verbose=False)
+    assert run.callback_metrics["relevance/samples"] == 12
+
+
+def test_no_files_in_fast_dev_run(tmp_path: Path):
+    fit(tmp_path, drawing(), fast_dev_run=True)
+    assert not list(tmp_path.rglob("*.*"))
+
+
+def test_autocast_and_frozen_layers(tmp_path: Path):
     model = Classifier()
     model.conv1.requires_grad_(False)
-    run = trainer(tmp_path, RelevanceMonitor(), precision="bf16-mixed")
-    run.fit(model, *loaders)
+    run = fit(tmp_path, few(), model=model, precision="bf16-mixed")
     assert run.callback_metrics["relevance/conservation_error"] < 1e-3  # explained in the parameters' own precision
     assert not model.conv1.weight.requires_grad
+
+
+def test_two_monitors_log_beside_each_other(tmp_path: Path):
+    first, second = few(), few(selection=TopK(0.9), composite=Epsilon())
+    assert first.state_key != second.state_key
+    run = fit(tmp_path, first, second, epochs=1)
+    assert {"relevance/critical_neuron_accuracy", "relevance_2/critical_neuron_accuracy"} <= run.callback_metrics.keys()
+
+
+# which models
+
+
+class Student(Classifier):
+    """Classifies by a part of itself; its forward is something else."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = nn.ModuleDict({"student": nn.Sequential(nn.Flatten(), nn.Linear(64, 12), nn.ReLU(), nn.Linear(12, 10))})
+
+    def forward(self, x: Tensor) -> str:
+        return "an answer"
+
+    def classify(self, x: Tensor) -> dict[str, Tensor]:
+        return {"logits": self.net["student"](x)}
+
+    def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
+        return F.cross_entropy(self.net["student"](batch[0]), batch[1])
+
+    def validation_step(self, batch: list[Tensor], batch_idx: int) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("model", "layer"),
+    [
+        ("net.student", "1"),
+        ("classify", "net.student.1"),
+        (lambda module: module.net["student"], "1"),
+        (lambda module: lambda x: module.classify(x)["logits"], "net.student.1"),
+    ],
+)
+def test_a_model_whose_forward_is_not_the_classifier(tmp_path: Path, model: object, layer: str):
+    run = fit(tmp_path, few(model=model, log=[*SCALARS, "shares"]), model=Student(), epochs=1)
+    assert run.callback_metrics["relevance/conservation_error"] < 1e-3
+    [numbers] = [json.loads(path.read_text()) for path in tmp_path.rglob("*.json")]
+    assert f"relevance/shares/{layer}" in numbers["histograms"]
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (None, "the model gave str; say what to explain by model="),
+        ("net.teacher", r"Student has no attribute 'net.teacher' \(model=\); it has 'conv1', .*'net'"),
+        ("net", "must give one tensor|model="),
+        (lambda module: 3, "must lead to a module or a function of the inputs, got int"),
+    ],
+)
+def test_a_model_that_cannot_be_explained_is_told_before_training(tmp_path: Path, model: object, message: str):
+    with pytest.raises((MisconfigurationException, NotImplementedError), match=message if model != "net" else ""):
+        fit(tmp_path, few(model=model), model=Student())
+
+
+class Headed(Classifier):
+    """The network with another head."""
+
+    def __init__(self, head: nn.Module, loss: object = None) -> None:
+        super().__init__()
+        self.head = head
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(F.relu(self.conv2(F.relu(self.conv1(x)))))
+
+    def validation_step(self, batch: object, batch_idx: int) -> None:
+        pass
+
+
+def heads() -> dict[str, nn.Module]:
+    pooled = [nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+    return {
+        "binary": nn.Sequential(*pooled, nn.Linear(16, 1)),
+        "binary, flat": nn.Sequential(*pooled, nn.Linear(16, 1), nn.Flatten(0)),
+        "multi-label": nn.Sequential(*pooled, nn.Linear(16, 4)),
+        "sequence": nn.Sequential(nn.Flatten(2), Turned(), nn.Linear(16, 4)),
+        "map": nn.Conv2d(16, 4, 1),
+    }
+
+
+class Turned(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.transpose(1, 2)
+
+
+@pytest.mark.parametrize(
+    ("kind", "labels"),
+    [
+        ("binary", torch.tensor([0, 1, 1, 0, 1, 0])),
+        ("binary", torch.tensor([[0.0], [1], [1], [0], [1], [0]])),
+        ("binary, flat", torch.tensor([0.0, 1, 1, 0, 1, 0])),
+        ("multi-label", torch.eye(4)[[0, 1, 2, 3, 0, 1]] + torch.eye(4)[[1, 1, 3, 0, 2, 2]].clamp(max=1)),
+        ("sequence", torch.arange(6 * 64).view(6, 64) % 4),
+        ("sequence", torch.arange(6) % 4),
+        ("map", torch.arange(6 * 64).view(6, 8, 8) % 4),
+    ],
+)
+def test_outputs_of_every_kind(tmp_path: Path, kind: str, labels: Tensor):
+    torch.manual_seed(0)
+    x, head = images(6).tensors[0], heads()[kind]
+    monitor = drawing()
+    [measured] = trainer(tmp_path, monitor).validate(Headed(head), DataLoader([(x, labels)], batch_size=None), verbose=False)
+    assert measured["relevance/samples"] == 6
+    assert measured["relevance/conservation_error"] < 1e-3
+    assert 0 <= measured["relevance/critical_neuron_accuracy"] <= 1
+
+
+def test_target_fn_chooses_what_is_explained(tmp_path: Path):
+    """Of a multi-label sample its highest-scored true label; the same seen in the relevance, by hand."""
+    torch.manual_seed(0)
+    x = images(6).tensors[0]
+    labels = (torch.rand(6, 4) > 0.5).float()
+    labels[:, 0] = 1
+    model = Headed(heads()["multi-label"]).eval()
+
+    def best_true(logits: Tensor, labels: Tensor) -> Tensor:
+        return logits.masked_fill(labels == 0, -torch.inf).argmax(1)
+
+    monitor = few(target_fn=best_true, log=["shares"])
+    trainer(tmp_path, monitor).validate(model, DataLoader([(x, labels)], batch_size=None), verbose=False)
+    [numbers] = [json.loads(path.read_text()) for path in tmp_path.rglob("*.json")]
+    trace = SelectiveLRP(model, selection=TopK(0.1)).trace(x, target=best_true(model(x), labels))
+    shares = trace.relevance["conv2"] / trace.relevance["conv2"].abs().sum(1, keepdim=True)
+    expected = shares.mean(0)
+    assert numbers["histograms"]["relevance/shares/conv2"] == pytest.approx(expected.tolist(), abs=1e-5)
+
+
+@pytest.mark.parametrize("wrong", [lambda logits, labels: 3, lambda logits, labels: logits])
+def test_a_target_fn_that_gives_no_class_a_sample(tmp_path: Path, wrong: object):
+    with pytest.raises(MisconfigurationException, match="target_fn must return one class number a sample"):
+        fit(tmp_path, few(target_fn=wrong))
+
+
+def test_images_of_varying_size(tmp_path: Path):
+    batches = [
+        ([torch.rand(1, 8 + i % 3, 8) for i in range(6)], torch.arange(6)),
+        (torch.rand(4, 1, 12, 12), torch.arange(4)),
+    ]
+    run = trainer(tmp_path, drawing(n_heatmaps=8, max_samples=10))
+    run.validate(Lenient(), DataLoader(batches, batch_size=None), verbose=False)
+    assert run.callback_metrics["relevance/samples"] == 10
+    assert list(tmp_path.rglob("relevance_heatmaps/*.png"))
+
+
+def test_inputs_that_are_no_images_have_no_heatmaps(tmp_path: Path):
+    class Rows(Lenient):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = nn.Sequential(nn.Linear(5, 7), nn.ReLU(), nn.Linear(7, 3))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.net(x)
+
+    batches = [(torch.rand(6, 5), torch.arange(6) % 3)]
+    run = trainer(tmp_path, drawing())
+    run.validate(Rows(), DataLoader(batches, batch_size=None), verbose=False)
+    assert run.callback_metrics["relevance/samples"] == 6
+    assert {path.parent.name for path in tmp_path.rglob("*.png")} == {"relevance_critical_paths"}
+
+
+# what is shown
+
+
+class Watching(RelevanceMonitor):
+    """Keeps what each epoch would show."""
+
+    def _findings(self, observation, scalars):
+        self.shown = [*getattr(self, "shown", []), observation.of_remembered()]
+        return super()._findings(observation, scalars)
+
+
+def test_the_same_images_are_shown_in_every_epoch_one_of_each_class(tmp_path: Path):
+    torch.manual_seed(0)
+    monitor = Watching(n_heatmaps=5, max_samples=40, log=["heatmaps"])
+    val = DataLoader(images(40, 1), 8, shuffle=True)  # another order in each epoch
+    trainer(tmp_path, monitor, epochs=3).fit(Classifier(), loaders()[0], val)
+    first, *others = monitor.shown
+    assert len(others) == 2
+    assert len({e.label for e in first}) == 5
+    assert [e.label for e in first] == sorted(e.label for e in first)
+    for other in others:
+        assert all(torch.equal(a.image, b.image) and a.label == b.label for a, b in zip(first, other, strict=True))
+        assert any(not torch.equal(a.relevance, b.relevance) for a, b in zip(first, other, strict=True))
+
+
+def test_the_worst_mistakes_are_those_of_all_samples(tmp_path: Path):
+    torch.manual_seed(0)
+    model, val = Classifier().eval(), loaders()[1]
+    monitor = drawing(max_samples=24, n_heatmaps=3)
+    monitor._budget.micro_batch = 5
+    seen = []
+    monitor._findings = lambda observation, scalars: seen.extend(observation.mistaken) or Findings()
+    trainer(tmp_path, monitor).validate(model, val, verbose=False)
+
+    x, y = (torch.cat(column) for column in zip(*val, strict=True))
+    logits = model(x)
+    right = logits.gather(1, y[:, None]).flatten()
+    margin = logits.scatter(1, y[:, None], -torch.inf).amax(1) - right
+    worst = margin.topk(3).indices
+    assert [e.label for e in seen] == y[worst].tolist()
+    assert all(torch.equal(e.image, x[i]) for e, i in zip(seen, worst, strict=True))
 
 
 # what goes wrong
@@ -238,85 +426,172 @@ class Unsupported(Classifier):
         return logits.cumprod(1) if self.current_epoch >= self.from_epoch else logits
 
 
-def test_an_unsupported_model_is_seen_before_training(tmp_path: Path, loaders):
+def test_an_unsupported_model_is_seen_before_training(tmp_path: Path):
     with pytest.raises(UnsupportedOperatorError, match="cumprod"):
-        trainer(tmp_path, RelevanceMonitor()).fit(model := Unsupported(0), *loaders)
+        fit(tmp_path, few(), model=(model := Unsupported(0)))
     assert model.global_step == 0
 
 
-def test_a_fault_in_a_running_training_is_a_warning(tmp_path: Path, loaders):
-    model, run = Unsupported(1), trainer(tmp_path, RelevanceMonitor())
+def test_a_fault_in_a_running_training_is_a_warning(tmp_path: Path):
     with pytest.warns(UserWarning, match=r"skips this validation.*cumprod"):
-        run.fit(model, *loaders)
+        run = fit(tmp_path, few(), model=Unsupported(1))
     assert run.current_epoch == 2
 
 
-def test_a_graph_that_cannot_be_told_leaves_the_rest(tmp_path: Path, loaders):
+def test_by_on_error_warn_an_unsupported_model_gets_one_warning_and_what_can_be_computed(tmp_path: Path):
+    with pytest.warns(UserWarning, match="plain gradient") as told:
+        run = fit(tmp_path, few(on_error="warn"), model=Unsupported(0))
+    assert len([w for w in told if "cumprod" in str(w.message)]) == 1
+    assert run.current_epoch == 2
+    assert {"relevance/critical_neuron_accuracy", "relevance/seconds"} <= run.callback_metrics.keys()
+
+
+def test_by_on_error_warn_a_batch_that_cannot_be_read_is_one_warning(tmp_path: Path):
+    def broken(batch: object) -> None:
+        raise KeyError("image")
+
+    with pytest.warns(UserWarning, match="image") as told:
+        run = fit(tmp_path, few(on_error="warn", batch_fn=broken))
+    assert len([w for w in told if "skips this validation" in str(w.message)]) == 1
+    assert run.current_epoch == 2
+    assert not MEASURES & run.callback_metrics.keys()
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError, SystemExit])
+def test_an_exception_in_its_pass_leaves_hooks_modes_and_logs_whole(tmp_path: Path, error: type[BaseException]):
+    class Interrupted(Classifier):
+        def forward(self, x: Tensor) -> Tensor:
+            looked_at = not self.training and torch.is_grad_enabled() and self.current_epoch == 1
+            if looked_at:
+                raise error("in the middle")
+            return super().forward(x)
+
+    model, logger = Interrupted(), TensorBoardLogger(tmp_path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if error is RuntimeError:
+            fit(tmp_path, drawing(log=[*SCALARS, "heatmaps"]), model=model, logger=logger, epochs=3)
+        else:
+            with pytest.raises(SystemExit):
+                fit(tmp_path, drawing(log=[*SCALARS, "heatmaps"]), model=model, logger=logger, epochs=3)
+    assert torch.overrides._len_torch_function_stack() == 0
+    assert not any(m._forward_hooks or m._forward_pre_hooks or m._backward_hooks for m in model.modules())
+    assert not torch.is_inference_mode_enabled()
+    assert torch.is_grad_enabled()
+    logged = EventAccumulator(logger.log_dir, {"images": 0}).Reload()
+    assert len(logged.Images("relevance/heatmaps")) == (1 if error is not RuntimeError else 2)
+
+
+def test_weights_that_are_not_a_number_are_a_warning(tmp_path: Path):
+    class Diverged(Classifier):
+        def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
+            return super().training_step(batch, batch_idx) * float("nan")
+
+    with pytest.warns(UserWarning, match="skips this validation.*not finite"):
+        run = fit(tmp_path, few(), model=Diverged(), num_sanity_val_steps=0)
+    assert run.current_epoch == 2
+
+
+def test_a_graph_that_cannot_be_told_leaves_the_rest(tmp_path: Path):
     class Mixed(Classifier):
         def forward(self, x: Tensor) -> Tensor:  # channels meet before the head, so edges below it cannot be told
             x = F.relu(self.conv2(F.relu(self.conv1(x))))
             x = x.unflatten(1, (8, 2)).mean([2, 3, 4])
             return self.head(torch.cat([x, x], 1))
 
-    logger = TensorBoardLogger(tmp_path)
     with pytest.warns(UserWarning, match="no graph of critical paths"):
-        trainer(tmp_path, RelevanceMonitor(), logger=logger, epochs=1).fit(Mixed(), *loaders)
-    logged = EventAccumulator(logger.log_dir).Reload().Tags()
-    assert set(logged["scalars"]) >= SCALARS
-    assert "relevance/heatmaps" in logged["images"]
-    assert "relevance/critical_paths" not in logged["images"]
+        run = fit(tmp_path, drawing(), model=Mixed(), epochs=1)
+    assert run.callback_metrics.keys() >= MEASURES
+    found = {path.parent.name for path in tmp_path.rglob("*.png")}
+    assert "relevance_heatmaps" in found
+    assert "relevance_critical_paths" not in found
 
 
-@pytest.mark.parametrize(
-    ("wrong", "message"),
-    [
-        ({"every_n_epochs": 0}, "every_n_epochs"),
-        ({"max_samples": 0}, "max_samples"),
-        ({"n_heatmaps": -1}, "n_heatmaps"),
-        ({"max_samples": 1.5}, "max_samples"),
-        ({"selection": 0.1}, "selection"),
-        ({"selection": TopK}, "selection"),
-    ],
-)
-def test_wrong_arguments(wrong: dict, message: str):
-    with pytest.raises(MisconfigurationException, match=message):
-        RelevanceMonitor(**wrong)
-
-
-def test_wrong_composite():
-    with pytest.raises(ValueError, match="epsilon_plus"):
-        RelevanceMonitor(composite="epsilon_minus")
-
-
-@pytest.mark.parametrize("kind", ["tensor", "float labels", "labels of another length"])
+@pytest.mark.parametrize("kind", ["tensor", "float labels", "labels of another length", "labels beyond the classes"])
 def test_batches_it_cannot_read(tmp_path: Path, kind: str):
-    class Lenient(Classifier):
-        def validation_step(self, batch: object, batch_idx: int) -> None:
-            pass
-
     x, y = torch.rand(8, 1, 8, 8), torch.zeros(8, dtype=torch.long)
-    data = {"tensor": [x], "float labels": [(x, y.float())], "labels of another length": [(x, y[:4])]}[kind]
+    wrong = {"tensor": x, "float labels": (x, y.float()), "labels of another length": (x, y[:4])}
+    data = [wrong.get(kind, (x, y + 10))]
     with pytest.raises(MisconfigurationException, match="RelevanceMonitor reads"):
-        trainer(tmp_path, RelevanceMonitor()).validate(Lenient(), DataLoader(data, batch_size=None), verbose=False)
+        trainer(tmp_path, few()).validate(Lenient(), DataLoader(data, batch_size=None), verbose=False)
 
 
 def test_strategies_that_shard_parameters_are_refused_in_setup(tmp_path: Path):
     run, monitor = trainer(tmp_path), RelevanceMonitor()
     run.strategy.zero_stage_3 = True  # what DeepSpeedStrategy says of itself at stage 3
-    with pytest.raises(MisconfigurationException, match="whole parameters"):
+    with pytest.raises(MisconfigurationException, match=r"whole parameters.*run trainer\.validate on one device"):
         monitor.setup(run, Classifier(), "fit")
 
 
-def test_a_folder_that_cannot_be_written_is_a_warning(tmp_path: Path, loaders):
-    (tmp_path / "relevance_heatmaps").write_text("in the way")
-    with pytest.warns(UserWarning, match="could not write the picture 'relevance/heatmaps'"):
-        trainer(tmp_path, RelevanceMonitor(), epochs=1).fit(Classifier(), *loaders)
-    assert list((tmp_path / "relevance_critical_paths").glob("*.png"))
-
-
-def test_nothing_is_logged_where_nothing_was_seen(tmp_path: Path, loaders):
-    run = trainer(tmp_path, RelevanceMonitor(), limit_val_batches=0)
+def test_nothing_is_logged_where_nothing_was_seen(tmp_path: Path):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        run.fit(Classifier(), *loaders)
-    assert not SCALARS & run.callback_metrics.keys()
+        run = fit(tmp_path, RelevanceMonitor(), limit_val_batches=0)
+    assert not MEASURES & run.callback_metrics.keys()
+
+
+def test_a_loader_that_is_shorter_than_its_limit(tmp_path: Path):
+    run = fit(tmp_path, few(), limit_val_batches=1000)
+    assert run.callback_metrics["relevance/samples"] == 12
+
+
+# what it remembers
+
+
+def test_a_resumed_run_shows_the_same_images(tmp_path: Path):
+    torch.manual_seed(0)
+    monitor, resumed = (Watching(n_heatmaps=3, log=["heatmaps", "samples"]) for _ in range(2))
+    saved = ModelCheckpoint(tmp_path, filename="last", save_top_k=1)
+
+    def val(seed: int) -> DataLoader:
+        return DataLoader(images(24, seed), 8)
+
+    run = trainer(tmp_path, monitor, saved, epochs=1, enable_checkpointing=True)
+    run.fit(Classifier(), loaders()[0], val(1))
+    run = trainer(tmp_path, resumed, epochs=2, num_sanity_val_steps=0)
+    run.fit(Classifier(), loaders()[0], val(2), ckpt_path=saved.best_model_path, weights_only=True)
+    before, after = monitor.shown[-1], resumed.shown[-1]
+    assert all(torch.equal(a.image, b.image) for a, b in zip(before, after, strict=True))
+
+
+def test_it_pickles_before_and_after_it_has_worked(tmp_path: Path):
+    monitor = drawing()
+    for _ in range(2):
+        again = pickle.loads(pickle.dumps(monitor))
+        assert again.settings == monitor.settings
+        copy.deepcopy(monitor)
+        fit(tmp_path, monitor, epochs=1, logger=TensorBoardLogger(tmp_path))
+    assert repr(monitor).startswith("RelevanceMonitor(composite=")
+
+
+def test_one_monitor_in_one_run_after_another(tmp_path: Path):
+    monitor = drawing()
+    run = fit(tmp_path, monitor, epochs=1)
+    run.test(run.lightning_module, loaders()[1], verbose=False)
+    again = fit(tmp_path / "again", monitor, epochs=1)
+    assert again.callback_metrics.keys() >= MEASURES
+    assert list((tmp_path / "again").rglob("*.png"))
+
+
+def test_the_same_package_under_its_other_name(tmp_path: Path):
+    import pytorch_lightning
+
+    class Other(pytorch_lightning.LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+
+        def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
+            return F.cross_entropy(self.net(batch[0]), batch[1])
+
+        validation_step = training_step
+
+        def configure_optimizers(self) -> torch.optim.Optimizer:
+            return torch.optim.SGD(self.parameters(), lr=0.1)
+
+    quiet = {"enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False, "logger": False}
+    run = pytorch_lightning.Trainer(
+        callbacks=few(model="net"), max_epochs=1, accelerator="cpu", default_root_dir=tmp_path, **quiet
+    )
+    run.fit(Other(), *loaders())
+    assert run.callback_metrics.keys() >= MEASURES

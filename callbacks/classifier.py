@@ -1,0 +1,134 @@
+"""What a LightningModule is explained as: a classifier whose output is ``(N, classes)``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from operator import attrgetter
+from typing import Any
+
+import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import LightningModule
+from torch import Tensor, nn
+
+from lrp_lightning.layers import unwrapped
+
+__all__ = ["Classifier", "ModelOf", "label_sets"]
+
+ModelOf = str | Callable[[LightningModule], Callable[..., Any]]
+"""Name of a module's attribute or method, or a function that gives the module or function to explain."""
+
+
+class Classifier(nn.Module):
+    """The part of a LightningModule that classifies, with an output of ``(N, classes)`` whatever its own is.
+
+    Layers keep the names that they have in the LightningModule, or in the module that ``model`` names. Of an output that is
+    a mapping or an object the ``logits`` are taken, of a tuple the first. A single logit ``z`` a sample becomes the two
+    classes ``(-z / 2, z / 2)``, whose softmax is its sigmoid. Outputs of several positions are averaged over them, so that
+    relevance explains the mean logit: ``(N, positions, classes)`` of sequences, ``(N, classes, height, width)`` of maps.
+
+    Args:
+        pl_module: the module that is trained.
+        model: None for its forward; else which attribute, method or function to explain.
+
+    Raises:
+        MisconfigurationException: if ``model`` names nothing that can be called.
+    """
+
+    def __init__(self, pl_module: LightningModule, model: ModelOf | None = None) -> None:
+        super().__init__()
+        found: Any = pl_module
+        if isinstance(model, str):
+            try:
+                found = attrgetter(model)(pl_module)
+            except AttributeError as error:
+                children = ", ".join(repr(name) for name, _ in pl_module.named_children())
+                raise MisconfigurationException(
+                    f"RelevanceMonitor: {type(pl_module).__name__} has no attribute {model!r} (model=); it has {children}"
+                ) from error
+        elif model is not None:
+            found = model(pl_module)
+        if not callable(found):
+            raise MisconfigurationException(
+                f"RelevanceMonitor: model= must lead to a module or a function of the inputs, got {type(found).__name__}"
+            )
+        owner = unwrapped(found) if isinstance(found, nn.Module) else pl_module
+        # kept out of nn.Module's registry: this module is a view, and its names are those of what it looks at
+        object.__setattr__(self, "owner", owner)
+        object.__setattr__(self, "call", owner if isinstance(found, nn.Module) else found)
+
+    owner: nn.Module
+    call: Callable[..., Any]
+
+    def named_modules(self, *args: Any, **kwargs: Any) -> Iterator[tuple[str, nn.Module]]:
+        """Those of the module that is explained."""
+        return self.owner.named_modules(*args, **kwargs)
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """``(N, classes)``."""
+        output = _logits(self.call(*inputs))
+        if output.ndim == 1:
+            output = output.unsqueeze(1)
+        if output.ndim == 3:
+            output = output.mean(1)
+        elif output.ndim > 3:
+            output = output.mean(list(range(2, output.ndim)))
+        return torch.cat([-0.5 * output, 0.5 * output], 1) if output.shape[1] == 1 else output
+
+
+def _logits(output: Any) -> Any:
+    if isinstance(output, Tensor):
+        found: Any = output
+    elif isinstance(output, Mapping):
+        found = output.get("logits")
+    elif hasattr(output, "logits"):
+        found = output.logits
+    else:
+        found = output[0] if isinstance(output, tuple | list) and output else None
+    if not isinstance(found, Tensor) or found.ndim == 0:
+        shape = " of no dimensions" if isinstance(found, Tensor) else ""
+        raise MisconfigurationException(
+            f"RelevanceMonitor explains outputs (N, classes), and the model gave {type(output).__name__}{shape}; say what "
+            "to explain by model=, the name of an attribute or method, or a function of the LightningModule that gives one"
+        )
+    return found
+
+
+def label_sets(labels: Tensor | None, logits: Tensor) -> Tensor | None:
+    """Which classes each sample has, ``(N, classes)`` bool: one for a label, several for multi-label and for positions.
+
+    Args:
+        labels: class numbers ``(N,)``; several a sample, ``(N, ...)``, negative ones standing for no label; or one entry a
+            class, ``(N, classes)``, of zeros and ones; for a single logit zeros and ones, ``(N,)`` or ``(N, 1)``.
+        logits: ``(N, classes)``.
+
+    Raises:
+        MisconfigurationException: if labels are none of these.
+    """
+    if labels is None:
+        return None
+    samples, classes = logits.shape
+    labels = labels.to(logits.device)
+    if labels.shape == (samples, classes) and (labels.is_floating_point() or _zeros_and_ones(labels)):
+        return labels > 0.5
+    if labels.dtype == torch.bool or (
+        labels.is_floating_point() and classes == 2 and labels.shape in ((samples,), (samples, 1))
+    ):
+        labels = (labels > 0.5).long()
+    if labels.is_floating_point():
+        raise MisconfigurationException(
+            "RelevanceMonitor reads labels as class numbers, or as zeros and ones for each class; got "
+            f"{tuple(labels.shape)} of {labels.dtype} for an output of {classes} classes"
+        )
+    numbers = labels.reshape(samples, -1).long()
+    if bool((numbers >= classes).any()):
+        raise MisconfigurationException(
+            f"RelevanceMonitor reads labels as class numbers, and the label {int(numbers.max())} is not among the "
+            f"{classes} classes of the output"
+        )
+    sets = torch.zeros(samples, classes + 1, dtype=torch.bool, device=logits.device)
+    return sets.scatter_(1, numbers.where(numbers >= 0, classes), True)[:, :classes]
+
+
+def _zeros_and_ones(labels: Tensor) -> bool:
+    return labels.dtype == torch.bool or bool(((labels == 0) | (labels == 1)).all())

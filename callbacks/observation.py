@@ -1,0 +1,290 @@
+"""One validation epoch, looked at: passes in micro-batches, what they leave for measures, and what is shown of them."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from torch import Tensor
+
+from lrp_lightning.attribution import SelectiveLRP
+from lrp_lightning.callbacks.batches import Samples
+from lrp_lightning.callbacks.budget import Budget
+from lrp_lightning.callbacks.classifier import Classifier, label_sets
+from lrp_lightning.callbacks.measures import Measures
+from lrp_lightning.callbacks.sampling import Sampling, mistakes, stratified
+from lrp_lightning.callbacks.settings import Settings
+from lrp_lightning.errors import UnsupportedOperatorError
+from lrp_lightning.trace import Trace
+
+__all__ = ["Explained", "Observation", "Remembered"]
+
+CPU = torch.device("cpu")
+GRAPH_SAMPLES = 16
+"""Samples that a class's graph sums over."""
+
+
+@dataclass(frozen=True)
+class Explained:
+    """One sample as it is shown.
+
+    Attributes:
+        image: ``(C, H, W)``, on the CPU.
+        relevance: shaped like it, of the class explained.
+        label: the first of its classes that are right; -1 without labels.
+        prediction: the class with the highest logit.
+        probability: the prediction's, by softmax.
+        error: one minus the probability of the best of the right classes.
+        margin: by how much the best wrong class is ahead of the best right one.
+    """
+
+    image: Tensor
+    relevance: Tensor
+    label: int
+    prediction: int
+    probability: float
+    error: float
+    margin: float
+
+
+@dataclass
+class Remembered:
+    """What stays the same from epoch to epoch, and is saved in checkpoints.
+
+    Attributes:
+        shown: the samples whose heatmaps are shown, one in each, on the CPU; those of one class beside each other.
+        classes: the classes whose graphs are drawn.
+        settled: whether they have been chosen.
+    """
+
+    shown: list[Samples] = field(default_factory=list)
+    classes: list[int] = field(default_factory=list)
+    settled: bool = False
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors and plain values only, so that ``torch.load(weights_only=True)`` reads it."""
+        shown = [{"inputs": list(s.inputs), "labels": s.labels} for s in self.shown]
+        return {"shown": shown, "classes": list(self.classes), "settled": self.settled}
+
+    @staticmethod
+    def from_state_dict(state: dict[str, Any]) -> Remembered:
+        """The inverse of :meth:`state_dict`."""
+        shown = [Samples(tuple(s["inputs"]), s["labels"], torch.zeros(1, dtype=torch.long)) for s in state["shown"]]
+        return Remembered(shown, list(state["classes"]), bool(state["settled"]))
+
+
+class Observation:
+    """What is seen of one validation epoch.
+
+    Args:
+        settings: what was asked for.
+        classifier: what is explained.
+        measures: reset.
+        budget: with its epoch started.
+        sampling: which samples are looked at.
+        remembered: what was chosen to be shown in an earlier epoch; settled by :meth:`finish` if it is not yet.
+        on_unsupported: as in :class:`lrp_lightning.SelectiveLRP`.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        classifier: Classifier,
+        measures: Measures,
+        budget: Budget,
+        sampling: Sampling,
+        remembered: Remembered,
+        on_unsupported: Literal["raise", "gradient"] = "raise",
+    ) -> None:
+        self.settings, self.classifier, self.measures = settings, classifier, measures
+        self.budget, self.sampling, self.remembered = budget, sampling, remembered
+        self.lrp = SelectiveLRP(classifier, settings.composite, settings.selection, on_unsupported)
+        self.notes: list[str] = []
+        self.samples = 0
+        self.stopped_early = False
+        self.finished = False
+        self.shares: dict[str, Tensor] = {}
+        self.mistaken: list[Explained] = []
+        self.of_class: dict[int, list[Samples]] = {}
+        self._pending: dict[tuple, list[Samples]] = {}
+        self._candidates: list[tuple[int, Samples]] = []
+        wanted = settings.graph_classes if "critical_paths" in settings.log else 0
+        if not remembered.settled:
+            remembered.classes = [] if isinstance(wanted, int) else list(wanted)
+        self._free_classes = 0 if remembered.settled or not isinstance(wanted, int) else wanted
+
+    # samples come in
+
+    def see(self, groups: Sequence[Samples], loader: int = 0) -> None:
+        """Look at those samples of a batch that are chosen, once there are enough for a micro-batch."""
+        size = sum(map(len, groups))
+        at, ordinals = self.sampling.choose(size, loader)
+        ordinal_of = torch.full((size,), -1).index_copy_(0, at, ordinals)
+        for group in groups:
+            chosen = (ordinal_of[group.places] >= 0).nonzero().flatten()
+            if len(chosen) and not self.stopped_early:
+                part = replace(group[chosen].cloned(), places=ordinal_of[group.places[chosen]])
+                self._pending.setdefault(part.shape, []).append(part)
+        for shape, parts in list(self._pending.items()):
+            while sum(map(len, parts)) >= self.budget.micro_batch and not self.stopped_early:
+                whole = Samples.joined(parts)
+                self._work(whole[: self.budget.micro_batch])
+                parts = [rest] if len(rest := whole[self.budget.micro_batch :]) else []
+            self._pending[shape] = parts
+
+    def glance(self, groups: Sequence[Samples]) -> None:
+        """Look at one sample, to see whether it can be done."""
+        self._work(groups[0][:1].cloned())
+
+    def _work(self, samples: Samples) -> None:
+        done = self.budget.in_micro_batches(samples, self._look)
+        self.stopped_early |= done < len(samples)
+
+    def finish(self) -> None:
+        """Look at what is left, and settle what is shown from now on."""
+        for parts in self._pending.values():
+            if parts and not self.stopped_early:
+                self._work(Samples.joined(parts))
+        self._pending = {}
+        if not self.remembered.settled and self.samples:
+            order = sorted(range(len(self._candidates)), key=lambda i: self._candidates[i][0])
+            self.remembered.shown = [self._candidates[i][1] for i in order]
+            self.remembered.classes.sort()
+            self.remembered.settled = True
+        self.finished = True
+
+    # one pass
+
+    def _look(self, samples: Samples) -> None:
+        """Explain a few samples and take the measures. Nothing is kept if anything fails."""
+        try:
+            trace = self._trace(samples.inputs, self._explained_class(samples.labels))
+        except UnsupportedOperatorError as error:
+            if self.settings.on_error == "raise" or self.lrp.on_unsupported == "gradient":
+                raise
+            self.notes.append(
+                f"RelevanceMonitor: {error}. It goes on with that operator's plain gradient, so measures still say what "
+                "they say, of critical neurons that are chosen less well, and relevance is not conserved"
+            )
+            self.lrp.on_unsupported = "gradient"
+            trace = self._trace(samples.inputs, self._explained_class(samples.labels))
+        sets = label_sets(samples.labels, trace.output)
+        self.measures.update(self.classifier, samples.inputs, trace, sets, samples.places)
+        self.samples += len(samples)
+        if "shares" in self.settings.log:
+            for layer, relevance in trace.relevance.items():
+                relevance = relevance.float()
+                whole = relevance.abs().sum(1, keepdim=True)
+                share = torch.where(whole > 0, relevance / whole, 0).sum(0)
+                self.shares[layer] = self.shares[layer] + share if layer in self.shares else share
+        predicted = trace.output.argmax(1)
+        classes = predicted if sets is None else torch.where(sets.any(1), sets.int().argmax(1), predicted)
+        self._note_shown(samples, classes.cpu())
+        self._note_of_class(samples, classes.cpu())
+        if sets is not None and "mistakes" in self.settings.log:
+            margins = mistakes(trace.output, sets)
+            worst = margins.topk(min(self.settings.n_heatmaps, len(margins))).indices
+            worst = worst[margins[worst] > 0]
+            shown = self.explained(samples[worst], trace, worst) if len(worst) else []
+            ranked = sorted([*self.mistaken, *shown], key=lambda e: -e.margin)
+            self.mistaken = ranked[: self.settings.n_heatmaps]
+
+    def _explained_class(self, labels: Tensor | None) -> Callable[[Tensor], Tensor]:
+        if self.settings.target_fn is None:
+            return lambda logits: logits.argmax(1)
+        target_fn = self.settings.target_fn
+
+        def chosen(logits: Tensor) -> Tensor:
+            target = torch.as_tensor(target_fn(logits, labels), device=logits.device)
+            if target.shape != logits.shape[:1] or target.is_floating_point() or target.dtype == torch.bool:
+                raise MisconfigurationException(
+                    "RelevanceMonitor: target_fn must return one class number a sample, "
+                    f"({len(logits)},) of integers; got {tuple(target.shape)} of {target.dtype}"
+                )
+            return target.long()
+
+        return chosen
+
+    def _trace(self, inputs: tuple[Tensor, ...], target: Any, edges: bool = False) -> Trace:
+        with warnings.catch_warnings():
+            if self.lrp.on_unsupported == "gradient":  # told once, by the monitor
+                warnings.filterwarnings("ignore", message="relevance passed by plain gradient")
+            return self.lrp.trace(inputs, target, edges=edges)
+
+    def _note_shown(self, samples: Samples, classes: Tensor) -> None:
+        if self.remembered.settled or not {"heatmaps", "mistakes"} & set(self.settings.log):
+            return
+        before = [of for of, _ in self._candidates]
+        kept = stratified(torch.cat([torch.tensor(before, dtype=torch.long), classes]), self.settings.n_heatmaps).tolist()
+        new = {i: samples[i - len(before) : i - len(before) + 1].cloned(CPU) for i in kept if i >= len(before)}
+        self._candidates = [
+            self._candidates[i] if i < len(before) else (int(classes[i - len(before)]), new[i]) for i in kept
+        ]
+
+    def _note_of_class(self, samples: Samples, classes: Tensor) -> None:
+        for label in classes.tolist() if self._free_classes else ():
+            if self._free_classes and label not in self.remembered.classes:
+                self.remembered.classes.append(label)
+                self._free_classes -= 1
+        for label in self.remembered.classes:
+            parts = self.of_class.setdefault(label, [])
+            at = (classes == label).nonzero().flatten()[: GRAPH_SAMPLES - sum(map(len, parts))]
+            if len(at) and (not parts or parts[0].shape == samples.shape):  # of one shape, so that they are one pass
+                parts.append(samples[at].cloned())
+
+    # what is shown
+
+    def explained(self, samples: Samples, trace: Trace | None = None, at: Tensor | None = None) -> list[Explained]:
+        """Samples of one shape with the relevance of their explained class; from ``trace`` at ``at`` if that is there."""
+        if trace is None:
+            trace = self._trace(samples.inputs, self._explained_class(samples.labels))
+            at = torch.arange(len(samples))
+        at = at.to(trace.output.device)  # type: ignore[union-attr]
+        inputs = trace.inputs if isinstance(trace.inputs, tuple) else (trace.inputs,)
+        pictured = next((i for i, x in enumerate(samples.inputs) if x.ndim == 4), None)
+        if pictured is None:
+            return []
+        logits = trace.output[at]
+        sets = label_sets(samples.labels, logits)
+        probabilities = logits.double().softmax(1)
+        right = probabilities if sets is None else probabilities.masked_fill(~sets, 0)
+        labels = torch.full_like(logits[:, 0], -1).long() if sets is None else sets.int().argmax(1)
+        margins = torch.zeros_like(logits[:, 0]) if sets is None else mistakes(logits, sets)
+        return [
+            Explained(*row)
+            for row in zip(
+                samples.inputs[pictured].cpu(),
+                inputs[pictured][at].cpu(),
+                labels.tolist(),
+                logits.argmax(1).tolist(),
+                probabilities.amax(1).tolist(),
+                (1 - right.amax(1)).tolist(),
+                margins.tolist(),
+                strict=True,
+            )
+        ]
+
+    def of_remembered(self) -> list[Explained]:
+        """The samples that are the same in every epoch, as the model sees them now."""
+        device = next(self.classifier.parameters()).device
+        found: dict[int, Explained] = {}
+        by_shape: dict[tuple, list[int]] = {}
+        for i, sample in enumerate(self.remembered.shown):
+            by_shape.setdefault(sample.shape, []).append(i)
+        for at in by_shape.values():
+            samples = Samples.joined([self.remembered.shown[i].cloned(device) for i in at])
+            done: list[Explained] = []
+            self.budget.in_micro_batches(samples, lambda part, done=done: done.extend(self.explained(part)))  # type: ignore[misc]
+            found.update(zip(at, done, strict=False))
+        return [found[i] for i in sorted(found)]
+
+    def class_trace(self, label: int) -> Trace | None:
+        """The pass of a class's samples with all edges; None if no sample of it was seen."""
+        parts = self.of_class.get(label)
+        if not parts:
+            return None
+        return self._trace(Samples.joined(parts).inputs, label, edges=True)

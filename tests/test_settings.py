@@ -1,0 +1,63 @@
+"""The arguments of RelevanceMonitor: which are refused, and how they are told."""
+
+from __future__ import annotations
+
+import pytest
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
+from lrp_lightning import Epsilon, TopK
+from lrp_lightning.callbacks import RelevanceMonitor
+from lrp_lightning.callbacks.settings import LOGGED
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"every_n_epochs": 0}, "every_n_epochs must be an int >= 1, got 0"),
+        ({"max_samples": 0}, "max_samples"),
+        ({"max_samples": 1.5}, "max_samples"),
+        ({"max_samples": True}, "max_samples"),
+        ({"n_heatmaps": -1}, "n_heatmaps"),
+        ({"n_paths": -1}, "n_paths"),
+        ({"selection": 0.1}, "selection must be a selection such as"),
+        ({"selection": TopK}, "selection"),
+        ({"graph_classes": -1}, "graph_classes"),
+        ({"graph_classes": [1, 1]}, "graph_classes"),
+        ({"graph_classes": "cat"}, "graph_classes"),
+        ({"class_names": "cat"}, "class_names must be a list of names"),
+        ({"max_seconds": 0}, "max_seconds"),
+        ({"max_seconds": "1"}, "max_seconds"),
+        ({"on_error": "ignore"}, "on_error must be 'raise' or 'warn'"),
+        ({"batch_fn": 3}, "batch_fn"),
+        ({"target_fn": "max"}, "target_fn"),
+        ({"model": 3}, "model must be the name"),
+        ({"log": "heatmaps"}, "log must be a list"),
+        ({"log": ["heatmap"]}, "nothing called 'heatmap' is logged.*did you mean 'heatmaps'"),
+        ({"log": ["???"]}, "there are critical_neuron_accuracy"),
+    ],
+)
+def test_wrong_arguments(wrong: dict, message: str):
+    with pytest.raises(MisconfigurationException, match=message):
+        RelevanceMonitor(**wrong)
+
+
+def test_wrong_composite():
+    with pytest.raises(ValueError, match="epsilon_plus"):
+        RelevanceMonitor(composite="epsilon_minus")
+
+
+def test_told():
+    def read(batch: object) -> object:
+        return batch
+
+    told = RelevanceMonitor(Epsilon(), batch_fn=read, class_names=["a"]).settings.told()
+    assert told["composite"] == "Composite(default=Epsilon(eps=1e-06))"
+    assert told["selection"] == "TopK(keep=0.1, by='relevance')"
+    assert told["batch_fn"].endswith("read")
+    assert "model" not in told
+
+
+def test_every_name_that_is_logged_is_documented():
+    doc = RelevanceMonitor.__doc__
+    assert doc is not None
+    assert all(f"``{name}``" in doc for name in LOGGED)
