@@ -68,7 +68,7 @@ def test_it_is_a_view_of_the_module_it_looks_at():
 def test_a_compiled_part_is_explained_under_its_own_names():
     module, x = Module(lambda y: y), torch.rand(5, 3)
     module.net = torch.compile(module.net, backend="eager")
-    assert list(SelectiveLRP(Classifier(module, "net")).trace(x, target=0).relevance) == ["input", ""]
+    assert list(SelectiveLRP(Classifier(module, "net")).trace(x, target=0).relevance) == ["input", "weight"]
     assert list(SelectiveLRP(Classifier(module)).trace(x, target=0).relevance) == ["input", "net"]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 from types import SimpleNamespace
 from unittest.mock import MagicMock
@@ -118,6 +119,8 @@ def test_what_cannot_be_written_is_told_once_and_goes_elsewhere(tmp_path: Path):
     to = destinations(trainer(tmp_path), str(tmp_path))
     with pytest.warns(UserWarning, match="could not write the picture 'relevance/heatmaps'.*it goes to") as told:
         write(to, FOUND, 3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
         write(to, FOUND, 4)
     assert len(told) == 1
     elsewhere = Path(str(told[0].message).rpartition("it goes to ")[2])
