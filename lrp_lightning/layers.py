@@ -152,9 +152,9 @@ def neuron_dim(t: Tensor, kind: str) -> int:
 
 
 def per_neuron(t: Tensor, dim: int, samples: int = 0) -> Tensor:
-    """``t`` summed over all but ``samples`` and ``dim``: ``(S, C)``."""
+    """``t`` summed over all but ``samples`` and ``dim``: ``(S, C)``, in memory of its own."""
     others = [d for d in range(t.ndim) if d not in (samples, dim)]
-    t = t.sum(others) if others else t
+    t = t.sum(others) if others else t.clone()
     return t if samples < dim else t.T
 
 
