@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from lrp_lightning.along_paths import path_heatmaps as path_heatmaps
     from lrp_lightning.attribution import LayerSelectiveLRP as LayerSelectiveLRP
     from lrp_lightning.attribution import SelectiveLRP as SelectiveLRP
     from lrp_lightning.class_graphs import class_graph as class_graph
@@ -49,6 +50,7 @@ _MODULE_OF = {
     "build_graph": "graph",
     "class_graph": "class_graphs",
     "diff_graphs": "diff",
+    "path_heatmaps": "along_paths",
     "prune_graph": "prune",
     "masked_forward": "masking",
     **dict.fromkeys(("Path", "k_best_paths"), "paths"),

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from lrp_lightning.composites import Composite, EpsilonPlus, as_composite
 from lrp_lightning.engine import propagate
-from lrp_lightning.errors import ModelError, RuleError, SelectionError
+from lrp_lightning.errors import InputError, ModelError, RuleError, SelectionError
 from lrp_lightning.rules import Rule
 from lrp_lightning.selection import Selection
 from lrp_lightning.trace import Trace
@@ -121,6 +121,7 @@ class SelectiveLRP(GradientAttribution):
         target: Any = None,
         additional_forward_args: Any = None,
         edges: bool = False,
+        per_sample: bool = False,
     ) -> Trace:
         """Relevance at every layer, the critical neurons, and, with ``edges``, the relevance between any two neurons.
 
@@ -130,11 +131,15 @@ class SelectiveLRP(GradientAttribution):
                 output, ``(N, classes) -> (N,)``, such as ``lambda logits: logits.argmax(1)``.
             additional_forward_args: as in :meth:`attribute`.
             edges: whether to compute the relevance between neurons too; costs one weight gradient.
+            per_sample: whether to keep the edges of each sample apart. They then take ``N`` times the memory, and while a
+                layer is at work ``N`` times that of its weight: for VGG16 90 MB a sample, 400 MB at its first linear layer.
 
         Raises:
             InputError, TargetError, ModelError, UnsupportedOperatorError: see :func:`lrp_lightning.engine.propagate`.
         """
-        return self._pass(inputs, target, additional_forward_args, edges=edges)[0]
+        if per_sample and not edges:
+            raise InputError("per_sample=True keeps the edges of each sample apart; ask for edges=True too")
+        return self._pass(inputs, target, additional_forward_args, edges=edges, per_sample=per_sample)[0]
 
     def _pass(self, inputs: Any, target: Any, additional_forward_args: Any, **asked: Any) -> tuple[Trace, list]:
         return propagate(

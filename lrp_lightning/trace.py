@@ -27,9 +27,15 @@ class Trace:
         masks: ``{layer: (N, C) bool}``, the critical neurons of hidden layers, but of those left whole; shaped like the
             layer's output, ``(N, ...)``, where its single values were selected. Empty without a selection.
         edges: ``{(lower, upper): (C_lower, C_upper)}``, relevance handed from neuron to neuron, summed over space and batch;
-            for a residual junction ``(C,)``, channel to same channel. Empty unless asked for.
+            for a residual junction ``(C,)``, channel to same channel. With ``per_sample`` the samples come first,
+            ``(N, ...)``. Empty unless asked for. With edges, layers are also what makes neurons meet or keeps relevance on
+            the way: layer norms, added constants, and ``"values"``, where values of one channel come from several neurons.
+        absorbed_by: ``{layer: (C,)}`` or ``(N, C)``, as edges: what of each neuron's relevance goes to no neuron below, as
+            biases, constants and stabilisers take it, or it was not selected. So the relevance of a layer is the sum of its
+            edges to below and this; and that of its edges from above. Only with edges.
         absorbed: ``{where: (N,)}``, relevance that does not reach the input, measured where it stays: in biases and other
             added constants, in stabilisers, and in neurons that were not selected.
+        per_sample: whether edges are of each sample.
         unsupported: operators without a rule that passed relevance by their plain gradient, and where.
         kinds: ``{layer: "input" | "convolution" | "linear" | "normalisation" | "junction"}``.
     """
@@ -42,6 +48,7 @@ class Trace:
     activation: dict[str, Tensor] = field(default_factory=dict)
     masks: dict[str, Tensor] = field(default_factory=dict)
     edges: dict[tuple[str, str], Tensor] = field(default_factory=dict)
+    absorbed_by: dict[str, Tensor] = field(default_factory=dict)
     absorbed: dict[str, Tensor] = field(default_factory=dict)
     unsupported: tuple[str, ...] = ()
     per_sample: bool = False

@@ -37,6 +37,7 @@ from lrp_lightning import (
     diff_graphs,
     k_best_paths,
     masked_forward,
+    path_heatmaps,
     prune_graph,
     reconstruct,
     reconstruct_top_activations,
@@ -49,7 +50,7 @@ NAMES = {
     "lrp_lightning": """
         AlphaBeta Composite Coverage Epsilon EpsilonAlpha2Beta1 EpsilonGammaBox EpsilonPlus Fixed Flat Gamma
         LayerSelectiveLRP Pass Path PerLayer SelectiveLRP Threshold TopK Trace WSquare ZBox ZPlus build_graph class_graph
-        diff_graphs k_best_paths masked_forward prune_graph register_operator __version__
+        diff_graphs k_best_paths masked_forward path_heatmaps prune_graph register_operator __version__
         TopActivations neuron_heatmaps reconstruct reconstruct_top_activations
     """,
     "lrp_lightning.metrics": "CriticalNeuronAccuracy prediction_survives",
@@ -152,6 +153,7 @@ def test_star_import_gives_the_public_names() -> None:
         (build_graph, {"trace": REQUIRED, "min_share": 0.0, "classes": None}),
         (class_graph, {"model": REQUIRED, "loader": REQUIRED, "target": REQUIRED}),
         (diff_graphs, {"before": REQUIRED, "after": REQUIRED}),
+        (path_heatmaps, {"model": REQUIRED, "inputs": REQUIRED, "paths": REQUIRED, "composite": EpsilonPlus()}),
         (prune_graph, {"graph": REQUIRED, "node_share": 0.8, "edge_share": 0.98}),
         (k_best_paths, {"graph": REQUIRED, "k": 5, "source": None, "target": None}),
         (

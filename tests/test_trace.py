@@ -87,7 +87,7 @@ def tensors(trace: Trace) -> Iterator[tuple[str, Tensor]]:
 def test_nothing_is_attached_to_the_pass(trace: Trace) -> None:
     found = dict(tensors(trace))
     assert {name.split()[0] for name in found} == {
-        "inputs", "output", "explained", "relevance", "activation", "masks", "edges", "absorbed"
+        "inputs", "output", "explained", "relevance", "activation", "masks", "edges", "absorbed", "absorbed_by",
     }  # fmt: skip
     assert [name for name, t in found.items() if t.requires_grad or t.grad_fn is not None or t.is_inference()] == []
 

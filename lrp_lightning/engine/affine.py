@@ -5,7 +5,7 @@ The tensor that travels back is ``g``, with ``R = a * g`` for every activation `
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from typing import NamedTuple, Protocol
 
@@ -34,7 +34,11 @@ class AffineMap(Protocol):
         ...
 
     def channel_edges(self, products: Tensor) -> Tensor:
-        """``w * dw`` summed over the kernel, as ``(lower channels or features, upper channels)``."""
+        """``w * dw`` summed over the kernel, as ``(..., lower channels or features, upper channels)``."""
+        ...
+
+    def weight_gradients(self, s: Tensor, a: Tensor, w: Tensor, n: int, samples: int) -> Tensor:
+        """The gradient of ``sum(s * (w a))`` with respect to ``w`` for each of ``n`` samples, ``(n, *w.shape)``."""
         ...
 
     def scaled(self, w: Tensor, scale: Tensor) -> Tensor:
@@ -56,7 +60,11 @@ class Linear:
         return s @ w, dw
 
     def channel_edges(self, products: Tensor) -> Tensor:
-        return products.T
+        return products.transpose(-1, -2)
+
+    def weight_gradients(self, s: Tensor, a: Tensor, w: Tensor, n: int, samples: int) -> Tensor:
+        s, a = (t.movedim(samples, 0).reshape(n, -1, t.shape[-1]) for t in (s, a))
+        return s.transpose(1, 2) @ a
 
     def scaled(self, w: Tensor, scale: Tensor) -> Tensor:
         return w * scale[:, None]
@@ -95,16 +103,26 @@ class Convolution:
         return ga, dw
 
     def channel_edges(self, products: Tensor) -> Tensor:
-        by_channel = products.flatten(2).sum(2)  # (upper, lower / groups), transposed (lower, upper / groups)
+        by_channel = products.sum(
+            [-1 - d for d in range(len(self.stride))]
+        )  # (upper, lower / groups), transposed the reverse
         if not self.transposed:
-            by_channel = by_channel.unflatten(0, (self.groups, -1)).transpose(1, 2).flatten(0, 1)
+            by_channel = by_channel.unflatten(-2, (self.groups, -1)).transpose(-1, -2).flatten(-3, -2)
         if self.groups == 1:
             return by_channel
-        lower, upper = len(by_channel), by_channel.shape[1]
-        edges = by_channel.new_zeros(self.groups, lower // self.groups, self.groups, upper)
-        group = torch.arange(self.groups, device=edges.device)
-        edges[group, :, group] = by_channel.unflatten(0, (self.groups, -1))
-        return edges.view(lower, self.groups * upper)
+        *several, lower, upper = by_channel.shape
+        edges = by_channel.new_zeros(*several, self.groups, lower // self.groups, self.groups, upper)
+        within = edges.diagonal(dim1=-4, dim2=-2)  # (lower / groups, upper / groups, groups)
+        within.copy_(by_channel.unflatten(-2, (self.groups, -1)).movedim(-3, -1))
+        return edges.flatten(-2).flatten(-3, -2)
+
+    def weight_gradients(self, s: Tensor, a: Tensor, w: Tensor, n: int, samples: int) -> Tensor:
+        a, rows = self._padded(a), len(a)  # samples side by side as groups of one convolution
+        s, a = (t.reshape(1, rows * t.shape[1], *t.shape[2:]) for t in (s, a))
+        apart = replace(self, groups=rows * self.groups)
+        weights = w.repeat(rows, *[1] * (w.ndim - 1))
+        _, dw, _ = torch.ops.aten.convolution_backward(s, a, weights, None, *apart._geometry, [False, True, False])
+        return dw.unflatten(0, (n, rows // n, -1)).sum(1)
 
     def scaled(self, w: Tensor, scale: Tensor) -> Tensor:
         if not self.transposed:
@@ -131,7 +149,10 @@ class ChannelScale:
         return s * self._wide(w, a), dw
 
     def channel_edges(self, products: Tensor) -> Tensor:
-        return products.diag()
+        return products.diag_embed()
+
+    def weight_gradients(self, s: Tensor, a: Tensor, w: Tensor, n: int, samples: int) -> Tensor:
+        return per_neuron(s * a, 1).unflatten(0, (n, -1)).sum(1)
 
     def scaled(self, w: Tensor, scale: Tensor) -> Tensor:
         return w * scale
@@ -166,11 +187,11 @@ class HandedDown(NamedTuple):
     g: Tensor
     """For the input, shaped like it."""
     bias: Tensor
-    """(S,), the relevance that stays in the bias."""
+    """(S, C), the relevance that stays in the bias, by neuron of the output."""
     stabiliser: Tensor
-    """(S,), the relevance that the stabiliser takes."""
+    """(S, C), the relevance that the stabiliser takes."""
     edges: Tensor | None
-    """(lower channels or features, upper channels), summed over space and batch."""
+    """(lower channels or features, upper channels), summed over space and batch; or for each sample, first."""
 
 
 def hand_down(
@@ -184,6 +205,7 @@ def hand_down(
     nonnegative: bool,
     want_edges: bool,
     samples: int = 0,
+    apart: int = 0,
 ) -> HandedDown:
     """Hand the relevance ``r`` of ``y = w a + b`` down to ``a`` by a rule.
 
@@ -197,6 +219,7 @@ def hand_down(
         nonnegative: whether ``a`` is known to have no negative values.
         want_edges: whether the relevance between every two channels is wanted.
         samples: which dimension holds the samples.
+        apart: how many samples are to have edges of their own; 0 for edges summed over them.
 
     Raises:
         RuleError: if the rule passes relevance through but ``a`` and ``y`` differ in shape.
@@ -204,14 +227,16 @@ def hand_down(
     if rule.passes:
         if a.shape != y.shape:
             raise RuleError(f"Pass() needs an input shaped like the output, got {tuple(a.shape)} and {tuple(y.shape)}")
-        nothing = r.new_zeros(r.shape[samples])
-        edges = torch.diag(per_neuron(r, neuron_dim(r, op.kind), samples).sum(0)) if want_edges else None
+        arrived = per_neuron(r, neuron_dim(r, op.kind), samples)
+        nothing = torch.zeros_like(arrived)
+        edges = arrived.unflatten(0, (apart or 1, -1)).sum(1).diag_embed() if want_edges else None
+        edges = edges[0] if edges is not None and not apart else edges
         return HandedDown(r / away_from_zero(a), nothing, nothing, edges)
 
     g_direct: Tensor | None = None  # from terms whose share of R is a * g
     r_other: Tensor | None = None  # from terms that hand relevance even to an input of zero
-    bias, stabiliser, edges = r.new_zeros(r.shape[samples]), r.new_zeros(r.shape[samples]), None
-    neurons = neuron_dim(r, op.kind)
+    neurons, edges = neuron_dim(r, op.kind), None
+    bias = stabiliser = r.new_zeros(r.shape[samples], r.shape[neurons])
     for group in rule.groups:
         terms = [t for t in group.terms if not (nonnegative and t.input.kind == "negative")]
         parts = [
@@ -223,11 +248,13 @@ def hand_down(
         share = _share(group, y, r, last=group is rule.groups[-1])
         arrived = per_neuron(share, neurons, samples)
         s, scratch = _divided(share, z, rule, zero_with_z=plain)
-        stabiliser = stabiliser + (arrived - per_neuron(torch.mul(s, z, out=scratch), neurons, samples)).sum(1)
+        stabiliser = stabiliser + arrived - per_neuron(torch.mul(s, z, out=scratch), neurons, samples)
         for term, (a_part, w_part, b_part) in zip(terms, parts, strict=True):
             if b_part is not None and term.bias.kind != "constant":
-                bias = bias + per_neuron(s, neurons, samples) @ b_part
-            ga, dw = op.pull_back(s, a_part, w_part, want_edges)
+                bias = bias + per_neuron(s, neurons, samples) * b_part
+            ga, dw = op.pull_back(s, a_part, w_part, want_edges and not apart)
+            if want_edges and apart:
+                dw = op.weight_gradients(s, a_part, w_part, apart, samples)
             if not term.input.proportional:
                 r_other = a_part * ga if r_other is None else r_other + a_part * ga
             else:

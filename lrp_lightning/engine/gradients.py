@@ -196,7 +196,9 @@ class GradientMode(RelevanceMode):
         self.outputs[layer] = y
         return self.learn(y, Facts(dim=dim))
 
-    def constant_added(self, y: Tensor, t: Tensor, constant: Tensor | float, factor: float) -> Tensor:
+    def constant_added(
+        self, y: Tensor, t: Tensor, constant: Tensor | float, factor: float, factor_of_t: float = 1.0
+    ) -> Tensor:
         return self.learn(y, Facts(dim=self.of(t).dim))
 
     def count(self, y: Tensor, part: Tensor | float, where: str) -> None:

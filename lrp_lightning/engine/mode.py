@@ -20,6 +20,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from lrp_lightning.engine.affine import AffineMap, Linear, away_from_zero, hand_down
 from lrp_lightning.engine.dimensions import moved
+from lrp_lightning.engine.origins import feature_ids
 from lrp_lightning.engine.recording import Layer, Recording
 from lrp_lightning.errors import UnsupportedOperatorError
 from lrp_lightning.layers import LayerNames, neuron_dim, per_neuron
@@ -50,7 +51,7 @@ class Facts:
     dim: int | None = None
     """Which dimension holds the neurons, where that is known."""
     ids: Tensor | None = None
-    """Which neuron each value came from: broadcasts over the tensor. Only where edges are wanted."""
+    """Which neuron each value came from: broadcasts over the tensor. Only where that is to be known; None if it is not."""
     made_by: MadeBy | None = None
     samples: int | None = 0
     """Which dimension holds the samples, None if they are lost; windows or patches of one sample may lie together in it."""
@@ -140,20 +141,21 @@ class RelevanceMode(TorchFunctionMode):
         self, op: AffineMap, a: Tensor, w: Tensor, b: Tensor | None, y: Tensor, name: str, into: Layer | None = None
     ) -> Tensor:
         """Make ``y = w a + b`` the output of a unit layer; ``into`` is the layer that a normalisation was folded into."""
+        a = self.relay(a, neuron_dim(a, op.kind))
         facts = self.of(a)
         w, b = w.detach(), None if b is None else b.detach()
         dim = neuron_dim(y, op.kind)
         layer = self.recording.layer(name, op.kind, y, dim, facts.near_input, facts.samples)
         if into is not None:
             self.recording.fold(into, layer)
-        ids = feature_ids(facts.ids, a, neuron_dim(a, op.kind)) if self.recording.want_edges else None
-        out = _Affine.apply(a, y, w, b, op, layer, facts.nonnegative, ids, self.recording)
+        ids = feature_ids(facts.ids, a, neuron_dim(a, op.kind))
+        out = _Affine.apply(a, y, w, b, op, layer, facts.nonnegative, ids, self.recording, facts.samples)
         return self.learn(
             out,
             Facts(
                 near_input=facts.near_input and op.kind == "normalisation",
                 dim=dim,
-                ids=layer.ids(y.ndim) if self.recording.want_edges else None,
+                ids=layer.ids(y.ndim) if self.recording.follows else None,
                 made_by=MadeBy(op, a, w, b, layer),
             ),
         )
@@ -175,37 +177,103 @@ class RelevanceMode(TorchFunctionMode):
 
     def junction(self, y: Tensor, parts: list[tuple[Tensor, float]], nonnegative: bool) -> Tensor:
         """Note that ``y`` adds several tensors that carry relevance, each with its factor; autograd splits it by value."""
-        recording = self.recording
-        all_ids = [self.of(t).ids for t, _ in parts]
         known_dims = [f.dim for f in map(self.of, (t for t, _ in parts)) if f.dim is not None]
-        dim = known_dims[0] if known_dims else (y.ndim - 1 if y.ndim == 3 else 1)
-        base = recording.names.executing()
-        layer = recording.layer(f"{base}.add" if base else "add", "junction", y, dim, samples=self.samples_in(y))
-        value = y.detach()
-        addends = [(t.detach(), factor) for t, factor in parts] if recording.want_edges else []
-        ids = [feature_ids(i, t, dim - y.ndim + t.ndim) for i, (t, _) in zip(all_ids, parts, strict=True)]
+        dim = known_dims[0] if known_dims else _likely_dim(y)
+        layer = self.recording.layer(self.names.here("add"), "junction", y, dim, samples=self.samples_in(y))
+        self._collect(layer, y, parts)
+        gate = all(self.of(t).gate for t, _ in parts)
+        own_ids = layer.ids(y.ndim) if self.recording.follows else None
+        return self.learn(y, Facts(nonnegative, gate=gate, dim=dim, ids=own_ids))
+
+    def shared(self, y: Tensor, signals: list[Tensor], what: str) -> Tensor:
+        """Where edges are wanted, a node over ``y``, a product whose relevance its signals get in equal shares."""
+        facts, recording = self.of(y), self.recording
+        if not recording.follows or facts.samples is None or any(self.of(t).ids is None for t in signals):
+            return y
+        node = y.view_as(y)  # what arrives there is still whole
+        dim = facts.dim if facts.dim is not None else _likely_dim(y)
+        layer = recording.layer(self.names.here(what), "junction", node, dim, samples=facts.samples)
+        self._collect(layer, node, [(t, 1 / len(signals)) for t in signals], node.detach())
+        self.facts[node] = replace(facts, dim=dim, ids=layer.ids(y.ndim))
+        return node
+
+    def _collect(self, layer: Layer, y: Tensor, parts: list[tuple[Tensor, float]], whole: Tensor | None = None) -> None:
+        """Note what relevance arrives at ``y``, a node without weights, and what it hands to each of the tensors in it.
+
+        Each gets what its own value, or with ``whole`` that, times its factor makes of ``g``.
+        """
+        recording, value = self.recording, y.detach()
+        from_where = [] if not recording.want_edges else [
+            (t.detach() if whole is None else whole, factor, self.of(t).ids) for t, factor in parts
+        ]  # fmt: skip
 
         def arrive(g: Tensor) -> None:
             recording.arrive(layer, value, g)
-            for part_ids, (addend, factor) in zip(ids, addends, strict=False):
-                r = per_neuron(addend.expand(g.shape) * g * factor, dim, layer.samples).sum(0)
-                recording.connect_junction(part_ids, layer, r)
+            for part, factor, ids in from_where:
+                recording.connect_values(ids, layer, recording.relevance_of(part.expand(g.shape), g) * factor)
 
         y.register_hook(arrive)
-        gate = all(self.of(t).gate for t, _ in parts)
-        own_ids = layer.ids(y.ndim) if recording.want_edges else None
-        return self.learn(y, Facts(nonnegative, gate=gate, dim=dim, ids=own_ids))
+        if recording.along is not None:
+            for t, _ in parts:
+                self._keep_to_paths(layer, t)
 
-    def constant_added(self, y: Tensor, t: Tensor, constant: Tensor | float, factor: float) -> Tensor:
-        """Note that ``y`` is ``t`` and a constant; what relevance the constant takes is counted."""
+    def _keep_to_paths(self, layer: Layer, t: Tensor) -> None:
+        """Let the relevance that ``layer`` hands to ``t``, which nothing else reads, run along the paths only."""
+        recording, facts = self.recording, self.of(t)
+        assert facts.samples is not None
+        at = facts.samples
+        t.register_hook(lambda g: g * recording.onward(layer, facts.ids, g, at))
+
+    def apart(self, t: Any) -> Any:
+        """A tensor of the same values that one node alone reads, so that what is handed to it there can be chosen."""
+        if self.recording.along is None or not self.known(t):
+            return t
+        view = t.view_as(t)
+        self.facts[view] = self.facts[t]
+        return view
+
+    def relay(self, t: Tensor, dim: int) -> Tensor:
+        """``t``, whose values along ``dim`` each come from one neuron: where several meet in one, a node of its own."""
+        facts = self.of(t)
+        if facts.ids is None or facts.samples is None or feature_ids(facts.ids, t, dim) is not None:
+            return t
+        part = self.apart(t)
+        y = part.view_as(part)
+        layer = self.recording.layer(self.names.here("values"), "junction", y, dim, samples=facts.samples)
+        self._collect(layer, y, [(part, 1.0)])
+        self.facts[y] = replace(facts, dim=dim, ids=layer.ids(y.ndim), made_by=None)
+        return y
+
+    def constant_added(
+        self, y: Tensor, t: Tensor, constant: Tensor | float, factor: float, factor_of_t: float = 1.0
+    ) -> Tensor:
+        """Note that ``y`` is ``t`` and a constant, each with its factor; what relevance the constant takes is counted."""
         names = self.recording.names
         value = constant.detach() if isinstance(constant, Tensor) else constant
+        facts = self.of(t)
+        self.learn(y, replace(facts, nonnegative=False, made_by=None))
         if isinstance(value, Tensor) or value != 0:
             where = names.of_parameter.get(id(constant)) or names.here("constant")
             self.count(y, value * factor, where)
-        facts = self.of(t)
-        same = y.shape == t.shape
-        return self.learn(y, replace(facts, nonnegative=False, made_by=None, ids=facts.ids if same else None))
+            self._keeps(y, t, factor_of_t, value * factor, where)
+        return y
+
+    def _keeps(self, y: Tensor, t: Tensor, factor: float, part: Tensor | float, where: str) -> None:
+        """Where edges are wanted, make ``y``, a sum of ``t`` and a constant ``part``, a node that keeps some relevance."""
+        facts, recording = self.of(t), self.recording
+        if not recording.follows or facts.ids is None or facts.gate or self.of(y).samples is None:
+            return
+        dim = facts.dim + y.ndim - t.ndim if facts.dim is not None else _likely_dim(y)
+        layer = recording.layer(where, "junction", y, dim, samples=self.of(y).samples)
+        self._collect(layer, y, [(t, factor)])
+        if recording.want_edges:
+            at = layer.samples
+            y.register_hook(
+                lambda g: recording.stay(
+                    layer, per_neuron(torch.where(g == 0, 0, g * part), dim, at)
+                )  # part may be infinite
+            )
+        self.facts[y] = replace(self.of(y), dim=dim, ids=layer.ids(y.ndim))
 
     # what does not reach the input
 
@@ -380,11 +448,9 @@ def operator_name(func: Callable) -> str:
     return resolve_name(func) or getattr(func, "__qualname__", None) or repr(func)
 
 
-def feature_ids(ids: Tensor | None, t: Tensor, dim: int) -> Tensor | None:
-    """One neuron number for each index of ``dim``, or None if that does not tell them apart."""
-    if ids is None or ids.ndim != t.ndim or ids.numel() not in (ids.shape[dim], 1):
-        return None
-    return ids.flatten().expand(t.shape[dim])
+def _likely_dim(y: Tensor) -> int:
+    """Which dimension holds the neurons, where nothing tells: the last of tokens, 1 of all else."""
+    return y.ndim - 1 if y.ndim == 3 else 1
 
 
 class _Affine(torch.autograd.Function):
@@ -402,9 +468,11 @@ class _Affine(torch.autograd.Function):
         nonnegative: bool,
         ids: Tensor | None,
         recording: Recording,
+        samples: int | None,
     ) -> Tensor:
         ctx.save_for_backward(a, y, w, b)
         ctx.op, ctx.layer, ctx.nonnegative, ctx.ids, ctx.recording = op, layer, nonnegative, ids, recording
+        ctx.samples = samples
         return y.view_as(y)
 
     @staticmethod
@@ -414,17 +482,24 @@ class _Affine(torch.autograd.Function):
         layer: Layer = ctx.layer.folded_into or ctx.layer
         r = recording.arrive(layer, y, grad[0])
         assert layer.rule is not None
+        apart = recording.samples if recording.per_sample else 0
         try:
-            down = hand_down(ctx.op, layer.rule, a, y, w, b, r, ctx.nonnegative, recording.want_edges, layer.samples)
+            down = hand_down(ctx.op, layer.rule, a, y, w, b, r, ctx.nonnegative, recording.want_edges, layer.samples, apart)
         except Exception as error:
             error.add_note(f"in layer {layer.name!r}") if hasattr(error, "add_note") else None
             raise
-        if b is not None:
-            recording.absorb(f"{layer.name}.bias", down.bias)
-        recording.absorb(f"{layer.name}.stabiliser", down.stabiliser)
+        kept = {"bias": down.bias, "stabiliser": down.stabiliser} if b is not None else {"stabiliser": down.stabiliser}
+        for what, by_neuron in kept.items():
+            recording.absorb(f"{layer.name}.{what}", by_neuron.sum(1))
         if down.edges is not None:
+            recording.stay(layer, sum(kept.values(), torch.zeros_like(down.bias)))
             recording.connect(ctx.ids, layer, down.edges)
-        return down.g, *[None] * 8
+        g = down.g
+        if recording.along is not None:
+            dim = neuron_dim(a, ctx.op.kind)
+            ids = None if ctx.ids is None else ctx.ids.view([-1 if d == dim else 1 for d in range(a.ndim)])
+            g = g * recording.onward(layer, ids, g, ctx.samples)
+        return g, *[None] * 9
 
 
 class Activation(torch.autograd.Function):

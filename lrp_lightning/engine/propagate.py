@@ -36,10 +36,13 @@ def propagate(
     on_unsupported: Literal["raise", "gradient"] = "raise",
     layers: Sequence[nn.Module | str] = (),
     of_layer_input: bool = False,
+    per_sample: bool = False,
+    along: Sequence[Sequence[tuple[str, int]]] | None = None,
 ) -> tuple[Trace, list[Tensor | tuple[Tensor, ...]]]:
     """Hand the relevance of the model's output at ``target`` down to its inputs.
 
-    The model is explained as in eval and left as it was found, whatever happens.
+    The model is explained as in eval and left as it was found, whatever happens. With ``along``, paths of
+    ``(layer, neuron)``, the first samples explain what runs along the first path alone, and so on, each path having as many.
 
     Returns:
         What the pass left behind, and the whole relevance at ``layers``, of their inputs if ``of_layer_input``.
@@ -49,7 +52,8 @@ def propagate(
         InputError: if an input is no floating tensor, not finite, or not of the model's dtype.
         TargetError: if the target is missing or does not fit the output.
         UnsupportedOperatorError: if the model uses an operator that has no rule.
-        LayerError: if the composite names a layer that the model does not have.
+        LayerError: if the composite, the selection or a path names a layer that the model does not have.
+        GraphError: if a path does not run from the input to the output.
     """
     model = unwrapped(model)
     given = inputs if isinstance(inputs, tuple) else (inputs,)
@@ -62,7 +66,9 @@ def propagate(
 
     with explained(model, given[0].device):
         target, *more = (t.clone() if isinstance(t, Tensor) and t.is_inference() else t for t in (target, *extra))
-        recording = Recording(LayerNames(model), composite, selection, edges, len(given[0]), on_unsupported)
+        recording = Recording(
+            LayerNames(model), composite, selection, edges, len(given[0]), on_unsupported, per_sample, along
+        )
         mode = RelevanceMode(recording, TABLE)
         captures = Captures(mode, model, layers, of_layer_input)
         xs = tuple((x.clone() if x.is_inference() else x.detach()).requires_grad_(x.is_floating_point()) for x in given)
@@ -110,6 +116,7 @@ def propagate(
             output=output.detach(),
             explained=recording.explained,
             unsupported=tuple(recording.unsupported),
+            per_sample=per_sample,
             **_by_name(recording),
         )
         return trace, captures.results()
@@ -136,7 +143,7 @@ def out_of_autocast(model: nn.Module, x: Any) -> Any:
 def _input_layer(mode: RelevanceMode, x: Tensor, nonnegative: bool) -> Layer:
     dim = neuron_dim(x, "input")
     layer = mode.recording.layer("input", "input", x, dim, first=True)
-    ids = layer.ids(x.ndim) if mode.recording.want_edges else None
+    ids = layer.ids(x.ndim) if mode.recording.follows else None
     told = None if x.ndim == 3 else dim  # (N, C, L) or (N, L, C): the first layer that reads it will tell
     mode.learn(x, Facts(nonnegative=nonnegative, near_input=True, dim=told, ids=ids))
     return layer
@@ -155,6 +162,7 @@ def _by_name(recording: Recording) -> dict[str, Any]:
         "activation": named(recording.activation),
         "masks": named(recording.masks),
         "edges": {(lower.name, upper.name): recording.edges[lower, upper] for lower, upper in pairs},
+        "absorbed_by": named(recording.stays),
         "absorbed": dict(reversed(recording.absorbed.items())),
         "kinds": {layer.name: layer.kind for layer in recording.layers if layer in recording.relevance},
     }

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from itertools import pairwise
 
 import torch
 from torch import Tensor
 
 from lrp_lightning.composites import Composite
 from lrp_lightning.engine.affine import away_from_zero
-from lrp_lightning.errors import LayerError, SelectionError, UnsupportedOperatorError
-from lrp_lightning.layers import LayerNames, elementwise, numbered, per_neuron, per_sample, spread
+from lrp_lightning.engine.origins import feature_ids, of_ndim
+from lrp_lightning.errors import GraphError, LayerError, SelectionError, UnsupportedOperatorError
+from lrp_lightning.layers import LayerNames, elementwise, numbered, per_neuron, per_sample, spread, unknown_layer
 from lrp_lightning.rules import Rule
 from lrp_lightning.selection import Fixed, PerLayer, Selection
 
@@ -47,7 +50,7 @@ class Layer:
         """The neurons' numbers, shaped to broadcast over this layer's tensor."""
         shape = [1] * ndim
         shape[self.dim] = self.neurons
-        return torch.arange(self.first_id, self.first_id + self.neurons).view(shape)
+        return torch.arange(self.first_id, self.first_id + self.neurons, dtype=torch.float32).view(shape)
 
 
 class Recording:
@@ -61,6 +64,8 @@ class Recording:
         edges: bool,
         samples: int,
         on_unsupported: str = "raise",
+        per_sample: bool = False,
+        along: Sequence[Sequence[tuple[str, int]]] | None = None,
     ) -> None:
         self.names, self.composite, self.want_edges = names, composite, edges
         self.selection = _with_names(selection, names)
@@ -75,6 +80,15 @@ class Recording:
         self.absorbed: dict[str, Tensor] = {}
         self.unsupported: list[str] = []
         self.whole: dict[Layer, Tensor | None] = {}
+        self.per_sample, self.along = per_sample, along
+        self.stays: dict[Layer, Tensor] = {}
+        self._onward: dict[Layer, Tensor] = {}
+        self._by_id: list[Layer] = []
+
+    @property
+    def follows(self) -> bool:
+        """Whether it is to be known which neurons values came from."""
+        return self.want_edges or self.along is not None
 
     # the forward pass
 
@@ -86,6 +100,7 @@ class Recording:
             raise self._samples_lost()
         layer = Layer(base_name, kind, t.shape[dim], dim, self.neurons, first, samples)
         self.layers.append(layer)
+        self._by_id.append(layer)
         self.neurons += layer.neurons
         return layer
 
@@ -93,6 +108,9 @@ class Recording:
         """Let ``into`` stand for ``layer``, whose output a normalisation took up."""
         layer.folded_into = into
         self.layers.remove(layer)
+        self._by_id.remove(into)
+        self._by_id[self._by_id.index(layer)] = into
+        into.first_id = layer.first_id  # the same neurons, by whichever tensor they are known
 
     def forward_done(self, outputs: Sequence[Layer]) -> None:
         """Settle what only the whole forward tells: names, rules, and which layers make the output.
@@ -117,6 +135,30 @@ class Recording:
             if pattern not in hidden and not any(fnmatchcase(name, pattern) for name in hidden):
                 known = ", ".join(map(repr, hidden))
                 raise LayerError(f"the selection's layer {pattern!r} is none of the hidden layers {known}")
+
+        if self.along is not None:
+            self._lay_paths(self.along)
+
+    def _lay_paths(self, paths: Sequence[Sequence[tuple[str, int]]]) -> None:
+        """Note for every layer on a path which neuron below it may get relevance, in each sample; no other gets any.
+
+        Raises:
+            LayerError: if a path runs through a layer that is not there.
+            GraphError: if one does not run from the input to the output, or through a neuron that its layer does not have.
+        """
+        by_name = {layer.name: layer for layer in self.layers}
+        each = self.samples // len(paths)
+        for place, nodes in enumerate(paths):
+            for name, neuron in nodes:
+                if name not in by_name:
+                    raise unknown_layer(name, list(by_name))
+                if not 0 <= neuron < by_name[name].neurons:
+                    raise GraphError(f"layer {name!r} has {by_name[name].neurons} neurons and no {neuron}")
+            if by_name[nodes[0][0]].kind != "input" or not by_name[nodes[-1][0]].is_output:
+                raise GraphError(f"the path {nodes[0]!r} ... {nodes[-1]!r} does not run from the input to the output")
+            for (below, neuron), (above, _) in pairwise(nodes):
+                onward = self._onward.setdefault(by_name[above], torch.full((self.samples,), -2.0))
+                onward[place * each : (place + 1) * each] = by_name[below].first_id + neuron
 
     def keep_whole(self, layer: Layer) -> None:
         """Keep the relevance of this layer value by value, not only by neuron."""
@@ -168,6 +210,8 @@ class Recording:
             carried = carried * spread(factor[:, None], r, layer.dim, layer.samples)
             rest = rest + part * (1 - factor)
         self._add(self.absorbed, f"{layer.name}.unselected", rest)
+        if self.want_edges:
+            self.stay(layer, arrived - self._by_sample(per_neuron(carried, layer.dim, layer.samples)))
         return carried
 
     def absorb(self, where: str, relevance: Tensor, samples: int | None = 0) -> None:
@@ -190,38 +234,134 @@ class Recording:
             raise self._samples_lost()
         return t.unflatten(0, (self.samples, -1)).sum(1)
 
+    def stay(self, layer: Layer, relevance: Tensor) -> None:
+        """Count, by neuron, what of a layer's relevance goes to no neuron below: ``(S, C)``."""
+        relevance = self._by_sample(relevance)
+        self._add(self.stays, layer, relevance if self.per_sample else relevance.sum(0))
+
     def connect(self, ids: Tensor | None, upper: Layer, edges: Tensor) -> None:
-        """Note the relevance ``edges``, ``(features, C_upper)``, handed to the neurons ``ids``, ``(features,)``."""
-        if ids is None or len(ids) != len(edges):
-            raise UnsupportedOperatorError(
-                f"edges below layer {upper.name!r} cannot be told: an operator before it mixes channels in a way that is "
-                "not followed; trace without edges"
-            )
-        for lower in self._owners(ids):
-            here = (ids >= lower.first_id) & (ids < lower.first_id + lower.neurons)
-            rows = edges if bool(here.all()) else edges[here.to(edges.device)]
-            to = (ids[here] - lower.first_id).to(edges.device)
-            summed = edges.new_zeros(lower.neurons, edges.shape[1]).index_add_(0, to, rows)
-            self._add(self.edges, (lower, upper), summed)
+        """Note the relevance ``edges``, ``(features, C_upper)``, handed to the neurons ``ids``, ``(features,)``.
 
-    def connect_junction(self, ids: Tensor | None, junction: Layer, relevance: Tensor) -> None:
-        """Note the relevance ``(C,)`` that a junction hands to each channel of one of the tensors it adds."""
-        owners = self._owners(ids) if ids is not None else []
-        if ids is None or len(owners) != 1 or len(ids) != owners[0].neurons or len(relevance) != len(ids):
-            raise UnsupportedOperatorError(
-                f"edges below junction {junction.name!r} cannot be told: its channels come from several layers; "
-                "trace without edges"
-            )
-        self._add(self.edges, (owners[0], junction), relevance)
+        With ``per_sample`` the samples come first.
+        """
+        if ids is None or len(ids) != edges.shape[-2]:
+            raise self._not_followed(upper)
+        for lower, here, neurons in self._owners(ids):
+            here = here if here is None else here.to(edges.device)
+            rows = edges if here is None else edges.index_select(-2, here)
+            if lower is None:
+                part = rows.sum(-2)
+                self._add(self.stays, upper, part)
+            else:
+                self._add_edges(lower, upper, _summed(rows, neurons, lower.neurons))
 
-    def _owners(self, ids: Tensor) -> list[Layer]:
-        starts = torch.tensor([layer.first_id for layer in self.layers])
-        found = torch.searchsorted(starts, ids, right=True).unique() - 1
-        return [self.layers[i] for i in found.tolist()]
+    def connect_values(self, ids: Tensor | None, upper: Layer, relevance: Tensor) -> None:
+        """Note the relevance that each value of a node without weights hands to the neuron ``ids`` that it came from.
+
+        Args:
+            ids: broadcast over ``relevance``.
+            upper: the node.
+            relevance: shaped like the node's tensor.
+        """
+        ids = of_ndim(ids, relevance.ndim)
+        if ids is None:
+            raise self._not_followed(upper)
+        features = feature_ids(ids, relevance, upper.dim)
+        if features is None:
+            self._connect_each(ids, upper, relevance)
+            return
+        arrived = self._by_sample(per_neuron(relevance, upper.dim, upper.samples))
+        arrived = arrived if self.per_sample else arrived.sum(0)
+        for lower, here, neurons in self._owners(features):
+            channels = torch.arange(upper.neurons) if here is None else here
+            channels = channels.to(arrived.device)
+            if lower is None:
+                self._add(self.stays, upper, torch.zeros_like(arrived).index_copy(-1, channels, arrived[..., channels]))
+            elif here is None and _is_range(neurons, lower.neurons):
+                self._add_edges(lower, upper, arrived)
+            else:
+                edges = arrived.new_zeros(*arrived.shape[:-1], lower.neurons, upper.neurons)
+                edges[..., neurons.to(arrived.device), channels] = arrived[..., channels]
+                self._add_edges(lower, upper, edges)
+
+    def _connect_each(self, ids: Tensor, upper: Layer, relevance: Tensor) -> None:
+        """The same where values of one channel came from several neurons: sorted value by value."""
+        samples, channels = self.samples, upper.neurons
+        if not self.per_sample and ids.shape[upper.samples] == 1:
+            relevance, samples = relevance.sum(upper.samples, keepdim=True), 1
+        elif not self.per_sample:
+            samples = 1
+        to_rows = (upper.samples, upper.dim), (0, -1)
+        ids = ids.expand(relevance.shape).movedim(*to_rows).reshape(samples, -1, channels)
+        relevance = relevance.movedim(*to_rows).reshape(samples, -1, channels)
+        channel = torch.arange(channels).expand(ids.shape)
+        sample = torch.arange(samples)[:, None, None].expand(ids.shape)
+        for lower, here, neurons in self._owners(ids.flatten()):
+            here = torch.arange(ids.numel()) if here is None else here
+            at = channel.flatten()[here]
+            one_to_one = lower is None or (lower.neurons == channels and torch.equal(neurons, at))
+            shape = [channels] if lower is None or one_to_one else [lower.neurons, channels]
+            to = at if one_to_one else neurons * channels + at
+            to = to + sample.flatten()[here] * math.prod(shape)
+            part = relevance.flatten()[here.to(relevance.device)]
+            summed = relevance.new_zeros(samples * math.prod(shape)).index_add_(0, to.to(relevance.device), part)
+            summed = summed.view(samples, *shape) if self.per_sample else summed.view(shape)
+            if lower is None:
+                self._add(self.stays, upper, summed)
+            else:
+                self._add_edges(lower, upper, summed)
+
+    def onward(self, layer: Layer, ids: Tensor | None, like: Tensor, samples: int) -> Tensor:
+        """Where relevance may go on below a layer when it is to run along paths: boolean, broadcasts over ``like``."""
+        if ids is None:
+            raise self._not_followed(layer)
+        nowhere = torch.full((self.samples,), -2.0)
+        rows = self._onward.get(layer, nowhere).repeat_interleave(like.shape[samples] // self.samples)
+        shape = [1] * like.ndim
+        shape[samples] = len(rows)
+        return torch.eq(ids.view((1,) * (like.ndim - ids.ndim) + tuple(ids.shape)), rows.view(shape)).to(like.device)
+
+    def _not_followed(self, upper: Layer) -> UnsupportedOperatorError:
+        return UnsupportedOperatorError(
+            f"edges below {upper.name!r} cannot be told: an operator before it mixes neurons in a way that is not followed; "
+            "trace without edges"
+        )
+
+    def _owners(self, ids: Tensor) -> list[tuple[Layer | None, Tensor | None, Tensor]]:
+        """Of each layer that numbers ``(n,)`` are of: it, where they are (None for everywhere), and which of its neurons."""
+        numbers = ids.long()
+        starts = torch.tensor([layer.first_id for layer in self._by_id])
+        place = torch.searchsorted(starts, numbers, right=True) - 1
+        found: list[tuple[Layer | None, Tensor | None, Tensor]] = []
+        for i in place.unique().tolist():
+            lower = self._by_id[i] if i >= 0 else None
+            here = (place == i).nonzero().flatten()
+            neurons = numbers[here] - lower.first_id if lower is not None else torch.zeros_like(here)
+            found.append((lower, None if len(here) == len(numbers) else here, neurons))
+        return found
+
+    def _add_edges(self, lower: Layer, upper: Layer, edges: Tensor) -> None:
+        one_to_one = 1 + self.per_sample  # dimensions of edges from each channel to the same channel
+        known = self.edges.get((lower, upper))
+        if known is not None and known.ndim != edges.ndim:
+            self.edges[lower, upper], edges = (e.diag_embed() if e.ndim == one_to_one else e for e in (known, edges))
+        self._add(self.edges, (lower, upper), edges)
 
     @staticmethod
     def _add(notes: dict, key: object, value: Tensor) -> None:
         notes[key] = notes[key] + value if key in notes else value
+
+
+def _is_range(neurons: Tensor, count: int) -> bool:
+    return len(neurons) == count and torch.equal(neurons, torch.arange(count))
+
+
+def _summed(rows: Tensor, neurons: Tensor, count: int) -> Tensor:
+    """Rows ``(..., features, C)`` summed by the neuron that each belongs to: ``(..., count, C)``."""
+    if _is_range(neurons, count):
+        return rows
+    to = neurons.to(rows.device)
+    return rows.new_zeros(*rows.shape[:-2], count, rows.shape[-1]).index_add_(rows.ndim - 2, to, rows)
 
 
 def _with_names(selection: Selection | None, names: LayerNames) -> Selection | None:

@@ -96,7 +96,8 @@ def _batch_norm(mode: RelevanceMode, func: Callable, args: tuple, kwargs: dict[s
         scale = (var + eps).rsqrt() if gamma is None else gamma * (var + eps).rsqrt()
         shift = -mean * scale if beta is None else beta - mean * scale
     made_by = mode.of(a).made_by
-    if made_by is None or made_by.op.kind == "normalisation" or (made_by.op.kind == "linear" and a.ndim != 2):
+    folds = made_by is not None and made_by.layer.folded_into is None  # a second normalisation of the same output does not
+    if made_by is None or not folds or made_by.op.kind == "normalisation" or (made_by.op.kind == "linear" and a.ndim != 2):
         return mode.unit_layer(ChannelScale(), a, scale, shift, y, mode.names.of_weight(gamma, "batch_norm"))
     op, layer = made_by.op, made_by.layer
     with torch.no_grad():

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import Any, Protocol
 
 import torch
@@ -16,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lrp_lightning.engine.mode import Facts, RelevanceMode
+from lrp_lightning.engine.origins import mixed
 from lrp_lightning.engine.rows.arguments import Row
 from lrp_lightning.errors import UnsupportedOperatorError
 from lrp_lightning.layers import LayerNames
@@ -30,7 +32,9 @@ def _scaled_dot_product(mode: RelevanceMode, func: Callable, args: tuple, kwargs
         return query, key, value, {"attn_mask": detached, "is_causal": is_causal, **more}
 
     q, k, v, more = parse(*args, **kwargs)
-    facts = Facts(nonnegative=mode.known(v) and mode.of(v).nonnegative)
+    follow = mode.recording.follows and mode.known(v)
+    ids = mixed(mode.of(v).ids, -2) if follow else None  # each of a neuron's values is a sum of its own
+    facts = Facts(nonnegative=mode.known(v) and mode.of(v).nonnegative, ids=ids)
     if mode.recording.composite.attention == "values":
         return (
             mode.learn(func(q.detach(), k.detach(), v, **more), facts) if mode.known(v) else func(q, k, v, **more).detach()
@@ -41,7 +45,7 @@ def _scaled_dot_product(mode: RelevanceMode, func: Callable, args: tuple, kwargs
     ) -> Tensor:  # each product halves what goes down: the weights', and q's with k
         return func(_share(q, 0.25), _share(k, 0.25), _share(v, 0.5), **more)
 
-    return mode.learn(mode.with_account(attend, (q, k, v), {}, "softmax"), facts)
+    return mode.learn(mode.with_account(attend, (q, k, v), {}, "softmax"), replace(facts, ids=None))
 
 
 def _share(t: Tensor, share: float) -> Tensor:

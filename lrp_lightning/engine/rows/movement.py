@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -10,9 +11,10 @@ from torch import Tensor
 
 from lrp_lightning.engine.affine import away_from_zero
 from lrp_lightning.engine.mode import Facts, RelevanceMode, tensors_in
+from lrp_lightning.engine.origins import NOBODY, averaged, compact, mixed, of_ndim
 from lrp_lightning.engine.rows.arguments import Row, is_in_place, named, out_of_place
 
-__all__ = ["ROWS", "linear_without_bias", "movement"]
+__all__ = ["ROWS", "followed_by_mean", "linear_without_bias", "movement"]
 
 
 def movement(mode: RelevanceMode, func: Callable, args: tuple, kwargs: dict[str, Any]) -> Any:
@@ -32,36 +34,63 @@ def movement(mode: RelevanceMode, func: Callable, args: tuple, kwargs: dict[str,
         near_input=all(f.near_input for f in known),
         gate=all(f.gate for f in known),
     )
-    ids = _moved_ids(mode, func, args, kwargs) if mode.recording.want_edges and not constants else None
+    ids = _moved_ids(mode, func, args, kwargs) if mode.recording.follows else None
     for t, i in zip(tensors_in((result,)), tensors_in((ids,)) if ids is not None else iter(lambda: None, 0), strict=False):
         if t.is_floating_point() and all(t is not x for x in given):
-            mode.learn(t, Facts(facts.nonnegative, facts.near_input, facts.gate, ids=_compact(i) if i is not None else None))
+            mode.learn(t, Facts(facts.nonnegative, facts.near_input, facts.gate, ids=compact(i) if i is not None else None))
             if constants:
                 _count_constants(mode, func, t, args, kwargs)
     return result
 
 
-def _moved_ids(mode: RelevanceMode, func: Callable, args: tuple, kwargs: dict[str, Any]) -> Any:
-    """The numbers of the neurons, moved by the same operator; None where that cannot be followed."""
+def _moved_ids(mode: RelevanceMode, func: Callable, args: tuple, kwargs: dict[str, Any], filled: bool = False) -> Any:
+    """The numbers of the neurons, moved by the same operator; None where that cannot be followed.
+
+    Constants are nobody's; so are numbers among the arguments that are values to be ``filled`` in.
+    """
+    whole_too = filled and "index" not in func.__name__ and "scatter" not in func.__name__  # there they are dimensions
 
     def as_ids(value: Any) -> Any:
         if isinstance(value, list | tuple):
             return type(value)(map(as_ids, value)) if any(True for _ in tensors_in(value)) else value
-        return mode.of(value).ids.expand(value.shape) if mode.known(value) else value  # type: ignore[union-attr]
+        if mode.known(value):
+            return mode.of(value).ids.expand(value.shape)  # type: ignore[union-attr]
+        if isinstance(value, Tensor):
+            return torch.full(value.shape, NOBODY) if value.is_floating_point() else value.cpu()
+        return NOBODY if isinstance(value, float) or (whole_too and type(value) is int) else value
 
+    if any(mode.of(t).ids is None for t in mode.sources((args, kwargs.values()))):
+        return None
+    views: dict[str, Callable] = {"view": torch.Tensor.reshape, "view_as": torch.Tensor.reshape_as}
     try:
-        return func(*as_ids(args), **{k: as_ids(v) for k, v in kwargs.items()})
+        return views.get(func.__name__, func)(*as_ids(args), **{k: as_ids(v) for k, v in kwargs.items()})
     except Exception:  # an error only if an edge asks for it
         return None
 
 
-def _compact(ids: Tensor) -> Tensor:
-    """Dimensions over which the numbers do not change, the samples' first of all, brought to size 1."""
-    for dim in range(ids.ndim):
-        first = ids.narrow(dim, 0, 1)
-        if ids.stride(dim) == 0 or (dim != 1 and torch.equal(first.expand_as(ids), ids)):
-            ids = first
-    return ids
+def followed_by_mean(
+    mode: RelevanceMode, func: Callable, args: tuple, kwargs: dict[str, Any], signal: Tensor
+) -> Tensor | None:
+    """The numbers of the neurons after an operator that is linear in ``signal``; None where several met in one value."""
+    ids = mode.of(signal).ids
+    if ids is None:
+        return None
+    whole = ids.expand(signal.shape).double()
+
+    def values(of_signal: Callable[[Tensor], Tensor]) -> tuple[tuple, dict[str, Any]]:
+        def value(v: Any) -> Any:
+            if isinstance(v, list | tuple):
+                return type(v)(map(value, v)) if any(True for _ in tensors_in(v)) else v
+            if v is signal:
+                return of_signal(whole)
+            return torch.ones(v.shape, dtype=whole.dtype) if isinstance(v, Tensor) and v.is_floating_point() else v
+
+        return value(args), {k: value(v) for k, v in kwargs.items()}
+
+    try:
+        return averaged(func, values, ids)
+    except Exception:  # an error only if an edge asks for it
+        return None
 
 
 def _count_constants(mode: RelevanceMode, func: Callable, y: Tensor, args: tuple, kwargs: dict[str, Any]) -> None:
@@ -85,25 +114,37 @@ def _fill(mode: RelevanceMode, func: Callable, args: tuple, kwargs: dict[str, An
     in_place = is_in_place(func)
     plain = out_of_place(func)
     y = movement(mode, plain, args, kwargs)
-    mode.learn(y, Facts(False, mode.of(y).near_input, mode.of(y).gate, ids=mode.of(y).ids))
+    ids = _moved_ids(mode, plain, args, kwargs, filled=True) if mode.recording.follows else None
+    mode.learn(y, Facts(False, mode.of(y).near_input, mode.of(y).gate, ids=None if ids is None else compact(ids)))
     if not any(t.is_floating_point() and not mode.known(t) for t in tensors_in((args, kwargs.values()))):
         _count_constants(mode, plain, y, args, kwargs)  # a number, not a tensor, was filled in
     return mode.now(args[0], y) if in_place else y
 
 
 def _pad(mode: RelevanceMode, func: Callable, args: tuple, kwargs: dict[str, Any]) -> Tensor:
-    def parse(input: Tensor, pad: Any, mode: str = "constant", value: float | None = None) -> float:
-        return value or 0.0
+    def parse(input: Tensor, pad: Any, mode: str = "constant", value: float | None = None) -> tuple:
+        return input, list(pad), mode, value or 0.0
 
-    if parse(*args, **kwargs) != 0.0:
-        return _fill(mode, func, args, kwargs)
-    y = movement(mode, func, args, kwargs)
-    x, *rest = args if args else (kwargs["input"],)
-    if not mode.recording.composite.proportional_below(first=mode.of(x).near_input):
+    x, pad, how, value = parse(*args, **kwargs)
+    y = (movement if value == 0.0 else _fill)(mode, func, args, kwargs)
+    if how == "constant" and mode.of(x).ids is not None:
+        mode.learn(y, replace(mode.of(y), ids=_padded_ids(mode.of(x).ids, x, pad, value)))  # type: ignore[arg-type]
+    if value == 0.0 and not mode.recording.composite.proportional_below(first=mode.of(x).near_input):
+        rest = args[1:]
         with torch.no_grad():  # a rule that gives relevance to inputs of zero gives it to padding too, where it stays
             beside = func(torch.ones_like(x), *rest, **{k: v for k, v in kwargs.items() if k != "input"}) == 0
             mode.count(y, torch.where(beside, away_from_zero(torch.zeros_like(y)), 0), mode.names.here("padding"))
     return y
+
+
+def _padded_ids(ids: Tensor, x: Tensor, pad: list[int], value: float) -> Tensor:
+    """What is filled in is nobody's; zeros, which carry nothing, are left to the neuron whose values are around them."""
+    for place, (before, after) in enumerate(zip(pad[::2], pad[1::2], strict=True)):
+        dim = x.ndim - 1 - place
+        if ids.shape[dim] > 1 or value != 0.0:
+            whole = ids.expand([*ids.shape[:dim], x.shape[dim], *ids.shape[dim + 1 :]])
+            ids = torch.nn.functional.pad(whole, [*[0] * (2 * place), before, after], value=NOBODY)
+    return ids
 
 
 def _set_item(mode: RelevanceMode, func: Callable, args: tuple, kwargs: dict[str, Any]) -> None:
@@ -116,7 +157,8 @@ def _set_item(mode: RelevanceMode, func: Callable, args: tuple, kwargs: dict[str
         return y
 
     y = movement(mode, assigned, (x, value), {})
-    mode.learn(y, Facts(ids=mode.of(y).ids))
+    ids = _moved_ids(mode, assigned, (x, value), {}, filled=True) if mode.recording.follows else None
+    mode.learn(y, Facts(ids=None if ids is None else compact(ids)))
     if not isinstance(value, Tensor) and value != 0:
         _count_constants(mode, assigned, y, (x, value), {})
     mode.now(x, y)
@@ -126,7 +168,7 @@ def _copy(mode: RelevanceMode, func: Callable, args: tuple, kwargs: dict[str, An
     x, source = args[:2]
     y = source.expand(x.shape).to(x.dtype)
     if mode.known(source):
-        mode.learn(y, Facts(nonnegative=mode.of(source).nonnegative))
+        mode.learn(y, Facts(nonnegative=mode.of(source).nonnegative, ids=of_ndim(mode.of(source).ids, y.ndim)))
     return mode.now(x, y)
 
 
@@ -135,21 +177,37 @@ def _zero(mode: RelevanceMode, func: Callable, args: tuple, kwargs: dict[str, An
 
 
 def _choice(mode: RelevanceMode, func: Callable, args: tuple, kwargs: dict[str, Any]) -> Any:
-    """The greater or smaller of values: where from is not known before, so neurons are not followed."""
+    """The greater or smaller of values; neurons are followed where the values chosen from along a dimension are one's."""
     known = [t for t in tensors_in((args, kwargs.values())) if mode.known(t)]
     nonnegative = all(mode.of(t).nonnegative for t in known)
     result = mode.with_account(func, args, kwargs, "constant")
+    ids = _chosen_ids(mode, func, args, kwargs) if mode.recording.follows and len(known) == 1 else None
     for t in tensors_in((result,)):
         if t.is_floating_point():
-            mode.learn(t, Facts(nonnegative))
+            mode.learn(t, Facts(nonnegative, ids=ids if ids is None or ids.ndim == t.ndim else None))
     return result
+
+
+def _chosen_ids(mode: RelevanceMode, func: Callable, args: tuple, kwargs: dict[str, Any]) -> Tensor | None:
+    name = getattr(func, "__name__", "")
+    if name in ("max", "min", "amax", "amin", "median"):
+        x, dim, keepdim = _reduced(*args, **kwargs)
+        return mixed(mode.of(x).ids, dim, keepdim)
+    if name in ("topk", "sort", "kthvalue", "cummax", "cummin"):
+        first = 2 if name in ("topk", "kthvalue") else 1
+        dim = kwargs.get("dim", args[first] if len(args) > first else -1)
+        return mixed(mode.of(args[0]).ids, dim) if isinstance(dim, int) and isinstance(args[0], Tensor) else None
+    return None
 
 
 def _channelwise(mode: RelevanceMode, func: Callable, args: tuple, kwargs: dict[str, Any]) -> Any:
     """Pooling: values of one channel are mixed or chosen from, channels are not."""
-    result = func(*args, **kwargs)
     x = next(t for t in tensors_in((args, kwargs.values())) if mode.known(t))
-    facts = mode.of(x)
+    relayed = mode.relay(x, 1) if mode.of(x).samples == 0 else x
+    if relayed is not x:
+        args, kwargs = _with(args, x, relayed), {k: relayed if v is x else v for k, v in kwargs.items()}
+    result = func(*args, **kwargs)
+    facts = mode.of(relayed)
     one_per_channel = facts.ids is not None and facts.ids.ndim > 1 and facts.ids.numel() == facts.ids.shape[1]
     for t in tensors_in((result,)):
         if t.is_floating_point():
@@ -168,18 +226,26 @@ def _sampled(mode: RelevanceMode, func: Callable, args: tuple, kwargs: dict[str,
     return _channelwise(mode, func, parse(*args, **kwargs), named)
 
 
+def _with(args: tuple, old: Tensor, new: Tensor) -> tuple:
+    return tuple(new if value is old else value for value in args)
+
+
+def _reduced(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: Any = None, axis: Any = None) -> tuple:
+    """The arguments of a reduction; without a dimension it is over all."""
+    return input, dim if axis is None else axis, keepdim
+
+
 def _reduction(mode: RelevanceMode, func: Callable, args: tuple, kwargs: dict[str, Any]) -> Any:
-    """Sum, mean or greatest over dimensions; a neuron's values must not meet another's for its edges to be known."""
+    """Sum or mean over dimensions; a neuron's values must not meet another's for its edges to be known."""
+    x, dim, keepdim = _reduced(*args, **kwargs)
+    facts = mode.of(x)
+    ids = mixed(facts.ids, dim, keepdim)
+    gone = [d % x.ndim for d in ((dim,) if isinstance(dim, int) else dim or range(x.ndim))]
+    if facts.ids is not None and ids is None and facts.dim is not None and facts.dim not in gone:
+        relayed = mode.relay(x, facts.dim)
+        args, kwargs = _with(args, x, relayed), {k: relayed if v is x else v for k, v in kwargs.items()}
+        ids = mixed(mode.of(relayed).ids, dim, keepdim)
     result = func(*args, **kwargs)
-
-    def parse(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: Any = None, axis: Any = None) -> tuple:
-        return input, dim if axis is None else axis, keepdim
-
-    x, dim, keepdim = parse(*args, **kwargs)
-    facts, ids = mode.of(x), None
-    if facts.ids is not None and dim is not None:
-        least, most = facts.ids.amin(dim, keepdim=keepdim), facts.ids.amax(dim, keepdim=keepdim)
-        ids = most if torch.equal(least, most) else None
     for t in tensors_in((result,)):
         if t.is_floating_point():
             mode.learn(t, Facts(facts.nonnegative, gate=facts.gate, ids=ids))
@@ -187,11 +253,14 @@ def _reduction(mode: RelevanceMode, func: Callable, args: tuple, kwargs: dict[st
 
 
 def linear_without_bias(mode: RelevanceMode, func: Callable, args: tuple, kwargs: dict[str, Any]) -> Any:
-    """Linear in its inputs, so autograd's backward is the rule; how it mixes channels is not followed."""
+    """Linear in its inputs, so autograd's backward is the rule; neurons are followed where they do not meet."""
     result = func(*args, **kwargs)
+    signals = mode.sources((args, kwargs.values()))
+    follow = mode.recording.follows and len(signals) == 1 and isinstance(result, Tensor)
+    ids = followed_by_mean(mode, func, args, kwargs, signals[0]) if follow else None
     for t in tensors_in((result,)):
         if t.is_floating_point():
-            mode.learn(t, Facts())
+            mode.learn(t, Facts(ids=ids))
     return result
 
 

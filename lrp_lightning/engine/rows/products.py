@@ -11,7 +11,9 @@ from torch import Tensor
 
 from lrp_lightning.engine.affine import Linear
 from lrp_lightning.engine.mode import Facts, RelevanceMode, tensors_in
+from lrp_lightning.engine.origins import mixed, of_ndim
 from lrp_lightning.engine.rows.arguments import Row, is_in_place, named, out_of_place
+from lrp_lightning.engine.rows.movement import followed_by_mean
 
 __all__ = ["ROWS"]
 
@@ -24,8 +26,9 @@ def _sum_of_two(sign: float, mode: RelevanceMode, func: Callable, args: tuple, k
         return input, other, alpha
 
     in_place = is_in_place(func)
-    first, second, alpha = parse(*args, **kwargs)
+    whole, second, alpha = parse(*args, **kwargs)
     factor = sign * alpha
+    first, second = mode.apart(whole), mode.apart(second)
     y = torch.add(first, second, alpha=factor) if isinstance(first, Tensor) else first + factor * second
     if mode.known(first) and mode.known(second):
         nonnegative = factor > 0 and mode.of(first).nonnegative and mode.of(second).nonnegative
@@ -33,8 +36,8 @@ def _sum_of_two(sign: float, mode: RelevanceMode, func: Callable, args: tuple, k
     elif mode.known(first):
         mode.constant_added(y, first, second, factor)
     else:
-        mode.constant_added(y, second, first, 1.0)
-    return mode.now(first, y) if in_place else y
+        mode.constant_added(y, second, first, 1.0, factor)
+    return mode.now(whole, y) if in_place else y
 
 
 def _reversed_sub(mode: RelevanceMode, func: Callable, args: tuple, kwargs: dict[str, Any]) -> Tensor:
@@ -77,18 +80,21 @@ def _two(input: Any, other: Any, **_: Any) -> tuple[Any, Any]:
 
 def _product(mode: RelevanceMode, func: Callable, args: tuple, kwargs: dict[str, Any]) -> Tensor:
     """Element-wise product: by a constant or a gate linear without a bias, so autograd's backward is the rule."""
-    x, other = _two(*args, **kwargs)
+    whole, other = _two(*args, **kwargs)
     in_place, plain = is_in_place(func), out_of_place(func)
+    x, other = mode.apart(whole), mode.apart(other)
     named = {k: v for k, v in kwargs.items() if k not in ("input", "other")}
     y = mode.weighed(plain, (x, other), named)
-    signals = mode.sources((x, other))
-    signal = next((t for t in signals if not mode.of(t).gate), signals[0])
-    facts, factor = mode.of(signal), other if signal is x else x
+    known = mode.sources((x, other))
+    signals = [t for t in known if not mode.of(t).gate] or known
+    facts, factor = mode.of(signals[0]), other if signals[0] is x else x
     positive = factor >= 0 if isinstance(factor, int | float) else mode.known(factor) and mode.of(factor).nonnegative
-    ids = facts.ids if y.shape == signal.shape else None
-    all_gates = all(mode.of(t).gate for t in signals)
+    all_gates = all(mode.of(t).gate for t in known)
+    ids = of_ndim(facts.ids, y.ndim)
     mode.learn(y, Facts(facts.nonnegative and positive, facts.near_input, all_gates, facts.dim, ids))
-    return mode.now(x, y) if in_place else y
+    if len(signals) > 1 and not all_gates:
+        y = mode.shared(y, signals, "mul")
+    return mode.now(whole, y) if in_place else y
 
 
 def _quotient(mode: RelevanceMode, func: Callable, args: tuple, kwargs: dict[str, Any]) -> Tensor:
@@ -114,14 +120,28 @@ def _matmul(mode: RelevanceMode, func: Callable, args: tuple, kwargs: dict[str, 
         with torch.no_grad():
             y = torch.matmul(a, b)
         return mode.unit_layer(Linear(), a, b.T, None, y, mode.names.of_weight(b, "matmul"))
-    y = mode.weighed(torch.matmul, (a, b), {})
-    return mode.learn(y, Facts(_all_nonnegative(mode, (a, b))))
+    return _contraction(mode, torch.matmul, (a, b), {})
 
 
 def _contraction(mode: RelevanceMode, func: Callable, args: tuple, kwargs: dict[str, Any]) -> Tensor:
     """Any other product that sums: ``bmm``, ``einsum``."""
     y = mode.weighed(func, args, kwargs)
-    return mode.learn(y, Facts(_all_nonnegative(mode, (args, kwargs.values()))))
+    known = mode.sources((args, kwargs.values()))
+    signals = [t for t in known if not mode.of(t).gate] or known
+    ids = None
+    if mode.recording.follows and len(signals) == 1 and mode.of(signals[0]).ids is not None:
+        ids = _contracted_ids(mode, func, args, kwargs, signals[0])
+    return mode.learn(y, Facts(_all_nonnegative(mode, (args, kwargs.values())), ids=of_ndim(ids, y.ndim)))
+
+
+def _contracted_ids(
+    mode: RelevanceMode, func: Callable, args: tuple, kwargs: dict[str, Any], signal: Tensor
+) -> Tensor | None:
+    """The numbers of the neurons after a signal was summed with weights: attention's values keep theirs."""
+    ids = mode.of(signal).ids
+    if func in (torch.matmul, torch.bmm, torch.Tensor.bmm) and len(args) == 2 and min(args[0].ndim, args[1].ndim) > 1:
+        return mixed(ids, -1 if signal is args[0] else -2)
+    return followed_by_mean(mode, func, args, kwargs, signal)
 
 
 def _all_nonnegative(mode: RelevanceMode, values: Any) -> bool:

@@ -1,0 +1,122 @@
+"""Heatmaps of paths, all in one pass, against one conditional pass each, and against the whole that they add up to."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lrp_lightning import (
+    Composite,
+    Epsilon,
+    EpsilonPlus,
+    Fixed,
+    Path,
+    SelectiveLRP,
+    build_graph,
+    k_best_paths,
+    path_heatmaps,
+)
+from lrp_lightning.errors import GraphError, LayerError
+
+
+class Residual(nn.Module):
+    """A stem, a block with a skip, a batch norm that stands alone, a head; few channels, so that all paths can be listed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.conv, self.head = nn.Conv2d(2, 3, 3), nn.Conv2d(3, 3, 3, padding=1), nn.Linear(3, 4)
+        self.alone = nn.BatchNorm2d(3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.stem(x))
+        x = F.relu(x + self.conv(x))
+        return self.head(F.relu(self.alone(x)).mean([2, 3]))
+
+
+def chain() -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(2, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.Conv2d(6, 5, 3), nn.ReLU(), nn.Flatten(), nn.Linear(80, 4)
+    )
+
+
+def images() -> Tensor:
+    return torch.rand(3, 2, 8, 8, generator=torch.Generator().manual_seed(1), dtype=torch.double)
+
+
+@pytest.mark.parametrize("composite", [Epsilon(), EpsilonPlus()])
+def test_as_one_conditional_pass_each(composite: Composite) -> None:
+    torch.manual_seed(0)
+    model, x = chain().double(), images()
+    paths = k_best_paths(build_graph(SelectiveLRP(model, composite).trace(x, target=1, edges=True)), k=6)
+    heatmaps = path_heatmaps(model, x, paths, composite)
+    assert heatmaps.shape == (len(paths), *x.shape)
+    for path, heatmap in zip(paths, heatmaps, strict=True):
+        at = dict(path.nodes)
+        alone = SelectiveLRP(model, composite, Fixed({"0": at["0"], "3": at["3"]})).attribute(x, target=at["6"])
+        expected = torch.zeros_like(x)
+        expected[:, at["input"]] = alone[:, at["input"]]
+        torch.testing.assert_close(heatmap, expected, rtol=1e-10, atol=1e-14)
+        assert heatmap.any()
+
+
+def test_all_paths_add_up_to_the_whole() -> None:
+    torch.manual_seed(0)
+    model, x = Residual().double(), images()
+    middles = [*(("stem", i, "add") for i in range(3)), *(("stem", i, "conv", j, "add") for i in range(3) for j in range(3))]
+    paths = []
+    for channel, middle in itertools.product(range(2), middles):
+        last = middle[1] if len(middle) == 3 else middle[3]  # a junction joins channel to same channel
+        nodes = [("input", channel), ("stem", middle[1])]
+        nodes += [("conv", middle[3])] if len(middle) == 5 else []
+        paths.append(Path((*nodes, ("add", last), ("alone", last), ("head", 2)), 1.0))
+    heatmaps = path_heatmaps(model, x, paths, Epsilon())
+    torch.testing.assert_close(heatmaps.sum(0), SelectiveLRP(model, Epsilon()).attribute(x, target=2), rtol=1e-9, atol=1e-12)
+
+
+def test_several_inputs_and_arguments_beside_them() -> None:
+    class Two(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one, self.other, self.head = nn.Linear(3, 4), nn.Linear(5, 4), nn.Linear(4, 2)
+
+        def forward(self, a: Tensor, b: Tensor, weight: Tensor) -> Tensor:
+            return self.head(F.relu(self.one(a) + self.other(b)) * weight)
+
+    torch.manual_seed(0)
+    model, given = Two().double(), (torch.rand(3, 3).double(), torch.rand(3, 5).double())
+    weight = torch.rand(3, 1).double()
+    path = Path((("input#2", 4), ("other", 1), ("add", 1), ("head", 0)), 1.0)
+    first, second = path_heatmaps(model, given, [path, path], Epsilon(), weight)
+    assert (first.shape, second.shape) == ((2, 3, 3), (2, 3, 5))
+    assert not first.any()
+    assert second[0][:, 4].any()
+    assert not second[:, :, :4].any()
+    assert torch.equal(second[0], second[1])
+
+
+def test_the_model_is_left_as_it_was() -> None:
+    torch.manual_seed(0)
+    model, x = chain().double().train(), images()
+    before = {name: t.clone() for name, t in model.state_dict().items()}
+    path_heatmaps(model, x, [Path((("input", 0), ("0", 1), ("3", 2), ("6", 0)), 1.0)])
+    assert all(torch.equal(t, before[name]) for name, t in model.state_dict().items())
+    assert model.training
+    assert all(p.grad is None for p in model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("nodes", "error", "message"),
+    [
+        (None, GraphError, "there are no paths"),
+        ((("input", 0), ("7", 1), ("6", 0)), LayerError, "no layer '7'"),
+        ((("input", 0), ("0", 1), ("3", 0)), GraphError, "does not run from the input to the output"),
+        ((("0", 1), ("3", 0), ("6", 0)), GraphError, "does not run from the input"),
+    ],
+)
+def test_paths_that_cannot_be_followed(nodes: tuple | None, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        path_heatmaps(chain().double(), images(), [Path(nodes, 1.0)] if nodes else [])
