@@ -62,6 +62,7 @@ RIVER = [
     "drawing",
     "tensorboard_plugin.schema",
     "tensorboard_plugin.summary",
+    "tensorboard_plugin.plugin",
     "tensorboard_plugin",
     "callbacks.batches",
     "callbacks.classifier",

@@ -37,6 +37,9 @@ def test_wheel_and_sdist_carry_everything(built: Path):
     [wheel], [sdist] = built.glob("*.whl"), built.glob("*.tar.gz")
     in_wheel = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     data = {"py.typed", "drawing/report.css", "drawing/report.js"}
+    static = {path.name for path in (ROOT / "lrp_lightning/tensorboard_plugin/static").iterdir()}
+    assert "index.js" in static
+    data |= {f"tensorboard_plugin/static/{name}" for name in static}
     assert in_wheel == sources() | {f"lrp_lightning/{name}" for name in data}
     with tarfile.open(sdist) as archive:
         in_sdist = {name.partition("/")[2] for name in archive.getnames()}
@@ -66,6 +69,8 @@ for name in lrp_lightning.__all__:
     getattr(lrp_lightning, name)
 assert pathlib.Path(lrp_lightning.__file__).is_relative_to(sys.prefix), lrp_lightning.__file__
 assert importlib.util.find_spec("callbacks") is None
+from tensorboard import default
+assert "RelevanceLoader" in [plugin.__name__ for plugin in default.get_dynamic_plugins()]
 """
     empty = tmp_path / "empty"
     empty.mkdir()

@@ -1,0 +1,89 @@
+"""A log as RelevanceSummary writes it, small and made up, for tests of what reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path as FilePath
+
+import networkx as nx
+import numpy as np
+from torch.utils.tensorboard import SummaryWriter
+
+from lrp_lightning.paths import k_best_paths
+from lrp_lightning.tensorboard_plugin.summary import ClassGraph, Record, RelevanceSummary, Samples, shown_part
+
+__all__ = ["graph_of", "record_of", "write_log"]
+
+SAMPLES, SIDE = 4, 12
+
+
+def graph_of(seed: int, sizes: Sequence[int] = (1, 16, 20, 3), names: Sequence[str] | None = None) -> nx.DiGraph:
+    """Layers joined each to the next, with conserved relevance."""
+    rng = np.random.default_rng(seed)
+    names = names or ["input", *(f"block.{i}.conv" for i in range(1, len(sizes) - 1)), "head"]
+    kinds = ["input", *["convolution"] * (len(sizes) - 2), "linear"]
+    graph = nx.DiGraph()
+
+    def add(order: int, neuron: int, relevance: float) -> None:
+        graph.add_node(
+            (names[order], neuron), layer=names[order], neuron=neuron, relevance=relevance, activation=float(rng.random()),
+            kind=kinds[order], order=order, output=order == len(sizes) - 1,
+        )  # fmt: skip
+
+    relevance = np.array([6.0])
+    add(len(sizes) - 1, 1, 6.0)
+    neurons = [1]
+    for order in range(len(sizes) - 2, -1, -1):
+        shares = rng.dirichlet(np.full(sizes[order], 0.5), size=len(relevance)).T  # (lower, upper)
+        handed = shares * relevance
+        for i in range(sizes[order]):
+            add(order, i, float(handed[i].sum()))
+        graph.add_edges_from(
+            ((names[order], i), (names[order + 1], o), {"relevance": float(handed[i, j]), "share": float(shares[i, j])})
+            for i in range(sizes[order])
+            for j, o in enumerate(neurons)
+        )
+        relevance, neurons = handed.sum(1), list(range(sizes[order]))
+    return graph
+
+
+def record_of(
+    step: int, seed: int = 0, class_names: Sequence[str] | None = ("ankle boot", "bag", "coat"), **changes: object
+) -> Record:
+    """A record with two classes, four samples, and heatmaps of the first class's neurons."""
+    rng = np.random.default_rng([seed, step])
+    graphs = []
+    for label in (0, 1):
+        graph = graph_of(seed * 1000 + step * 10 + label)
+        paths = k_best_paths(graph, k=3)
+        graphs.append(ClassGraph(label, graph, paths, 32, rng.normal(size=(len(paths), SAMPLES, SIDE, SIDE))))
+    images = np.random.default_rng(seed).random((SAMPLES, 1, SIDE, SIDE))
+    probabilities = rng.uniform(0.4, 1, SAMPLES)
+    samples = Samples(
+        images, rng.normal(size=(SAMPLES, SIDE, SIDE)), np.array([0, 1, 2, 1]), np.array([0, 1, 1, 1]), probabilities,
+        1 - probabilities,
+    )  # fmt: skip
+    shown = [node for node in shown_part(graphs[0].graph, graphs[0].paths) if node[0].startswith("block")]
+    fields: dict = {
+        "epoch": step // 10,
+        "graphs": graphs,
+        "samples": samples,
+        "neuron_heatmaps": {node: rng.normal(size=(SAMPLES, SIDE, SIDE)) for node in shown},
+        "reconstructions": {node: rng.normal(size=(SAMPLES, 1, SIDE, SIDE)) for node in shown[:2]},
+        "measures": {
+            "critical_neuron_accuracy": 1 - 1 / (step + 2), "random_accuracy": 0.1, "mse": 1 / (step + 1),
+            "conservation_error": 1e-7,
+        },
+        "class_names": class_names,
+        "settings": {"composite": "EpsilonPlus()", "selection": "TopK(0.1)"},
+    }  # fmt: skip
+    return Record(**{**fields, **changes})
+
+
+def write_log(folder: FilePath, steps: Sequence[int] = (10, 20, 30), seed: int = 0, **changes: object) -> None:
+    """One run."""
+    writer = SummaryWriter(str(folder))
+    summary = RelevanceSummary(writer)
+    for step in steps:
+        summary.write(record_of(step, seed, **changes), step)
+    writer.close()
