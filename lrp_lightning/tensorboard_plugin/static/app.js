@@ -1,0 +1,304 @@
+// The tab: reads what is asked for, and shows it.
+
+import { Data } from "./data.js";
+import { button, h } from "./dom.js";
+import { merge, overlap } from "./diff.js";
+import { changes, edgeDetails, neuronDetails, overview, pathDetails } from "./details.js";
+import { fileName, saveGraphml, saveJson, savePng } from "./exports.js";
+import { GraphView } from "./graph_view.js";
+import { ofKey } from "./graph.js";
+import { address, onReload, readHash, writeHash } from "./host.js";
+import { readLink, writeLink } from "./link.js";
+import { measures } from "./measures.js";
+import { tiles } from "./samples.js";
+import { Toolbar, colourOfRun } from "./toolbar.js";
+import { emptyState } from "./empty_state.js";
+
+const POLL_MS = 5000;
+
+export class App {
+  constructor(root) {
+    this.data = new Data();
+    this.state = readLink(readHash());
+    this.names = [];
+    this.asked = 0; // of several refreshes only the last one shows
+    const pick = (picked) => this.update({ picked });
+    this.pick = pick;
+    this.graphView = new GraphView(pick);
+    this.showPaths = h("input", { type: "checkbox", checked: true, onchange: () => this.draw() });
+    this.toolbar = new Toolbar({
+      update: (changed) => this.update(changed),
+      pick: (picked) => { this.update({ picked }).then(() => this.graphView.reveal(picked.neuron)); },
+      share: () => this.share(),
+      save: (kind) => this.save(kind),
+      graph: () => this.now?.graph ?? null,
+    });
+    this.sort = h("select", { "aria-label": "Order of the samples", onchange: () => this.update({ sort: this.sort.value }) },
+      [["order", "as they come"], ["error", "by error"], ["label", "by label"]].map(([value, text]) => h("option", { value }, text)));
+    this.legend = h("div", { class: "legend" });
+    this.samples = h("div", { class: "samples-body" });
+    this.charts = h("div", { class: "measures-body" });
+    this.side = h("aside", { "aria-label": "Details" });
+    this.notice = h("div", { class: "notice", role: "alert", hidden: true });
+    this.told = h("div", { class: "toast", role: "status", "aria-live": "polite" });
+    this.board = h("main", { class: "board", "aria-busy": "true" },
+      h("div", { class: "column" },
+        h("section", { class: "panel", "aria-label": "Graph" }, this.graphView.element, this.legend),
+        h("div", { class: "lower" },
+          h("section", { class: "panel samples" }, h("header", {}, h("h3", {}, "Samples"), h("label", { class: "quiet" }, "sorted ", this.sort)), this.samples),
+          h("section", { class: "panel measures" }, h("header", {}, h("h3", {}, "Measures")), this.charts))),
+      this.side);
+    this.bar = h("div", { class: "progress", hidden: true });
+    this.empty = h("div", { class: "empty", hidden: true });
+    root.append(this.bar, this.toolbar.element, this.notice, this.empty, this.board, this.told);
+    this.root = root;
+    document.addEventListener("keydown", (event) => this.onKey(event));
+    onReload(() => this.reload());
+    setInterval(() => document.visibilityState === "visible" && this.reload(), POLL_MS);
+  }
+
+  /** Ask for the runs again, and show what is new. */
+  async reload() {
+    const before = JSON.stringify([...this.data.changed]);
+    try {
+      this.names = await this.data.runs();
+    } catch (error) {
+      this.problem(error.message);
+      return;
+    }
+    const first = !this.loaded;
+    this.loaded = true;
+    if (first || this.failed || JSON.stringify([...this.data.changed]) !== before) await this.refresh();
+  }
+
+  async update(changed) {
+    Object.assign(this.state, changed);
+    await this.refresh();
+  }
+
+  /** Fetch what the state asks for, as near as there is, then draw. */
+  async refresh() {
+    this.asked += 1;
+    const mine = this.asked;
+    const slow = setTimeout(() => { this.bar.hidden = false; }, 120);
+    try {
+      const now = await this.fetch();
+      if (mine !== this.asked) return;
+      this.now = now;
+      this.failed = false;
+      this.notice.hidden = true;
+      this.draw();
+      if (now) writeHash(writeLink(readHash(), this.state));
+    } catch (error) {
+      if (mine === this.asked) this.problem(error.message);
+    } finally {
+      clearTimeout(slow);
+      if (mine === this.asked) this.bar.hidden = true;
+    }
+  }
+
+  async fetch() {
+    const { state, names, data } = this;
+    if (!names.length) return null;
+    if (!names.includes(state.run)) state.run = names.find((name) => state.runs.includes(name)) ?? names[0];
+    state.runs = names.filter((name) => name === state.run || state.runs.includes(name));
+    const wanted = [...new Set([...state.runs, ...(names.includes(state.against?.run) ? [state.against.run] : [])])];
+    const found = new Map(await Promise.all(wanted.map(async (run) => [run, await data.stepsOf(run)])));
+    const { steps, class_names: classNames } = found.get(state.run);
+    const step = nearest(steps, state.step ?? Infinity);
+    const here = steps.find((candidate) => candidate.step === step);
+    const lists = new Map([...found].map(([run, list]) => [run, list.steps]));
+    const nameOf = (label) => classNames?.[label] ?? `class ${label}`;
+    const now = { names, state, steps, step, lists, nameOf, classes: here.classes ?? [] };
+    if (here.problem) return { ...now, problem: here.problem };
+    if (!here.classes.includes(state.label)) state.label = here.classes[0] ?? null;
+    if (state.label === null) return { ...now, problem: "This step has no graphs." };
+
+    if (state.against && !found.has(state.against.run)) state.against = null;
+    if (state.against) {
+      const others = lists.get(state.against.run).filter((other) => other.classes?.includes(state.label));
+      state.against = others.length ? { run: state.against.run, step: nearest(others, state.against.step) } : null;
+    }
+    const [shown, other] = await Promise.all([
+      data.step(state.run, step, state.label),
+      state.against && data.step(state.against.run, state.against.step, state.label),
+    ]);
+    if (shown.problem) return { ...now, problem: shown.problem };
+    const against = other && !other.problem ? other : null;
+    return { ...now, head: shown.head, graph: shown.graph, against, merged: against && merge(against.graph, shown.graph) };
+  }
+
+  draw() {
+    const { now, state } = this;
+    this.board.hidden = !now;
+    this.toolbar.element.hidden = !now;
+    this.empty.hidden = Boolean(now);
+    if (!now) {
+      this.empty.replaceChildren(...emptyState());
+      return;
+    }
+    this.board.removeAttribute("aria-busy");
+    this.toolbar.show(now);
+    this.drawMeasures();
+    this.board.classList.toggle("unreadable", Boolean(now.problem));
+    if (now.problem) {
+      this.side.replaceChildren(h("header", {}, h("h2", {}, "Nothing to show")), h("p", { class: "problem", role: "alert" }, now.problem));
+      return;
+    }
+    const { nameOf } = now;
+    this.graphView.show({
+      graph: now.merged ?? now.graph, compared: now.merged !== null, picked: state.picked, nameOf, showPaths: this.showPaths.checked,
+    });
+    this.drawLegend();
+    this.drawSamples();
+    this.drawSide();
+    this.prefetch();
+  }
+
+  drawLegend() {
+    const words = this.now.merged
+      ? [["appeared", "new"], ["vanished", "gone"], ["grew", "more relevant"], ["shrank", "less relevant"], ["same", "as before"]]
+      : [["positive", "relevance for the class"], ["negative", "against it"]];
+    this.legend.replaceChildren(...words.map(([kind, text]) => h("span", { class: `key ${kind}` }, h("span", { class: "dot" }), text)),
+      h("span", { class: "quiet wide" }, "edges: as wide as what they carry between two layers · under a layer's name: neurons shown, and their part of its relevance"),
+      this.now.merged ? null : h("label", { class: "key" }, this.showPaths, h("span", { class: "stroke" }), "best paths"));
+  }
+
+  pixels() {
+    const { samples } = this.now.head;
+    if (!samples?.images) return Promise.resolve(null);
+    return this.data.picture(this.state.run, samples.images).then((values) => ({ values, ref: samples.images }));
+  }
+
+  drawSamples() {
+    const { head, against, nameOf } = this.now;
+    const { run, sort, against: other } = this.state;
+    const { samples } = head;
+    this.sort.value = sort;
+    if (!samples?.heatmaps) {
+      this.samples.replaceChildren(h("p", { class: "quiet" }, "These records have no samples; RelevanceMonitor keeps some of image batches (n_heatmaps)."));
+      return;
+    }
+    const before = against?.head.samples?.heatmaps ?? null;
+    const comparable = before && before.shape.join() === samples.heatmaps.shape.join();
+    const pictures = [this.data.picture(run, samples.heatmaps), this.pixels(), comparable ? this.data.picture(other.run, before) : null];
+    const mine = this.asked;
+    Promise.all(pictures).then(([values, images, valuesBefore]) => {
+      if (mine !== this.asked) return;
+      const grids = [{ title: "heatmap", values, ref: samples.heatmaps }];
+      if (comparable) grids.push({ title: "heatmap compared with", values: valuesBefore, ref: before });
+      const caption = comparable ? "Image, heatmap, and heatmap of what it is compared with." : "Image, and the relevance of its predicted class: each as shares of its own, on one scale.";
+      this.samples.replaceChildren(tiles({ samples, images, grids, sort, nameOf, shares: true }), h("p", { class: "quiet" }, caption));
+    }).catch((error) => this.samples.replaceChildren(h("p", { class: "problem", role: "alert" }, error.message)));
+  }
+
+  drawMeasures() {
+    const { lists, step, names } = this.now;
+    const runs = this.state.runs.map((run) => ({ run, colour: colourOfRun(names, run), steps: lists.get(run) }));
+    this.charts.replaceChildren(measures({ runs, at: step, onPick: (picked) => this.goTo(picked) }));
+  }
+
+  drawSide() {
+    const { state, now, data, pick } = this;
+    const { head, graph, nameOf, step, against } = now;
+    const look = {
+      data, run: state.run, head, graph, sort: state.sort, nameOf, pixels: this.pixels(), step, onPick: pick,
+      lines: (key) => this.lines(key), onStep: (picked) => this.goTo(picked), before: against?.graph ?? null,
+    };
+    const { picked } = state;
+    let shown;
+    if (picked?.neuron) shown = neuronDetails(look, picked.neuron);
+    else if (picked?.edge) shown = edgeDetails(look, picked.edge);
+    else if (picked?.path !== undefined && picked !== null) shown = pathDetails(look, picked.path);
+    else if (now.merged) shown = changes(now.merged, overlap(against.graph, graph), this.words(), pick);
+    else shown = overview(look);
+    const scrolled = this.side.dataset.of === JSON.stringify(picked) ? this.side.scrollTop : 0;
+    this.side.replaceChildren(...shown.flat().filter(Boolean));
+    this.side.dataset.of = JSON.stringify(picked);
+    this.side.scrollTop = scrolled;
+  }
+
+  words() {
+    const { run, against } = this.state;
+    const { step, nameOf, graph } = this.now;
+    return `${nameOf(graph.label)}: from ${against.run === run ? "" : `${against.run}, `}step ${against.step} to ${against.run === run ? "" : `${run}, `}step ${step}`;
+  }
+
+  /** A neuron's share of the output's relevance over steps, in each chosen run. */
+  async lines(key) {
+    const { runs, label } = this.state;
+    const { layer, neuron } = ofKey(key);
+    return Promise.all(runs.map(async (run) => ({
+      name: run,
+      colour: colourOfRun(this.names, run),
+      points: (await this.data.series(run, label, layer, neuron)).map(([step, relevance, total]) =>
+        [step, relevance === null || total === 0 ? null : relevance / total]),
+    })));
+  }
+
+  goTo(step) {
+    const { steps } = this.now;
+    const to = nearest(steps, step);
+    this.update({ step: to === steps[steps.length - 1].step ? null : to });
+  }
+
+  /** The steps beside the one that is shown, so that the slider has them. */
+  prefetch() {
+    const { steps, step } = this.now;
+    const at = steps.findIndex((candidate) => candidate.step === step);
+    const { run, label } = this.state;
+    for (const near of [steps[at + 1], steps[at - 1]]) {
+      if (near?.classes?.includes(label)) {
+        this.data.step(run, near.step, label)
+          .then(({ head }) => head?.samples?.heatmaps && this.data.picture(run, head.samples.heatmaps))
+          .catch(() => {}); // told when it is asked for
+      }
+    }
+  }
+
+  async share() {
+    const link = address();
+    try {
+      await navigator.clipboard.writeText(link);
+      this.say("Link copied");
+    } catch {
+      const field = h("input", { readonly: true, value: link, "aria-label": "Link to what is shown" });
+      this.say(field);
+      field.select();
+    }
+  }
+
+  save(kind) {
+    const { run } = this.state;
+    const { step, head, graph, nameOf } = this.now;
+    const name = (ending) => fileName(["relevance", run, nameOf(graph.label), `step${step}`], ending);
+    if (kind === "png") savePng(name("png"), this.graphView.svg).catch((error) => this.say(`The picture could not be made: ${error.message}`));
+    if (kind === "json") saveJson(name("json"), { run, step, head, graph });
+    if (kind === "graphml") saveGraphml(name("graphml"), graph);
+  }
+
+  say(what) {
+    this.told.replaceChildren(what);
+    clearTimeout(this.silence);
+    this.silence = setTimeout(() => this.told.replaceChildren(), typeof what === "string" ? 2500 : 15_000);
+  }
+
+  problem(message) {
+    this.failed = true;
+    this.notice.hidden = false;
+    this.notice.replaceChildren(h("span", {}, message), button("Try again", "Try again", () => this.reload().then(() => this.failed && this.refresh())));
+    this.bar.hidden = true;
+  }
+
+  onKey(event) {
+    if (event.key === "/" && !/^(INPUT|SELECT|TEXTAREA)$/.test(event.target.tagName)) {
+      event.preventDefault();
+      this.toolbar.search.field.focus();
+    }
+    if (event.key === "Escape" && this.state.picked && event.target === document.body) this.pick(null);
+  }
+}
+
+function nearest(steps, wanted) {
+  return steps.reduce((best, { step }) => (Math.abs(step - wanted) < Math.abs(best - wanted) ? step : best), steps[steps.length - 1].step);
+}

@@ -1,0 +1,151 @@
+// The column at the side: a neuron, an edge or a path; else the best paths and what changed.
+
+import { button, h } from "./dom.js";
+import { lookUp, ofKey, pathThrough } from "./graph.js";
+import { largestChanges } from "./diff.js";
+import { lineChart } from "./line_chart.js";
+import { change, number, percent } from "./numbers.js";
+import { tiles } from "./samples.js";
+
+const MOST_NEIGHBOURS = 8;
+
+/** A list of numbers with names. */
+const facts = (rows) => h("dl", { class: "facts" }, rows.flatMap(([name, value]) => [h("dt", {}, name), h("dd", {}, value)]));
+
+/** A part that comes when its pictures have. */
+function later(promise, show) {
+  const place = h("div", { class: "later", "aria-busy": "true" }, h("p", { class: "quiet" }, "loading…"));
+  promise.then(show).then(
+    (shown) => place.replaceChildren(...[shown].flat()),
+    (error) => place.replaceChildren(h("p", { class: "problem", role: "alert" }, error.message)),
+  ).finally(() => place.removeAttribute("aria-busy"));
+  return place;
+}
+
+/** A bar as long as a share, with the name of a neuron that can be looked at. */
+function neuronRow(node, value, most, onPick) {
+  const bar = h("span", { class: value < 0 ? "bar negative" : "bar positive" });
+  bar.style.width = `${Math.min(100, (Math.abs(value) / (most || 1)) * 100)}%`;
+  return h("li", {}, h("button", { type: "button", class: "neuron", onclick: () => onPick({ neuron: node.key }) },
+    h("span", { class: "name" }, `${node.layer.name} : ${node.neuron}`), h("span", { class: "value" }, percent(value)), bar));
+}
+
+function neighbours(title, edges, end, onPick, empty) {
+  const most = Math.max(0, ...edges.map((edge) => Math.abs(edge.relevance)));
+  const total = edges.reduce((sum, edge) => sum + Math.abs(edge.relevance), 0);
+  return h("section", {}, h("h3", {}, title),
+    edges.length === 0 ? h("p", { class: "quiet" }, empty) : h("ol", { class: "neurons" }, edges.slice(0, MOST_NEIGHBOURS).map((edge) =>
+      neuronRow(edge[end], total === 0 ? 0 : edge.relevance / total, total === 0 ? 1 : most / total, onPick))));
+}
+
+/** @param look {data, run, head, graph, sort, nameOf, pixels: promise of the images or null, step, onPick, lines(key), onStep}. */
+export function neuronDetails(look, key) {
+  const { layer, neuron } = ofKey(key);
+  const { graph, head, onPick } = look;
+  const node = graph.byKey.get(key);
+  const found = lookUp(graph, key);
+  const [, , heatmaps, reconstructions] = head.neurons.find(([name, number_]) => name === layer && number_ === neuron) ?? [];
+  return [
+    title(`${layer} : ${neuron}`, node?.layer.kind ?? "neuron", onPick),
+    found === null
+      ? h("p", { class: "quiet" }, "At this step it carries no relevance: it is not critical for this class.")
+      : facts([
+        ["relevance", number(found.relevance)], ["of the output's", percent(found.share)],
+        ["rank in its layer", `${found.rank}`], ...(node ? [["mean activation", number(node.activation)]] : []),
+        ...(look.before ? [["compared with", percent(lookUp(look.before, key)?.share)]] : []),
+      ]),
+    found && !found.shown ? h("p", { class: "quiet" }, "Not among the neurons that the graph shows.") : null,
+    pictures(look, "Where it looks", "heatmap", heatmaps,
+      "No heatmaps of this neuron are in the log; they are kept for the most relevant ones."),
+    reconstructions ? pictures(look, "Reconstruction", "reconstruction", reconstructions, "") : null,
+    h("section", {}, later(look.lines(key), (lines) => lineChart({
+      title: "share of the output's relevance", lines, at: look.step, onPick: look.onStep, format: percent,
+    }))),
+    node ? neighbours("Comes from", node.below, "lower", onPick, "nothing that is shown") : null,
+    node ? neighbours("Goes to", node.above, "upper", onPick, node.output ? "it is the output" : "nothing that is shown") : null,
+  ];
+}
+
+export function edgeDetails(look, [lowerKey, upperKey]) {
+  const { graph, onPick } = look;
+  const [lower, upper] = [lowerKey, upperKey].map((key) => graph.byKey.get(key));
+  const edge = upper?.below.find((candidate) => candidate.lower === lower);
+  const name = [lowerKey, upperKey].map((key) => `${ofKey(key).layer} : ${ofKey(key).neuron}`).join(" → ");
+  if (!edge) return [title(name, "edge", onPick), h("p", { class: "quiet" }, "At this step nothing that is shown flows here.")];
+  const path = pathThrough(graph, edge);
+  return [
+    title(name, "edge", onPick),
+    facts([["relevance", number(edge.relevance)], ["of the upper neuron's", percent(edge.share)]]),
+    path
+      ? [
+        h("p", {}, "The best path through it is ", pathButton(graph, path, onPick), "."),
+        pictures(look, "Heatmap of that path", "heatmap", path.heatmaps, "No heatmaps of this path are in the log."),
+      ]
+      : h("p", { class: "quiet" }, "None of the best paths runs through it; its two neurons:"),
+    h("ol", { class: "neurons" }, [lower, upper].map((node) => neuronRow(node, node.share, Math.max(lower.share, upper.share), onPick))),
+  ];
+}
+
+export function pathDetails(look, index) {
+  const { graph, onPick } = look;
+  const path = graph.paths[index];
+  if (!path) return [title(`path ${index + 1}`, "path", onPick), h("p", { class: "quiet" }, "This step has fewer paths.")];
+  const most = Math.max(...path.nodes.map((node) => Math.abs(node.share)));
+  return [
+    title(`path ${index + 1}`, "path", onPick),
+    facts([["carries", `${percent(path.share)} of the output's relevance`]]),
+    pictures(look, `Heatmap for ${look.nameOf(graph.label)}`, "heatmap", path.heatmaps, "No heatmaps of this path are in the log."),
+    h("section", {}, h("h3", {}, "Its neurons, output first"),
+      h("ol", { class: "neurons" }, [...path.nodes].reverse().map((node) => neuronRow(node, node.share, most, onPick)))),
+  ];
+}
+
+/** What stands there when nothing is picked. */
+export function overview(look) {
+  const { graph, head, nameOf, onPick } = look;
+  return [
+    h("header", {}, h("h2", {}, nameOf(graph.label)),
+      h("p", { class: "quiet" }, `critical paths over ${graph.samples} sample${graph.samples === 1 ? "" : "s"}; click a neuron, an edge or a path`)),
+    h("section", {}, h("h3", {}, "Best paths"), graph.paths.length === 0
+      ? h("p", { class: "quiet" }, "None: the output of this class is not positive.")
+      : h("ol", { class: "paths" }, graph.paths.map((path) => h("li", {}, pathButton(graph, path, onPick),
+        h("span", { class: "chain" }, path.nodes.map((node) => (node.output ? nameOf(node.neuron) : node.neuron)).join(" → ")))))),
+    head.notes.length ? h("section", {}, h("h3", {}, "Notes"), head.notes.map((note) => h("p", { class: "quiet" }, note))) : null,
+    Object.keys(head.settings).length ? h("section", {}, h("h3", {}, "Settings"), facts(Object.entries(head.settings))) : null,
+  ];
+}
+
+/** What stands there when two graphs are compared and nothing is picked. */
+export function changes(merged, common, words, onPick) {
+  const most = merged.nodes.reduce((all, node) => Math.max(all, Math.abs((node.after ?? 0) - (node.before ?? 0))), 0);
+  const count = (kind) => merged.nodes.filter((node) => node.change === kind).length;
+  return [
+    h("header", {}, h("h2", {}, "What changed"), h("p", { class: "quiet" }, words)),
+    facts([["critical neurons in common", percent(common)], ["new", `${count("appeared")}`], ["gone", `${count("vanished")}`],
+      ["more relevant", `${count("grew")}`], ["less relevant", `${count("shrank")}`]]),
+    h("section", {}, h("h3", {}, "Largest changes of share"), h("ol", { class: "neurons" }, largestChanges(merged).map((node) => {
+      const row = neuronRow(node, (node.after ?? 0) - (node.before ?? 0), most, onPick);
+      row.querySelector(".value").textContent = change((node.after ?? 0) - (node.before ?? 0));
+      row.querySelector(".bar").className = `bar ${node.change}`;
+      return row;
+    }))),
+  ];
+}
+
+function title(name, kind, onPick) {
+  return h("header", { class: "picked" }, h("div", {}, h("h2", { title: name }, name), h("p", { class: "quiet" }, kind)),
+    button("✕", "Back to the overview (Escape)", () => onPick(null), { class: "close" }));
+}
+
+const pathButton = (graph, path, onPick) =>
+  h("button", { type: "button", class: "link", onclick: () => onPick({ path: graph.paths.indexOf(path) }) },
+    `path ${graph.paths.indexOf(path) + 1} · ${percent(path.share)}`);
+
+function pictures(look, heading, what, ref, absent) {
+  const { data, run, head, sort, nameOf } = look;
+  const body = ref && head.samples
+    ? later(Promise.all([data.picture(run, ref), look.pixels]), ([values, images]) =>
+      tiles({ samples: head.samples, images, grids: [{ title: what, values, ref }], sort, nameOf }))
+    : h("p", { class: "quiet" }, absent);
+  return h("section", { class: "small" }, h("h3", {}, heading), body);
+}

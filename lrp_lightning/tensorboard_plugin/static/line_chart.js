@@ -1,0 +1,95 @@
+// A small chart of numbers over steps.
+
+import { h, s } from "./dom.js";
+import { number, ticks } from "./numbers.js";
+
+const LEFT = 40;
+const RIGHT = 10;
+const TOP = 8;
+const BOTTOM = 20;
+
+/**
+ * @param lines [{name, colour, dashed, points: [[step, value or null], ...]}].
+ * @param at the step that is shown; onPick(step) when another is clicked.
+ * @param range [low, high] for an axis that does not move; null to fit.
+ */
+export function lineChart({ title, lines, at, onPick, range = null, width = 300, height = 130, format = number }) {
+  const points = lines.flatMap((line) => line.points.filter(([, value]) => value !== null));
+  const steps = [...new Set(points.map(([step]) => step))].sort((a, b) => a - b);
+  if (!steps.length) return h("p", { class: "quiet" }, "no values");
+  let [low, high] = range ?? [Math.min(...points.map((p) => p[1])), Math.max(...points.map((p) => p[1]))];
+  if (high - low < 1e-12) [low, high] = [low - (Math.abs(low) || 1) * 0.1, high + (Math.abs(high) || 1) * 0.1];
+  const [first, last] = [steps[0], steps[steps.length - 1]];
+  const x = (step) => LEFT + (last === first ? 0.5 : (step - first) / (last - first)) * (width - LEFT - RIGHT);
+  const y = (value) => TOP + (1 - (value - low) / (high - low)) * (height - TOP - BOTTOM);
+
+  const marker = s("line", { class: "marker", y1: TOP, y2: height - BOTTOM });
+  const mark = (step) => {
+    marker.setAttribute("x1", x(step));
+    marker.setAttribute("x2", x(step));
+  };
+  const chart = s("svg", { class: "chart", viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": describe(title, lines, format) },
+    ticks(low, high).map((value) => [
+      s("line", { class: "grid", x1: LEFT, x2: width - RIGHT, y1: y(value), y2: y(value) }),
+      s("text", { class: "axis", x: LEFT - 5, y: y(value) + 3, "text-anchor": "end" }, format(value)),
+    ]),
+    [...new Set([first, last])].map((step, i) =>
+      s("text", { class: "axis", x: x(step), y: height - 5, "text-anchor": last === first ? "middle" : i ? "end" : "start" }, `${step}`)),
+    lines.map((line) => drawn(line, x, y)),
+    marker);
+  if (at !== null && at >= first && at <= last) mark(at);
+  else marker.setAttribute("visibility", "hidden");
+
+  const told = h("div", { class: "told", "aria-hidden": "true" });
+  const nearest = (event) => {
+    const box = chart.getBoundingClientRect();
+    const where = ((event.clientX - box.left) / box.width) * width;
+    return steps.reduce((best, step) => (Math.abs(x(step) - where) < Math.abs(x(best) - where) ? step : best));
+  };
+  chart.addEventListener("pointermove", (event) => {
+    const step = nearest(event);
+    const values = lines.flatMap((line) => line.points.filter((p) => p[0] === step && p[1] !== null).map((p) => [line, p[1]]));
+    told.replaceChildren(h("b", {}, `step ${step}`),
+      ...values.map(([line, value]) => h("span", {}, swatch(line), `${line.name} ${format(value)}`)));
+    told.classList.add("seen");
+    marker.setAttribute("visibility", "visible");
+    mark(step);
+  });
+  chart.addEventListener("pointerleave", () => {
+    told.classList.remove("seen");
+    if (at === null) marker.setAttribute("visibility", "hidden");
+    else mark(Math.min(last, Math.max(first, at)));
+  });
+  if (onPick) {
+    chart.classList.add("picks");
+    chart.addEventListener("click", (event) => onPick(nearest(event)));
+  }
+  return h("figure", { class: "line-chart" },
+    h("figcaption", {}, h("b", {}, title), ...(lines.length > 1 ? lines.map((line) => h("span", { title: line.name }, swatch(line), line.name)) : [])),
+    chart, told);
+}
+
+function drawn(line, x, y) {
+  const runs = [[]];
+  for (const [step, value] of line.points) {
+    if (value === null) runs.push([]);
+    else runs[runs.length - 1].push([x(step), y(value)]);
+  }
+  const style = { stroke: line.colour, class: line.dashed ? "line dashed" : "line" };
+  return runs.filter((run) => run.length).map((run) => (run.length === 1
+    ? s("circle", { cx: run[0][0], cy: run[0][1], r: 2.5, fill: line.colour })
+    : s("polyline", { ...style, points: run.map((point) => point.map((v) => v.toFixed(1)).join(",")).join(" ") })));
+}
+
+function swatch(line) {
+  return s("svg", { class: "swatch", viewBox: "0 0 16 4", "aria-hidden": "true" },
+    s("line", { x1: 0, x2: 16, y1: 2, y2: 2, stroke: line.colour, "stroke-width": 3, "stroke-dasharray": line.dashed ? "4 3" : null }));
+}
+
+function describe(title, lines, format) {
+  const ends = lines.map((line) => {
+    const values = line.points.filter(([, value]) => value !== null);
+    return values.length ? `${line.name}: ${format(values[0][1])} to ${format(values[values.length - 1][1])}` : `${line.name}: none`;
+  });
+  return `${title}, first to last step. ${ends.join("; ")}`;
+}

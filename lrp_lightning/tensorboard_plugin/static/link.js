@@ -1,0 +1,80 @@
+// What is looked at, as a part of TensorBoard's address: #relevance&p.relevance.run=...&p.relevance.step=... No DOM here.
+
+const PREFIX = "p.relevance.";
+
+/** What is looked at when nothing is said. step null: the last one, also when later ones come. */
+export const START = Object.freeze({
+  runs: [], // those in the charts, by name
+  run: null, // the one whose graph is shown
+  label: null, // the class
+  step: null,
+  against: null, // {run, step}: what it is compared with
+  picked: null, // {neuron: key} | {edge: [key, key]} | {path: index}
+  sort: "order", // of samples: order | error | label
+});
+
+/** The state that an address asks for; what it does not say, or says wrongly, is as at the start. */
+export function readLink(hash) {
+  const said = {};
+  for (const item of hash.replace(/^#/, "").split("&")) {
+    const at = item.indexOf("=");
+    if (at < 0 || !item.startsWith(PREFIX)) continue;
+    try {
+      said[item.slice(PREFIX.length, at)] = decodeURIComponent(item.slice(at + 1));
+    } catch {
+      // not an address that was made here
+    }
+  }
+  const whole = (text) => (/^-?\d{1,15}$/.test(text ?? "") ? Number(text) : null);
+  return {
+    ...START,
+    runs: texts(said.runs),
+    run: said.run ?? null,
+    label: whole(said.class),
+    step: whole(said.step),
+    against: said.againstRun !== undefined && whole(said.againstStep) !== null
+      ? { run: said.againstRun, step: whole(said.againstStep) }
+      : null,
+    picked: pickedIn(said),
+    sort: ["error", "label"].includes(said.sort) ? said.sort : "order",
+  };
+}
+
+/** The address with this state in it; what else it says stays. */
+export function writeLink(hash, state) {
+  const others = hash.replace(/^#/, "").split("&").filter((item) => item && !item.startsWith(PREFIX));
+  const said = {
+    run: state.run,
+    runs: state.runs.length > 1 ? JSON.stringify(state.runs) : null,
+    class: state.label,
+    step: state.step,
+    againstRun: state.against?.run,
+    againstStep: state.against?.step,
+    neuron: state.picked?.neuron,
+    edge: state.picked?.edge && JSON.stringify(state.picked.edge),
+    path: state.picked?.path,
+    sort: state.sort === "order" ? null : state.sort,
+  };
+  const items = Object.entries(said)
+    .filter(([, value]) => value !== null && value !== undefined)
+    .map(([name, value]) => `${PREFIX}${name}=${encodeURIComponent(value)}`);
+  return `#${[...(others.length ? others : ["relevance"]), ...items].join("&")}`;
+}
+
+function texts(json) {
+  try {
+    const value = JSON.parse(json ?? "[]");
+    return Array.isArray(value) ? value.filter((item) => typeof item === "string") : [];
+  } catch {
+    return [];
+  }
+}
+
+function pickedIn(said) {
+  const isKey = (key) => /^\d{1,9}@/.test(key ?? "");
+  if (isKey(said.neuron)) return { neuron: said.neuron };
+  const edge = texts(said.edge);
+  if (edge.length === 2 && edge.every(isKey)) return { edge };
+  if (/^\d{1,3}$/.test(said.path ?? "")) return { path: Number(said.path) };
+  return null;
+}

@@ -1,0 +1,46 @@
+// Measures over steps, those with a random control beside it.
+
+import { h } from "./dom.js";
+import { lineChart } from "./line_chart.js";
+import { number, percent } from "./numbers.js";
+
+/** Charts: all accuracies in one, every other measure with its control in its own. */
+export function chartsOf(names) {
+  const isControl = (name) => /(^|_)random(_|$)/.test(name);
+  const accuracies = names.filter((name) => /accuracy$/.test(name));
+  const rest = names.filter((name) => !accuracies.includes(name) && !isControl(name));
+  const controlOf = (name) => names.filter((other) => isControl(other) && !accuracies.includes(other) && other.endsWith(name));
+  const stray = names.filter((name) =>
+    isControl(name) && !accuracies.includes(name) && !rest.some((other) => name.endsWith(other)));
+  return [
+    ...(accuracies.length ? [{ title: "accuracy", names: accuracies, range: [0, 1], format: percent }] : []),
+    ...[...rest, ...stray].map((name) => ({
+      title: name.replaceAll("_", " "), names: [name, ...controlOf(name)], range: null, format: number,
+    })),
+  ];
+}
+
+const ACCURACIES = ["critical neuron", "retained", "ablated"];
+const STYLES = ["#e8710a", "#1f78b4", "#7b3fa0", "#0b8f6a", "#c2185b"];
+
+/**
+ * @param runs [{run, colour, steps}], those that are compared.
+ * @param at the step that is shown.
+ */
+export function measures({ runs, at, onPick }) {
+  const names = [...new Set(runs.flatMap(({ steps }) => steps.flatMap((step) => Object.keys(step.measures ?? {}))))];
+  if (!names.length) return h("p", { class: "quiet" }, "These records have no measures.");
+  return h("div", { class: "charts" }, chartsOf(names).map((chart) => {
+    const lines = chart.names.flatMap((name, i) => runs.map(({ run, colour, steps }) => ({
+      name: runs.length > 1 ? `${short(name)} · ${run}` : short(name),
+      // one run: a colour for each measure; several: a colour for each run, and the control dashed
+      colour: runs.length > 1 ? colour : /(^|_)random(_|$)/.test(name) ? "#8a8a8a" : STYLES[styleOf(name, i)],
+      dashed: /(^|_)random(_|$)/.test(name) || (runs.length > 1 && i > 0),
+      points: steps.filter((step) => step.measures && name in step.measures).map((step) => [step.step, step.measures[name]]),
+    })));
+    return lineChart({ title: chart.title, lines, at, onPick, range: chart.range, format: chart.format });
+  }));
+}
+
+const short = (name) => name.replace(/_accuracy$/, "").replaceAll("_", " ");
+const styleOf = (name, i) => (ACCURACIES.includes(short(name)) ? ACCURACIES.indexOf(short(name)) : i) % STYLES.length;

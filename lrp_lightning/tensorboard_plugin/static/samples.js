@@ -1,0 +1,51 @@
+// The fixed samples: image, heatmap, label, prediction.
+
+import { h } from "./dom.js";
+import { heatmaps, image } from "./heatmap.js";
+import { number, percent } from "./numbers.js";
+
+/** The order in which samples are shown. */
+export function orderOf(samples, sort) {
+  const order = samples.labels.map((_, i) => i);
+  if (sort === "error") order.sort((a, b) => samples.errors[b] - samples.errors[a]);
+  if (sort === "label") order.sort((a, b) => samples.labels[a] - samples.labels[b]);
+  return order;
+}
+
+/** A sample's words: what it is, and what the model takes it for. */
+export function wordsOf(samples, i, nameOf) {
+  const right = samples.labels[i] === samples.predictions[i];
+  return {
+    right,
+    prediction: nameOf(samples.predictions[i]),
+    label: nameOf(samples.labels[i]),
+    probability: percent(samples.probabilities[i]),
+    error: number(samples.errors[i]),
+  };
+}
+
+/**
+ * A row of tiles.
+ *
+ * @param samples the head's samples, images their pixels (null where there are none).
+ * @param grids [{title, values, ref}] of heatmaps, or of images where a ref has no scale; one picture a tile.
+ * @param shares as in heatmaps().
+ */
+export function tiles({ samples, images, grids, sort, nameOf, shares = false }) {
+  const signed = grids.filter((grid) => grid.ref.scale);
+  const painters = new Map(heatmaps(signed, shares).map((painter, i) => [signed[i], painter]));
+  return h("ul", { class: "tiles" }, orderOf(samples, sort).map((i) => {
+    const words = wordsOf(samples, i, nameOf);
+    const wrong = words.right ? "" : `, but it is ${words.label}`;
+    const pictures = grids.map((grid) => {
+      const label = `${grid.title} of sample ${i + 1}`;
+      return painters.has(grid) ? painters.get(grid)(i, label) : image(grid.values, grid.ref, i, label);
+    });
+    return h("li", { class: words.right ? "tile" : "tile wrong", title: `taken for ${words.prediction} (${words.probability})${wrong}; error ${words.error}` },
+      h("div", { class: "pictures" }, images && image(images.values, images.ref, i, `sample ${i + 1}, ${words.label}`), ...pictures),
+      h("div", { class: "caption" },
+        h("span", { class: "mark", "aria-label": words.right ? "right" : "wrong" }, words.right ? "✓" : "✗"),
+        h("span", { class: "name" }, words.prediction), h("span", { class: "quiet" }, words.probability)),
+      words.right ? null : h("div", { class: "caption quiet" }, h("span", { class: "name" }, `is ${words.label}`)));
+  }));
+}
