@@ -15,6 +15,7 @@ import { Toolbar, colourOfRun } from "./toolbar.js";
 import { emptyState } from "./empty_state.js";
 
 const POLL_MS = 5000;
+const PATIENCE_MS = 200;
 
 export class App {
   constructor(root) {
@@ -100,7 +101,7 @@ export class App {
   async fetch() {
     const { state, names, data } = this;
     if (!names.length) return null;
-    if (!names.includes(state.run)) state.run = names.find((name) => state.runs.includes(name)) ?? names[0];
+    if (!names.includes(state.run)) state.run = names.find((name) => state.runs.includes(name)) ?? data.newest();
     state.runs = names.filter((name) => name === state.run || state.runs.includes(name));
     const wanted = [...new Set([...state.runs, ...(names.includes(state.against?.run) ? [state.against.run] : [])])];
     const found = new Map(await Promise.all(wanted.map(async (run) => [run, await data.stepsOf(run)])));
@@ -159,9 +160,12 @@ export class App {
     const words = this.now.merged
       ? [["appeared", "new"], ["vanished", "gone"], ["grew", "more relevant"], ["shrank", "less relevant"], ["same", "as before"]]
       : [["positive", "relevance for the class"], ["negative", "against it"]];
-    this.legend.replaceChildren(...words.map(([kind, text]) => h("span", { class: `key ${kind}` }, h("span", { class: "dot" }), text)),
-      h("span", { class: "quiet wide" }, "edges: as wide as what they carry between two layers · under a layer's name: neurons shown, and their part of its relevance"),
-      this.now.merged ? null : h("label", { class: "key" }, this.showPaths, h("span", { class: "stroke" }), "best paths"));
+    const keys = words.map(([kind, text]) => h("span", { class: `key ${kind}` }, h("span", { class: "dot" }), text));
+    const about = this.now.merged
+      ? [h("span", { class: "quiet wide" }, "by shares of the output's relevance")]
+      : [h("span", { class: "quiet wide" }, "under a layer: neurons shown, and their part of its relevance"),
+        h("label", { class: "key" }, this.showPaths, h("span", { class: "stroke" }), "best paths")];
+    this.legend.replaceChildren(...keys, ...about);
   }
 
   pixels() {
@@ -188,6 +192,7 @@ export class App {
       const grids = [{ title: "heatmap", values, ref: samples.heatmaps }];
       if (comparable) grids.push({ title: "heatmap compared with", values: valuesBefore, ref: before });
       const caption = comparable ? "Image, heatmap, and heatmap of what it is compared with." : "Image, and the relevance of its predicted class: each as shares of its own, on one scale.";
+      this.samples.classList.toggle("comparing", Boolean(comparable));
       this.samples.replaceChildren(tiles({ samples, images, grids, sort, nameOf, shares: true }), h("p", { class: "quiet" }, caption));
     }).catch((error) => this.samples.replaceChildren(h("p", { class: "problem", role: "alert" }, error.message)));
   }
@@ -212,10 +217,17 @@ export class App {
     else if (picked?.path !== undefined && picked !== null) shown = pathDetails(look, picked.path);
     else if (now.merged) shown = changes(now.merged, overlap(against.graph, graph), this.words(), pick);
     else shown = overview(look);
-    const scrolled = this.side.dataset.of === JSON.stringify(picked) ? this.side.scrollTop : 0;
-    this.side.replaceChildren(...shown.flat().filter(Boolean));
-    this.side.dataset.of = JSON.stringify(picked);
-    this.side.scrollTop = scrolled;
+    const parts = shown.flat().filter(Boolean);
+    const mine = this.asked;
+    // what stands there stays until the pictures have come, unless that takes long: nothing flickers as the slider moves
+    const arrived = Promise.allSettled(parts.flatMap((part) => [...part.querySelectorAll(".later")].map((place) => place.ready)));
+    Promise.race([arrived, new Promise((done) => { setTimeout(done, PATIENCE_MS); })]).then(() => {
+      if (mine !== this.asked) return;
+      const scrolled = this.side.dataset.of === JSON.stringify(picked) ? this.side.scrollTop : 0;
+      this.side.replaceChildren(...parts);
+      this.side.dataset.of = JSON.stringify(picked);
+      this.side.scrollTop = scrolled;
+    });
   }
 
   words() {

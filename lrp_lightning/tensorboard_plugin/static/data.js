@@ -18,6 +18,8 @@ export class Data {
   /** Names of the runs; what is known of those that changed is forgotten. */
   async runs() {
     const { runs } = await this.json("runs", {});
+    const names = new Set(runs.map(({ run }) => run));
+    for (const run of [...this.changed.keys()]) if (!names.has(run)) this.changed.delete(run);
     for (const { run, changed } of runs) {
       if (this.changed.get(run) === changed) continue;
       this.changed.set(run, changed);
@@ -25,6 +27,11 @@ export class Data {
       this.series_.dropRun(run);
     }
     return runs.map(({ run }) => run);
+  }
+
+  /** The run that was written to last. */
+  newest() {
+    return [...this.changed].reduce((best, run) => (run[1] > best[1] ? run : best))[0];
   }
 
   /** {steps: [{step, epoch, measures, classes} or {step, problem}], class_names, settings}. */

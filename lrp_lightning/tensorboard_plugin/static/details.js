@@ -15,7 +15,7 @@ const facts = (rows) => h("dl", { class: "facts" }, rows.flatMap(([name, value])
 /** A part that comes when its pictures have. */
 function later(promise, show) {
   const place = h("div", { class: "later", "aria-busy": "true" }, h("p", { class: "quiet" }, "loading…"));
-  promise.then(show).then(
+  place.ready = promise.then(show).then(
     (shown) => place.replaceChildren(...[shown].flat()),
     (error) => place.replaceChildren(h("p", { class: "problem", role: "alert" }, error.message)),
   ).finally(() => place.removeAttribute("aria-busy"));

@@ -13,7 +13,7 @@ const BOTTOM = 20;
  * @param at the step that is shown; onPick(step) when another is clicked.
  * @param range [low, high] for an axis that does not move; null to fit.
  */
-export function lineChart({ title, lines, at, onPick, range = null, width = 300, height = 130, format = number }) {
+export function lineChart({ title, lines, at, onPick, range = null, width = 230, height = 110, format = number }) {
   const points = lines.flatMap((line) => line.points.filter(([, value]) => value !== null));
   const steps = [...new Set(points.map(([step]) => step))].sort((a, b) => a - b);
   if (!steps.length) return h("p", { class: "quiet" }, "no values");

@@ -6,20 +6,18 @@ import { number, percent } from "./numbers.js";
 
 /** Charts: all accuracies in one, every other measure with its control in its own. */
 export function chartsOf(names) {
-  const isControl = (name) => /(^|_)random(_|$)/.test(name);
-  const accuracies = names.filter((name) => /accuracy$/.test(name));
-  const rest = names.filter((name) => !accuracies.includes(name) && !isControl(name));
-  const controlOf = (name) => names.filter((other) => isControl(other) && !accuracies.includes(other) && other.endsWith(name));
-  const stray = names.filter((name) =>
-    isControl(name) && !accuracies.includes(name) && !rest.some((other) => name.endsWith(other)));
+  const accuracies = names.filter((name) => name.endsWith("accuracy"));
+  const others = names.filter((name) => !accuracies.includes(name));
+  const controls = others.map((name) => `random_${name}`).filter((name) => names.includes(name));
   return [
     ...(accuracies.length ? [{ title: "accuracy", names: accuracies, range: [0, 1], format: percent }] : []),
-    ...[...rest, ...stray].map((name) => ({
-      title: name.replaceAll("_", " "), names: [name, ...controlOf(name)], range: null, format: number,
+    ...others.filter((name) => !controls.includes(name)).map((name) => ({
+      title: name.replaceAll("_", " "), names: [name, `random_${name}`].filter((one) => names.includes(one)), range: null, format: number,
     })),
   ];
 }
 
+const isControl = (name) => name.startsWith("random_");
 const ACCURACIES = ["critical neuron", "retained", "ablated"];
 const STYLES = ["#e8710a", "#1f78b4", "#7b3fa0", "#0b8f6a", "#c2185b"];
 
@@ -34,8 +32,8 @@ export function measures({ runs, at, onPick }) {
     const lines = chart.names.flatMap((name, i) => runs.map(({ run, colour, steps }) => ({
       name: runs.length > 1 ? `${short(name)} · ${run}` : short(name),
       // one run: a colour for each measure; several: a colour for each run, and the control dashed
-      colour: runs.length > 1 ? colour : /(^|_)random(_|$)/.test(name) ? "#8a8a8a" : STYLES[styleOf(name, i)],
-      dashed: /(^|_)random(_|$)/.test(name) || (runs.length > 1 && i > 0),
+      colour: runs.length > 1 ? colour : isControl(name) ? "#8a8a8a" : STYLES[styleOf(name, i)],
+      dashed: isControl(name) || (runs.length > 1 && i > 0),
       points: steps.filter((step) => step.measures && name in step.measures).map((step) => [step.step, step.measures[name]]),
     })));
     return lineChart({ title: chart.title, lines, at, onPick, range: chart.range, format: chart.format });
