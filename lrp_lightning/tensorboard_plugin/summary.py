@@ -50,7 +50,7 @@ class Samples:
     Attributes:
         images: ``(S, C, H, W)``, any range; with three channels shown in colour, else by the channels' mean.
         heatmaps: ``(S, H, W)`` or ``(S, C, H, W)``, the relevance of each sample's predicted class.
-        labels: ``(S,)`` whole numbers.
+        labels: ``(S,)`` whole numbers, -1 where there is none.
         predictions: ``(S,)`` whole numbers.
         probabilities: ``(S,)``, that of the prediction.
         errors: ``(S,)``, what samples are sorted by; such as one minus the label's probability.

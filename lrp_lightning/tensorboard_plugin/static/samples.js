@@ -14,11 +14,13 @@ export function orderOf(samples, sort) {
 
 /** A sample's words: what it is, and what the model takes it for. */
 export function wordsOf(samples, i, nameOf) {
+  const known = samples.labels[i] >= 0;
   const right = samples.labels[i] === samples.predictions[i];
   return {
-    right,
+    wrong: known && !right,
+    mark: !known ? ["", "no label"] : right ? ["✓", "right"] : ["✗", "wrong"],
     prediction: nameOf(samples.predictions[i]),
-    label: nameOf(samples.labels[i]),
+    label: known ? nameOf(samples.labels[i]) : "without a label",
     probability: percent(samples.probabilities[i]),
     error: number(samples.errors[i]),
   };
@@ -36,16 +38,16 @@ export function tiles({ samples, images, grids, sort, nameOf, shares = false }) 
   const painters = new Map(heatmaps(signed, shares).map((painter, i) => [signed[i], painter]));
   return h("ul", { class: "tiles" }, orderOf(samples, sort).map((i) => {
     const words = wordsOf(samples, i, nameOf);
-    const wrong = words.right ? "" : `, but it is ${words.label}`;
+    const wrong = words.wrong ? `, but it is ${words.label}` : "";
     const pictures = grids.map((grid) => {
       const label = `${grid.title} of sample ${i + 1}`;
       return painters.has(grid) ? painters.get(grid)(i, label) : image(grid.values, grid.ref, i, label);
     });
-    return h("li", { class: words.right ? "tile" : "tile wrong", title: `taken for ${words.prediction} (${words.probability})${wrong}; error ${words.error}` },
+    return h("li", { class: words.wrong ? "tile wrong" : "tile", title: `taken for ${words.prediction} (${words.probability})${wrong}; error ${words.error}` },
       h("div", { class: "pictures" }, images && image(images.values, images.ref, i, `sample ${i + 1}, ${words.label}`), ...pictures),
       h("div", { class: "caption" },
-        h("span", { class: "mark", "aria-label": words.right ? "right" : "wrong" }, words.right ? "✓" : "✗"),
+        h("span", { class: "mark", role: "img", "aria-label": words.mark[1] }, words.mark[0]),
         h("span", { class: "name" }, words.prediction), h("span", { class: "quiet" }, words.probability)),
-      words.right ? null : h("div", { class: "caption quiet" }, h("span", { class: "name" }, `is ${words.label}`)));
+      words.wrong ? h("div", { class: "caption quiet" }, h("span", { class: "name" }, `is ${words.label}`)) : null);
   }));
 }
