@@ -64,6 +64,8 @@ RIVER = [
     "tensorboard_plugin.summary",
     "tensorboard_plugin.plugin",
     "tensorboard_plugin",
+    "command_line",
+    "__main__",
     "callbacks.batches",
     "callbacks.classifier",
     "callbacks.settings",

@@ -211,3 +211,14 @@ def test_a_graph_needs_a_trace_with_edges() -> None:
     for given in (without, None, without.relevance):
         with pytest.raises(GraphError, match="edges=True"):
             build_graph(given)  # type: ignore[arg-type]
+
+
+def test_edges_through_padding_that_is_an_operator_of_its_own() -> None:
+    """As in networks that pad "same" by hand."""
+    torch.manual_seed(0)
+    padded = nn.Sequential(nn.Conv2d(2, 4, 3), nn.ReLU(), nn.ZeroPad2d((1, 2, 0, 1)), nn.Conv2d(4, 3, 3), nn.Flatten(),
+                           nn.LazyLinear(2))  # fmt: skip
+    x = torch.rand(3, 2, 8, 8)
+    padded(x)
+    trace = SelectiveLRP(padded).trace(x, target=1, edges=True)
+    torch.testing.assert_close(trace.edges["0", "3"].sum(1), trace.relevance["0"].sum(0), rtol=1e-4, atol=1e-4)

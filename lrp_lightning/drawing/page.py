@@ -25,6 +25,7 @@ from lrp_lightning.drawing.graphs import draw_graph
 from lrp_lightning.drawing.pixels import COLOURS, check_pair, displayable, limit_of, summed
 from lrp_lightning.drawing.report import Report, report_of
 from lrp_lightning.errors import InputError
+from lrp_lightning.paths import Path
 from lrp_lightning.rules import Rule
 from lrp_lightning.trace import Trace
 
@@ -35,6 +36,8 @@ _SAMPLES = 24
 _SIDE = 320
 """Pixels; larger images are shown smaller."""
 _SMALL = 64
+"""Pixels; images up to this are shown pixel by pixel."""
+_SHORT = 8
 
 
 def write_report(
@@ -139,7 +142,7 @@ def _heatmaps(report: Report) -> str:
     return (
         f"<p>Each image beside its heatmap: red where its relevance speaks for the output, blue where against.{more}</p>"
         + _scale(limit, "% of the image's relevance a pixel")
-        + f'<div class="cards wide">{cards}</div>'
+        + f'<div class="cards {"wide" if max(heat.shape[1:]) > _SMALL else "pairs"}">{cards}</div>'
     )
 
 
@@ -175,13 +178,10 @@ def _graph(report: Report) -> str:
 def _paths(report: Report) -> str:
     if not report.paths:
         return ""
-    chains = "".join(
-        f"<li><b>{100 * path.share:.2g} %</b> "
-        + escape(" → ".join(f"{layer}[{neuron}]" for layer, neuron in path.nodes))
-        + "</li>"
-        for path in report.paths
+    html = (
+        "<p>Chains of neurons from the input to the output, and the share of the output that each carries.</p>"
+        f'<ol class="chain">{"".join(map(_chain, report.paths))}</ol>'
     )
-    html = f"<p>Chains of neurons, and the share of the output that each carries.</p><ol class='chain'>{chains}</ol>"
     if report.path_heatmaps is None or report.images is None:
         return html
     heat = summed(report.path_heatmaps, shares=True)
@@ -190,6 +190,17 @@ def _paths(report: Report) -> str:
     images = displayable(report.images[: heat.shape[1]], report.mean, report.std)
     heads = [f"path {i}, {100 * path.share:.2g} %" for i, path in enumerate(report.paths, 1)]
     return html + _sheet(images, heat, heads, "% of the heatmap's relevance a pixel")
+
+
+def _chain(path: Path) -> str:
+    """The whole of a short path; of a long one its ends, and the rest when asked for."""
+    share = f"<b>{100 * path.share:.2g} %</b> "
+    names = [f"{layer}[{neuron}]" for layer, neuron in path.nodes]
+    whole = escape(" → ".join(names))
+    if len(names) <= _SHORT:
+        return f"<li>{share}{whole}</li>"
+    ends = escape(" → ".join([*names[:2], "…", *names[-4:]]))
+    return f"<li><details><summary>{share}{ends}</summary>{whole}</details></li>"
 
 
 def _sheet(images: np.ndarray, heat: np.ndarray, heads: Sequence[str], unit: str) -> str:
@@ -219,7 +230,7 @@ def _drives(top: TopActivations, report: Report) -> str:
     for image, r, ((up, left), (down, right)) in zip(images, top.reconstructions, top.fields.tolist(), strict=True):
         window = slice(up, down), slice(left, right)
         seen.append(_image(image[window], "what the neuron sees"))
-        back.append(_image(reconstruction_pixels(r)[window], "what it responds to"))
+        back.append(_image(reconstruction_pixels(r[:, window[0], window[1]]), "what it responds to"))
     return (
         f'<figure><div class="drives">{"".join(seen)}</div><div class="drives" style="margin-top: 6px">{"".join(back)}</div>'
         f"<figcaption>{escape(top.layer)} [{top.neuron}], {' · '.join(f'{v:.3g}' for v in top.values.tolist())}"

@@ -23,7 +23,7 @@
       xaxis: { ...layout.xaxis, ...lines }, yaxis: { ...layout.yaxis, ...lines },
     });
     if (touch.matches) layout.dragmode = false;  // a finger scrolls the page
-    return [data, layout, { responsive: true, displaylogo: false, scrollZoom: false }];
+    return [data, layout, { responsive: true, displaylogo: false, displayModeBar: !touch.matches }];
   }
 
   for (const plot of document.querySelectorAll(".plot")) {

@@ -9,10 +9,12 @@ from typing import Any
 import networkx as nx
 import torch
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from lrp_lightning.attribution import SelectiveLRP
 from lrp_lightning.composites import Composite, EpsilonPlus, as_composite
 from lrp_lightning.deconvnet import TopActivations, reconstruct_top_activations
+from lrp_lightning.drawing.layout import lay_out
 from lrp_lightning.errors import InputError
 from lrp_lightning.graph import build_graph
 from lrp_lightning.masking import masked_forward
@@ -27,7 +29,7 @@ __all__ = ["Curves", "Report", "report_of"]
 _AT_ONCE = 32
 """Samples in one pass: bounds the memory."""
 _BUDGETS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0)
-_BUDGET_SAMPLES = 64
+_BUDGET_SAMPLES = 32
 _FEW = 6
 """Samples whose paths and neurons are shown."""
 
@@ -154,7 +156,7 @@ def report_of(
             report = replace(
                 report,
                 path_heatmaps=None,
-                neuron_heatmaps=_of_neurons(model, few, target, trace, paths, composite),
+                neuron_heatmaps=_of_neurons(model, few, target, trace, report, composite),
                 reconstructions=_of_critical(model, pictures, trace),
             )
     return replace(report, **about)
@@ -190,7 +192,7 @@ def _survival(model: nn.Module, images: Tensor, trace: Trace) -> dict[str, float
 def _over_budgets(model: nn.Module, images: Tensor, composite: Composite) -> Curves:
     critical, control = [], []
     generator = torch.Generator().manual_seed(0)
-    for budget in _BUDGETS:
+    for budget in tqdm(_BUDGETS, desc="budgets", leave=False, disable=None):
         lrp = SelectiveLRP(model, composite, TopK(budget))
         traces = [lrp.trace(x, target=lambda output: output.argmax(1)) for x in images.split(_AT_ONCE)]
         masks = {layer: torch.cat([t.masks[layer] for t in traces]) for layer in traces[0].masks}
@@ -207,16 +209,19 @@ def _over_budgets(model: nn.Module, images: Tensor, composite: Composite) -> Cur
 
 
 def _of_neurons(
-    model: nn.Module, images: Tensor, target: Tensor, trace: Trace, paths: Sequence[Path], composite: Composite
+    model: nn.Module, images: Tensor, target: Tensor, trace: Trace, report: Report, composite: Composite
 ) -> dict[Node, Tensor]:
-    """Heatmaps of the neurons on the paths, layer by layer."""
+    """Heatmaps of the neurons on the paths that are drawn, layer by layer."""
+    if report.graph is None or not report.paths:
+        return {}
+    drawn = lay_out(report.graph, 1, report.paths).layers
     on_paths: dict[str, list[int]] = {}
-    for layer, neuron in dict.fromkeys(node for path in paths for node in path.nodes[:-1]):
-        if trace.kinds[layer] in ("convolution", "linear"):
+    for layer, neuron in dict.fromkeys(node for path in report.paths for node in path.nodes[:-1]):
+        if layer in drawn and trace.kinds[layer] in ("convolution", "linear"):
             on_paths.setdefault(layer, []).append(neuron)
     return {
         (layer, neuron): heat
-        for layer, neurons in on_paths.items()
+        for layer, neurons in tqdm(on_paths.items(), desc="neurons", leave=False, disable=None)
         for neuron, heat in zip(neurons, neuron_heatmaps(model, images, layer, neurons, target, composite), strict=True)
     }
 

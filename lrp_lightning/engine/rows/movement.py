@@ -134,6 +134,9 @@ def _pad(mode: RelevanceMode, func: Callable, args: tuple, kwargs: dict[str, Any
         with torch.no_grad():  # a rule that gives relevance to inputs of zero gives it to padding too, where it stays
             beside = func(torch.ones_like(x), *rest, **{k: v for k, v in kwargs.items() if k != "input"}) == 0
             mode.count(y, torch.where(beside, away_from_zero(torch.zeros_like(y)), 0), mode.names.here("padding"))
+    ids = mode.of(x).ids
+    if ids is not None and all(size == 1 for size, a, b in zip(ids.shape, x.shape, y.shape, strict=True) if a != b):
+        mode.learn(y, replace(mode.of(y), ids=ids))  # along what was padded numbers are the same, the padding's too
     return y
 
 

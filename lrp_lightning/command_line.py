@@ -1,0 +1,292 @@
+"""The command line: a first look at what a classifier sees in images, without writing code."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import importlib
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+
+import torch
+import torchvision
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor, nn
+from torchvision.transforms import v2
+
+from lrp_lightning.attribution import SelectiveLRP
+from lrp_lightning.drawing import write_report
+from lrp_lightning.errors import InputError, LRPError, ModelError, TargetError, UnsupportedOperatorError
+from lrp_lightning.selection import TopK
+
+__all__ = ["main"]
+
+_TORCHVISION = "torchvision:"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run ``python -m lrp_lightning``.
+
+    Args:
+        arguments: what stands after the program's name; None for the process's own.
+
+    Returns:
+        The exit status: 0, or 2 with one line on the standard error that says what was wrong.
+    """
+    options = _parser().parse_args(arguments)
+    try:
+        return _explain(options)
+    except LRPError as error:
+        print(f"lrp_lightning: error: {error}", file=sys.stderr)
+        return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("python -m lrp_lightning", description="Layer-wise relevance propagation.")
+    commands = parser.add_subparsers(required=True, metavar="explain")
+    explain = commands.add_parser(
+        "explain",
+        help="explain a classifier's decisions on images, in one HTML report",
+        description="Explain a classifier's decisions on images, in one HTML report.",
+    )
+    explain.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="image files that Pillow reads")
+    explain.add_argument(
+        "--model", required=True,
+        help="torchvision:NAME, or package.module:NAME, a module, a class or a function without arguments that gives one",
+    )  # fmt: skip
+    explain.add_argument(
+        "--weights", metavar="PATH|DEFAULT",
+        help="a file of weights, as torch.save(model.state_dict(), PATH) writes it, or DEFAULT, torchvision's own, which "
+        "torchvision downloads once; DEFAULT unless the model is your own",
+    )  # fmt: skip
+    explain.add_argument("--checkpoint", type=Path, help="a Lightning checkpoint of the LightningModule that --model names")
+    explain.add_argument("--target", metavar="CLASS", help="number or name of the class to explain; else what is predicted")
+    explain.add_argument("--out", type=Path, default=Path("report.html"), help="the report (default: %(default)s)")
+    explain.add_argument("--composite", default="epsilon_plus", help="rules by name (default: %(default)s)")
+    explain.add_argument(
+        "--keep", type=float, default=0.1, metavar="SHARE",
+        help="share of each layer's neurons that are critical (default: %(default)s)",
+    )  # fmt: skip
+    explain.add_argument("--classes", type=Path, metavar="FILE", help="names of the classes, one a line")
+    own = explain.add_argument_group("images of your own model", "torchvision's models say for themselves what they take.")
+    own.add_argument("--size", type=int, default=224, help="side in pixels (default: %(default)s)")
+    own.add_argument("--mean", type=float, nargs="+", help="what is subtracted from values in [0, 1], one a channel")
+    own.add_argument("--std", type=float, nargs="+", help="what they are divided by")
+    return parser
+
+
+@dataclass(frozen=True)
+class _Classifier:
+    """A model, what images become for it, and what its outputs are called."""
+
+    model: nn.Module
+    prepare: Callable[[Image.Image], Tensor]
+    mean: Sequence[float] | None
+    std: Sequence[float] | None
+    class_names: Sequence[str] | None
+
+
+def _explain(options: argparse.Namespace) -> int:
+    pictures = [_read(path) for path in options.images]
+    classifier = _torchvision(options) if options.model.startswith(_TORCHVISION) else _own(options)
+    if options.classes is not None:
+        classifier = _Classifier(
+            classifier.model, classifier.prepare, classifier.mean, classifier.std, _text(options.classes).splitlines()
+        )
+    model, names = classifier.model.eval(), classifier.class_names
+    images = torch.stack([classifier.prepare(picture) for picture in pictures])
+
+    lrp = SelectiveLRP(model, options.composite, TopK(options.keep))
+    target = _target(options.target, names)
+    print(f"explaining {len(images)} image{'s' * (len(images) != 1)} with {options.model}", flush=True)
+    try:
+        trace = lrp.trace(images, target, edges=True)
+    except UnsupportedOperatorError as error:
+        trace = lrp.trace(images, target)  # if it was the relevance that could not pass, this says so
+        print(f"the report has no graph: {error}")
+    titles = []
+    for path, output in zip(options.images, trace.output, strict=True):
+        share, best = output.softmax(0).max(0)
+        titles.append(f"{path.name}: {_name(int(best), names)} ({share:.0%})")
+        print(f"  {titles[-1]}")
+    print("drawing what its neurons see", flush=True)
+    settings = {
+        "model": options.model,
+        "weights": options.checkpoint or options.weights or "as made",
+        "explained": "what is predicted" if options.target is None else options.target,
+        "composite": lrp.composite,
+        "selection": lrp.selection,
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+    }
+    report = write_report(
+        trace, options.out, images, model, lrp.composite, names,
+        title=f"What {options.model.removeprefix(_TORCHVISION)} sees", titles=titles,
+        mean=classifier.mean, std=classifier.std, settings=settings,
+    )  # fmt: skip
+    print(f"written to {report} ({report.stat().st_size / 1e6:.1f} MB)")
+    return 0
+
+
+def _name(number: int, names: Sequence[str] | None) -> str:
+    return names[number] if names is not None and number < len(names) else f"class {number}"
+
+
+def _target(given: str | None, names: Sequence[str] | None) -> Any:
+    if given is None:
+        return lambda output: output.argmax(1)
+    if given.isdecimal():
+        return int(given)
+    known = {name.lower(): number for number, name in enumerate(names or ())}
+    if given.lower() in known:
+        return known[given.lower()]
+    close = difflib.get_close_matches(given.lower(), known, n=3)
+    hint = f"did you mean {', '.join(map(repr, close))}?" if close else "give its number"
+    raise TargetError(f"there is no class {given!r}; {hint}")
+
+
+# files
+
+
+def _read(path: Path) -> Image.Image:
+    try:
+        with Image.open(path) as picture:
+            return picture.convert("RGB")
+    except FileNotFoundError:
+        raise InputError(f"there is no file {str(path)!r}") from None
+    except UnidentifiedImageError:
+        raise InputError(f"{str(path)!r} is no image that Pillow can read") from None
+    except OSError as error:
+        raise InputError(f"the image {str(path)!r} cannot be read: {error}") from None
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{str(path)!r} cannot be read: {error}") from None
+
+
+def _state(path: Path) -> dict[str, Tensor]:
+    """The weights in a file: a state dict, or a Lightning checkpoint with one."""
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise InputError(f"there is no file {str(path)!r}") from None
+    except Exception as error:  # whatever unpickling comes to
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise InputError(f"{str(path)!r} holds no weights that torch.load can read safely: {first}") from None
+    state = state.get("state_dict", state) if isinstance(state, dict) else state
+    if not isinstance(state, dict) or not all(isinstance(t, Tensor) for t in state.values()) or not state:
+        raise InputError(f"{str(path)!r} holds no state dict")
+    for prefix in ("module.", "model.", "_orig_mod."):
+        if all(name.startswith(prefix) for name in state):
+            state = {name.removeprefix(prefix): t for name, t in state.items()}
+    return state
+
+
+def _fill(model: nn.Module, path: Path, state: dict[str, Tensor]) -> nn.Module:
+    """Put weights into a model."""
+    own = model.state_dict()
+    missing, unknown = [n for n in own if n not in state], [n for n in state if n not in own]
+    other = [n for n in own if n in state and own[n].shape != state[n].shape]
+    problems = [
+        f"{len(names)} {what} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
+        for what, names in (("are missing", missing), ("are not the model's", unknown), ("have another shape", other))
+        if names
+    ]
+    if problems:
+        raise ModelError(f"the weights in {str(path)!r} do not fit {type(model).__name__}: {'; '.join(problems)}")
+    model.load_state_dict(state)
+    return model
+
+
+# models
+
+
+def _torchvision(options: argparse.Namespace) -> _Classifier:
+    name = options.model.removeprefix(_TORCHVISION)
+    known = torchvision.models.list_models(module=torchvision.models)
+    if name not in known:
+        close = difflib.get_close_matches(name, known, n=3)
+        raise ModelError(
+            f"torchvision has no classifier {name!r}; "
+            + (f"did you mean {', '.join(map(repr, close))}?" if close else "see torchvision.models.list_models()")
+        )
+    if options.checkpoint is not None:
+        raise ModelError("--checkpoint is for a LightningModule of your own; give --weights to a model of torchvision")
+    weights = torchvision.models.get_model_weights(name).DEFAULT
+    transform = weights.transforms()
+    categories: Sequence[str] | None = weights.meta["categories"]
+    if options.weights in (None, "DEFAULT"):
+        try:
+            model = torchvision.models.get_model(name, weights=weights, progress=False)
+        except (URLError, OSError) as error:
+            raise ModelError(
+                f"torchvision's weights of {name} could not be downloaded ({error}); give a file with --weights PATH"
+            ) from None
+    else:
+        state = _state(Path(options.weights))
+        classes = len(list(state.values())[-1])  # the last bias
+        given = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
+        model = torchvision.models.get_model(name, num_classes=classes, **given)
+        model = _fill(model, Path(options.weights), state)
+        categories = categories if classes == len(weights.meta["categories"]) else None
+    return _Classifier(model, transform, transform.mean, transform.std, categories)
+
+
+def _own(options: argparse.Namespace) -> _Classifier:
+    module_name, colon, attribute = options.model.partition(":")
+    if not colon or not attribute:
+        raise ModelError(f"--model must be torchvision:NAME or package.module:NAME, got {options.model!r}")
+    try:
+        made = importlib.import_module(module_name)
+        for part in attribute.split("."):
+            made = getattr(made, part)
+    except (ImportError, AttributeError) as error:
+        raise ModelError(f"the model {options.model!r} cannot be imported: {error}") from None
+    model = _checkpoint(made, options.checkpoint) if options.checkpoint is not None else _made(options.model, made)
+    if options.weights == "DEFAULT":
+        raise ModelError("--weights DEFAULT is for torchvision's models; give a file")
+    if options.weights is not None:
+        model = _fill(model, Path(options.weights), _state(Path(options.weights)))
+
+    channels = next((p.shape[1] for p in model.parameters() if p.ndim == 4), 3)
+    if channels not in (1, 3):
+        raise ModelError(f"the first convolution of {options.model} reads {channels} channels; an image has 1 or 3")
+    if (options.mean is None) != (options.std is None):
+        raise InputError("--mean and --std belong together: give both or neither")
+    mean, std = options.mean or [0.0], options.std or [1.0]
+    if {len(mean), len(std)} - {1, channels}:
+        raise InputError(f"--mean and --std must have one value for each of {channels} channels, got {mean} and {std}")
+    steps = [v2.Grayscale()] if channels == 1 else []
+    steps += [
+        v2.Resize(options.size), v2.CenterCrop(options.size), v2.ToImage(), v2.ToDtype(torch.float32, scale=True),
+        v2.Normalize(mean * (channels // len(mean)), std * (channels // len(std))),
+    ]  # fmt: skip
+    return _Classifier(model, v2.Compose(steps), mean, std, None)
+
+
+def _made(name: str, made: Any) -> nn.Module:
+    try:
+        model = made if isinstance(made, nn.Module) else made()
+    except Exception as error:
+        raise ModelError(f"{name} cannot be called without arguments: {error}") from None
+    if not isinstance(model, nn.Module):
+        raise ModelError(f"{name} gives no torch.nn.Module but {type(model).__name__}")
+    return model
+
+
+def _checkpoint(made: Any, path: Path) -> nn.Module:
+    if not hasattr(made, "load_from_checkpoint"):
+        raise ModelError(f"--checkpoint needs a LightningModule; {getattr(made, '__name__', made)!r} is none")
+    if not path.is_file():
+        raise InputError(f"there is no file {str(path)!r}")
+    try:
+        return made.load_from_checkpoint(path, map_location="cpu")
+    except Exception as error:
+        raise ModelError(f"the checkpoint {str(path)!r} does not fit {made.__name__}: {error}") from None
