@@ -178,8 +178,7 @@ def _state(path: Path) -> dict[str, Tensor]:
     except FileNotFoundError:
         raise InputError(f"there is no file {str(path)!r}") from None
     except Exception as error:  # whatever unpickling comes to
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise InputError(f"{str(path)!r} holds no weights that torch.load can read safely: {first}") from None
+        raise InputError(f"{str(path)!r} holds no weights that torch.load can read safely: {_shortly(error)}") from None
     state = state.get("state_dict", state) if isinstance(state, dict) else state
     if not isinstance(state, dict) or not all(isinstance(t, Tensor) for t in state.values()) or not state:
         raise InputError(f"{str(path)!r} holds no state dict")
@@ -275,7 +274,7 @@ def _made(name: str, made: Any) -> nn.Module:
     try:
         model = made if isinstance(made, nn.Module) else made()
     except Exception as error:
-        raise ModelError(f"{name} cannot be called without arguments: {error}") from None
+        raise ModelError(f"{name} cannot be called without arguments: {_shortly(error)}") from None
     if not isinstance(model, nn.Module):
         raise ModelError(f"{name} gives no torch.nn.Module but {type(model).__name__}")
     return model
@@ -289,4 +288,9 @@ def _checkpoint(made: Any, path: Path) -> nn.Module:
     try:
         return made.load_from_checkpoint(path, map_location="cpu")
     except Exception as error:
-        raise ModelError(f"the checkpoint {str(path)!r} does not fit {made.__name__}: {error}") from None
+        raise ModelError(f"the checkpoint {str(path)!r} does not fit {made.__name__}: {_shortly(error)}") from None
+
+
+def _shortly(error: Exception) -> str:
+    """The first line, of what may be a page."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -1,0 +1,187 @@
+"""The command line: a report from images and a name, and errors that say what to do."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+from lightning.pytorch import LightningModule, Trainer
+from PIL import Image
+
+from lrp_lightning.command_line import main
+
+OWN = """
+from torch import nn
+from lightning.pytorch import LightningModule
+
+class Small(nn.Sequential):
+    def __init__(self, channels=3):
+        super().__init__(nn.Conv2d(channels, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(16, 3))
+
+def grey():
+    return Small(1)
+
+class Lit(LightningModule):
+    def __init__(self, width=5):
+        super().__init__()
+        self.save_hyperparameters()
+        below = nn.Sequential(nn.Conv2d(3, width, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        self.model = nn.Sequential(*below, nn.Linear(width, 2))
+    def forward(self, x):
+        return self.model(x)
+
+number = 7
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "own_models.py").write_text(OWN)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delitem(sys.modules, "own_models", raising=False)
+    generator = np.random.default_rng(0)
+    for name in ("one.png", "two.jpg"):
+        Image.fromarray(generator.integers(0, 255, (40, 50, 3), dtype=np.uint8)).save(tmp_path / name)
+    (tmp_path / "text.png").write_text("no image")
+    return tmp_path
+
+
+def explain(arguments: str) -> int:
+    return main(["explain", *arguments.split()])
+
+
+def test_a_model_of_ones_own(folder: Path, capsys: pytest.CaptureFixture) -> None:
+    (folder / "names.txt").write_text("cat\n<b>dog</b>\nfox\n")
+    torch.manual_seed(0)
+    arguments = "one.png two.jpg --model own_models:Small --size 24 --keep 0.5 --classes names.txt --target Fox"
+    assert explain(f"{arguments} --out new/report.html") == 0
+    said = capsys.readouterr().out
+    assert "explaining 2 images with own_models:Small" in said
+    assert "written to new/report.html (" in said
+    page = (folder / "new/report.html").read_text()
+    for part in ("one.png: ", "two.jpg: ", "TopK(keep=0.5", "<td>Fox</td>", 'id="graph"', 'id="reconstructions"'):
+        assert part in page
+    assert "<b>dog" not in page
+
+
+def test_grey_images_for_a_model_of_one_channel(folder: Path) -> None:
+    assert explain("one.png --model own_models:grey --size 16 --mean 0.5 --std 0.25 --target 2") == 0
+    assert (folder / "report.html").is_file()
+
+
+def test_weights_of_a_file_are_what_is_explained(folder: Path, capsys: pytest.CaptureFixture) -> None:
+    import own_models  # type: ignore[import-not-found]
+
+    model = own_models.Small()
+    with torch.no_grad():
+        model[-1].bias.copy_(torch.tensor([0.0, 100.0, 0.0]))
+    torch.save(model.state_dict(), folder / "weights.pt")
+    assert explain("one.png --model own_models:Small --size 16 --weights weights.pt") == 0
+    assert "one.png: class 1 (100%)" in capsys.readouterr().out
+
+
+def test_a_lightning_checkpoint(folder: Path, capsys: pytest.CaptureFixture) -> None:
+    import own_models
+
+    module: LightningModule = own_models.Lit(width=7)
+    with torch.no_grad():
+        module.model[-1].bias.copy_(torch.tensor([100.0, 0.0]))
+    trainer = Trainer(logger=False, enable_checkpointing=False, accelerator="cpu", max_steps=0, enable_progress_bar=False)
+    trainer.strategy.connect(module)
+    trainer.save_checkpoint(folder / "last.ckpt")
+    assert explain("one.png --model own_models:Lit --size 16 --checkpoint last.ckpt") == 0
+    assert "one.png: class 0 (100%)" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_a_model_of_torchvision_with_weights_of_a_file(folder: Path) -> None:
+    """As a person types it; torchvision says size, normalisation and class names."""
+    torch.manual_seed(0)
+    torch.save(torchvision.models.squeezenet1_1().state_dict(), folder / "weights.pt")
+    done = subprocess.run(
+        [sys.executable, "-m", "lrp_lightning", "explain", "one.png", "--model", "torchvision:squeezenet1_1", "--weights",
+         "weights.pt", "--target", "tabby", "--out", "report.html"],
+        cwd=folder, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert "What squeezenet1_1 sees" in (folder / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("missing.png --model own_models:Small", "there is no file 'missing.png'"),
+        ("text.png --model own_models:Small", "'text.png' is no image that Pillow can read"),
+        ("one.png --model torchvision:vgg61", "no classifier 'vgg61'; did you mean"),
+        ("one.png --model torchvision:vgg16 --weights missing.pt", "there is no file 'missing.pt'"),
+        ("one.png --model torchvision:vgg16 --weights text.png", "no weights that torch.load can read safely"),
+        ("one.png --model torchvision:squeezenet1_0 --weights other.pt", "do not fit SqueezeNet: 52 are missing (features"),
+        (
+            "one.png --model own_models:Small --weights other.pt",
+            "4 are missing (0.weight, 0.bias, 4.weight, ...); 2 are not the",
+        ),
+        ("one.png --model own_models:Small --weights shape.pt", "1 have another shape (0.weight)"),
+        ("one.png --model own_models:Small --weights DEFAULT", "DEFAULT is for torchvision's models"),
+        ("one.png --model own_models:Big", "cannot be imported: module 'own_models' has no attribute 'Big'"),
+        ("one.png --model no_such_module:Big", "No module named 'no_such_module'"),
+        ("one.png --model own_models", "must be torchvision:NAME or package.module:NAME"),
+        ("one.png --model own_models:number", "cannot be called without arguments"),
+        ("one.png --model builtins:dict", "gives no torch.nn.Module but dict"),
+        ("one.png --model own_models:Small --checkpoint other.pt", "needs a LightningModule; 'Small' is none"),
+        ("one.png --model own_models:Lit --checkpoint missing.ckpt", "there is no file 'missing.ckpt'"),
+        ("one.png --model own_models:Lit --checkpoint text.png", "does not fit Lit"),
+        ("one.png --model torchvision:vgg16 --checkpoint other.pt", "give --weights to a model of torchvision"),
+        ("one.png --model own_models:Small --size 16 --target 3", "target 3 does not fit"),
+        ("one.png --model own_models:Small --size 16 --target cat", "there is no class 'cat'; give its number"),
+        ("one.png --model own_models:Small --size 16 --classes names.txt --target cta", "did you mean 'cat'?"),
+        ("one.png --model own_models:Small --size 16 --classes missing.txt", "'missing.txt' cannot be read"),
+        ("one.png --model own_models:Small --size 16 --mean 0.5", "--mean and --std belong together"),
+        ("one.png --model own_models:Small --size 16 --mean 0.5 0.5 --std 1 1", "one value for each of 3 channels"),
+        ("one.png --model own_models:Small --size 16 --composite gold", "'gold'"),
+        ("one.png --model own_models:Small --size 16 --keep 1.5", "got 1.5"),
+    ],
+)
+def test_errors_are_one_line_that_says_what_to_do(
+    folder: Path, arguments: str, message: str, capsys: pytest.CaptureFixture
+) -> None:
+    (folder / "names.txt").write_text("cat\ndog\nfox\n")
+    torch.save({"other": torch.zeros(1), "more": torch.zeros(1)}, folder / "other.pt")
+    import own_models
+
+    torch.save(own_models.Small().state_dict() | {"0.weight": torch.zeros(2, 2)}, folder / "shape.pt")
+    assert explain(arguments) == 2
+    said = capsys.readouterr()
+    assert message in said.err
+    assert said.err.startswith("lrp_lightning: error: ")
+    assert len(said.err.splitlines()) == 1
+    assert not (folder / "report.html").exists()
+
+
+def test_a_graph_that_cannot_be_told_is_left_out(folder: Path, capsys: pytest.CaptureFixture) -> None:
+    (folder / "own_models.py").write_text(
+        OWN
+        + """
+class Mixing(Small):
+    def forward(self, x):
+        return self[4](self[3](self[2](self[0](x).cumsum(1))))
+"""
+    )
+    assert explain("one.png --model own_models:Mixing --size 16") == 0
+    assert "the report has no graph: " in capsys.readouterr().out
+    assert 'id="graph"' not in (folder / "report.html").read_text()
+
+
+def test_help(capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit) as done:
+        main(["explain", "--help"])
+    assert done.value.code == 0
+    said = capsys.readouterr().out
+    for option in ("--model", "--weights", "--checkpoint", "--target", "--out"):
+        assert option in said

@@ -1,0 +1,315 @@
+"""The report: one file that needs nothing else, in which text is text and numbers are those of the trace."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import re
+import warnings
+from html.parser import HTMLParser
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import networkx as nx
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from lrp_lightning import Path as Chain
+from lrp_lightning import SelectiveLRP, TopK, Trace, build_graph, k_best_paths, masked_forward
+from lrp_lightning.drawing import Curves, Report, relevance_as_images, report_of, write_report
+from lrp_lightning.errors import InputError
+
+EVIL = "<script>alert('x')</script>&\"</td>"
+
+
+class Page(HTMLParser):
+    """What a browser would make of a page: its elements, its text, and the data in it."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.text: list[str] = []
+        self.data: list[str] = []
+        self.scripts: list[str] = []
+        self._in = ""
+        self.source = path.read_text("utf-8")
+        self.feed(self.source)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag == "script":
+            self._in = "data" if dict(attrs).get("type") == "application/json" else "script"
+            (self.data if self._in == "data" else self.scripts).append("")
+        elif tag == "style":
+            self._in = "style"
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in ("script", "style"):
+            self._in = ""
+
+    def handle_data(self, data: str) -> None:
+        if not self._in:
+            self.text.append(data)
+        elif self._in != "style":
+            (self.data if self._in == "data" else self.scripts)[-1] += data
+
+    def all(self, tag: str, **attributes: str) -> list[dict[str, str | None]]:
+        return [
+            given for name, given in self.elements if name == tag and all(given.get(k) == v for k, v in attributes.items())
+        ]
+
+    @property
+    def sections(self) -> list[str | None]:
+        return [given["id"] for given in self.all("section")]
+
+    @property
+    def images(self) -> list[np.ndarray]:
+        return [pixels_of(str(given["src"])) for given in self.all("img")]
+
+
+def pixels_of(source: str) -> np.ndarray:
+    kind, _, data = source.partition(";base64,")
+    assert kind in ("data:image/png", "data:image/jpeg")
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB"))
+
+
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(3, 6, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(6, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4),
+    ).eval()  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def model() -> nn.Module:
+    return network()
+
+
+@pytest.fixture(scope="module")
+def images() -> Tensor:
+    return torch.rand(3, 3, 20, 20, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture(scope="module")
+def trace(model: nn.Module, images: Tensor) -> Trace:
+    return SelectiveLRP(model, selection=TopK(0.5)).trace(images, target=lambda output: output.argmax(1), edges=True)
+
+
+@pytest.fixture(scope="module")
+def whole(trace: Trace, images: Tensor, model: nn.Module, tmp_path_factory: pytest.TempPathFactory) -> Page:
+    folder = tmp_path_factory.mktemp("report")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        path = write_report(trace, folder / "new" / "report.html", images, model, class_names=["cat", "dog", "emu", "fox"])
+    return Page(path)
+
+
+# One file
+
+
+def test_it_is_one_file_that_asks_for_nothing(whole: Page) -> None:
+    assert len(whole.source.encode()) < 8e6
+    assert whole.source.count("plotly.js v") == 1
+    assert [s for s in whole.scripts if "plotly.js v" in s] == [whole.scripts[0]]
+    for tag, given in whole.elements:
+        assert tag not in ("link", "iframe", "object", "embed", "base"), tag
+        for name in ("src", "href", "srcset"):
+            assert (given.get(name) or "data:").startswith(("data:", "#")), given
+    assert "@import" not in whole.source.partition("<script>")[0]
+    assert "url(" not in whole.source.partition("<script>")[0]
+    assert whole.all("meta", name="viewport")
+    assert "prefers-color-scheme: dark" in whole.source
+    assert plt.get_fignums() == []
+
+
+def test_all_sections_of_a_trace_with_its_model(whole: Page) -> None:
+    assert whole.sections == ["heatmaps", "graph", "paths", "reconstructions", "curves", "conservation", "settings"]
+    links = [given["href"] for given in whole.all("a")]
+    assert links == [f"#{name}" for name in whole.sections]
+
+
+def test_what_is_left_out(trace: Trace, images: Tensor, model: nn.Module, tmp_path: Path) -> None:
+    assert Page(write_report(trace, tmp_path / "1.html")).sections == ["graph", "paths", "conservation", "settings"]
+    with_images = Page(write_report(trace, tmp_path / "2.html", images))
+    assert with_images.sections == ["heatmaps", "graph", "paths", "conservation", "settings"]
+    plain = SelectiveLRP(model).trace(images, target=1)
+    page = Page(write_report(plain, tmp_path / "3.html", images))
+    assert page.sections == ["heatmaps", "conservation", "settings"]
+    assert "plotly" not in page.source  # nothing is drawn by it, so it is not there
+    empty = Page(write_report(Report(title="nothing"), tmp_path / "4.html"))
+    assert empty.sections == []
+    assert len(empty.source) < 20_000
+
+
+def test_it_takes_the_place_of_what_was_there(tmp_path: Path) -> None:
+    file = tmp_path / "report.html"
+    file.write_text("old")
+    assert write_report(Report(title="new"), str(file)) == file
+    assert "old" not in file.read_text()
+
+
+# What it shows
+
+
+def test_images_beside_their_heatmaps(whole: Page, trace: Trace, images: Tensor) -> None:
+    shares = 100 * trace.inputs / trace.inputs.sum(1, keepdim=True).abs().sum((2, 3), keepdim=True)  # type: ignore[union-attr]
+    heat = relevance_as_images(shares).permute(0, 2, 3, 1).numpy().astype(int)
+    for n in range(3):
+        shown, relevance = whole.images[2 * n : 2 * n + 2]
+        least, most = images[n].min(), images[n].max()
+        np.testing.assert_allclose(shown, 255 * ((images[n] - least) / (most - least)).permute(1, 2, 0), atol=1)
+        assert np.abs(relevance.astype(int) - heat[n]).max() <= 4  # to a step of the scale
+        strongest = np.unravel_index(int(trace.inputs[n].sum(0).argmax()), (20, 20))  # type: ignore[index]
+        assert np.ptp(relevance[strongest].astype(int)) > 60  # a person sees colour there
+
+
+def test_predictions_are_named(whole: Page, trace: Trace) -> None:
+    share, best = trace.output.softmax(1).max(1)
+    for n in range(3):
+        assert f"{['cat', 'dog', 'emu', 'fox'][best[n]]} ({share[n]:.0%})" in whole.text
+
+
+def test_figures_are_those_that_the_functions_give(whole: Page, trace: Trace, images: Tensor, model: nn.Module) -> None:
+    with_critical = masked_forward(model, images, trace.masks).argmax(1) == trace.output.argmax(1)
+    assert f"{with_critical.double().mean():.4g}" in whole.text
+    figures = [json.loads(data) for data in whole.data]
+    graph = next(f for f in figures if isinstance(f, dict) and any(t.get("name") == "neurons" for t in f["data"]))
+    assert {t["name"] for t in graph["data"] if str(t.get("name", "")).startswith("path ")}
+    budgets = next(f for f in figures if isinstance(f, dict) and f["data"][0].get("name") == "critical neurons")
+    assert budgets["data"][0]["y"][-1] == budgets["data"][1]["y"][-1] == 1  # with all neurons every prediction survives
+    assert budgets["data"][0]["x"][-1] == 1
+
+
+def test_neurons_on_paths_have_heatmaps_to_click(whole: Page, trace: Trace) -> None:
+    neurons = next(found for data in whole.data if isinstance(found := json.loads(data), list))
+    graph = build_graph(trace)
+    on_paths = {node for path in k_best_paths(graph, 5) for node in path.nodes if node[0] not in ("input", "9")}
+    assert {(n["layer"], n["neuron"]) for n in neurons} == on_paths
+    assert all(pixels_of(image).shape == (20, 20, 3) for n in neurons for image in n["images"])
+
+
+def test_reconstructions_show_what_the_neuron_sees(whole: Page, trace: Trace) -> None:
+    top = trace.relevance["0"].sum(0).topk(2).indices
+    text = " ".join(whole.text)
+    assert f"0 [{top[0]}]" in text
+    alts = [given["alt"] for given in whole.all("img")]
+    assert alts.count("what the neuron sees") == alts.count("what it responds to") == 3 * 6
+    sees = [image for image, alt in zip(whole.images, alts, strict=True) if alt == "what the neuron sees"]
+    assert max(sees[0].shape[:2]) <= 3  # the first convolution
+
+
+def test_conservation_adds_up(whole: Page, trace: Trace) -> None:
+    rows = [row.split("|") for row in "".join(t if t.strip() else "" for t in whole.text).split("\n")]
+    assert rows
+    [table] = re.findall(r"<th>sample</th>.*?</table>", whole.source)
+    for n, row in enumerate(re.findall(r"<tr>(<td>.*?)</tr>", table)):
+        _, output, *parts, error = re.findall(r"<td>(.*?)</td>", row)
+        assert float(output) == pytest.approx(float(trace.explained[n]), rel=1e-3)
+        assert sum(map(float, parts)) == pytest.approx(float(output), rel=5e-3, abs=5e-4)
+        assert float(error) < 1e-3
+
+
+def test_large_images_and_batches_are_bounded(tmp_path: Path) -> None:
+    x = torch.rand(40, 3, 500, 400)
+    page = Page(write_report(Report(images=x, relevance=torch.randn_like(x)), tmp_path / "r.html"))
+    assert len(page.images) == 2 * 24
+    assert max(max(image.shape) for image in page.images) == 320
+    assert "The first 24 of 40 are shown." in page.source
+    assert len(page.source) < 8e6
+
+
+# Filled by hand, as a monitor does
+
+
+def test_a_report_filled_by_hand(tmp_path: Path, images: Tensor) -> None:
+    graph = nx.DiGraph()
+    graph.add_node(("input", 0), relevance=1.0, order=0, kind="input")
+    graph.add_node(("out", 2), relevance=1.0, order=1, kind="linear", output=True)
+    graph.add_edge(("input", 0), ("out", 2), relevance=1.0, share=1.0)
+    path = Chain((("input", 0), ("out", 2)), 0.25)
+    report = Report(
+        title="epoch 3",
+        measures={"accuracy": 0.9871, "samples": 12},
+        images=images,
+        relevance=torch.randn_like(images),
+        titles=["one", "two", "three"],
+        graph=graph,
+        paths=[path, path],
+        path_heatmaps=torch.randn(2, *images.shape),
+        curves=[Curves("over epochs", {"critical": [0.1, 0.5], "random": [0.1, 0.1]}, xlabel="epoch")],
+        settings={"selection": TopK(0.1)},
+    )
+    page = Page(write_report(report, tmp_path / "report.html"))
+    assert page.sections == ["heatmaps", "graph", "paths", "curves", "settings"]
+    assert {"0.9871", "12", "epoch 3", "over epochs", "path 1, 25 %", repr(TopK(0.1))} <= {t.strip() for t in page.text}
+    assert len(page.images) == 2 * 3 + 3 * (1 + 2)
+
+
+@pytest.mark.parametrize("where", ["title", "titles", "class_names", "settings", "measures", "curves", "layer", "paths"])
+def test_text_from_data_is_never_markup(where: str, tmp_path: Path) -> None:
+    model = nn.Sequential()
+    layer = EVIL.replace(".", "") if where in ("layer", "paths") else "first"
+    model.add_module(layer, nn.Conv2d(1, 2, 3))
+    model.add_module("flat", nn.Flatten())
+    model.add_module("last", nn.Linear(72, 2))
+    x = torch.rand(2, 1, 8, 8)
+    trace = SelectiveLRP(model).trace(x, target=0, edges=True)
+    given: dict = {
+        "title": {"title": EVIL}, "titles": {"titles": [EVIL] * 2}, "settings": {"settings": {EVIL: EVIL}},
+        "measures": {"measures": {EVIL: 1.0}}, "curves": {"curves": [Curves(EVIL, {EVIL: [1.0]}, None, EVIL, EVIL)]},
+        "class_names": {"class_names": [EVIL, EVIL]}, "layer": {}, "paths": {},
+    }[where]  # fmt: skip
+    page = Page(write_report(report_of(trace, x, model if where == "layer" else None, **given), tmp_path / "r.html"))
+    assert not [s for s in page.scripts if "alert" in s]
+    assert len(page.scripts) == 2  # plotly, and the page's own
+    for data in page.data:
+        json.loads(data)
+    outside = page.source.replace(page.scripts[0], "").replace(page.scripts[1], "")
+    assert "<script>alert" not in outside
+    everything = " ".join(page.text) + " ".join(page.data)
+    assert "alert" in everything  # it is shown, as text
+
+
+def test_without_images_of_two_dimensions(tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Linear(5, 8), nn.ReLU(), nn.Linear(8, 3))
+    x = torch.randn(4, 5)
+    trace = SelectiveLRP(model, selection=TopK(2)).trace(x, target=1, edges=True)
+    page = Page(write_report(trace, tmp_path / "r.html", x, model))
+    assert page.sections == ["graph", "paths", "curves", "conservation", "settings"]
+
+
+@pytest.mark.parametrize(
+    ("report", "message"),
+    [
+        (Report(images=torch.rand(2, 1, 4, 4), relevance=torch.rand(3, 1, 4, 4)), "same N"),
+        (Report(images=torch.rand(2, 1, 4, 4), relevance=torch.rand(2, 1, 4, 4), titles=["one"]), "1 titles"),
+        (Report(images=torch.rand(2, 1, 4, 4), relevance=torch.full((2, 1, 4, 4), torch.nan)), "NaN"),
+        ("trace", "of a Trace or a Report, got str"),
+    ],
+)
+def test_reports_that_cannot_be_written(report: Report, message: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=message):
+        write_report(report, tmp_path / "r.html")
+    assert not (tmp_path / "r.html").exists()
+
+
+def test_images_of_another_trace(trace: Trace, images: Tensor, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="not those of the trace"):
+        write_report(trace, tmp_path / "r.html", images[:2])
+
+
+def test_the_model_is_left_as_it_was(trace: Trace, images: Tensor) -> None:
+    model = network().train()
+    before = {name: t.clone() for name, t in model.state_dict().items()}
+    rng = torch.get_rng_state()
+    report_of(trace, images, model)
+    assert torch.equal(torch.get_rng_state(), rng)
+    assert model.training
+    assert all(torch.equal(t, before[name]) for name, t in model.state_dict().items())
+    assert not any(m._forward_hooks or m._backward_hooks for m in model.modules())
+    assert all(p.grad is None for p in model.parameters())
