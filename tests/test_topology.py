@@ -1,51 +1,18 @@
-"""Relevance flows: what arrives at each neuron leaves it, along edges or absorbed, however networks are wired."""
+"""Relevance flows: what arrives at each neuron leaves it, along edges or absorbed, however networks are wired.
+
+Small networks, wired in one way each. All of torchvision's are looked at in test_zoo.py.
+"""
 
 from __future__ import annotations
 
 import pytest
 import torch
 import torch.nn.functional as F
-import zoo
+from flow import flow_error
 from torch import Tensor, nn
 
-from lrp_lightning import Epsilon, EpsilonPlus, SelectiveLRP, TopK, Trace, build_graph
+from lrp_lightning import Epsilon, EpsilonPlus, SelectiveLRP, TopK, build_graph
 from lrp_lightning.drawing import draw_graph
-
-TOP = lambda logits: logits.argmax(1)  # noqa: E731
-
-
-def flow_error(trace: Trace) -> float:
-    """The largest difference between what a neuron has and what leaves it to below, or came from above, over the output."""
-    scale = trace.explained.abs().sum().item()
-    error = 0.0
-    below = {layer: torch.zeros_like(r.sum(0)) for layer, r in trace.relevance.items()}
-    above = {layer: torch.zeros_like(r.sum(0)) for layer, r in trace.relevance.items()}
-    for (lower, upper), edges in trace.edges.items():
-        edges = edges.sum(0) if trace.per_sample else edges
-        below[upper] += edges if edges.ndim == 1 else edges.sum(0)
-        above[lower] += edges if edges.ndim == 1 else edges.sum(1)
-    lowers = {lower for lower, _ in trace.edges}
-    for layer, r in trace.relevance.items():
-        r = r.sum(0)
-        stays = trace.absorbed_by.get(layer, torch.zeros_like(r))
-        stays = stays.sum(0) if trace.per_sample else stays
-        if trace.kinds[layer] != "input":
-            error = max(error, (r - below[layer] - stays).abs().max().item())
-        if layer in lowers:
-            error = max(error, (r - above[layer]).abs().max().item())
-    return error / scale
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", zoo.NAMES)
-def test_flow_is_conserved_in_every_model(name: str) -> None:
-    model, x = zoo.build(name)
-    for rule in (Epsilon(), EpsilonPlus()):
-        trace = SelectiveLRP(model, rule).trace(x, target=TOP, edges=True)
-        assert flow_error(trace) < 1e-4
-
-
-# Small networks, wired in one way each; what was wrong once or could be told wrongly
 
 
 class Tokens(nn.Module):

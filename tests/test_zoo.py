@@ -9,6 +9,7 @@ import timm
 import torch
 import torchvision
 import zoo
+from flow import flow_error
 from torch import Tensor, nn
 from torchvision.models import detection, segmentation
 
@@ -33,12 +34,13 @@ def test_conserves(name: str) -> None:
     with torch.no_grad():
         logits = model(x)
     before, rng = state(model), torch.get_rng_state()
-    for rule in (Epsilon(), EpsilonPlus()):
-        trace = SelectiveLRP(model, rule).trace(x, target=lambda logits: logits.argmax(1))
+    for rule, edges in ((Epsilon(), False), (EpsilonPlus(), True)):
+        trace = SelectiveLRP(model, rule).trace(x, target=lambda logits: logits.argmax(1), edges=edges)
         torch.testing.assert_close(trace.output, logits, rtol=1e-4, atol=1e-4)
         assert trace.conservation_error.max() <= 1e-3
         assert trace.inputs.isfinite().all()
         assert trace.inputs.any()
+        assert not edges or flow_error(trace) < 1e-4
     assert state(model) == before
     assert torch.equal(torch.get_rng_state(), rng)
 
