@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from flow import flow_error
 from torch import Tensor, nn
 
-from lrp_lightning import Epsilon, EpsilonPlus, SelectiveLRP, TopK, build_graph
+from lrp_lightning import Composite, Epsilon, EpsilonGammaBox, EpsilonPlus, SelectiveLRP, TopK, build_graph
 from lrp_lightning.drawing import draw_graph
 
 
@@ -180,6 +180,23 @@ def test_a_layer_with_two_normalisations_is_one() -> None:
     trace = SelectiveLRP(Two().double(), Epsilon()).trace(torch.rand(2, 2, 8, 8).double(), 0, edges=True)
     assert trace.conservation_error.max() < 1e-6
     assert flow_error(trace) < 1e-10
+
+
+@pytest.mark.parametrize("rule", [Epsilon(), EpsilonGammaBox(-0.5, 1.0)], ids=["epsilon", "box"])
+@pytest.mark.parametrize("value", [0.0, 0.3])
+def test_what_is_padded_is_nobodys(value: float, rule: Composite) -> None:
+    class Padded(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.head = nn.Conv2d(2, 4, 3), nn.Linear(4 * 64, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(F.relu(self.conv(F.pad(x, (1, 1, 1, 1), value=value))).flatten(1))
+
+    torch.manual_seed(0)
+    trace = SelectiveLRP(Padded().double(), rule).trace(wired("dense")[1], 0, edges=True)
+    assert trace.conservation_error.max() < 1e-6
+    assert flow_error(trace) < 1e-9
 
 
 def test_edges_run_one_to_one_through_a_junction_and_to_others_where_channels_were_moved() -> None:

@@ -210,7 +210,7 @@ class RelevanceMode(TorchFunctionMode):
         def arrive(g: Tensor) -> None:
             recording.arrive(layer, value, g)
             for part, factor, ids in from_where:
-                recording.connect_values(ids, layer, recording.relevance_of(part.expand(g.shape), g) * factor)
+                recording.connect_values(ids, layer, recording.relevance_of(part.expand(g.shape), g, layer.first) * factor)
 
         y.register_hook(arrive)
         if recording.along is not None:
@@ -239,7 +239,7 @@ class RelevanceMode(TorchFunctionMode):
             return t
         part = self.apart(t)
         y = part.view_as(part)
-        layer = self.recording.layer(self.names.here("values"), "junction", y, dim, samples=facts.samples)
+        layer = self.recording.layer(self.names.here("values"), "junction", y, dim, facts.near_input, facts.samples)
         self._collect(layer, y, [(part, 1.0)])
         self.facts[y] = replace(facts, dim=dim, ids=layer.ids(y.ndim), made_by=None)
         return y
@@ -264,7 +264,7 @@ class RelevanceMode(TorchFunctionMode):
         if not recording.follows or facts.ids is None or facts.gate or self.of(y).samples is None:
             return
         dim = facts.dim + y.ndim - t.ndim if facts.dim is not None else _likely_dim(y)
-        layer = recording.layer(where, "junction", y, dim, samples=self.of(y).samples)
+        layer = recording.layer(where, "junction", y, dim, facts.near_input, self.of(y).samples)
         self._collect(layer, y, [(t, factor)])
         if recording.want_edges:
             at = layer.samples

@@ -127,24 +127,22 @@ def _pad(mode: RelevanceMode, func: Callable, args: tuple, kwargs: dict[str, Any
 
     x, pad, how, value = parse(*args, **kwargs)
     y = (movement if value == 0.0 else _fill)(mode, func, args, kwargs)
+    silent = value == 0.0 and mode.recording.composite.proportional_below(first=mode.of(x).near_input)
     if how == "constant" and mode.of(x).ids is not None:
-        mode.learn(y, replace(mode.of(y), ids=_padded_ids(mode.of(x).ids, x, pad, value)))  # type: ignore[arg-type]
-    if value == 0.0 and not mode.recording.composite.proportional_below(first=mode.of(x).near_input):
+        mode.learn(y, replace(mode.of(y), ids=_padded_ids(mode.of(x).ids, x, pad, silent)))  # type: ignore[arg-type]
+    if value == 0.0 and not silent:
         rest = args[1:]
         with torch.no_grad():  # a rule that gives relevance to inputs of zero gives it to padding too, where it stays
             beside = func(torch.ones_like(x), *rest, **{k: v for k, v in kwargs.items() if k != "input"}) == 0
             mode.count(y, torch.where(beside, away_from_zero(torch.zeros_like(y)), 0), mode.names.here("padding"))
-    ids = mode.of(x).ids
-    if ids is not None and all(size == 1 for size, a, b in zip(ids.shape, x.shape, y.shape, strict=True) if a != b):
-        mode.learn(y, replace(mode.of(y), ids=ids))  # along what was padded numbers are the same, the padding's too
     return y
 
 
-def _padded_ids(ids: Tensor, x: Tensor, pad: list[int], value: float) -> Tensor:
-    """What is filled in is nobody's; zeros, which carry nothing, are left to the neuron whose values are around them."""
+def _padded_ids(ids: Tensor, x: Tensor, pad: list[int], silent: bool) -> Tensor:
+    """What is filled in is nobody's; what carries nothing is left to the neuron whose values are around it."""
     for place, (before, after) in enumerate(zip(pad[::2], pad[1::2], strict=True)):
         dim = x.ndim - 1 - place
-        if ids.shape[dim] > 1 or value != 0.0:
+        if ids.shape[dim] > 1 or not silent:
             whole = ids.expand([*ids.shape[:dim], x.shape[dim], *ids.shape[dim + 1 :]])
             ids = torch.nn.functional.pad(whole, [*[0] * (2 * place), before, after], value=NOBODY)
     return ids
