@@ -164,15 +164,21 @@ def away_from_zero(a: Tensor) -> Tensor:
     return torch.where(a.abs() < tiny, tiny, a)
 
 
-def _divided(r: Tensor, z: Tensor, rule: Rule, zero_with_z: bool) -> tuple[Tensor, Tensor]:
+def mean_magnitude(z: Tensor, scratch: Tensor | None = None) -> Tensor:
+    """Mean of ``|z|`` in each sample, ``(S, 1, ...)``; ``scratch`` holds ``|z|`` already."""
+    magnitude = z.abs() if scratch is None else scratch
+    return magnitude.sum(list(range(1, z.ndim)), keepdim=True).div_(max(z[0].numel(), 1))
+
+
+def _divided(r: Tensor, z: Tensor, rule: Rule, mean: Tensor | None, zero_with_z: bool) -> tuple[Tensor, Tensor]:
     """``r / z`` with the denominator kept from zero, 0 where ``z`` is 0, as nothing contributed there; in ``r``'s memory.
 
-    And a tensor of their shape to write to: fresh memory costs more than what is computed in it. ``zero_with_z`` says that
-    ``r`` is 0 where ``z`` is.
+    And a tensor of their shape to write to: fresh memory costs more than what is computed in it. ``mean`` is that of ``|z|``
+    where it is known, ``zero_with_z`` says that ``r`` is 0 where ``z`` is.
     """
     scratch = z.abs()
     if rule.relative:
-        scale = scratch.sum(list(range(1, z.ndim)), keepdim=True).mul_(rule.eps / max(z[0].numel(), 1))
+        scale = (mean_magnitude(z, scratch) if mean is None else mean) * rule.eps
     else:
         scale = z.new_tensor(rule.eps)
     scale.clamp_(min=torch.finfo(z.dtype).tiny)
@@ -206,6 +212,7 @@ def hand_down(
     want_edges: bool,
     samples: int = 0,
     apart: int = 0,
+    mean: Tensor | None = None,
 ) -> HandedDown:
     """Hand the relevance ``r`` of ``y = w a + b`` down to ``a`` by a rule.
 
@@ -220,6 +227,8 @@ def hand_down(
         want_edges: whether the relevance between every two channels is wanted.
         samples: which dimension holds the samples.
         apart: how many samples are to have edges of their own; 0 for edges summed over them.
+        mean: ``(S, 1, ...)``, where ``y`` is the output rectified, as nothing comes to what is negative: mean of the output's
+            ``|y|``.
 
     Raises:
         RuleError: if the rule passes relevance through but ``a`` and ``y`` differ in shape.
@@ -237,7 +246,8 @@ def hand_down(
     r_other: Tensor | None = None  # from terms that hand relevance even to an input of zero
     neurons, edges = neuron_dim(r, op.kind), None
     bias = stabiliser = r.new_zeros(r.shape[samples], r.shape[neurons])
-    for group in rule.groups:
+    groups = [group for group in rule.groups if mean is None or group.outputs.kind != "negative"]
+    for group in groups:
         terms = [t for t in group.terms if not (nonnegative and t.input.kind == "negative")]
         parts = [
             (a if nonnegative and t.input.kind == "positive" else t.input(a), t.weight(w), None if b is None else t.bias(b))
@@ -245,9 +255,9 @@ def hand_down(
         ]
         plain = _is_plain(group)
         z = y if plain else reduce(torch.add, (op.forward(*part) for part in parts))
-        share = _share(group, y, r, last=group is rule.groups[-1])
+        share = _share(group, y, r, last=group is groups[-1])
         arrived = per_neuron(share, neurons, samples)
-        s, scratch = _divided(share, z, rule, zero_with_z=plain)
+        s, scratch = _divided(share, z, rule, mean if plain else None, zero_with_z=plain)
         stabiliser = stabiliser + arrived - per_neuron(torch.mul(s, z, out=scratch), neurons, samples)
         for term, (a_part, w_part, b_part) in zip(terms, parts, strict=True):
             if b_part is not None and term.bias.kind != "constant":

@@ -18,14 +18,14 @@ from torch.nn.modules._functions import BackwardHookFunction
 from torch.overrides import TorchFunctionMode, resolve_name
 from torch.utils.weak import WeakIdKeyDictionary
 
-from lrp_lightning.engine.affine import AffineMap, Linear, away_from_zero, hand_down
+from lrp_lightning.engine.affine import AffineMap, Linear, away_from_zero, hand_down, mean_magnitude
 from lrp_lightning.engine.dimensions import moved
 from lrp_lightning.engine.origins import feature_ids
 from lrp_lightning.engine.recording import Layer, Recording
 from lrp_lightning.errors import UnsupportedOperatorError
 from lrp_lightning.layers import LayerNames, neuron_dim, per_neuron
 
-__all__ = ["Facts", "MadeBy", "RelevanceMode", "tensors_in"]
+__all__ = ["Facts", "Kept", "MadeBy", "RelevanceMode", "tensors_in"]
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,34 @@ class MadeBy:
     w: Tensor
     b: Tensor | None
     layer: Layer
+
+
+@dataclass(eq=False)
+class Kept:
+    """The output of a layer as its backward will want it.
+
+    Where a rectifier is its only reader, no relevance comes to what is not positive. So what the rectifier gives is kept in its
+    place, which the next layer keeps anyway, and the output itself is let go.
+    """
+
+    value: Tensor
+    mean: Tensor | None = None
+    """Mean of the output's ``|y|`` in each sample, once what is kept is rectified."""
+    readers: int = 0
+
+    @property
+    def rectified(self) -> bool:
+        return self.mean is not None
+
+    def rectify(self, rectified: Tensor) -> None:
+        self.mean = mean_magnitude(self.value)
+        self.value = rectified
+
+    def read(self, t: Tensor) -> None:
+        """Note that an operator reads the output ``t``; if it is not the first, all of it is wanted again."""
+        self.readers += 1
+        if self.readers > 1 and self.rectified:
+            self.value, self.mean = t.detach(), None
 
 
 @dataclass(frozen=True)
@@ -74,6 +102,7 @@ class RelevanceMode(TorchFunctionMode):
         self.recording = recording
         self.table = table
         self.facts = WeakIdKeyDictionary()
+        self.kept = WeakIdKeyDictionary()  # output of a layer -> what its backward keeps of it
         self._running: tuple | None = None  # the operator that a row is at work for: func, args, kwargs, its first signal
         self.changed = WeakIdKeyDictionary()  # tensor changed in place -> what it is now, None if not known
 
@@ -149,7 +178,9 @@ class RelevanceMode(TorchFunctionMode):
         if into is not None:
             self.recording.fold(into, layer)
         ids = feature_ids(facts.ids, a, neuron_dim(a, op.kind))
-        out = _Affine.apply(a, y, w, b, op, layer, facts.nonnegative, ids, self.recording, facts.samples)
+        kept = Kept(y)
+        out = _Affine.apply(a, kept, w, b, op, layer, facts.nonnegative, ids, self.recording, facts.samples)
+        self.kept[out] = kept
         return self.learn(
             out,
             Facts(
@@ -159,6 +190,18 @@ class RelevanceMode(TorchFunctionMode):
                 made_by=MadeBy(op, a, w, b, layer),
             ),
         )
+
+    def rectified(self, x: Tensor, in_place: bool) -> Tensor:
+        """``x`` with what is negative at zero, which is also what its layer's backward keeps if nobody else reads ``x``."""
+        kept = self.kept.get(x)
+        if kept is None or kept.readers > 1 or self.recording.want_edges:
+            return torch.relu(x)
+        if not in_place:
+            y = torch.relu(x)
+            kept.rectify(y.detach())
+            return y
+        kept.rectify(kept.value.data)  # not noticed by autograd, which would mind: nothing but the layer's backward kept it
+        return _Rectified.apply(x, kept.value.relu_())
 
     def projection(self, a: Tensor, w: Tensor, b: Tensor | None, y: Tensor, name: str) -> Tensor:
         """A linear layer of a part of a parameter; a constant projects to a constant."""
@@ -339,6 +382,9 @@ class RelevanceMode(TorchFunctionMode):
             return self._constant(func, given, args, kwargs)
         row = self.table.get(func) or self._unlisted
         self._check(func, given)
+        for t in given:
+            if t in self.kept:
+                self.kept[t].read(t)
         outer, self._running = self._running, (func, args, kwargs, next(t for t in given if t in self.facts))
         try:
             device = given[0].device.type
@@ -429,7 +475,7 @@ class RelevanceMode(TorchFunctionMode):
 
 def is_custom(node: Any) -> bool:
     """Whether a node of autograd's graph is of a Function of the model's own, whatever operators its forward is made of."""
-    ours_or_harmless = (_Affine, _Valued, Activation, BackwardHookFunction)
+    ours_or_harmless = (_Affine, _Rectified, _Valued, Activation, BackwardHookFunction)
     return isinstance(node, BackwardCFunction) and not issubclass(node._forward_cls, ours_or_harmless)  # type: ignore[attr-defined]
 
 
@@ -460,7 +506,7 @@ class _Affine(torch.autograd.Function):
     def forward(
         ctx: Any,
         a: Tensor,
-        y: Tensor,
+        kept: Kept,
         w: Tensor,
         b: Tensor | None,
         op: AffineMap,
@@ -470,21 +516,24 @@ class _Affine(torch.autograd.Function):
         recording: Recording,
         samples: int | None,
     ) -> Tensor:
-        ctx.save_for_backward(a, y, w, b)
-        ctx.op, ctx.layer, ctx.nonnegative, ctx.ids, ctx.recording = op, layer, nonnegative, ids, recording
+        ctx.save_for_backward(a, w, b)
+        ctx.op, ctx.kept, ctx.layer, ctx.nonnegative, ctx.ids, ctx.recording = op, kept, layer, nonnegative, ids, recording
         ctx.samples = samples
-        return y.view_as(y)
+        return kept.value.view_as(kept.value)
 
     @staticmethod
     def backward(ctx: Any, *grad: Tensor) -> tuple[Tensor | None, ...]:
-        a, y, w, b = ctx.saved_tensors
+        a, w, b = ctx.saved_tensors
+        y, mean = ctx.kept.value, ctx.kept.mean
         recording: Recording = ctx.recording
         layer: Layer = ctx.layer.folded_into or ctx.layer
         r = recording.arrive(layer, y, grad[0])
         assert layer.rule is not None
         apart = recording.samples if recording.per_sample else 0
         try:
-            down = hand_down(ctx.op, layer.rule, a, y, w, b, r, ctx.nonnegative, recording.want_edges, layer.samples, apart)
+            down = hand_down(
+                ctx.op, layer.rule, a, y, w, b, r, ctx.nonnegative, recording.want_edges, layer.samples, apart, mean
+            )
         except Exception as error:
             error.add_note(f"in layer {layer.name!r}") if hasattr(error, "add_note") else None
             raise
@@ -500,6 +549,19 @@ class _Affine(torch.autograd.Function):
             ids = None if ctx.ids is None else ctx.ids.view([-1 if d == dim else 1 for d in range(a.ndim)])
             g = g * recording.onward(layer, ids, g, ctx.samples)
         return g, *[None] * 9
+
+
+class _Rectified(torch.autograd.Function):
+    """A ReLU that has been at work in place: gives the ``y`` it is handed."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, y: Tensor) -> Tensor:
+        ctx.save_for_backward(y)
+        return y.view_as(y)
+
+    @staticmethod
+    def backward(ctx: Any, *grad: Tensor) -> tuple[Tensor | None, ...]:
+        return torch.ops.aten.threshold_backward(grad[0], ctx.saved_tensors[0], 0), None
 
 
 class Activation(torch.autograd.Function):

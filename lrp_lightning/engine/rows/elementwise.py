@@ -19,7 +19,7 @@ __all__ = ["RECTIFIERS", "ROWS", "activation"]
 def _relu(mode: RelevanceMode, func: Callable, args: tuple, kwargs: dict[str, Any]) -> Tensor:
     x, in_place = signal_and_in_place(func, args, kwargs)
     if mode.recording.composite.proportional:
-        y = torch.relu(x)  # autograd's backward is the rule: y / x is its derivative
+        y = mode.rectified(x, in_place)  # autograd's backward is the rule: y / x is its derivative
     else:
         with torch.no_grad():
             y = torch.relu(x)
