@@ -348,8 +348,8 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
         self._active, self._observation, self._fault, self._drawn = False, None, None, Findings()
         if fatal:
             raise fault or LRPError("RelevanceMonitor failed on another process, which says why")
-        if fault is not None:
-            self._warn(f"RelevanceMonitor skips this validation: {fault}", of_this_process=True)
+        why = fault if fault is not None else "it failed on another process, which says why"
+        self._warn(f"RelevanceMonitor skips this validation: {why}", of_this_process=True)
 
     def _is_fatal(self, fault: Exception) -> bool:
         diverged = isinstance(fault, ModelError) and "not finite" in str(fault)  # what training did, not the monitor
