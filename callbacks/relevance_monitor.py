@@ -24,6 +24,7 @@ from lrp_lightning.callbacks.observation import Observation, Remembered
 from lrp_lightning.callbacks.pictures import draw_epoch
 from lrp_lightning.callbacks.sampling import LoaderShare, Sampling
 from lrp_lightning.callbacks.settings import LOGGED, OnError, Settings, TargetFn
+from lrp_lightning.callbacks.text import read
 from lrp_lightning.composites import Composite, as_composite
 from lrp_lightning.errors import LRPError, ModelError
 from lrp_lightning.rules import Rule
@@ -69,8 +70,9 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
     run's folder, numbers JSON; in a temporary folder if that one cannot be written. A ``fast_dev_run`` writes nothing.
 
     Args:
-        composite: which rule each layer gets; a composite, a rule, or a name.
-        selection: which neurons are critical.
+        composite: which rule each layer gets; a composite, a rule, a name, or text such as
+            ``"Composite(Epsilon(), convolution=Gamma(0.1))"``, for YAML.
+        selection: which neurons are critical; a selection, or text such as ``"Threshold(0.01)"``.
         every_n_epochs: how often, in epochs of ``fit``.
         max_samples: how many samples of a validation epoch are looked at, over all processes and loaders; spread evenly over
             them, the same in every epoch where the loader does not shuffle.
@@ -108,7 +110,7 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
     def __init__(
         self,
         composite: Composite | Rule | str = "epsilon_plus",
-        selection: Selection = TopK(0.1),  # noqa: B008  (a frozen value)
+        selection: TopK | Selection | str = TopK(0.1),  # noqa: B008  (a frozen value)
         every_n_epochs: int = 1,
         max_samples: int = 256,
         n_heatmaps: int = 8,
@@ -123,6 +125,8 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
         on_error: OnError = "raise",
     ) -> None:
         super().__init__()
+        composite = read(composite) if isinstance(composite, str) and "(" in composite else composite
+        selection = read(selection) if isinstance(selection, str) else selection
         self.settings = Settings(
             as_composite(composite), selection, every_n_epochs, max_samples, n_heatmaps, class_names, model, batch_fn,
             target_fn, graph_classes, n_paths, log, max_seconds, on_error,

@@ -75,6 +75,7 @@ RIVER = [
     "callbacks.observation",
     "callbacks.loggers",
     "callbacks.pictures",
+    "callbacks.text",
     "callbacks.relevance_monitor",
     "callbacks",
 ]

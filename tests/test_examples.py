@@ -42,6 +42,45 @@ def test_photographs_are_explained_where_their_objects_are(tmp_path: Path):
     assert max(errors) < 1e-3
 
 
+def run(example: str, *arguments: object) -> str:
+    """What an example prints."""
+    done = subprocess.run(
+        [sys.executable, EXAMPLES / example, *map(str, arguments)],
+        capture_output=True, text=True, timeout=300, check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_lightning_cli_by_its_yaml_and_again_by_what_it_saved(tmp_path: Path):
+    logs, short = f"--trainer.logger.init_args.save_dir={tmp_path}", "--trainer.max_epochs=1"
+    run("lightning_cli.py", "fit", "--config", EXAMPLES / "lightning_cli.yaml", logs, short)
+    [first] = tmp_path.rglob("config.yaml")
+    assert "lrp_lightning.callbacks.RelevanceMonitor" in first.read_text()
+    assert "selection: TopK(0.1)" in first.read_text()
+    assert list(tmp_path.rglob("*.ckpt"))
+    run("lightning_cli.py", "fit", "--config", first, short)
+    assert len(list(tmp_path.rglob("config.yaml"))) == 2
+
+
+@pytest.mark.slow
+def test_ddp_looks_at_as_many_samples_as_one_process_would(tmp_path: Path):
+    shown = run("ddp.py", "--epochs", 1, "--logs", tmp_path)
+    assert "samples looked at on 2 processes  128" in shown
+    assert re.search(r"^critical-neuron accuracy +[01]\.\d{3}$", shown, re.MULTILINE), shown
+    assert len(list(tmp_path.rglob("events*"))) == 1
+
+
+@pytest.mark.slow
+def test_csv_only_needs_no_tensorboard(tmp_path: Path):
+    shown = run("csv_only.py", "--epochs", 1, "--logs", tmp_path)
+    assert re.search(r"^    0 +[01]\.\d{3} +[01]\.\d{3} +\d+\.\d$", shown, re.MULTILINE), shown
+    assert "relevance_critical_paths/step=000022.png" in shown
+    assert not list(tmp_path.rglob("events*"))
+
+
 def test_examples_are_short_enough_to_read():
     for path in EXAMPLES.glob("*.py"):
         assert len(path.read_text().splitlines()) < 80, path.name

@@ -1,0 +1,51 @@
+"""Selections and composites as text."""
+
+from __future__ import annotations
+
+import pytest
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
+from lrp_lightning import Composite, Coverage, Epsilon, Fixed, Gamma, PerLayer, Threshold, TopK, ZBox
+from lrp_lightning.callbacks import RelevanceMonitor
+from lrp_lightning.callbacks.text import read
+
+
+@pytest.mark.parametrize(
+    "expected",
+    [
+        TopK(0.1),
+        TopK(3, by="magnitude"),
+        Coverage(0.9),
+        Threshold(0.01),
+        Epsilon(1e-3),
+        ZBox(-1.5, 2.0),
+        Composite(Epsilon(), convolution=Gamma(0.1), layers={"head.*": Epsilon(0.1)}),
+    ],
+)
+def test_what_is_shown_is_read_again(expected: object):
+    assert read(repr(expected)) == expected
+
+
+def test_what_holds_other_things():
+    assert read("PerLayer(None, layers={'a.*': TopK(3)}, exclude=['b'])") == PerLayer(None, {"a.*": TopK(3)}, ("b",))
+    assert repr(read(' Fixed({"conv": [1, 2]}) ')) == repr(Fixed({"conv": (1, 2)}))
+    monitor = RelevanceMonitor("Composite(Gamma(0.1))", "Threshold(0.01)")
+    assert (monitor.settings.composite, monitor.settings.selection) == (Composite(Gamma(0.1)), Threshold(0.01))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("top_k(0.1)", "'top_k' is none of"),
+        ("TopK(", "'TopK\\(' was expected"),
+        ("TopK()", "missing"),
+        ("TopK(2.0)", "share"),
+        ("__import__('os').system('true')", "malformed"),
+        ("TopK(keep=open('x'))", "'open' is none of"),
+        ("TopK(**{'keep': 1})", "missing"),
+        ("", "was expected"),
+    ],
+)
+def test_text_that_is_something_else(text: str, message: str):
+    with pytest.raises(MisconfigurationException, match=message):
+        RelevanceMonitor(selection=text)
