@@ -53,7 +53,10 @@ NAMES = {
         diff_graphs k_best_paths masked_forward path_heatmaps prune_graph register_operator __version__
         TopActivations neuron_heatmaps reconstruct reconstruct_top_activations
     """,
-    "lrp_lightning.metrics": "CriticalNeuronAccuracy prediction_survives",
+    "lrp_lightning.metrics": """
+        AblatedAccuracy ConservationError CriticalNeuronAccuracy RandomControl RetainedAccuracy RetentionCurve SelectionError
+        SelectionStability area class_frequencies faithfulness jaccard label_predicted mse prediction_survives smape
+    """,
     "lrp_lightning.drawing": """
         Curves Report as_array draw_contact_sheet draw_curves draw_graph draw_heatmaps draw_paths relevance_as_images
         report_of write_report

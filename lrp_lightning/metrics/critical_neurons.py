@@ -9,8 +9,9 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from lrp_lightning.errors import InputError
+from lrp_lightning.selection import random_masks
 
-__all__ = ["CriticalNeuronAccuracy", "prediction_survives"]
+__all__ = ["CriticalNeuronAccuracy", "RandomControl", "prediction_survives"]
 
 
 def prediction_survives(masked_logits: Tensor, logits: Tensor) -> Tensor:
@@ -38,22 +39,20 @@ def prediction_survives(masked_logits: Tensor, logits: Tensor) -> Tensor:
 class CriticalNeuronAccuracy(Metric):
     """Share of samples whose predicted class survives when only the critical neurons are kept.
 
-    The figure means something beside its control: the same metric, in an instance of its own, fed with the logits of
-    random sets of the same size (:func:`lrp_lightning.selection.random_masks`). NaN before the first sample.
+    The figure means something beside its control, :class:`RandomControl`. NaN before the first sample.
 
     Example:
         >>> import torch
         >>> from lrp_lightning import SelectiveLRP, TopK, masked_forward
-        >>> from lrp_lightning.metrics import CriticalNeuronAccuracy
-        >>> from lrp_lightning.selection import random_masks
+        >>> from lrp_lightning.metrics import CriticalNeuronAccuracy, RandomControl
         >>> _ = torch.manual_seed(0)
         >>> model = torch.nn.Sequential(torch.nn.Linear(4, 64), torch.nn.ReLU(), torch.nn.Linear(64, 3)).eval()
         >>> x = torch.randn(100, 4)
         >>> logits = model(x)
         >>> masks = SelectiveLRP(model, selection=TopK(0.1)).trace(x, target=logits.argmax(1)).masks
-        >>> critical, control = CriticalNeuronAccuracy(), CriticalNeuronAccuracy()
+        >>> critical, control = CriticalNeuronAccuracy(), RandomControl()
         >>> critical.update(masked_forward(model, x, masks), logits)
-        >>> control.update(masked_forward(model, x, random_masks(masks, torch.Generator().manual_seed(0))), logits)
+        >>> control.update(masked_forward(model, x, control.random_sets(masks)), logits)
         >>> bool(critical.compute() > control.compute())
         True
     """
@@ -61,6 +60,8 @@ class CriticalNeuronAccuracy(Metric):
     is_differentiable = False
     higher_is_better = True
     full_state_update = False
+    plot_lower_bound = 0.0
+    plot_upper_bound = 1.0
 
     survived: Tensor
     total: Tensor
@@ -79,3 +80,40 @@ class CriticalNeuronAccuracy(Metric):
     def compute(self) -> Tensor:
         """The share, in [0, 1]."""
         return self.survived / self.total
+
+    def plot(self, val: Any = None, ax: Any = None) -> Any:
+        """A value, or several over time, as torchmetrics draws them: ``(figure, axes)``."""
+        return self._plot(val, ax)
+
+
+class RandomControl(CriticalNeuronAccuracy):
+    """The same with random sets of the same size: what :class:`CriticalNeuronAccuracy` is to be compared with.
+
+    Fed with the logits of :meth:`random_sets`. In one ``MetricCollection`` with it, set ``compute_groups=False``.
+
+    Args:
+        seed: of its own generator; the global one is left alone.
+
+    Example:
+        >>> import torch
+        >>> from lrp_lightning.metrics import RandomControl
+        >>> RandomControl(seed=1).random_sets({"conv": torch.tensor([[True, False, False, True]])})["conv"].sum()
+        tensor(2)
+    """
+
+    higher_is_better = None  # type: ignore[assignment]
+
+    def __init__(self, seed: int = 0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.seed, self._drawn = seed, 0
+
+    def random_sets(self, masks: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Random sets as large as these, per sample and layer; other ones at each call, the same again after a reset."""
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self._drawn)
+        self._drawn += 1
+        return random_masks(masks, generator)
+
+    def reset(self) -> None:
+        """Start anew, with the sets of the start."""
+        super().reset()
+        self._drawn = 0

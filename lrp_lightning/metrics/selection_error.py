@@ -1,0 +1,104 @@
+"""How far the logits of the critical neurons alone are from those of the whole network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+from lrp_lightning.errors import InputError
+from lrp_lightning.errors import SelectionError as SelectionProblem
+
+__all__ = ["MEASURES", "SelectionError", "mse", "smape"]
+
+
+def smape(masked_logits: Tensor, logits: Tensor) -> Tensor:
+    """Symmetric mean absolute percentage error: the mean over classes of ``2 |f_S - f| / (|f_S| + |f|)``, 0/0 being 0.
+
+    Args:
+        masked_logits: ``(N, classes)``, ``f_S``.
+        logits: ``(N, classes)``, ``f``, of the whole network.
+
+    Returns:
+        ``(N,)``, in [0, 2]. 2 where a logit is not finite.
+
+    Raises:
+        InputError: unless both are ``(N, classes)``.
+    """
+    _check(masked_logits, logits)
+    size = masked_logits.abs() + logits.abs()
+    part = torch.where(size == 0, 0, 2 * (masked_logits - logits).abs() / torch.where(size == 0, 1, size))
+    return part.nan_to_num(2.0).mean(1)
+
+
+def mse(masked_logits: Tensor, logits: Tensor) -> Tensor:
+    """Mean over classes of ``(f_S - f)^2``, in the square of the logits' unit; arguments as of :func:`smape`.
+
+    Returns:
+        ``(N,)``. Infinite where a logit is not finite.
+
+    Raises:
+        InputError: unless both are ``(N, classes)``.
+    """
+    _check(masked_logits, logits)
+    return (masked_logits - logits).square().nan_to_num(torch.inf, torch.inf).mean(1)
+
+
+MEASURES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"smape": smape, "mse": mse}
+
+
+class SelectionError(Metric):
+    """Mean error of the logits with only the critical neurons kept. NaN before the first sample.
+
+    Args:
+        measure: ``"smape"`` or ``"mse"``; see :func:`smape` and :func:`mse`.
+
+    Raises:
+        lrp_lightning.errors.SelectionError: if ``measure`` is neither.
+
+    Example:
+        >>> import torch
+        >>> from lrp_lightning.metrics import SelectionError
+        >>> metric = SelectionError("smape")
+        >>> metric.update(torch.tensor([[1.0, 0.0]]), torch.tensor([[3.0, 0.0]]))
+        >>> metric.compute()
+        tensor(0.5000)
+    """
+
+    is_differentiable = False
+    higher_is_better = False
+    full_state_update = False
+    plot_lower_bound = 0.0
+
+    summed: Tensor
+    total: Tensor
+
+    def __init__(self, measure: Literal["smape", "mse"] = "smape", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if measure not in MEASURES:
+            raise SelectionProblem(f"SelectionError: measure must be one of {sorted(MEASURES)}, got {measure!r}")
+        self.measure = measure
+        self.add_state("summed", torch.tensor(0.0, dtype=torch.double), dist_reduce_fx="sum")
+        self.add_state("total", torch.tensor(0), dist_reduce_fx="sum")
+
+    def update(self, masked_logits: Tensor, logits: Tensor) -> None:
+        """Add the errors of one batch, logits ``(N, classes)`` of each."""
+        errors = MEASURES[self.measure](masked_logits, logits)
+        self.summed += errors.to(self.summed.dtype).sum()
+        self.total += errors.numel()
+
+    def compute(self) -> Tensor:
+        """The mean over samples."""
+        return (self.summed / self.total).float()
+
+    def plot(self, val: Any = None, ax: Any = None) -> Any:
+        """A value, or several over time, as torchmetrics draws them: ``(figure, axes)``."""
+        return self._plot(val, ax)
+
+
+def _check(masked_logits: Tensor, logits: Tensor) -> None:
+    if masked_logits.shape != logits.shape or logits.ndim != 2 or not logits.shape[1]:
+        raise InputError(f"logits must both be (N, classes), got {tuple(masked_logits.shape)} and {tuple(logits.shape)}")

@@ -1,0 +1,137 @@
+"""Whether a class keeps its critical neurons from one state of the network to the next."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+from lrp_lightning.errors import InputError
+
+__all__ = ["SelectionStability", "class_frequencies", "jaccard"]
+
+
+def class_frequencies(masks: Mapping[str, Tensor], labels: Tensor, num_classes: int) -> dict[str, Tensor]:
+    """How many of a class's samples each neuron is critical for.
+
+    Args:
+        masks: ``{layer: (N, C) bool}``, as in ``Trace.masks``.
+        labels: ``(N,)``, integers in [0, num_classes).
+        num_classes: how many classes there are.
+
+    Returns:
+        ``{layer: (num_classes, C)}``, counts.
+
+    Raises:
+        InputError: if labels and masks do not fit one another.
+    """
+    if labels.ndim != 1 or labels.is_floating_point() or any(len(m) != len(labels) for m in masks.values()):
+        raise InputError(f"labels must be integers, one for each mask's sample, got {labels.dtype} {tuple(labels.shape)}")
+    if len(labels) and not bool(((labels >= 0) & (labels < num_classes)).all()):
+        raise InputError(f"labels must be in 0 to {num_classes - 1}, got {int(labels.min())} to {int(labels.max())}")
+    member = torch.nn.functional.one_hot(labels.long(), num_classes).double()
+    return {layer: member.T @ mask.flatten(1).double() for layer, mask in masks.items()}
+
+
+def jaccard(one: Tensor, other: Tensor) -> Tensor:
+    """Jaccard index of sets that neurons belong to by degree: ``sum of min / sum of max``, 1 for two empty sets.
+
+    With degrees 0 and 1 it is the ordinary one, the size of the intersection over that of the union.
+
+    Args:
+        one: ``(..., C)``, degrees in [0, 1].
+        other: likewise.
+
+    Returns:
+        ``(...)``, in [0, 1]. NaN where a degree is.
+    """
+    together, either = torch.minimum(one, other).sum(-1), torch.maximum(one, other).sum(-1)
+    return torch.where(either == 0, 1, together / torch.where(either == 0, 1, either))
+
+
+class SelectionStability(Metric):
+    """Jaccard index of each class's critical neurons between two states of a network, such as two epochs.
+
+    A neuron belongs to a class by the share of the class's samples that it is critical for (:func:`jaccard`). The state
+    counted is compared with that at the last :meth:`advance`.
+
+    Args:
+        num_classes: how many classes there are.
+        neurons: ``{layer: C}``, of the layers compared.
+
+    Raises:
+        InputError: if there is no class or no layer.
+
+    Example:
+        >>> import torch
+        >>> from lrp_lightning.metrics import SelectionStability
+        >>> metric = SelectionStability(num_classes=2, neurons={"conv": 3})
+        >>> metric.update({"conv": torch.tensor([[True, True, False]])}, torch.tensor([0]))
+        >>> metric.advance()
+        >>> metric.update({"conv": torch.tensor([[True, False, False]])}, torch.tensor([0]))
+        >>> metric.compute()
+        tensor([0.5000,    nan])
+    """
+
+    is_differentiable = False
+    higher_is_better = True
+    full_state_update = False
+    plot_lower_bound = 0.0
+    plot_upper_bound = 1.0
+
+    counts: Tensor
+    samples: Tensor
+    reference: Tensor
+
+    def __init__(self, num_classes: int, neurons: Mapping[str, int], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if num_classes < 1 or not neurons:
+            raise InputError(f"SelectionStability needs classes and layers, got {num_classes} and {dict(neurons)}")
+        self.num_classes, self.neurons = num_classes, dict(neurons)
+        shape = num_classes, sum(self.neurons.values())
+        self.add_state("counts", torch.zeros(shape, dtype=torch.double), dist_reduce_fx="sum")
+        self.add_state("samples", torch.zeros(num_classes, dtype=torch.double), dist_reduce_fx="sum")
+        unknown = torch.full(shape, torch.nan, dtype=torch.double)
+        self.add_state("reference", unknown, dist_reduce_fx=_first)  # the same on every process since the last advance
+
+    def update(self, masks: Mapping[str, Tensor], labels: Tensor) -> None:
+        """Count the samples of one batch; see :func:`class_frequencies`.
+
+        Raises:
+            InputError: if masks are not those of the layers, or labels do not fit.
+        """
+        given = {layer: mask.flatten(1).shape[1] for layer, mask in masks.items()}
+        if given != self.neurons:
+            raise InputError(f"masks must be of the layers and neurons {self.neurons}, got {given}")
+        frequencies = class_frequencies(masks, labels, self.num_classes)
+        self.counts += torch.cat([frequencies[layer] for layer in self.neurons], 1).to(self.counts)
+        self.samples += torch.nn.functional.one_hot(labels.long(), self.num_classes).sum(0).to(self.samples)
+
+    def compute(self) -> Tensor:
+        """``(num_classes,)``, the mean over layers; NaN for classes without samples in either state."""
+        widths = list(self.neurons.values())
+        pairs = zip(self._degrees().split(widths, 1), self.reference.split(widths, 1), strict=True)
+        return torch.stack([jaccard(now, then) for now, then in pairs]).mean(0).float()
+
+    def advance(self) -> None:
+        """Make the state counted the one that the next is compared with, over all processes, and count anew."""
+        available = self.distributed_available_fn
+        with self.sync_context(self.dist_sync_fn, should_sync=self.sync_on_compute, distributed_available=available):
+            reference = self._degrees().clone()
+        self.reset()
+        self.reference = reference
+
+    def _degrees(self) -> Tensor:
+        samples = self.samples[:, None]
+        return torch.where(samples == 0, torch.nan, self.counts / torch.where(samples == 0, 1, samples))
+
+    def plot(self, val: Any = None, ax: Any = None) -> Any:
+        """A value, or several over time, as torchmetrics draws them: ``(figure, axes)``."""
+        return self._plot(val, ax)
+
+
+def _first(gathered: Tensor) -> Tensor:
+    return gathered[0]
