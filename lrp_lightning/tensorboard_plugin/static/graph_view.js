@@ -94,7 +94,8 @@ export class GraphView {
   }
 
   newNode(key) {
-    const group = s("g", { class: "node", tabindex: "-1", role: "button", "data-key": key }, s("circle", { class: "disc" }), s("text", { y: 3.5 }));
+    const group = s("g", { class: "node", tabindex: "-1", role: "button", "data-key": key }, 
+      s("rect", { class: "room", x: -11, y: -11, width: 40, height: 22 }), s("circle", { class: "disc" }), s("text", { y: 3.5 }));
     const node = () => this.shown.graph.byKey.get(key);
     this.hover(group, () => this.nodeWords(node()), () => this.around(node()));
     group.addEventListener("click", () => this.onPick({ neuron: key }));
@@ -106,7 +107,7 @@ export class GraphView {
   drawNode(group, node, { x, y }, most, nameOf) {
     const { compared } = this.shown;
     const strong = Math.sqrt(Math.min(1, Math.max(Math.abs(node.share), Math.abs(node.before ?? 0)) / most));
-    const [disc, text] = group.children;
+    const [, disc, text] = group.children;
     const radius = 3.2 + 6 * strong;
     disc.setAttribute("r", radius.toFixed(1));
     group.style.transform = `translate(${x.toFixed(1)}px, ${y.toFixed(1)}px)`;
