@@ -19,7 +19,7 @@ from matplotlib.image import imsave
 
 from lrp_lightning.tensorboard_plugin.summary import Record, RelevanceSummary
 
-__all__ = ["Destination", "Findings", "destinations", "write"]
+__all__ = ["Destination", "Findings", "destinations", "has_tab", "write"]
 
 
 @dataclass(frozen=True)
@@ -150,6 +150,11 @@ def destinations(trainer: Trainer, folder: str | None) -> list[Destination]:
         return []
     found = [taker for logger in trainer.loggers if (taker := _taker(logger)) is not None]
     return found or [_Folder(Path(folder or trainer.default_root_dir))]
+
+
+def has_tab(trainer: Trainer) -> bool:
+    """Whether a logger takes records of the *Relevance* tab."""
+    return any(isinstance(_taker(logger), _TensorBoard) for logger in trainer.loggers)
 
 
 def _taker(logger: Any) -> Destination | None:

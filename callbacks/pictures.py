@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from lrp_lightning.callbacks.loggers import Findings
+from lrp_lightning.callbacks.neurons import Neurons, look_into_neurons
 from lrp_lightning.callbacks.observation import Explained, Observation
 from lrp_lightning.callbacks.settings import Settings
 from lrp_lightning.drawing import as_array, draw_graph, draw_heatmaps
@@ -22,11 +23,18 @@ from lrp_lightning.tensorboard_plugin.summary import ClassGraph, Record, Samples
 __all__ = ["draw_epoch"]
 
 
-def draw_epoch(observation: Observation, epoch: int) -> Findings:
-    """Pictures and the record of an epoch, as many as the observation's budget has seconds for."""
+def draw_epoch(observation: Observation, epoch: int, tab: bool = False) -> Findings:
+    """Pictures and the record of an epoch, as many as the observation's budget has seconds for.
+
+    Args:
+        observation: finished.
+        epoch: counted from 0.
+        tab: whether the record goes to a *Relevance* tab, so that what only the tab shows is wanted.
+    """
     settings = observation.settings
     pictures: dict[str, np.ndarray] = {}
     samples = None
+    shown: list[Explained] = []
     if "heatmaps" in settings.log and not observation.budget.spent and (shown := observation.of_remembered()):
         images, relevance = _of_one_size(shown)
         pictures["heatmaps"] = as_array(draw_heatmaps(images, relevance, _titles(shown, settings), shares=True))
@@ -44,7 +52,18 @@ def draw_epoch(observation: Observation, epoch: int) -> Findings:
         else:
             if drawn:
                 pictures["critical_paths"] = _stacked(drawn)
-    record = Record(epoch=epoch, graphs=graphs, samples=samples, class_names=settings.class_names, settings=settings.told())
+    neurons = Neurons()
+    if tab and samples is not None and "neurons" in settings.log:
+        neurons, graphs = look_into_neurons(observation, graphs, shown)
+    record = Record(
+        epoch=epoch,
+        graphs=graphs,
+        samples=samples,
+        neuron_heatmaps=neurons.heatmaps,
+        reconstructions=neurons.reconstructions,
+        class_names=settings.class_names,
+        settings=settings.told(),
+    )
     return Findings(pictures=pictures, record=record)
 
 

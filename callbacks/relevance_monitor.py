@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_leaves
 from lrp_lightning.callbacks.batches import BatchFn, read_batch
 from lrp_lightning.callbacks.budget import Budget
 from lrp_lightning.callbacks.classifier import Classifier, ModelOf
-from lrp_lightning.callbacks.loggers import Destination, Findings, destinations, write
+from lrp_lightning.callbacks.loggers import Destination, Findings, destinations, has_tab, write
 from lrp_lightning.callbacks.measures import Measures
 from lrp_lightning.callbacks.observation import Observation, Remembered
 from lrp_lightning.callbacks.pictures import draw_epoch
@@ -60,6 +60,7 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
                                     first
     ``mistakes``                    the same of this epoch's worst mistakes: where a wrong class is furthest ahead
     ``critical_paths``              the graphs of some classes, with the paths that carry most
+    ``neurons``                     heatmaps of the neurons on those paths, for the *Relevance* tab of TensorBoard alone
     ``shares``                      histogram of the neurons' mean share of their layer's ``|relevance|``, for each layer
     ``settings``                    the arguments, as text
     ============================== ====================================================================================
@@ -272,7 +273,7 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
         assert observation is not None
         observation.finish()
         if trainer.is_global_zero and observation.samples:
-            self._drawn = draw_epoch(observation, trainer.current_epoch)
+            self._drawn = draw_epoch(observation, trainer.current_epoch, has_tab(trainer))
 
     def _log(self, trainer: Trainer, pl_module: LightningModule, observation: Observation) -> None:
         seen = observation.samples > 0

@@ -28,7 +28,7 @@ SCALARS = (
     "samples",
     "seconds",
 )
-LOGGED = (*SCALARS, "heatmaps", "mistakes", "critical_paths", "shares", "settings")
+LOGGED = (*SCALARS, "heatmaps", "mistakes", "critical_paths", "neurons", "shares", "settings")
 """Everything that is logged, by its name below ``relevance/``."""
 
 

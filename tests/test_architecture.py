@@ -79,6 +79,7 @@ RIVER = [
     "callbacks.measures",
     "callbacks.observation",
     "callbacks.loggers",
+    "callbacks.neurons",
     "callbacks.pictures",
     "callbacks.text",
     "callbacks.relevance_monitor",

@@ -1,0 +1,86 @@
+"""What the *Relevance* tab shows of single neurons: heatmaps of those on best paths, of the paths, and reconstructions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lrp_lightning.along_paths import path_heatmaps
+from lrp_lightning.callbacks.batches import Samples
+from lrp_lightning.callbacks.observation import Explained, Observation
+from lrp_lightning.deconvnet import reconstruct
+from lrp_lightning.errors import LRPError
+from lrp_lightning.paths import Node
+from lrp_lightning.tensorboard_plugin.summary import ClassGraph
+from lrp_lightning.through_neurons import neuron_heatmaps
+
+__all__ = ["Neurons", "look_into_neurons"]
+
+
+@dataclass
+class Neurons:
+    """Pictures of neurons, for each of the samples that are shown.
+
+    Attributes:
+        heatmaps: ``{(layer, neuron): (S, H, W)}``, of each sample's predicted class.
+        reconstructions: ``{(layer, neuron): (S, C, H, W)}``, of neurons on a class's best path.
+    """
+
+    heatmaps: dict[Node, np.ndarray] = field(default_factory=dict)
+    reconstructions: dict[Node, np.ndarray] = field(default_factory=dict)
+
+
+def look_into_neurons(
+    observation: Observation, graphs: Sequence[ClassGraph], shown: Sequence[Explained]
+) -> tuple[Neurons, list[ClassGraph]]:
+    """Pictures of the hidden neurons on best paths, as many as the budget has seconds for, and graphs with their paths'.
+
+    One pass looks at as many neurons as fit into a micro-batch. Models with several inputs, and images of several sizes,
+    have none.
+    """
+    found, graphs = Neurons(), list(graphs)
+    remembered = observation.remembered.shown
+    if not shown or len(shown) < len(remembered) or len({s.shape for s in remembered}) > 1 or len(remembered[0].inputs) > 1:
+        return found, graphs
+    model, composite, budget = observation.classifier, observation.settings.composite, observation.budget
+    inputs = Samples.joined([s.cloned(next(model.parameters()).device) for s in remembered]).inputs[0]
+    predicted = torch.tensor([e.prediction for e in shown], device=inputs.device)
+
+    best = {node for graph in graphs for path in graph.paths[:1] for node in path.nodes}
+    layers: dict[str, list[int]] = {}
+    for node in sorted({node for graph in graphs for path in graph.paths for node in path.nodes}):
+        about = next(graph.graph.nodes[node] for graph in graphs if node in graph.graph)
+        if about["kind"] in ("convolution", "linear") and not about["output"]:
+            layers.setdefault(node[0], []).append(node[1])
+
+    def in_passes(neurons: Sequence, look: Callable[[Sequence], Tensor]) -> Tensor | None:
+        """All of them, some at a time; None where time ran out or the model has something that ``look`` cannot do."""
+        at_once = max(1, budget.micro_batch // len(inputs))
+        done = []
+        for first in range(0, len(neurons), at_once):
+            if budget.spent:
+                return None
+            try:
+                done.append(look(neurons[first : first + at_once]).detach().cpu())
+            except LRPError:
+                return None
+        return torch.cat(done) if done else None
+
+    for i, graph in enumerate(graphs):
+        heat = in_passes(graph.paths, partial(path_heatmaps, model, inputs, composite=composite))
+        if heat is not None:
+            graphs[i] = replace(graph, path_heatmaps=heat.sum(2).numpy())
+    for layer, neurons in layers.items():
+        heat = in_passes(neurons, partial(neuron_heatmaps, model, inputs, layer, target=predicted, composite=composite))
+        if heat is not None:
+            found.heatmaps.update(zip([(layer, n) for n in neurons], heat.sum(2).numpy(), strict=True))
+        on_best = [n for n in neurons if (layer, n) in best]
+        made = in_passes(on_best, partial(reconstruct, model, inputs, layer))
+        if made is not None:
+            found.reconstructions.update(zip([(layer, n) for n in on_best], made.numpy(), strict=True))
+    return found, graphs
