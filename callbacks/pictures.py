@@ -113,7 +113,7 @@ def _drawn(of: ClassGraph, settings: Settings, epoch: int) -> Figure:
 
 
 def _stacked(pictures: Sequence[np.ndarray]) -> np.ndarray:
-    """One above the other, on white."""
+    """One above the other, on white. Sixteen levels of each colour, which is less than half the bytes of PNG in a log."""
     width = max(picture.shape[1] for picture in pictures)
     padded = [np.pad(p, ((0, 0), (0, width - p.shape[1]), (0, 0)), constant_values=255) for p in pictures]
-    return np.concatenate(padded)
+    return np.rint(np.concatenate(padded) / 17).astype(np.uint8) * 17

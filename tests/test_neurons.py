@@ -1,0 +1,107 @@
+"""What the tab gets of single neurons: that it is right, bounded, and leaves training as it was."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from lightning.pytorch.loggers import TensorBoardLogger
+from torch import nn
+from trainings import Classifier, Witness, loaders, same, trainer
+
+from lrp_lightning import neuron_heatmaps, path_heatmaps, reconstruct
+from lrp_lightning.callbacks import RelevanceMonitor, loggers
+from lrp_lightning.callbacks.settings import LOGGED
+from lrp_lightning.tensorboard_plugin.summary import Record
+
+LOG = ["heatmaps", "critical_paths", "neurons"]
+
+
+@pytest.fixture
+def records(monkeypatch: pytest.MonkeyPatch) -> list[Record]:
+    """The records that monitors hand over while a test runs."""
+    seen: list[Record] = []
+    write = loggers.RelevanceSummary.write
+
+    def watched(self: loggers.RelevanceSummary, record: Record, step: int) -> int:
+        seen.append(record)
+        return write(self, record, step)
+
+    monkeypatch.setattr(loggers.RelevanceSummary, "write", watched)
+    return seen
+
+
+def train(folder: Path, *callbacks, model: nn.Module | None = None, **more) -> nn.Module:
+    torch.manual_seed(0)
+    model = model or Classifier()
+    trainer(folder, *callbacks, **({"logger": TensorBoardLogger(folder), "epochs": 1} | more)).fit(model, *loaders())
+    return model
+
+
+def test_pictures_are_those_of_the_functions(tmp_path: Path, records: list[Record]):
+    monitor = RelevanceMonitor(max_samples=12, n_heatmaps=3, graph_classes=2, log=LOG)
+    model = train(tmp_path, monitor)
+    [record] = records
+    [shown] = [torch.cat([s.inputs[0] for s in remembered.shown]) for remembered in monitor._remembered.values()]
+    assert record.samples is not None
+    predicted = torch.tensor(record.samples.predictions)
+
+    on_paths = {node for graph in record.graphs for path in graph.paths for node in path.nodes if node[0].startswith("conv")}
+    assert on_paths
+    assert set(record.neuron_heatmaps) == on_paths
+    for (layer, neuron), heatmap in record.neuron_heatmaps.items():
+        expected = neuron_heatmaps(model, shown, layer, [neuron], predicted)[0].sum(1)
+        np.testing.assert_allclose(heatmap, expected.numpy(), atol=1e-6)
+    for graph in record.graphs:
+        assert graph.path_heatmaps is not None
+        expected = path_heatmaps(model, shown, graph.paths).sum(2)
+        np.testing.assert_allclose(graph.path_heatmaps, expected.numpy(), atol=1e-6)
+    assert record.reconstructions
+    assert set(record.reconstructions) <= on_paths
+    for (layer, neuron), picture in record.reconstructions.items():
+        np.testing.assert_allclose(picture, reconstruct(model, shown, layer, [neuron])[0].numpy(), atol=1e-6)
+
+
+def test_training_ends_in_the_same_bits(tmp_path: Path, records: list[Record]):
+    without, beside = Witness(), Witness()
+    a = train(tmp_path / "a", without, epochs=2)
+    b = train(tmp_path / "b", RelevanceMonitor(max_samples=12, n_heatmaps=3, log=LOGGED), beside, epochs=2)
+    assert len(records) == 2
+    assert all(record.neuron_heatmaps for record in records)
+    assert same(a.state_dict(), b.state_dict())
+    assert same(without.seen, beside.seen)
+
+
+def test_a_model_that_is_hard_to_look_into_goes_without(tmp_path: Path, records: list[Record]):
+    """An operator without a rule; samples are there all the same."""
+
+    class Cumulating(Classifier):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(x.cumprod(-1))
+
+    train(tmp_path, RelevanceMonitor(max_samples=12, n_heatmaps=3, log=LOG, on_error="warn"), model=Cumulating())
+    [record] = records
+    assert record.samples is not None
+    assert not record.neuron_heatmaps
+
+
+@pytest.mark.parametrize(
+    ("log", "more"),
+    [(["heatmaps", "critical_paths"], {}), (LOG, {"max_seconds": 1e-6}), (LOG, {"n_heatmaps": 0})],
+    ids=["not asked for", "no time", "no samples"],
+)
+def test_when_there_are_none(tmp_path: Path, records: list[Record], log: list[str], more: dict):
+    train(tmp_path, RelevanceMonitor(**{"max_samples": 12, "n_heatmaps": 3, "log": log, **more}))
+    [record] = records
+    assert not record.neuron_heatmaps
+    assert not record.reconstructions
+
+
+def test_without_a_tab_nothing_is_computed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def forbidden(*args: object) -> None:
+        raise AssertionError("nobody sees this")
+
+    monkeypatch.setattr("lrp_lightning.callbacks.pictures.look_into_neurons", forbidden)
+    train(tmp_path, RelevanceMonitor(max_samples=12, n_heatmaps=3, log=LOG), logger=False)
