@@ -20,6 +20,9 @@ from lrp_lightning.rules import Group, Rule
 
 __all__ = ["AffineMap", "ChannelScale", "Convolution", "Linear", "away_from_zero", "hand_down"]
 
+_IN_CACHE = 2**19
+"""So many products of a linear layer are at hand at once."""
+
 
 class AffineMap(Protocol):
     """``y = w a + b`` with its geometry, for any ``a``, ``w`` and ``b`` of the right shape."""
@@ -33,8 +36,12 @@ class AffineMap(Protocol):
         """``w^T s``, and the gradient of ``sum(s * (w a))`` with respect to ``w`` where it is wanted."""
         ...
 
-    def channel_edges(self, products: Tensor) -> Tensor:
-        """``w * dw`` summed over the kernel, as ``(..., lower channels or features, upper channels)``."""
+    def edges(self, s: Tensor, a: Tensor, w: Tensor, dw: Tensor | None, run: int) -> Tensor:
+        """``w * dw`` summed over the kernel, ``dw`` being the gradient of ``sum(s * (w a))`` with respect to ``w``.
+
+        Every ``run`` features, one after the other, are summed too: ``(..., lower channels or features / run, upper
+        channels)``. Without ``dw`` it is found on the way.
+        """
         ...
 
     def weight_gradients(self, s: Tensor, a: Tensor, w: Tensor, n: int, samples: int) -> Tensor:
@@ -56,11 +63,18 @@ class Linear:
         return F.linear(a, w, b)
 
     def pull_back(self, s: Tensor, a: Tensor, w: Tensor, want_weight: bool) -> tuple[Tensor, Tensor | None]:
-        dw = s.flatten(0, -2).T @ a.flatten(0, -2) if want_weight else None
-        return s @ w, dw
+        return s @ w, None
 
-    def channel_edges(self, products: Tensor) -> Tensor:
-        return products.transpose(-1, -2)
+    def edges(self, s: Tensor, a: Tensor, w: Tensor, dw: Tensor | None, run: int) -> Tensor:
+        if dw is not None:
+            return (w * dw).unflatten(-1, (-1, run)).sum(-1).transpose(-1, -2)
+        s, a = s.flatten(0, -2), a.flatten(0, -2)
+        found = w.new_empty(len(w), w.shape[1] // run)
+        for rows in torch.arange(len(w)).split(max(1, _IN_CACHE // w.shape[1])):  # a whole weight gradient may be large
+            part = slice(int(rows[0]), int(rows[-1]) + 1)
+            products = (s[:, part].T @ a).mul_(w[part])
+            found[part] = products if run == 1 else products.unflatten(1, (-1, run)).sum(2)
+        return found.T
 
     def weight_gradients(self, s: Tensor, a: Tensor, w: Tensor, n: int, samples: int) -> Tensor:
         s, a = (t.movedim(samples, 0).reshape(n, -1, t.shape[-1]) for t in (s, a))
@@ -102,8 +116,9 @@ class Convolution:
             ga = ga.narrow(dim, 0, a.shape[dim])
         return ga, dw
 
-    def channel_edges(self, products: Tensor) -> Tensor:
-        by_channel = products.sum(
+    def edges(self, s: Tensor, a: Tensor, w: Tensor, dw: Tensor | None, run: int) -> Tensor:
+        assert dw is not None
+        by_channel = (w * dw).sum(
             [-1 - d for d in range(len(self.stride))]
         )  # (upper, lower / groups), transposed the reverse
         if not self.transposed:
@@ -148,8 +163,9 @@ class ChannelScale:
         dw = (s * a).sum([d for d in range(a.ndim) if d != 1]) if want_weight else None
         return s * self._wide(w, a), dw
 
-    def channel_edges(self, products: Tensor) -> Tensor:
-        return products.diag_embed()
+    def edges(self, s: Tensor, a: Tensor, w: Tensor, dw: Tensor | None, run: int) -> Tensor:
+        assert dw is not None
+        return (w * dw).diag_embed()
 
     def weight_gradients(self, s: Tensor, a: Tensor, w: Tensor, n: int, samples: int) -> Tensor:
         return per_neuron(s * a, 1).unflatten(0, (n, -1)).sum(1)
@@ -213,6 +229,7 @@ def hand_down(
     samples: int = 0,
     apart: int = 0,
     mean: Tensor | None = None,
+    run: int = 1,
 ) -> HandedDown:
     """Hand the relevance ``r`` of ``y = w a + b`` down to ``a`` by a rule.
 
@@ -225,6 +242,7 @@ def hand_down(
         r: the relevance of ``y``, shaped like it; used up.
         nonnegative: whether ``a`` is known to have no negative values.
         want_edges: whether the relevance between every two channels is wanted.
+        run: how many features, one after the other, are of one neuron, and have their edges together.
         samples: which dimension holds the samples.
         apart: how many samples are to have edges of their own; 0 for edges summed over them.
         mean: ``(S, 1, ...)``, where ``y`` is the output rectified, as nothing comes to what is negative: mean of the output's
@@ -239,6 +257,7 @@ def hand_down(
         arrived = per_neuron(r, neuron_dim(r, op.kind), samples)
         nothing = torch.zeros_like(arrived)
         edges = arrived.unflatten(0, (apart or 1, -1)).sum(1).diag_embed() if want_edges else None
+        edges = edges.unflatten(-2, (-1, run)).sum(-2) if edges is not None else None
         edges = edges[0] if edges is not None and not apart else edges
         return HandedDown(r / away_from_zero(a), nothing, nothing, edges)
 
@@ -271,9 +290,9 @@ def hand_down(
                 if a_part is not a and not nonnegative:
                     ga = ga.mul_(a_part != 0)
                 g_direct = ga if g_direct is None else g_direct + ga
-            if dw is not None:
-                products = op.channel_edges(w_part * dw)
-                edges = products if edges is None else edges + products
+            if want_edges:
+                part = op.edges(s, a_part, w_part, dw, run)
+                edges = part if edges is None else edges + part
     g = g_direct if g_direct is not None else torch.zeros_like(a)
     if r_other is not None:
         g = g + r_other / away_from_zero(a)

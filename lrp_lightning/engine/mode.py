@@ -20,7 +20,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from lrp_lightning.engine.affine import AffineMap, Linear, away_from_zero, hand_down, mean_magnitude
 from lrp_lightning.engine.dimensions import moved
-from lrp_lightning.engine.origins import feature_ids
+from lrp_lightning.engine.origins import feature_ids, run_of
 from lrp_lightning.engine.recording import Layer, Recording
 from lrp_lightning.errors import UnsupportedOperatorError
 from lrp_lightning.layers import LayerNames, neuron_dim, per_neuron
@@ -530,9 +530,22 @@ class _Affine(torch.autograd.Function):
         r = recording.arrive(layer, y, grad[0])
         assert layer.rule is not None
         apart = recording.samples if recording.per_sample else 0
+        run = run_of(ctx.ids) if ctx.op.kind == "linear" else 1
         try:
             down = hand_down(
-                ctx.op, layer.rule, a, y, w, b, r, ctx.nonnegative, recording.want_edges, layer.samples, apart, mean
+                ctx.op,
+                layer.rule,
+                a,
+                y,
+                w,
+                b,
+                r,
+                ctx.nonnegative,
+                recording.want_edges,
+                layer.samples,
+                apart,
+                mean,
+                run,
             )
         except Exception as error:
             error.add_note(f"in layer {layer.name!r}") if hasattr(error, "add_note") else None
@@ -542,7 +555,7 @@ class _Affine(torch.autograd.Function):
             recording.absorb(f"{layer.name}.{what}", by_neuron.sum(1))
         if down.edges is not None:
             recording.stay(layer, sum(kept.values(), torch.zeros_like(down.bias)))
-            recording.connect(ctx.ids, layer, down.edges)
+            recording.connect(None if ctx.ids is None else ctx.ids[::run], layer, down.edges)
         g = down.g
         if recording.along is not None:
             dim = neuron_dim(a, ctx.op.kind)

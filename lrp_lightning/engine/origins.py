@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["NOBODY", "averaged", "compact", "feature_ids", "mixed", "of_ndim"]
+__all__ = ["NOBODY", "averaged", "compact", "feature_ids", "mixed", "of_ndim", "run_of"]
 
 NOBODY = -1.0
 """The number of values that no neuron made: constants."""
@@ -27,6 +27,15 @@ def feature_ids(ids: Tensor | None, t: Tensor, dim: int) -> Tensor | None:
     if ids is None or ids.ndim != t.ndim or ids.numel() not in (ids.shape[dim], 1):
         return None
     return ids.flatten().expand(t.shape[dim])
+
+
+def run_of(ids: Tensor | None) -> int:
+    """How many features, one after the other, are of one neuron, all along: 49 after flattening 7 x 7 pixels, 1 for none."""
+    if ids is None or len(ids) < 2 or ids[0] != ids[1]:
+        return 1
+    other = (ids != ids[0]).nonzero()
+    run = int(other[0]) if len(other) else len(ids)
+    return run if len(ids) % run == 0 and torch.equal(ids[::run].repeat_interleave(run), ids) else 1
 
 
 def compact(ids: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -330,6 +331,9 @@ class Recording:
     def _owners(self, ids: Tensor) -> list[tuple[Layer | None, Tensor | None, Tensor]]:
         """Of each layer that numbers ``(n,)`` are of: it, where they are (None for everywhere), and which of its neurons."""
         numbers = ids.long()
+        whole = self._starting_at(int(numbers[0])) if len(numbers) else None
+        if whole is not None and _is_range(numbers - whole.first_id, whole.neurons):  # as it is most often
+            return [(whole, None, numbers - whole.first_id)]
         starts = torch.tensor([layer.first_id for layer in self._by_id])
         place = torch.searchsorted(starts, numbers, right=True) - 1
         found: list[tuple[Layer | None, Tensor | None, Tensor]] = []
@@ -339,6 +343,11 @@ class Recording:
             neurons = numbers[here] - lower.first_id if lower is not None else torch.zeros_like(here)
             found.append((lower, None if len(here) == len(numbers) else here, neurons))
         return found
+
+    def _starting_at(self, first_id: int) -> Layer | None:
+        place = bisect_left(self._by_id, first_id, key=lambda layer: layer.first_id)
+        found = self._by_id[place] if place < len(self._by_id) else None
+        return found if found is not None and found.first_id == first_id else None
 
     def _add_edges(self, lower: Layer, upper: Layer, edges: Tensor) -> None:
         one_to_one = 1 + self.per_sample  # dimensions of edges from each channel to the same channel
