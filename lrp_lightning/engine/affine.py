@@ -187,20 +187,18 @@ def mean_magnitude(z: Tensor, scratch: Tensor | None = None) -> Tensor:
 
 
 def _divided(r: Tensor, z: Tensor, rule: Rule, mean: Tensor | None, zero_with_z: bool) -> tuple[Tensor, Tensor]:
-    """``r / z`` with the denominator kept from zero, 0 where ``z`` is 0, as nothing contributed there; in ``r``'s memory.
+    """``s = r / z`` with the denominator kept from zero, 0 where ``z`` is 0, as nothing contributed there; and ``s * z``.
 
-    And a tensor of their shape to write to: fresh memory costs more than what is computed in it. ``mean`` is that of ``|z|``
-    where it is known, ``zero_with_z`` says that ``r`` is 0 where ``z`` is.
+    ``s`` is in ``r``'s memory: fresh memory costs more than what is computed in it. ``mean`` is that of ``|z|`` where it is
+    known; ``zero_with_z`` says that ``r`` is 0 where ``z`` is.
     """
     scratch = z.abs()
-    if rule.relative:
-        scale = (mean_magnitude(z, scratch) if mean is None else mean) * rule.eps
-    else:
-        scale = z.new_tensor(rule.eps)
+    mean = mean_magnitude(z, scratch) if mean is None else mean
+    scale = mean * rule.eps if rule.relative else z.new_tensor(rule.eps)
     scale.clamp_(min=torch.finfo(z.dtype).tiny)
-    torch.copysign(scale, z, out=scratch).add_(z)
-    r.div_(scratch)
-    return r if zero_with_z else r.masked_fill_(z == 0, 0), scratch
+    r.div_(torch.copysign(scale, z, out=scratch).add_(z))
+    s = r if zero_with_z else r.masked_fill_(z == 0, 0)
+    return s, torch.mul(s, z, out=scratch)
 
 
 class HandedDown(NamedTuple):
@@ -245,8 +243,7 @@ def hand_down(
         run: how many features, one after the other, are of one neuron, and have their edges together.
         samples: which dimension holds the samples.
         apart: how many samples are to have edges of their own; 0 for edges summed over them.
-        mean: ``(S, 1, ...)``, where ``y`` is the output rectified, as nothing comes to what is negative: mean of the output's
-            ``|y|``.
+        mean: ``(S, 1, ...)``, mean of the output's magnitude, where ``y`` is it rectified, as nothing comes to the rest.
 
     Raises:
         RuleError: if the rule passes relevance through but ``a`` and ``y`` differ in shape.
@@ -273,11 +270,12 @@ def hand_down(
             for t in terms
         ]
         plain = _is_plain(group)
-        z = y if plain else reduce(torch.add, (op.forward(*part) for part in parts))
         share = _share(group, y, r, last=group is groups[-1])
         arrived = per_neuron(share, neurons, samples)
-        s, scratch = _divided(share, z, rule, mean if plain else None, zero_with_z=plain)
-        stabiliser = stabiliser + arrived - per_neuron(torch.mul(s, z, out=scratch), neurons, samples)
+        z = y if plain else reduce(torch.add, (op.forward(*part) for part in parts))
+        s, contributed = _divided(share, z, rule, mean if plain else None, zero_with_z=plain)
+        stabiliser = stabiliser + arrived - per_neuron(contributed, neurons, samples)
+        del z, contributed  # before more memory is asked for
         for term, (a_part, w_part, b_part) in zip(terms, parts, strict=True):
             if b_part is not None and term.bias.kind != "constant":
                 bias = bias + per_neuron(s, neurons, samples) * b_part

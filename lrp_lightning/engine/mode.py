@@ -43,8 +43,8 @@ class MadeBy:
 class Kept:
     """The output of a layer as its backward will want it.
 
-    Where a rectifier is its only reader, no relevance comes to what is not positive. So what the rectifier gives is kept in its
-    place, which the next layer keeps anyway, and the output itself is let go.
+    Where a rectifier is its only reader, no relevance comes to what is not positive. So what the rectifier gives is kept in
+    its place, which the next layer keeps anyway, and the output itself is let go.
     """
 
     value: Tensor
@@ -525,6 +525,7 @@ class _Affine(torch.autograd.Function):
     def backward(ctx: Any, *grad: Tensor) -> tuple[Tensor | None, ...]:
         a, w, b = ctx.saved_tensors
         y, mean = ctx.kept.value, ctx.kept.mean
+        ctx.kept = None  # let go here, as autograd lets go of what it saved
         recording: Recording = ctx.recording
         layer: Layer = ctx.layer.folded_into or ctx.layer
         r = recording.arrive(layer, y, grad[0])
