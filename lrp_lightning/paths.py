@@ -27,11 +27,15 @@ class Path:
         return f"Path({chain}, share={self.share:.3g})"
 
 
-def k_best_paths(graph: nx.DiGraph, k: int = 5, source: Node | None = None, target: Node | None = None) -> list[Path]:
+def k_best_paths(
+    graph: nx.DiGraph, k: int = 5, source: Node | None = None, target: Node | None = None, signed: bool = False
+) -> list[Path]:
     """The ``k`` paths that carry the most positive relevance, exactly, by dynamic programming over shares.
 
     A path's share is the product of ``R[i<-o] / R[o]`` along it, times its last neuron's share of the relevance that
-    starts at the output. Only edges with positive relevance and share count; of a negative output there are none.
+    starts at the output. Only edges with positive relevance and share count; of a negative output there are
+    none. With ``signed`` edges of both signs count, paths are ranked by the size of their share, and one that runs against
+    the output, along an odd number of negative edges, has a negative share.
 
     Args:
         graph: from :func:`lrp_lightning.build_graph`.
@@ -39,7 +43,8 @@ def k_best_paths(graph: nx.DiGraph, k: int = 5, source: Node | None = None, targ
         source: where paths start; None for the input's channels (in a graph without any, every neuron without an edge from
             below).
         target: where paths end; None for the output's neurons (in a graph that does not name them, every neuron without an
-            edge to above). Given, its own share counts as 1.
+            edge to above). Given, its own share counts as 1. ``("classifier.6", 3)`` is class 3.
+        signed: whether negative edges count too.
 
     Returns:
         Best first.
@@ -82,10 +87,10 @@ def k_best_paths(graph: nx.DiGraph, k: int = 5, source: Node | None = None, targ
         below = (
             (edge["share"] * share, lower, rank)
             for lower, _, edge in graph.in_edges(node, data=True)
-            if edge["share"] > 0 and edge.get("relevance", 1.0) > 0
+            if (edge["share"] != 0 if signed else edge["share"] > 0 and edge.get("relevance", 1.0) > 0)
             for rank, (share, _, _) in enumerate(best[lower])
         )
-        best[node] = heapq.nlargest(k, [*candidates, *below], key=lambda c: c[0])
+        best[node] = heapq.nlargest(k, [*candidates, *below], key=lambda c: abs(c[0]))
 
     def chain(node: Node, rank: int) -> tuple[Node, ...]:
         nodes: list[Node] = []
@@ -95,5 +100,10 @@ def k_best_paths(graph: nx.DiGraph, k: int = 5, source: Node | None = None, targ
             _, here, rank = best[here][rank]
         return tuple(reversed(nodes))
 
-    found = [(weight[n] * share, n, rank) for n in ends for rank, (share, _, _) in enumerate(best[n]) if weight[n] > 0]
-    return [Path(chain(n, rank), share) for share, n, rank in heapq.nlargest(k, found, key=lambda c: c[0])]
+    found = [
+        (weight[n] * share, n, rank)
+        for n in ends
+        for rank, (share, _, _) in enumerate(best[n])
+        if weight[n] > 0 or (signed and weight[n])
+    ]
+    return [Path(chain(n, rank), share) for share, n, rank in heapq.nlargest(k, found, key=lambda c: abs(c[0]))]

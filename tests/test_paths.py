@@ -83,6 +83,25 @@ def test_as_enumeration(seed: int, k: int) -> None:
     check(graph, k, nodes[0], nodes[-1])
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_signed_as_enumeration(seed: int) -> None:
+    graph = layered(seed)
+    ends = [n for n in graph if graph.out_degree(n) == 0]
+    total = sum(graph.nodes[n]["relevance"] for n in ends)
+
+    def chains(end: Node) -> Iterator[tuple[Node, ...]]:
+        if graph.nodes[end]["kind"] == "input":
+            yield (end,)
+        for lower in graph.predecessors(end):
+            yield from ((*chain, end) for chain in chains(lower))
+
+    expected = {c: graph.nodes[end]["relevance"] / total * share_along(graph, c) for end in ends for c in chains(end)}
+    found = k_best_paths(graph, k=7, signed=True)
+    ranked = sorted(map(abs, expected.values()), reverse=True)[:7]
+    assert [abs(path.share) for path in found] == pytest.approx(ranked)
+    assert [path.share for path in found] == pytest.approx([expected[path.nodes] for path in found])
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_all_of_them_where_k_is_larger(seed: int) -> None:
     graph = layered(seed)

@@ -103,12 +103,13 @@ def _interactive(graph: nx.DiGraph, layout: Layout, paths: Sequence[Path], label
                 figure.add_trace(_lines(layout, edges, colour, (width + 0.5) / _WIDTHS))
     if layout.edges:
         figure.add_trace(_edge_numbers(layout, labels))
-    strongest = max((path.share for path in paths), default=1.0) or 1.0
+    strongest = max((abs(path.share) for path in paths), default=1.0) or 1.0
     for rank, (path, chain) in enumerate(zip(paths, layout.chains, strict=True), 1):
         xs, ys = zip(*(layout.place[node] for node in chain), strict=True) if chain else ((), ())
         figure.add_trace(
             go.Scatter(
-                x=xs, y=ys, mode="lines", line={"color": "black", "width": 1 + 3 * path.share / strongest}, opacity=0.85,
+                x=xs, y=ys, mode="lines", opacity=0.85,
+                line={"color": "black", "width": 1 + 3 * abs(path.share) / strongest},
                 name=f"path {rank}: {100 * path.share:.2g} %", hoverinfo="skip", showlegend=True,
             )
         )  # fmt: skip
@@ -247,10 +248,10 @@ def _static(
                 zorder=1,
             )
         )
-    strongest = max((path.share for path in paths), default=1.0) or 1.0
+    strongest = max((abs(path.share) for path in paths), default=1.0) or 1.0
     for path, chain in zip(paths, layout.chains, strict=True):
         at = np.array([layout.place[node] for node in chain]).reshape(-1, 2)
-        width = 0.6 + 2.0 * path.share / strongest
+        width = 0.6 + 2.0 * abs(path.share) / strongest
         axis.plot(*at.T, color="black", linewidth=width, alpha=0.85, zorder=3, solid_joinstyle="round")
     _draw_neurons(axis, layout, labels)
 

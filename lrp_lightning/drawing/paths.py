@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import imsave
 from torch import Tensor
 
-from lrp_lightning.drawing.figures import POSITIVE, new_figure
+from lrp_lightning.drawing.figures import NEGATIVE, POSITIVE, new_figure
 from lrp_lightning.errors import GraphError, InputError
 from lrp_lightning.paths import Path
 
@@ -42,7 +42,8 @@ def draw_paths(
 ) -> go.Figure | Figure:
     """Paths, best first, one below the other: their neurons, how much of each neuron's relevance goes on, their heatmaps.
 
-    A line from a neuron to the one above it is as wide as the share of the upper one's relevance that it carries. Heatmaps
+    A line from a neuron to the one above it is as wide as the share of the upper one's relevance that it carries, red where
+    that is positive, blue where negative. Heatmaps
     have one colour scale, centred on zero; red speaks for the output, blue against.
 
     Args:
@@ -130,8 +131,9 @@ def _interactive(layers: list[str], rows: list[_Row], pictures: list[np.ndarray]
         for (x0, x1), share in zip(nx.utils.pairwise(row.columns), row.shares, strict=True):
             figure.add_trace(
                 go.Scatter(
-                    x=[x0, x1], y=[-at, -at], mode="lines", line={"color": POSITIVE, "width": 1 + 9 * min(share, 1.0)},
-                    opacity=0.35 + 0.5 * min(share, 1.0), hoverinfo="skip", showlegend=False,
+                    x=[x0, x1], y=[-at, -at], mode="lines",
+                    line={"color": POSITIVE if share > 0 else NEGATIVE, "width": 1 + 9 * min(abs(share), 1.0)},
+                    opacity=0.35 + 0.5 * min(abs(share), 1.0), hoverinfo="skip", showlegend=False,
                 )
             )  # fmt: skip
         shares = [None, *row.shares]
@@ -171,8 +173,9 @@ def _static(layers: list[str], rows: list[_Row], pictures: list[np.ndarray] | No
     chains = figure.add_subplot(grid[:, 1])
     for at, row in enumerate(rows):
         for (x0, x1), share in zip(nx.utils.pairwise(row.columns), row.shares, strict=True):
-            strength = min(share, 1.0)
-            chains.plot([x0, x1], [-at, -at], color=POSITIVE, linewidth=0.8 + 6 * strength, alpha=0.35 + 0.5 * strength,
+            strength = min(abs(share), 1.0)
+            chains.plot([x0, x1], [-at, -at], color=POSITIVE if share > 0 else NEGATIVE,
+                        linewidth=0.8 + 6 * strength, alpha=0.35 + 0.5 * strength,
                         solid_capstyle="butt", zorder=1)  # fmt: skip
         chains.scatter(
             row.columns, [-at] * len(row.columns), s=70, c="white", edgecolors="#333333", linewidths=0.8, zorder=2
