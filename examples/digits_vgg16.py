@@ -4,7 +4,6 @@ Run it by ``make demo`` or ``python examples/digits_vgg16.py``. Nothing is downl
 """
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
@@ -13,12 +12,14 @@ import torch.nn.functional as F
 from lightning.pytorch import LightningModule, Trainer, seed_everything
 from lightning.pytorch.loggers import TensorBoardLogger
 from sklearn.datasets import load_digits
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset, random_split
 from torchvision.models import vgg16_bn
 
-from lrp_lightning import TopK
+from lrp_lightning import SelectiveLRP, TopK
 from lrp_lightning.callbacks import RelevanceMonitor
+from lrp_lightning.drawing import Curves, write_report
 
 
 class DigitsVGG16(LightningModule):
@@ -35,17 +36,14 @@ class DigitsVGG16(LightningModule):
         return self.model(x)
 
     def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
-        x, y = batch
-        return F.cross_entropy(self(x), y)
+        return F.cross_entropy(self(batch[0]), batch[1])
 
     def validation_step(self, batch: list[Tensor], batch_idx: int) -> None:
-        x, y = batch
-        self.log("accuracy", (self(x).argmax(1) == y).float().mean(), prog_bar=True)
+        self.log("accuracy", (self(batch[0]).argmax(1) == batch[1]).float().mean(), prog_bar=True)
 
     def configure_optimizers(self) -> dict:  # type: ignore[override]
         optimizer = torch.optim.SGD(self.parameters(), lr=0.05, momentum=0.9, weight_decay=5e-4, nesterov=True)
-        steps = int(self.trainer.estimated_stepping_batches)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=0.05, total_steps=steps)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.05, int(self.trainer.estimated_stepping_batches))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
@@ -55,22 +53,26 @@ def main() -> None:
     parser.add_argument("--logs", type=Path, default=Path("runs"), help="where TensorBoard's logs go")
     options = parser.parse_args()
     seed_everything(0, verbose=False)
-
     digits = load_digits()  # 1,797 images of 8 x 8, values 0 to 16
     images = F.interpolate(torch.tensor(digits.images[:, None] / 16).float(), size=(32, 32), mode="bilinear")
     train, val = random_split(TensorDataset(images, torch.tensor(digits.target)), [1437, 360])
-
-    monitor = RelevanceMonitor(selection=TopK(0.1), class_names=[str(digit) for digit in range(10)])
+    loader = DataLoader(val, 120)
+    names = [str(digit) for digit in range(10)]
+    monitor = RelevanceMonitor(selection=TopK(0.1), class_names=names)
     logger = TensorBoardLogger(options.logs, name="digits_vgg16")
     trainer = Trainer(max_epochs=options.epochs, logger=logger, callbacks=[monitor], log_every_n_steps=10)
-    trainer.fit(DigitsVGG16(), DataLoader(train, 64, shuffle=True, drop_last=True), DataLoader(val, 120))
+    trainer.fit(model := DigitsVGG16(), DataLoader(train, 64, shuffle=True, drop_last=True), loader)
 
-    measured = {name: value.item() for name, value in trainer.callback_metrics.items()}
-    print(f"\nvalidation accuracy              {measured['accuracy']:.3f}")
-    print(f"critical-neuron accuracy at 10 % {measured['relevance/critical_neuron_accuracy']:.3f}")
-    print(f"random neurons, as many          {measured['relevance/random_accuracy']:.3f}")
-    print(f"logs                             {logger.log_dir}")
-    print(f"open them with                   {os.path.relpath(sys.executable)} -m tensorboard.main --logdir {options.logs}")
+    logged = EventAccumulator(logger.log_dir).Reload()
+    tags = "accuracy", "relevance/critical_neuron_accuracy", "relevance/random_accuracy"
+    labels = "validation accuracy", "critical-neuron accuracy at 10 %", "random neurons, as many"
+    measured = {label: [e.value for e in logged.Scalars(tag)] for label, tag in zip(labels, tags, strict=True)}
+    x, _ = next(iter(loader))
+    trace = SelectiveLRP(model, selection=TopK(0.1)).trace(x, target=lambda logits: logits.argmax(1), edges=True)
+    epochs = Curves("While it trained", measured, xlabel="epoch", ylabel="share of validation samples")
+    report = write_report(trace, f"{logger.log_dir}/report.html", x, model, class_names=names, curves=[epochs])
+    print(*(f"{label:<33}{values[-1]:.3f}" for label, values in measured.items()), sep="\n")
+    print(f"report {report}\nopen the logs with {sys.executable} -m tensorboard.main --logdir {options.logs}")
 
 
 if __name__ == "__main__":

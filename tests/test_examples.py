@@ -25,6 +25,13 @@ def test_the_demo_runs_twice_and_says_what_it_found(tmp_path: Path):
             assert re.search(rf"^{measure} +[01]\.\d{{3}}$", demo.stdout, re.MULTILINE), demo.stdout
         assert f"version_{run}" in demo.stdout
         assert f"--logdir {tmp_path}" in demo.stdout
+        [report] = tmp_path.glob(f"digits_vgg16/version_{run}/report.html")
+        assert str(report) in demo.stdout
+        assert report.stat().st_size < 8e6
+        page = report.read_text()
+        for section in ("heatmaps", "graph", "paths", "reconstructions", "curves", "conservation", "settings"):
+            assert f'<section id="{section}">' in page
+        assert "While it trained" in page
     assert len(list(tmp_path.rglob("events.out.tfevents.*"))) == 2
 
 

@@ -246,7 +246,9 @@ def test_a_report_filled_by_hand(tmp_path: Path, images: Tensor) -> None:
     )
     page = Page(write_report(report, tmp_path / "report.html"))
     assert page.sections == ["heatmaps", "graph", "paths", "curves", "settings"]
-    assert {"0.9871", "12", "epoch 3", "over epochs", "path 1, 25 %", repr(TopK(0.1))} <= {t.strip() for t in page.text}
+    assert {"0.9871", "12", "epoch 3", "over epochs", "path 1, 25\N{NO-BREAK SPACE}%", repr(TopK(0.1))} <= {
+        t.strip() for t in page.text
+    }
     assert len(page.images) == 2 * 3 + 3 * (1 + 2)
 
 

@@ -179,7 +179,8 @@ def _paths(report: Report) -> str:
     if not report.paths:
         return ""
     html = (
-        "<p>Chains of neurons from the input to the output, and the share of the output that each carries.</p>"
+        "<p>Chains of neurons from the input to the output, and the share of the output that each carries. A heatmap is "
+        "empty where its path carries nothing.</p>"
         f'<ol class="chain">{"".join(map(_chain, report.paths))}</ol>'
     )
     if report.path_heatmaps is None or report.images is None:
@@ -188,7 +189,7 @@ def _paths(report: Report) -> str:
     if heat.ndim != 4 or len(heat) != len(report.paths):
         raise InputError(f"there are {len(report.paths)} paths, and path_heatmaps {tuple(report.path_heatmaps.shape)}")
     images = displayable(report.images[: heat.shape[1]], report.mean, report.std)
-    heads = [f"path {i}, {100 * path.share:.2g} %" for i, path in enumerate(report.paths, 1)]
+    heads = [f"path {i}, {100 * path.share:.2g}\N{NO-BREAK SPACE}%" for i, path in enumerate(report.paths, 1)]
     return html + _sheet(images, heat, heads, "% of the heatmap's relevance a pixel")
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from lrp_lightning.along_paths import path_heatmaps
 from lrp_lightning.attribution import SelectiveLRP
 from lrp_lightning.composites import Composite, EpsilonPlus, as_composite
 from lrp_lightning.deconvnet import TopActivations, reconstruct_top_activations
@@ -105,6 +106,7 @@ def report_of(
     composite: Composite | Rule | str = EpsilonPlus(),  # noqa: B008  (a frozen value)
     k: int = 5,
     class_names: Sequence[str] | None = None,
+    curves: Sequence[Curves] = (),
     **about: Any,
 ) -> Report:
     """What a report can show of a trace.
@@ -120,6 +122,7 @@ def report_of(
         composite: as in :class:`lrp_lightning.SelectiveLRP`; the one of the trace.
         k: how many paths.
         class_names: of the output's neurons.
+        curves: what else is known of the model, such as measures over epochs; shown above that over budgets.
         about: other fields of :class:`Report`, which take the place of what would be there.
 
     Raises:
@@ -140,6 +143,7 @@ def report_of(
         paths=paths,
         trace=trace,
         class_names=class_names,
+        curves=curves,
         settings={"samples": len(trace.output), "torch": torch.__version__},
     )
     if model is not None and images is not None:
@@ -147,7 +151,7 @@ def report_of(
         report = replace(
             report,
             measures={**report.measures, **_survival(model, images, trace)},
-            curves=[_over_budgets(model, images[:_BUDGET_SAMPLES], composite)],
+            curves=[*curves, _over_budgets(model, images[:_BUDGET_SAMPLES], composite)],
             settings={"model": type(model).__name__, "composite": composite, **report.settings},
         )
         if pictures is not None:
@@ -155,7 +159,7 @@ def report_of(
             target = trace.output[:_FEW].argmax(1)
             report = replace(
                 report,
-                path_heatmaps=None,
+                path_heatmaps=path_heatmaps(model, few, paths, composite) if paths else None,
                 neuron_heatmaps=_of_neurons(model, few, target, trace, report, composite),
                 reconstructions=_of_critical(model, pictures, trace),
             )
