@@ -62,6 +62,7 @@ RIVER = [
     "drawing.layout",
     "drawing.graphs",
     "drawing.paths",
+    "drawing.reconstructions",
     "drawing.report",
     "drawing.page",
     "drawing",

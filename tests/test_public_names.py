@@ -59,7 +59,7 @@ NAMES = {
     """,
     "lrp_lightning.drawing": """
         Curves Report as_array draw_contact_sheet draw_curves draw_graph draw_heatmaps draw_paths relevance_as_images
-        report_of write_report
+        draw_top_activations report_of write_report
     """,
     "lrp_lightning.callbacks": "RelevanceMonitor",
 }

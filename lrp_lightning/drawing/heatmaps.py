@@ -170,6 +170,9 @@ def _width_of(images: Tensor, columns: int) -> float:
 
 
 def _colour_bar(figure: Figure, grid: np.ndarray, scale: Normalize, label: str) -> None:
-    bar = figure.colorbar(ScalarMappable(scale, COLOURS), ax=grid, shrink=0.6, fraction=0.04, pad=0.01, aspect=25)
-    bar.set_label(label, fontsize=8)
+    height = figure.get_figheight()
+    bar = figure.colorbar(
+        ScalarMappable(scale, COLOURS), ax=grid, shrink=0.6 if height > 3 else 0.9, fraction=0.04, pad=0.01, aspect=25
+    )
+    bar.set_label(textwrap.fill(label, max(12, int(11 * height))), fontsize=8)
     bar.ax.tick_params(labelsize=7)

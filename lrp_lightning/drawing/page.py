@@ -23,6 +23,7 @@ from lrp_lightning.deconvnet import TopActivations
 from lrp_lightning.drawing.curves import draw_curves
 from lrp_lightning.drawing.graphs import draw_graph
 from lrp_lightning.drawing.pixels import COLOURS, check_pair, displayable, limit_of, summed
+from lrp_lightning.drawing.reconstructions import patches
 from lrp_lightning.drawing.report import Report, report_of
 from lrp_lightning.errors import InputError
 from lrp_lightning.paths import Path
@@ -226,25 +227,14 @@ def _reconstructions(report: Report) -> str:
 
 
 def _drives(top: TopActivations, report: Report) -> str:
-    images = displayable(top.images, report.mean, report.std)
-    seen, back = [], []
-    for image, r, ((up, left), (down, right)) in zip(images, top.reconstructions, top.fields.tolist(), strict=True):
-        window = slice(up, down), slice(left, right)
-        seen.append(_image(image[window], "what the neuron sees"))
-        back.append(_image(reconstruction_pixels(r[:, window[0], window[1]]), "what it responds to"))
+    pairs = patches(top, report.mean, report.std)
+    seen = "".join(_image(image, "what the neuron sees") for image, _ in pairs)
+    back = "".join(_image(image, "what it responds to") for _, image in pairs)
     return (
-        f'<figure><div class="drives">{"".join(seen)}</div><div class="drives" style="margin-top: 6px">{"".join(back)}</div>'
+        f'<figure><div class="drives">{seen}</div><div class="drives" style="margin-top: 6px">{back}</div>'
         f"<figcaption>{escape(top.layer)} [{top.neuron}], {' · '.join(f'{v:.3g}' for v in top.values.tolist())}"
         "</figcaption></figure>"
     )
-
-
-def reconstruction_pixels(reconstruction: Tensor) -> np.ndarray:
-    """``(C, H, W)`` to ``(H, W, 3)`` in [0, 1]: zero is grey; three channels are colours, of others their mean is grey."""
-    pixels = reconstruction.detach().double().cpu()
-    pixels = pixels if len(pixels) == 3 else pixels.mean(0, keepdim=True).expand(3, -1, -1)
-    values = pixels.permute(1, 2, 0).numpy()
-    return np.clip(values / limit_of(values, 99.5), -1, 1) / 2 + 0.5
 
 
 def _curves(report: Report) -> str:

@@ -1,0 +1,80 @@
+"""What drives neurons, as in the figures of Zeiler & Fergus (2014): patches of images, and their reconstructions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from lrp_lightning.deconvnet import TopActivations
+from lrp_lightning.drawing.figures import new_figure
+from lrp_lightning.drawing.pixels import displayable, limit_of
+from lrp_lightning.errors import InputError
+
+__all__ = ["draw_top_activations", "patches", "reconstruction_pixels"]
+
+
+def draw_top_activations(
+    top: TopActivations | Sequence[TopActivations],
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+) -> Figure:
+    """For each neuron the parts of images that drive it most, above what of them it responds to; grey is nothing.
+
+    Args:
+        top: from :func:`lrp_lightning.reconstruct_top_activations`, of one neuron or of several.
+        mean: what was subtracted from the images, one value a channel; without it each is stretched to its own range.
+        std: what they were divided by.
+
+    Returns:
+        A matplotlib figure that pyplot does not know, two rows a neuron.
+
+    Raises:
+        InputError: if there is no neuron, or what was reconstructed are no images.
+
+    Example:
+        >>> import torch
+        >>> from lrp_lightning import reconstruct_top_activations
+        >>> from lrp_lightning.drawing import draw_top_activations
+        >>> model = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3), torch.nn.ReLU(), torch.nn.Conv2d(4, 8, 3))
+        >>> top = reconstruct_top_activations(model, [torch.rand(5, 1, 9, 9)], "2", neuron=5, k=3)
+        >>> len(draw_top_activations(top).axes)
+        6
+    """
+    neurons = [top] if isinstance(top, TopActivations) else list(top)
+    if not neurons or any(t.images.ndim != 4 for t in neurons):
+        raise InputError("what drives neurons can be drawn of at least one, and of images (k, C, H, W)")
+    columns = max(len(t.values) for t in neurons)
+    figure = new_figure(1.0 * columns + 0.7, 2.05 * len(neurons) + 0.1)
+    grid = figure.subplots(2 * len(neurons), columns, squeeze=False)
+    for axis in grid.flat:
+        axis.set(xticks=[], yticks=[])
+        axis.spines[:].set_visible(False)
+    for row, t in enumerate(neurons):
+        for column, (seen, back) in enumerate(patches(t, mean, std)):
+            grid[2 * row, column].imshow(seen, interpolation="nearest")
+            grid[2 * row + 1, column].imshow(back, interpolation="nearest")
+        grid[2 * row, 0].set_ylabel(t.layer, fontsize=7, parse_math=False)
+        grid[2 * row + 1, 0].set_ylabel(f"neuron {t.neuron}", fontsize=7)
+    return figure
+
+
+def patches(
+    top: TopActivations, mean: Sequence[float] | None, std: Sequence[float] | None
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """What a neuron sees in each image, and what of it it responds to: pairs of ``(h, w, 3)`` in [0, 1]."""
+    windows = [(slice(up, down), slice(left, right)) for (up, left), (down, right) in top.fields.tolist()]
+    return [
+        (image[window], reconstruction_pixels(r[:, window[0], window[1]]))
+        for image, r, window in zip(displayable(top.images, mean, std), top.reconstructions, windows, strict=True)
+    ]
+
+
+def reconstruction_pixels(reconstruction: Tensor) -> np.ndarray:
+    """``(C, H, W)`` to ``(H, W, 3)`` in [0, 1]: zero is grey; three channels are colours, of others their mean is grey."""
+    pixels = reconstruction.detach().double().cpu()
+    pixels = pixels if len(pixels) == 3 else pixels.mean(0, keepdim=True).expand(3, -1, -1)
+    values = pixels.permute(1, 2, 0).numpy()
+    return np.clip(values / limit_of(values, 99.5), -1, 1) / 2 + 0.5
