@@ -17,6 +17,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 from matplotlib.image import imsave
 
+from lrp_lightning.drawing import Report, write_report
 from lrp_lightning.tensorboard_plugin.summary import Record, RelevanceSummary
 
 __all__ = ["Destination", "Findings", "destinations", "has_tab", "write"]
@@ -32,6 +33,7 @@ class Findings:
         histograms: values, in one dimension.
         texts: Markdown.
         record: what the *Relevance* tab of TensorBoard shows.
+        report: for one HTML file, where pictures are files.
     """
 
     scalars: Mapping[str, float] = field(default_factory=dict)
@@ -39,6 +41,7 @@ class Findings:
     histograms: Mapping[str, np.ndarray] = field(default_factory=dict)
     texts: Mapping[str, str] = field(default_factory=dict)
     record: Record | None = None
+    report: Report | None = None
 
 
 class Destination(Protocol):
@@ -115,6 +118,9 @@ class _Folder:
             self._save("picture", name, step, "png", partial(imsave, arr=picture))
         for name, text in findings.texts.items():
             self._save("text", name, step, "md", partial(Path.write_text, data=text))
+        if findings.report is not None:
+            report = findings.report
+            self._save("report", "relevance_report", None, "html", lambda path: write_report(report, path))
         if findings.scalars or findings.histograms:
             numbers = json.dumps(
                 {
@@ -125,8 +131,9 @@ class _Folder:
             )
             self._save("file", "relevance_measures", step, "json", partial(Path.write_text, data=numbers))
 
-    def _save(self, what: str, name: str, step: int, kind: str, save: Callable[[Path], Any]) -> None:
-        file = Path(name.replace("/", "_")) / f"step={step:06d}.{kind}"
+    def _save(self, what: str, name: str, step: int | None, kind: str, save: Callable[[Path], Any]) -> None:
+        file = Path(name.replace("/", "_")) / ("last" if step is None else f"step={step:06d}")
+        file = file.with_suffix(f".{kind}")
         try:
             self._make(self.folder / file, save)
         except OSError as error:

@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import warnings
+from collections.abc import Callable, Collection
+from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torchmetrics import MeanMetric, Metric
+from torch import Tensor
+from torchmetrics import Metric
 
 from lrp_lightning.callbacks.classifier import Classifier
 from lrp_lightning.masking import masked_forward
-from lrp_lightning.metrics import CriticalNeuronAccuracy
+from lrp_lightning.metrics import (
+    AblatedAccuracy,
+    ConservationError,
+    CriticalNeuronAccuracy,
+    RetainedAccuracy,
+    SelectionError,
+    SelectionStability,
+)
 from lrp_lightning.trace import Trace
 
 __all__ = ["Measures", "random_sets"]
+
+
+_MOST_COUNTS = 2_000_000
+"""Neurons times classes whose critical neurons are counted class by class: 16 MB."""
 
 
 class Measures:
@@ -24,19 +37,30 @@ class Measures:
     """
 
     def __init__(self, wanted: Collection[str]) -> None:
+        self.wanted = frozenset(wanted)
         every: dict[str, Metric] = {
             "critical_neuron_accuracy": CriticalNeuronAccuracy(),
             "random_accuracy": CriticalNeuronAccuracy(),
-            "conservation_error": MeanMetric(),
+            "retained_accuracy": RetainedAccuracy(),
+            "ablated_accuracy": AblatedAccuracy(),
+            "smape": SelectionError("smape"),
+            "mse": SelectionError("mse"),
+            "conservation_error": ConservationError(),
         }
-        self.metrics = nn.ModuleDict({name: metric for name, metric in every.items() if name in wanted})
+        self.metrics = {name: metric for name, metric in every.items() if name in wanted}
+        self.stability: SelectionStability | None = None
+        self.comparing = False
 
-    def reset(self, device: torch.device) -> None:
-        """Start an epoch with nothing counted."""
+    def reset(self, device: torch.device, training: bool) -> None:
+        """Start an epoch with nothing counted; the epoch before is still known, and compared with in a ``training``."""
+        self.comparing = training and "stability" in self.wanted
         for metric in self.metrics.values():
-            assert isinstance(metric, Metric)
             metric.to(device)
             metric.reset()
+        if self.stability is not None:
+            before = self.stability.to(device).reference
+            self.stability.reset()
+            self.stability.reference = before
 
     def update(
         self, classifier: Classifier, inputs: tuple[Tensor, ...], trace: Trace, sets: Tensor | None, ordinals: Tensor
@@ -50,21 +74,78 @@ class Measures:
             sets: ``(N, classes)`` bool, the classes that are right; None if there are no labels.
             ordinals: ``(N,)``, which of the epoch's samples these are; a sample's random sets depend on it alone.
         """
-        outputs: dict[str, Tensor] = {}
-        if "critical_neuron_accuracy" in self.metrics:
-            outputs["critical_neuron_accuracy"] = masked_forward(classifier, inputs, trace.masks)
-        if "random_accuracy" in self.metrics:
-            outputs["random_accuracy"] = masked_forward(classifier, inputs, random_sets(trace.masks, ordinals))
+        kept = ablated = control = None
+        if self.wanted & {"critical_neuron_accuracy", "retained_accuracy", "smape", "mse"}:
+            kept = masked_forward(classifier, inputs, trace.masks)
+        if "ablated_accuracy" in self.wanted:
+            ablated = masked_forward(classifier, inputs, trace.masks, keep=False)
+        if "random_accuracy" in self.wanted:
+            control = masked_forward(classifier, inputs, random_sets(trace.masks, ordinals))
         # all passes are done: from here on nothing runs out of memory half way
-        for name, output in outputs.items():
-            self.metrics[name].update(output, trace.output)  # type: ignore[operator]
-        if "conservation_error" in self.metrics:
-            self.metrics["conservation_error"].update(trace.conservation_error)  # type: ignore[operator]
+        whole = trace.output
+        for name, given in (
+            ("critical_neuron_accuracy", (kept, whole)),
+            ("random_accuracy", (control, whole)),
+            ("retained_accuracy", (kept, _labels(kept, sets))),
+            ("ablated_accuracy", (ablated, _labels(ablated, sets))),
+            ("smape", (kept, whole)),
+            ("mse", (kept, whole)),
+            ("conservation_error", (trace.conservation_error,)),
+        ):
+            if name in self.metrics and not any(value is None for value in given):
+                self.metrics[name].update(*given)
+        if self.comparing and trace.masks:
+            self._count(trace, sets)
 
-    def compute(self) -> dict[str, Tensor]:
-        """The numbers, over all processes; without those that saw no sample."""
-        values = {name: metric.compute() for name, metric in self.metrics.items()}  # type: ignore[operator]
+    def _count(self, trace: Trace, sets: Tensor | None) -> None:
+        neurons = {layer: mask.flatten(1).shape[1] for layer, mask in trace.masks.items()}
+        classes = trace.output.shape[1]
+        classes = classes if classes * sum(neurons.values()) <= _MOST_COUNTS else 1
+        if self.stability is None or (self.stability.neurons, self.stability.num_classes) != (neurons, classes):
+            self.stability = SelectionStability(classes, neurons).to(trace.output.device)
+        predicted = trace.output.argmax(1)
+        of_class = predicted if sets is None else torch.where(sets.any(1), sets.int().argmax(1), predicted)
+        self.stability.update(trace.masks, of_class if classes > 1 else torch.zeros_like(of_class))
+
+    def state_dict(self) -> dict[str, Any] | None:
+        """What the next epoch is compared with; None before the first."""
+        if self.stability is None:
+            return None
+        return {
+            "classes": self.stability.num_classes,
+            "neurons": dict(self.stability.neurons),
+            "degrees": self.stability.reference.float().cpu(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any] | None) -> None:
+        """The inverse of :meth:`state_dict`."""
+        if state is not None:
+            self.stability = SelectionStability(state["classes"], state["neurons"])
+            self.stability.reference = state["degrees"].double()
+
+    def compute(self, agree: Callable[[bool], bool]) -> dict[str, Tensor]:
+        """The numbers, over all processes; without those that saw no sample.
+
+        Args:
+            agree: whether all processes say yes.
+        """
+        with warnings.catch_warnings():  # that some may have seen nothing is what NaN says
+            warnings.filterwarnings("ignore", message="The ``compute`` method of metric")
+            values = {name: metric.compute() for name, metric in self.metrics.items()}
+        if self.comparing and agree(self.stability is not None):
+            assert self.stability is not None
+            values["stability"] = self.stability.compute().nanmean()
+            self.stability.advance()
         return {name: value for name, value in values.items() if not value.isnan()}
+
+
+def _labels(logits: Tensor | None, sets: Tensor | None) -> Tensor | None:
+    """For each sample one of its right classes, the predicted one if that is among them; a wrong one if it has none."""
+    if logits is None or sets is None:
+        return None
+    predicted = logits.argmax(1)
+    hit = sets.gather(1, predicted[:, None]).flatten()
+    return torch.where(hit, predicted, (predicted + 1) % logits.shape[1])
 
 
 def random_sets(masks: dict[str, Tensor], ordinals: Tensor) -> dict[str, Tensor]:
@@ -79,9 +160,10 @@ def random_sets(masks: dict[str, Tensor], ordinals: Tensor) -> dict[str, Tensor]
     """
 
     def shuffled(layer: int, mask: Tensor) -> Tensor:
-        neurons = torch.arange(mask.shape[1], device=mask.device)
+        flat = mask.flatten(1)  # single values, where the selection chooses these
+        neurons = torch.arange(flat.shape[1], device=mask.device)
         keys = _mixed(_mixed(ordinals.to(mask.device) + 1)[:, None] ^ _mixed(neurons + 0x9E3779B9 * (layer + 1)))
-        return mask.gather(1, keys.argsort(1))
+        return flat.gather(1, keys.argsort(1)).view_as(mask)
 
     return {layer: shuffled(number, mask) for number, (layer, mask) in enumerate(masks.items())}
 

@@ -1,4 +1,4 @@
-"""What the *Relevance* tab shows of single neurons: heatmaps of those on best paths, of the paths, and reconstructions."""
+"""What runs along best paths and through their neurons, and what drives these, in the samples that are shown."""
 
 from __future__ import annotations
 
@@ -36,15 +36,18 @@ class Neurons:
 
 
 def look_into_neurons(
-    observation: Observation, graphs: Sequence[ClassGraph], shown: Sequence[Explained]
+    observation: Observation, graphs: Sequence[ClassGraph], shown: Sequence[Explained], tab: bool
 ) -> tuple[Neurons, list[ClassGraph]]:
     """Pictures of the hidden neurons on best paths, as many as the budget has seconds for, and graphs with their paths'.
 
+    Of what is asked for by ``path_heatmaps``, ``neurons`` (for the ``tab`` alone) and ``reconstructions``.
     One pass looks at as many neurons as fit into a micro-batch. Models with several inputs, and images of several sizes,
     have none.
     """
     found, graphs = Neurons(), list(graphs)
-    remembered = observation.remembered.shown
+    remembered, log = observation.remembered.shown, observation.settings.log
+    if not {"path_heatmaps", "reconstructions", *(["neurons"] if tab else [])} & set(log):
+        return found, graphs
     if not shown or len(shown) < len(remembered) or len({s.shape for s in remembered}) > 1 or len(remembered[0].inputs) > 1:
         return found, graphs
     model, composite, budget = observation.classifier, observation.settings.composite, observation.budget
@@ -72,15 +75,18 @@ def look_into_neurons(
         return torch.cat(done) if done else None
 
     for i, graph in enumerate(graphs):
+        if "path_heatmaps" not in log or any(path.nodes[-1][1] != graph.label for path in graph.paths):
+            continue  # a single logit's neuron is none of its two classes
         heat = in_passes(graph.paths, partial(path_heatmaps, model, inputs, composite=composite))
         if heat is not None:
             graphs[i] = replace(graph, path_heatmaps=heat.sum(2).numpy())
     for layer, neurons in layers.items():
-        heat = in_passes(neurons, partial(neuron_heatmaps, model, inputs, layer, target=predicted, composite=composite))
+        through = partial(neuron_heatmaps, model, inputs, layer, target=predicted, composite=composite)
+        heat = in_passes(neurons, through) if tab and "neurons" in log else None
         if heat is not None:
             found.heatmaps.update(zip([(layer, n) for n in neurons], heat.sum(2).numpy(), strict=True))
         on_best = [n for n in neurons if (layer, n) in best]
-        made = in_passes(on_best, partial(reconstruct, model, inputs, layer))
+        made = in_passes(on_best, partial(reconstruct, model, inputs, layer)) if "reconstructions" in log else None
         if made is not None:
             found.reconstructions.update(zip([(layer, n) for n in on_best], made.numpy(), strict=True))
     return found, graphs

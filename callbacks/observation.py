@@ -24,6 +24,8 @@ from lrp_lightning.trace import Trace
 __all__ = ["Explained", "Observation", "Remembered"]
 
 CPU = torch.device("cpu")
+OF_CLASSES = ("critical_paths", "path_heatmaps", "neurons", "reconstructions")
+"""What is drawn of the graphs of classes; all but the first need the samples that are shown too."""
 GRAPH_SAMPLES = 16
 """Samples that a class's graph sums over."""
 
@@ -112,7 +114,7 @@ class Observation:
         self.of_class: dict[int, list[Samples]] = {}
         self._pending: dict[tuple, list[Samples]] = {}
         self._candidates: list[tuple[int, Samples]] = []
-        wanted = settings.graph_classes if "critical_paths" in settings.log else 0
+        wanted = settings.graph_classes if set(OF_CLASSES) & set(settings.log) else 0
         if not remembered.settled:
             remembered.classes = [] if isinstance(wanted, int) else list(wanted)
         self._free_classes = 0 if remembered.settled or not isinstance(wanted, int) else wanted
@@ -216,7 +218,7 @@ class Observation:
             return self.lrp.trace(inputs, target, edges=edges)
 
     def _note_shown(self, samples: Samples, classes: Tensor) -> None:
-        if self.remembered.settled or not {"heatmaps", "mistakes"} & set(self.settings.log):
+        if self.remembered.settled:
             return
         before = [of for of, _ in self._candidates]
         kept = stratified(torch.cat([torch.tensor(before, dtype=torch.long), classes]), self.settings.n_heatmaps).tolist()

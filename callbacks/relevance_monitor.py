@@ -23,9 +23,10 @@ from lrp_lightning.callbacks.measures import Measures
 from lrp_lightning.callbacks.observation import Observation, Remembered
 from lrp_lightning.callbacks.pictures import draw_epoch
 from lrp_lightning.callbacks.sampling import LoaderShare, Sampling
-from lrp_lightning.callbacks.settings import LOGGED, OnError, Settings, TargetFn
+from lrp_lightning.callbacks.settings import DEFAULT, SCALARS, OnError, Settings, TargetFn
 from lrp_lightning.callbacks.text import read
 from lrp_lightning.composites import Composite, as_composite
+from lrp_lightning.drawing import Curves, Report
 from lrp_lightning.errors import LRPError, ModelError
 from lrp_lightning.rules import Rule
 from lrp_lightning.selection import Selection, TopK
@@ -48,11 +49,17 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
     in the same bits: it draws no random number, leaves ``.grad``, modes, hooks and batch-norm statistics alone, and only
     reads the batch.
 
-    Logged under ``relevance/`` (under ``relevance_2/`` by a second monitor of the same trainer), all by default:
+    Logged under ``relevance/``, all but the last by default; a second monitor of a trainer logs under ``relevance_2/``:
 
     ============================== ====================================================================================
     ``critical_neuron_accuracy``    share of samples whose prediction survives with only the critical neurons
     ``random_accuracy``             the same with random sets of the same size: the control
+    ``retained_accuracy``           accuracy against the labels with only the critical neurons
+    ``ablated_accuracy``            accuracy against the labels with all but the critical neurons
+    ``smape``                       how far logits with only the critical neurons are from all neurons', in [0, 2]
+    ``mse``                         the same, squared, in the square of the logits' unit
+    ``stability``                   Jaccard index of the classes' critical neurons with those of the epoch before; in ``fit``
+                                    alone, and where classes times neurons are above 2,000,000 of all samples together
     ``conservation_error``          mean of ``|input + absorbed - output| / |output|``
     ``samples``                     how many samples were looked at, over all processes
     ``seconds``                     what the callback itself took of the epoch, of the slowest process
@@ -60,9 +67,12 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
                                     first
     ``mistakes``                    the same of this epoch's worst mistakes: where a wrong class is furthest ahead
     ``critical_paths``              the graphs of some classes, with the paths that carry most
+    ``path_heatmaps``               the same images, with the relevance that runs along each of those paths alone
     ``neurons``                     heatmaps of the neurons on those paths, for the *Relevance* tab of TensorBoard alone
     ``shares``                      histogram of the neurons' mean share of their layer's ``|relevance|``, for each layer
+    ``report``                      where pictures are files, all of it in one HTML file, of the last epoch
     ``settings``                    the arguments, as text
+    ``reconstructions``             not by default: what drives the neurons of each best path, by deconvolution
     ============================== ====================================================================================
 
     Scalars go through ``pl_module.log`` to every logger, so that checkpoints and early stopping can watch them. Pictures go
@@ -88,7 +98,7 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
         target_fn: from logits, ``(N, classes)``, and labels to the class that is explained of each sample, ``(N,)``; None
             for the predicted class.
         graph_classes: how many classes get a graph, or which.
-        n_paths: how many best paths are drawn in each graph.
+        n_paths: how many best paths of each graph are drawn, and have heatmaps.
         log: which of the names above are logged; what is left out is not computed.
         max_seconds: when this is used up in an epoch, no more samples are looked at nor pictures drawn; what was measured is
             logged. None for no limit.
@@ -119,9 +129,9 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
         model: ModelOf | None = None,
         batch_fn: BatchFn | None = None,
         target_fn: TargetFn | None = None,
-        graph_classes: int | Sequence[int] = 3,
+        graph_classes: int | Sequence[int] = 2,
         n_paths: int = 5,
-        log: Sequence[str] = LOGGED,
+        log: Sequence[str] = DEFAULT,
         max_seconds: float | None = None,
         on_error: OnError = "raise",
     ) -> None:
@@ -137,6 +147,7 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
         self._remembered: dict[str, Remembered] = {}
         self._on_unsupported: Literal["raise", "gradient"] = "raise"
         self._has_worked = False
+        self._history: list[dict[str, float]] = []
         self._warned: set[str] = set()
         self._folder: str | None = None
         self._name = "relevance"
@@ -179,7 +190,7 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
         self._budget.start_epoch()
         with self._guarded(trainer):
             remembered = self._remembered.setdefault("test" if trainer.testing else "validation", Remembered())
-            self._measures.reset(pl_module.device)
+            self._measures.reset(pl_module.device, training=trainer.state.fn == "fit")
             self._observation = Observation(
                 self.settings,
                 Classifier(pl_module, self.settings.model),
@@ -249,15 +260,22 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
         return str(self._generate_state_key(**{name: told.get(name) for name in ("composite", "selection", "model")}))
 
     def state_dict(self) -> dict[str, Any]:
-        """The samples that are shown in every epoch, and that the monitor has worked."""
+        """The samples that are shown in every epoch, what was measured in epochs so far, and that the monitor has worked."""
         remembered = {stage: of_stage.state_dict() for stage, of_stage in self._remembered.items()}
-        return {"remembered": remembered, "has_worked": self._has_worked}
+        return {
+            "remembered": remembered,
+            "measures": self._measures.state_dict(),
+            "history": self._history,
+            "has_worked": self._has_worked,
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._remembered = {
             stage: Remembered.from_state_dict(of_stage) for stage, of_stage in state_dict["remembered"].items()
         }
         self._has_worked = state_dict["has_worked"]
+        self._measures.load_state_dict(state_dict["measures"])
+        self._history = state_dict["history"]
 
     def __getstate__(self) -> dict[str, Any]:
         """Without what belongs to a run, so that a monitor can be pickled at any time."""
@@ -287,10 +305,11 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
                 "are used up"
             )
         with self._budget.spending(), _as_outside_inference_mode():
-            values = self._measures.compute()
+            values = self._measures.compute(lambda known: trainer.strategy.reduce_boolean_decision(known, all=True))
             for name, value in values.items():
                 self._log_scalar(pl_module, name, value.float(), "mean")
             scalars = {name: value.item() for name, value in values.items()}
+            self._history = [*self._history, {"epoch": float(trainer.current_epoch), **scalars}]
             if trainer.is_global_zero:
                 step = trainer.fit_loop.epoch_loop._batches_that_stepped  # the step at which Lightning logs scalars
                 write(self._open(trainer), self._findings(observation, scalars), step)
@@ -320,7 +339,17 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
             histograms={f"{self._name}/shares/{layer}": values for layer, values in shares.items()},
             # the tab shows one monitor; a second one beside it has its pictures
             record=record and replace(record, measures=scalars) if self._name == "relevance" else None,
+            report=self._report(observation) if "report" in self.settings.log else None,
         )
+
+    def _report(self, observation: Observation) -> Report | None:
+        epochs = [row["epoch"] for row in self._history]
+        names = [name for name in SCALARS if name.endswith("accuracy") and all(name in row for row in self._history)]
+        curves = {name.replace("_", " "): [row[name] for row in self._history] for name in names}
+        over_epochs = [Curves("Over epochs", curves, epochs, "epoch", "share of samples")] if curves else []
+        numbers = {name.replace("_", " "): value for name, value in self._history[-1].items() if name != "epoch"}
+        report = self._drawn.report
+        return report and replace(report, measures=numbers, curves=over_epochs)
 
     # what goes wrong
 

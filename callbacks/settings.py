@@ -15,7 +15,7 @@ from lrp_lightning.callbacks.classifier import ModelOf
 from lrp_lightning.composites import Composite
 from lrp_lightning.selection import Selection
 
-__all__ = ["LOGGED", "SCALARS", "OnError", "Settings", "TargetFn"]
+__all__ = ["DEFAULT", "LOGGED", "SCALARS", "OnError", "Settings", "TargetFn"]
 
 TargetFn = Callable[[Tensor, Any], Tensor]
 """From logits, ``(N, classes)``, and the batch's labels to the class that is explained of each sample, ``(N,)``."""
@@ -24,12 +24,19 @@ OnError = Literal["raise", "warn"]
 SCALARS = (
     "critical_neuron_accuracy",
     "random_accuracy",
+    "retained_accuracy",
+    "ablated_accuracy",
+    "smape",
+    "mse",
+    "stability",
     "conservation_error",
     "samples",
     "seconds",
 )
-LOGGED = (*SCALARS, "heatmaps", "mistakes", "critical_paths", "neurons", "shares", "settings")
-"""Everything that is logged, by its name below ``relevance/``."""
+DEFAULT = (*SCALARS, "heatmaps", "mistakes", "critical_paths", "path_heatmaps", "neurons", "shares", "report", "settings")
+"""What is logged, by its name below ``relevance/``."""
+LOGGED = (*DEFAULT, "reconstructions")
+"""Everything that can be."""
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,68 @@
 from __future__ import annotations
 
 import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor, nn
 
-from lrp_lightning.callbacks.measures import random_sets
+from lrp_lightning import SelectiveLRP, TopK, masked_forward
+from lrp_lightning.callbacks.classifier import Classifier
+from lrp_lightning.callbacks.measures import Measures, random_sets
+from lrp_lightning.callbacks.settings import SCALARS
+from lrp_lightning.metrics import mse, smape
+
+
+class Net(LightningModule):
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = nn.Sequential(nn.Linear(6, 20), nn.ReLU(), nn.Linear(20, 20), nn.ReLU(), nn.Linear(20, 4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x)
+
+
+def test_every_measure_by_hand_in_parts():
+    torch.manual_seed(0)
+    net, x, ordinals = Net().eval(), torch.rand(30, 6), torch.arange(30)
+    sets = nn.functional.one_hot(torch.randint(4, (30,)), 4).bool() | (torch.rand(30, 4) > 0.9)
+    lrp = SelectiveLRP(net, selection=TopK(0.3))
+    measures = Measures(SCALARS)
+    for _ in range(2):  # the second epoch counts anew
+        measures.reset(torch.device("cpu"), training=True)
+        for at in ordinals.split(7):
+            trace = lrp.trace(x[at], target=lambda logits: logits.argmax(1))
+            measures.update(Classifier(net), (x[at],), trace, sets[at], ordinals[at])
+        values = measures.compute(lambda known: known)
+    trace = lrp.trace(x, target=lambda logits: logits.argmax(1))
+    kept, ablated = masked_forward(net, x, trace.masks), masked_forward(net, x, trace.masks, keep=False)
+    control = masked_forward(net, x, random_sets(trace.masks, ordinals))
+
+    def right(logits: Tensor) -> Tensor:
+        return sets.gather(1, logits.argmax(1, keepdim=True)).float().mean()
+
+    expected = {
+        "critical_neuron_accuracy": (kept.argmax(1) == net(x).argmax(1)).float().mean(),
+        "random_accuracy": (control.argmax(1) == net(x).argmax(1)).float().mean(),
+        "retained_accuracy": right(kept),
+        "ablated_accuracy": right(ablated),
+        "smape": smape(kept, net(x)).mean(),
+        "mse": mse(kept, net(x)).mean(),
+        "conservation_error": trace.conservation_error.mean(),
+        "stability": torch.tensor(1.0),  # nothing has changed
+    }
+    assert values.keys() == expected.keys()
+    for name, value in expected.items():
+        torch.testing.assert_close(values[name], value, atol=1e-5, rtol=1e-4, msg=name)
+
+
+def test_without_labels_there_is_no_accuracy_against_them():
+    net, x = Net().eval(), torch.rand(5, 6)
+    measures = Measures(SCALARS)
+    measures.reset(torch.device("cpu"), training=False)
+    trace = SelectiveLRP(net, selection=TopK(3)).trace(x, target=0)
+    measures.update(Classifier(net), (x,), trace, None, torch.arange(5))
+    assert measures.compute(lambda known: known).keys() == {
+        "critical_neuron_accuracy", "random_accuracy", "smape", "mse", "conservation_error"
+    }  # fmt: skip
 
 
 def masks(samples: int) -> dict[str, torch.Tensor]:

@@ -16,7 +16,7 @@ from lrp_lightning.callbacks import RelevanceMonitor, loggers
 from lrp_lightning.callbacks.settings import LOGGED
 from lrp_lightning.tensorboard_plugin.summary import Record
 
-LOG = ["heatmaps", "critical_paths", "neurons"]
+LOG = ["heatmaps", "critical_paths", "neurons", "path_heatmaps", "reconstructions"]
 
 
 @pytest.fixture
@@ -103,5 +103,6 @@ def test_without_a_tab_nothing_is_computed(tmp_path: Path, monkeypatch: pytest.M
     def forbidden(*args: object) -> None:
         raise AssertionError("nobody sees this")
 
-    monkeypatch.setattr("lrp_lightning.callbacks.pictures.look_into_neurons", forbidden)
-    train(tmp_path, RelevanceMonitor(max_samples=12, n_heatmaps=3, log=LOG), logger=False)
+    monkeypatch.setattr("lrp_lightning.callbacks.neurons.neuron_heatmaps", forbidden)
+    monitor = RelevanceMonitor(max_samples=12, n_heatmaps=3, log=["heatmaps", "critical_paths", "neurons"])
+    train(tmp_path, monitor, logger=False)

@@ -26,8 +26,10 @@ from lrp_lightning.callbacks.loggers import Findings
 from lrp_lightning.callbacks.settings import LOGGED, SCALARS
 from lrp_lightning.errors import UnsupportedOperatorError
 
-MEASURES = {f"relevance/{name}" for name in SCALARS}
-PICTURES = {f"relevance/{name}" for name in LOGGED if name in ("heatmaps", "mistakes", "critical_paths")}
+MEASURES = {f"relevance/{name}" for name in SCALARS if name != "stability"}  # which takes two epochs
+PICTURES = {
+    f"relevance/{name}" for name in LOGGED if name.endswith(("heatmaps", "paths")) or name in ("mistakes", "reconstructions")
+}
 
 
 def few(**more) -> RelevanceMonitor:
@@ -38,6 +40,14 @@ def few(**more) -> RelevanceMonitor:
 def drawing(**more) -> RelevanceMonitor:
     """One that logs everything."""
     return few(**({"log": LOGGED} | more))
+
+
+class Positive(Classifier):
+    """Whose logits are positive from the start, so that there are critical paths to every class."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.nn.init.constant_(self.head.bias, 3.0)
 
 
 def fit(folder: Path, *callbacks: Callback, model: Classifier | None = None, **more) -> Trainer:
@@ -51,13 +61,14 @@ def fit(folder: Path, *callbacks: Callback, model: Classifier | None = None, **m
 
 def test_tensorboard_gets_everything_of_every_epoch_at_its_step(tmp_path: Path):
     logger = TensorBoardLogger(tmp_path)
-    fit(tmp_path, drawing(), logger=logger)
+    fit(tmp_path, drawing(), model=Positive(), logger=logger)
 
     logged = EventAccumulator(logger.log_dir, {"histograms": 0, "images": 0}).Reload()
     steps = [event.step for event in logged.Scalars("loss")]
     assert len(steps) == 2
     for name in MEASURES:
         assert [event.step for event in logged.Scalars(name)] == steps, name
+    assert [event.step for event in logged.Scalars("relevance/stability")] == steps[1:]
     for name in PICTURES:
         assert [event.step for event in logged.Images(name)] == steps, name
     for layer in ("conv1", "conv2", "head"):
@@ -72,7 +83,7 @@ def test_tensorboard_gets_everything_of_every_epoch_at_its_step(tmp_path: Path):
 
 @pytest.mark.parametrize("csv", [True, False], ids=["CSVLogger", "logger=False"])
 def test_without_tensorboard_pictures_and_numbers_are_files_in_the_runs_folder(tmp_path: Path, csv: bool):
-    run = fit(tmp_path, drawing(), logger=CSVLogger(tmp_path) if csv else False)
+    run = fit(tmp_path, drawing(), model=Positive(), logger=CSVLogger(tmp_path) if csv else False)
     assert run.log_dir is not None
     folder = Path(run.log_dir)
     found = {str(path.relative_to(folder)) for path in folder.rglob("*.png")}
@@ -82,6 +93,9 @@ def test_without_tensorboard_pictures_and_numbers_are_files_in_the_runs_folder(t
         run.callback_metrics["relevance/critical_neuron_accuracy"].item()
     )
     assert len(numbers["histograms"]["relevance/shares/conv2"]) == 16
+    page = (folder / "relevance_report" / "last.html").read_text()
+    assert "Relevance, epoch 1" in page
+    assert "Over epochs" in page
     assert "TopK" in (folder / "relevance_settings" / "step=000000.md").read_text()
 
 
@@ -552,6 +566,29 @@ def test_a_resumed_run_shows_the_same_images(tmp_path: Path):
     run.fit(Classifier(), loaders()[0], val(2), ckpt_path=saved.best_model_path, weights_only=True)
     before, after = monitor.shown[-1], resumed.shown[-1]
     assert all(torch.equal(a.image, b.image) for a, b in zip(before, after, strict=True))
+
+
+def test_a_resumed_run_compares_with_the_epoch_before_it(tmp_path: Path):
+    """Stability of the second epoch, in one run and in two."""
+
+    def stability(*parts: int) -> float:
+        torch.manual_seed(0)
+        path = None
+        for number, epochs in enumerate(parts):
+            saved = ModelCheckpoint(tmp_path / f"{len(parts)} {number}", save_top_k=1)
+            train = DataLoader(images(48), 8)  # not shuffled, so that a resumed run trains alike
+            run = trainer(tmp_path, few(), saved, epochs=epochs, enable_checkpointing=True, num_sanity_val_steps=0)
+            torch.manual_seed(1)
+            run.fit(NoDropout(), train, loaders()[1], ckpt_path=path, weights_only=True if path else None)
+            path = saved.best_model_path
+        return run.callback_metrics["relevance/stability"].item()
+
+    assert stability(1, 2) == stability(2)
+
+
+class NoDropout(Classifier):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(F.relu(self.conv2(F.relu(self.conv1(x)))).mean([2, 3]))
 
 
 def test_it_pickles_before_and_after_it_has_worked(tmp_path: Path):
