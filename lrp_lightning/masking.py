@@ -1,10 +1,17 @@
-"""A forward pass with neurons switched off: what the critical neurons alone, or all but them, make of the input."""
+"""A forward pass with neurons switched off: what the critical neurons alone, or all but them, make of the input.
+
+What can be switched off are the neurons that relevance runs through, those of ``Trace.masks``: the outputs of convolutions
+and linear layers, of attention its value and output projections. A gate (the branch of a squeeze-and-excitation block) and
+attention's query and key projections are computed from what is left but get no relevance under ``EpsilonPlus``, so no
+selection chooses among them and they stay on, unless a mask names them. A normalisation has no neurons of its own: a batch
+norm right after a unit layer belongs to it; any other, and every layer norm, normalises what the masked layer gives it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -17,9 +24,18 @@ from lrp_lightning.engine.mode import tensors_in
 from lrp_lightning.engine.rows.arguments import is_in_place
 from lrp_lightning.engine.rows.attention import multi_head
 from lrp_lightning.errors import InputError, SelectionError, UnsupportedOperatorError
-from lrp_lightning.layers import LayerNames, explained, neuron_dim, numbered, spread, unknown_layer, unwrapped
+from lrp_lightning.layers import (
+    LayerNames,
+    elementwise,
+    explained,
+    neuron_dim,
+    numbered,
+    spread,
+    unknown_layer,
+    unwrapped,
+)
 
-__all__ = ["masked_forward"]
+__all__ = ["masked_forward", "soft_forward"]
 
 _KINDS = {
     **dict.fromkeys((F.linear, torch._C._nn.linear), "linear"),
@@ -37,27 +53,31 @@ _BATCH_NORMS = (F.batch_norm, torch.batch_norm)
 def masked_forward(
     model: nn.Module,
     inputs: Tensor | tuple[Tensor, ...],
-    masks: Mapping[str, Tensor],
+    masks: Mapping[str | nn.Module, Tensor] | Mapping[str, Tensor],
     keep: bool = True,
     additional_forward_args: Any = None,
+    replacement: Literal["zero", "mean"] = "zero",
 ) -> Tensor:
     """The model's output with neurons switched off, sample by sample.
 
-    A neuron that is off gives zero after its batch norm and before its activation. A layer without a mask is left whole.
-    The model runs as in eval, without gradients, and is left as it was found.
+    A neuron that is off gives zero, or its mean, after its batch norm and before its activation. A layer without a mask is
+    left whole. The model runs as in eval, without gradients, and is left as it was found.
 
     Args:
         model: the classifier.
         inputs: one tensor, or a tuple of them, ``(N, ...)``.
-        masks: ``{layer: (N, C) or (C,), bool}``, as in ``Trace.masks``.
+        masks: ``{layer: (N, C) or (C,), bool}``, as in ``Trace.masks``; shaped like the layer's output, ``(N, ...)``, for
+            single values. A layer is a name or a module.
         keep: whether the neurons in ``masks`` are those that stay on (True) or those that go off (False).
         additional_forward_args: given to the model after ``inputs``.
+        replacement: what a neuron that is off gives: ``"zero"``, or, value by value, the ``"mean"`` over this batch of what
+            it gives in the whole network, at the cost of one more forward.
 
     Returns:
         Logits, ``(N, classes)``.
 
     Raises:
-        SelectionError: if a mask is not boolean or does not fit its layer.
+        SelectionError: if a mask is not boolean or does not fit its layer, or ``replacement`` is none of these.
         InputError: if the inputs are no tensors.
         LayerError: if the forward reaches no layer of a name in ``masks``.
 
@@ -73,21 +93,51 @@ def masked_forward(
         >>> torch.equal(masked_forward(model, x, everything), model(x))
         True
     """
-    model = unwrapped(model)
-    inputs = inputs if isinstance(inputs, tuple) else (inputs,)
-    if not inputs or not all(isinstance(x, Tensor) and x.ndim for x in inputs):
-        raise InputError(f"inputs must be a tensor or a tuple of them, samples first, got {inputs!r:.200}")
+    if replacement not in ("zero", "mean"):
+        raise SelectionError(f"replacement must be 'zero' or 'mean', got {replacement!r}")
     if not isinstance(masks, Mapping):
         raise SelectionError(f"masks must be a mapping of layers to boolean tensors, got {type(masks).__name__}")
-    extra = additional_forward_args if isinstance(additional_forward_args, tuple) else (additional_forward_args,)
-    extra = () if additional_forward_args is None else extra
     for name, mask in masks.items():
         if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
             given = mask.dtype if isinstance(mask, Tensor) else type(mask).__name__
             raise SelectionError(f"the mask of layer {name!r} must be a torch.bool tensor, got {given}")
-    with explained(model, inputs[0].device), torch.no_grad():
+    masks = masks if keep else {name: ~mask for name, mask in masks.items()}
+    means: dict[str, Tensor] | None = {} if replacement == "mean" else None
+    with torch.no_grad():
+        if means is not None:
+            _run(model, inputs, masks, additional_forward_args, _Means, means)
+        return _run(model, inputs, masks, additional_forward_args, _Masking, means)
+
+
+def soft_forward(
+    model: nn.Module,
+    inputs: Tensor | tuple[Tensor, ...],
+    masks: Mapping[str, Tensor],
+    additional_forward_args: Any = None,
+) -> Tensor:
+    """:func:`masked_forward` that can be differentiated: each neuron is multiplied by its mask, a floating tensor."""
+    return _run(model, inputs, masks, additional_forward_args, _SoftMasking, None)
+
+
+def _run(
+    model: nn.Module,
+    inputs: Tensor | tuple[Tensor, ...],
+    masks: Mapping[Any, Tensor],
+    additional_forward_args: Any,
+    masking: type[_Masking],
+    means: dict[str, Tensor] | None,
+) -> Tensor:
+    model = unwrapped(model)
+    inputs = inputs if isinstance(inputs, tuple) else (inputs,)
+    if not inputs or not all(isinstance(x, Tensor) and x.ndim for x in inputs):
+        raise InputError(f"inputs must be a tensor or a tuple of them, samples first, got {inputs!r:.200}")
+    extra = additional_forward_args if isinstance(additional_forward_args, tuple) else (additional_forward_args,)
+    extra = () if additional_forward_args is None else extra
+    with_gradients = torch.is_grad_enabled()
+    with explained(model, inputs[0].device), torch.set_grad_enabled(with_gradients):
         xs = tuple(x.clone() for x in inputs)  # a model that changes its input in place must not change the caller's
-        mode = _Masking(LayerNames(model), masks, keep, xs)
+        names = LayerNames(model)
+        mode = masking(names, {names.name_of(layer): mask for layer, mask in masks.items()}, xs, means)
         with mode:
             output = model(*xs, *extra)
         mode.check_all_used()
@@ -97,17 +147,17 @@ def masked_forward(
 class _Masking(TorchFunctionMode):
     """Switches neurons off in the outputs of the unit layers that the input reaches; every operator else runs as it is."""
 
-    def __init__(self, names: LayerNames, masks: Mapping[str, Tensor], keep: bool, inputs: Sequence[Tensor]) -> None:
+    def __init__(
+        self, names: LayerNames, masks: Mapping[str, Tensor], inputs: Sequence[Tensor], means: dict[str, Tensor] | None
+    ) -> None:
         super().__init__()
-        self.names, self.masks, self.keep, self.samples = names, masks, keep, len(inputs[0])
+        self.names, self.masks, self.samples, self.means = names, masks, len(inputs[0]), means
         self.calls: dict[str, int] = {}
         self.used: set[str] = set()
         self.signals = WeakIdKeyDictionary()  # tensor that depends on the input -> which of its dimensions holds the samples
         for x in inputs:
             self.signals[x] = 0
-        self.whole = (
-            WeakIdKeyDictionary()
-        )  # masked output of a unit layer -> it before masking, its name and kind, its version
+        self.whole = WeakIdKeyDictionary()  # masked output of a unit layer -> it unmasked, its name, its kind, its version
 
     def __torch_function__(self, func: Callable, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None) -> Any:
         kwargs = kwargs or {}
@@ -173,18 +223,26 @@ class _Masking(TorchFunctionMode):
             where = 1 if dim == 0 else 0
         if where is None:
             raise SelectionError(f"layer {name!r} cannot be masked: before it, samples are mixed with other dimensions")
-        if mask.shape not in ((samples, neurons), (neurons,)):
+        values = elementwise(y, samples, where)
+        if mask.shape not in ((samples, neurons), (neurons,), values.shape):
             raise SelectionError(
                 f"the mask of layer {name!r} has shape {tuple(mask.shape)}; its output has {neurons} neurons in {samples} "
-                f"samples, so it must be {(samples, neurons)} or {(neurons,)}"
+                f"samples, so it must be {(samples, neurons)} or {(neurons,)}, or {tuple(values.shape)} for single values"
             )
         if mask.device != y.device:
             raise SelectionError(f"the mask of layer {name!r} is on {mask.device}, its output on {y.device}")
         self.used.add(name)
-        on = mask if self.keep else ~mask
-        masked = torch.where(spread(on.expand(self.samples, neurons), y, dim, where), y, 0)
+        each = mask if mask.ndim > 1 else mask.expand(samples, neurons)
+        masked = self._switched(name, y, spread(each, y, dim, where), dim, where)
         self.signals[masked] = where
         return masked
+
+    def _switched(self, name: str, y: Tensor, on: Tensor, dim: int, where: int) -> Tensor:
+        """The output of a layer with the neurons off that are not ``on``."""
+        if self.means is None:
+            return torch.where(on, y, 0)
+        mean = self.means[name].expand(elementwise(y, self.samples, where).shape)
+        return torch.where(on, y, spread(mean, y, dim, where))
 
     def check_all_used(self) -> None:
         for name in self.masks:
@@ -192,3 +250,19 @@ class _Masking(TorchFunctionMode):
                 raise unknown_layer(name, numbered([base for base, calls in self.calls.items() for _ in range(calls)]))
             if self.calls.get(name, 0) > 1:
                 raise SelectionError(f"layer {name!r} ran {self.calls[name]} times; give masks for {name}#1, {name}#2, ...")
+
+
+class _Means(_Masking):
+    """Notes what each layer gives, on average over the samples, and switches nothing off."""
+
+    def _switched(self, name: str, y: Tensor, on: Tensor, dim: int, where: int) -> Tensor:
+        assert self.means is not None
+        self.means[name] = elementwise(y, self.samples, where).mean(0)
+        return y.clone()
+
+
+class _SoftMasking(_Masking):
+    """Multiplies, so that masks have gradients: by a little more than zero, else a ReLU behind would let none through."""
+
+    def _switched(self, name: str, y: Tensor, on: Tensor, dim: int, where: int) -> Tensor:
+        return y * (on + torch.finfo(y.dtype).tiny ** 0.5)

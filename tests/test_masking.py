@@ -13,6 +13,7 @@ from torchvision.models import resnet18
 
 from lrp_lightning import SelectiveLRP, TopK, masked_forward
 from lrp_lightning.errors import LayerError, LRPError, ModelError, SelectionError
+from lrp_lightning.masking import soft_forward
 
 
 def seeded(model: Callable[[], nn.Module]) -> nn.Module:
@@ -346,3 +347,148 @@ def test_a_model_that_changes_its_input() -> None:
 def test_arguments_of_another_type(inputs: object, masks: object) -> None:
     with pytest.raises(LRPError):
         masked_forward(seeded(cnn), inputs, masks)  # type: ignore[arg-type]
+
+
+# Single values, layers as modules, means, gradients
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_single_values_are_switched_off(keep: bool) -> None:
+    net, x = seeded(cnn), torch.rand(4, 1, 6, 6)
+    mask = torch.rand(4, 12, 3, 3) < 0.5
+    with torch.no_grad():
+        z = net[:4](x) * (mask if keep else ~mask)  # type: ignore[index, operator]
+        expected = net[4:](z)  # type: ignore[index, operator]
+    assert torch.equal(masked_forward(net, x, {"3": mask}, keep=keep), expected)
+    tokens = seeded(Tokens)
+    mask = torch.rand(4, 6, 9) < 0.5
+    with torch.no_grad():
+        hidden = tokens.embed(x.flatten(1).view(-1, 6, 6)) * (mask if keep else ~mask)  # type: ignore[operator]
+        expected = tokens.head(hidden.relu().mean(1))  # type: ignore[operator]
+    torch.testing.assert_close(masked_forward(tokens, x, {"embed": mask}, keep=keep), expected)
+
+
+def test_masks_of_a_trace_of_single_values() -> None:
+    net, x = seeded(cnn), torch.rand(4, 1, 6, 6)
+    trace = SelectiveLRP(net, selection=TopK(0.5, unit="element")).trace(x, target=1)
+    assert {name: mask.ndim for name, mask in trace.masks.items()} == {"0": 4, "3": 4, "6": 2}
+    everything = {name: torch.ones_like(mask) for name, mask in trace.masks.items()}
+    assert not torch.equal(masked_forward(net, x, trace.masks), net(x))
+    assert torch.equal(masked_forward(net, x, everything), net(x))
+
+
+def test_a_layer_given_as_module() -> None:
+    net, x, mask = seeded(cnn), torch.rand(2, 1, 6, 6), torch.arange(12) < 5
+    assert torch.equal(masked_forward(net, x, {net[3]: mask}), masked_forward(net, x, {"3": mask}))
+    with pytest.raises(LayerError, match="Linear is no module of the model"):
+        masked_forward(net, x, {nn.Linear(1, 1): mask})
+
+
+@pytest.mark.parametrize(("model", "places"), PLACES)
+def test_mean_replacement(model: Callable[[], nn.Module], places: list[tuple[str, str, int]]) -> None:
+    """Against hooks that put in the batch's mean of a clean run, value by value."""
+    net, x = seeded(model), torch.rand(4, 1, 6, 6)
+    x = x.flatten(1) if model is mlp else x
+    masks = {name: torch.rand(4, neurons(net, name)) < 0.5 for name, _, _ in places}
+    clean: dict[str, Tensor] = {}
+    handles = [
+        net.get_submodule(at).register_forward_hook(lambda m, a, y, at=at: clean.update({at: y.mean(0)}))  # type: ignore[misc]
+        for _, at, _ in places
+    ]
+    plain_relu = copy.deepcopy(net)
+    with torch.no_grad():
+        net(x)
+    for handle in handles:
+        handle.remove()
+    for name, at, dim in places:
+
+        def replace(m: nn.Module, a: object, y: Tensor, keep: Tensor = masks[name], dim: int = dim, at: str = at) -> Tensor:
+            shape = [len(y)] + [1] * (y.ndim - 1)
+            shape[dim] = keep.shape[-1]
+            return torch.where(keep.view(shape), y, clean[at])
+
+        plain_relu.get_submodule(at)._forward_hooks.clear()
+        plain_relu.get_submodule(at).register_forward_hook(replace)
+    with torch.no_grad():
+        expected = plain_relu(x)
+    masked = masked_forward(net, x, masks, replacement="mean")
+    torch.testing.assert_close(masked, expected)
+    assert not torch.allclose(masked, masked_forward(net, x, masks))
+    everything = {name: torch.ones_like(mask) for name, mask in masks.items()}
+    assert torch.equal(masked_forward(net, x, everything, replacement="mean"), net(x))
+    # of one sample the mean is its own, so nothing is switched off
+    one = {name: mask[:1] for name, mask in masks.items()}
+    torch.testing.assert_close(masked_forward(net, x[:1], one, replacement="mean"), net(x[:1]))
+
+
+def test_what_is_no_replacement() -> None:
+    with pytest.raises(SelectionError, match="replacement must be 'zero' or 'mean', got 'noise'"):
+        masked_forward(seeded(cnn), torch.rand(2, 1, 6, 6), {}, replacement="noise")  # type: ignore[arg-type]
+
+
+def test_soft_forward_is_the_masked_forward_and_has_its_gradient() -> None:
+    """The gradient at a neuron that is off is that of switching it on: a ReLU after it must not hide it."""
+    net, x = seeded(cnn).double(), torch.rand(3, 1, 6, 6, dtype=torch.double)
+    hard = {"0": torch.rand(3, 5) < 0.5, "3": torch.rand(3, 12) < 0.5, "6": torch.rand(3, 16) < 0.5}
+    soft = {name: mask.double().requires_grad_() for name, mask in hard.items()}
+    before = snapshot(net)
+    output = soft_forward(net, x, soft)
+    torch.testing.assert_close(output.detach(), masked_forward(net, x, hard))
+    gradients = torch.autograd.grad(output[:, 1].sum(), list(soft.values()))
+    assert_same(before, snapshot(net))
+    for (name, mask), gradient in zip(soft.items(), gradients, strict=True):
+        for neuron in range(mask.shape[1]):
+            on = hard[name][1, neuron]
+            step = torch.zeros_like(mask)
+            step[1, neuron] = -1e-6 if on else 1e-6  # off and on again: a forward and a backward difference
+            there = soft_forward(net, x, {**soft, name: mask.detach() + step})[1, 1]
+            difference = (there - output[1, 1]) / step[1, neuron]
+            torch.testing.assert_close(gradient[1, neuron], difference.detach(), atol=1e-6, rtol=1e-4)
+    assert any(bool((g[~hard[name]] != 0).any()) for name, g in zip(hard, gradients, strict=True))
+
+
+class Excited(nn.Module):
+    """A squeeze-and-excitation gate beside its signal."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.down, self.up = nn.Conv2d(1, 8, 3), nn.Conv2d(8, 2, 1), nn.Conv2d(2, 8, 1)
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv(x).relu()
+        gate = self.up(self.down(x.mean((2, 3), keepdim=True)).relu()).sigmoid()
+        return self.head((x * gate).mean((2, 3)))
+
+
+def test_gates_are_no_neurons_but_can_be_named() -> None:
+    net, x = seeded(Excited), torch.rand(4, 1, 6, 6)
+    trace = SelectiveLRP(net, selection=TopK(3)).trace(x, target=1)
+    assert list(trace.masks) == ["conv"]
+    gates_off = masked_forward(net, x, {"up": torch.zeros(8, dtype=torch.bool)})
+    with torch.no_grad():
+        expected = net.head((net.conv(x).relu() * 0.5).mean((2, 3)))  # type: ignore[operator]
+    torch.testing.assert_close(gates_off, expected)
+
+
+class Attends(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.attention = nn.Linear(6, 8), nn.MultiheadAttention(8, 2, batch_first=True)
+        self.norm, self.head = nn.LayerNorm(8), nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.embed(x.flatten(1).view(-1, 6, 6))
+        return self.head(self.norm(x + self.attention(x, x, x, need_weights=False)[0]).mean(1))
+
+
+def test_attention_has_its_values_and_output_as_neurons() -> None:
+    net, x = seeded(Attends), torch.rand(4, 1, 6, 6)
+    trace = SelectiveLRP(net, selection=TopK(0.5)).trace(x, target=1)
+    assert set(trace.masks) == {"embed", "attention.v_proj", "attention.out_proj"}
+    everything = {name: torch.ones_like(mask) for name, mask in trace.masks.items()}
+    assert torch.equal(masked_forward(net, x, everything), trace.output)
+    out_off = masked_forward(net, x, {"attention.out_proj": torch.zeros(8, dtype=torch.bool)})
+    with torch.no_grad():
+        expected = net.head(net.norm(net.embed(x.flatten(1).view(-1, 6, 6))).mean(1))  # type: ignore[operator]
+    torch.testing.assert_close(out_off, expected)

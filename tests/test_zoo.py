@@ -13,7 +13,7 @@ from flow import flow_error
 from torch import Tensor, nn
 from torchvision.models import detection, segmentation
 
-from lrp_lightning import Epsilon, EpsilonPlus, SelectiveLRP
+from lrp_lightning import Epsilon, EpsilonPlus, SelectiveLRP, TopK, masked_forward
 
 pytestmark = pytest.mark.slow
 
@@ -35,12 +35,13 @@ def test_conserves(name: str) -> None:
         logits = model(x)
     before, rng = state(model), torch.get_rng_state()
     for rule, edges in ((Epsilon(), False), (EpsilonPlus(), True)):
-        trace = SelectiveLRP(model, rule).trace(x, target=lambda logits: logits.argmax(1), edges=edges)
+        trace = SelectiveLRP(model, rule, TopK(1.0)).trace(x, target=lambda logits: logits.argmax(1), edges=edges)
         torch.testing.assert_close(trace.output, logits, rtol=1e-4, atol=1e-4)
         assert trace.conservation_error.max() <= 1e-3
         assert trace.inputs.isfinite().all()
         assert trace.inputs.any()
         assert not edges or flow_error(trace) < 1e-4
+    assert torch.equal(masked_forward(model, x, trace.masks), trace.output)  # all neurons on: the same bits
     assert state(model) == before
     assert torch.equal(torch.get_rng_state(), rng)
 
