@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from lrp_lightning.agreement import Agreement as Agreement
     from lrp_lightning.along_paths import path_heatmaps as path_heatmaps
     from lrp_lightning.attribution import LayerSelectiveLRP as LayerSelectiveLRP
     from lrp_lightning.attribution import SelectiveLRP as SelectiveLRP
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from lrp_lightning.engine import register_operator as register_operator
     from lrp_lightning.graph import build_graph as build_graph
     from lrp_lightning.masking import masked_forward as masked_forward
+    from lrp_lightning.min_error import MinError as MinError
     from lrp_lightning.paths import Path as Path
     from lrp_lightning.paths import k_best_paths as k_best_paths
     from lrp_lightning.prune import prune_graph as prune_graph
@@ -53,6 +55,8 @@ _MODULE_OF = {
     "path_heatmaps": "along_paths",
     "prune_graph": "prune",
     "masked_forward": "masking",
+    "Agreement": "agreement",
+    "MinError": "min_error",
     **dict.fromkeys(("Path", "k_best_paths"), "paths"),
     **dict.fromkeys(("AlphaBeta", "Epsilon", "Flat", "Gamma", "Pass", "WSquare", "ZBox", "ZPlus"), "rules"),
     **dict.fromkeys(("Coverage", "Fixed", "PerLayer", "Threshold", "TopK"), "selection"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -14,7 +15,7 @@ from lrp_lightning.composites import Composite, EpsilonPlus, as_composite
 from lrp_lightning.engine import propagate
 from lrp_lightning.errors import InputError, ModelError, RuleError, SelectionError
 from lrp_lightning.rules import Rule
-from lrp_lightning.selection import Selection
+from lrp_lightning.selection import Search, Selection
 from lrp_lightning.trace import Trace
 
 __all__ = ["LayerSelectiveLRP", "SelectiveLRP"]
@@ -142,10 +143,12 @@ class SelectiveLRP(GradientAttribution):
         return self._pass(inputs, target, additional_forward_args, edges=edges, per_sample=per_sample)[0]
 
     def _pass(self, inputs: Any, target: Any, additional_forward_args: Any, **asked: Any) -> tuple[Trace, list]:
-        return propagate(
-            self.model, inputs, target, additional_forward_args, self.composite, self.selection,
-            on_unsupported=self.on_unsupported, **asked,
-        )  # fmt: skip
+        given = self.model, inputs, target, additional_forward_args, self.composite
+        selection, history = self.selection, None
+        if isinstance(selection, Search):
+            selection, history = selection.search(*given, self.on_unsupported)
+        trace, found = propagate(*given, selection, on_unsupported=self.on_unsupported, **asked)
+        return (trace if history is None else replace(trace, history=history)), found
 
     def compute_convergence_delta(self, attributions: Tensor | tuple[Tensor, ...], output: Tensor) -> Tensor:
         """Output less the relevance of the inputs, ``(N,)``; what biases, stabilisers and the selection took.

@@ -30,12 +30,13 @@ from lrp_lightning.layers import (
     explained,
     neuron_dim,
     numbered,
+    per_neuron,
     spread,
     unknown_layer,
     unwrapped,
 )
 
-__all__ = ["masked_forward", "soft_forward"]
+__all__ = ["activations", "masked_forward", "soft_forward"]
 
 _KINDS = {
     **dict.fromkeys((F.linear, torch._C._nn.linear), "linear"),
@@ -117,6 +118,17 @@ def soft_forward(
 ) -> Tensor:
     """:func:`masked_forward` that can be differentiated: each neuron is multiplied by its mask, a floating tensor."""
     return _run(model, inputs, masks, additional_forward_args, _SoftMasking, None)
+
+
+def activations(
+    model: nn.Module, inputs: Tensor | tuple[Tensor, ...], layers: Sequence[str], additional_forward_args: Any = None
+) -> dict[str, Tensor]:
+    """``{layer: (N, C)}``, the activation of each neuron, rectified and summed over space, in the whole network."""
+    notes: dict[str, Tensor] = {}
+    nobody = {layer: torch.ones((), dtype=torch.bool) for layer in layers}
+    with torch.no_grad():
+        _run(model, inputs, nobody, additional_forward_args, _Activations, notes)
+    return notes
 
 
 def _run(
@@ -217,6 +229,7 @@ class _Masking(TorchFunctionMode):
         return UnsupportedOperatorError(f"{func.__name__} in module {self.names.executing()!r}: {why}")
 
     def _masked(self, y: Tensor, name: str, kind: str, where: int | None) -> Tensor:
+        """The output of a layer, which may have been masked before its normalisation and is now again."""
         mask, dim = self.masks[name], neuron_dim(y, kind)
         neurons, samples = y.shape[dim], self.samples
         if samples == 1:  # sizes of 1 do not tell dimensions, and whatever there is, is of the one sample
@@ -259,6 +272,23 @@ class _Means(_Masking):
         assert self.means is not None
         self.means[name] = elementwise(y, self.samples, where).mean(0)
         return y.clone()
+
+
+class _Activations(_Masking):
+    """Notes the activation of each neuron, and switches nothing off."""
+
+    def _masked(self, y: Tensor, name: str, kind: str, where: int | None) -> Tensor:
+        assert self.means is not None
+        if where is None:
+            raise SelectionError(
+                f"layer {name!r} has no neurons to tell: before it, samples are mixed with other dimensions"
+            )
+        arrived = per_neuron(y.relu(), neuron_dim(y, kind), where)
+        self.means[name] = arrived if len(arrived) == self.samples else arrived.unflatten(0, (self.samples, -1)).sum(1)
+        self.used.add(name)
+        result = y.clone()
+        self.signals[result] = where
+        return result
 
 
 class _SoftMasking(_Masking):

@@ -9,6 +9,8 @@ what it kept above. One's own is a frozen dataclass with the method of :class:`S
 ``Threshold``   those with more than a share of the output
 ``Fixed``       those that the caller names
 ``PerLayer``    another selection in each layer, by name pattern; layers left whole
+``MinError``    sets optimised against the error of the output (``min_error.py``)
+``Agreement``   sets where activation and relevance agree (``agreement.py``)
 ==============  ==============================================================================================
 """
 
@@ -17,14 +19,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from fnmatch import fnmatchcase
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
 from lrp_lightning.errors import SelectionError
 
-__all__ = ["Coverage", "Fixed", "PerLayer", "Selection", "Threshold", "TopK", "random_masks"]
+__all__ = ["Coverage", "Fixed", "PerLayer", "Search", "Selection", "Threshold", "TopK", "random_masks"]
 
 
 @runtime_checkable
@@ -59,6 +61,27 @@ class Selection(Protocol):
         Returns:
             Boolean, shaped like ``relevance``, True for what is critical; None to leave the layer whole. No host-device
             sync, no loop over samples.
+        """
+        ...
+
+
+@runtime_checkable
+class Search(Protocol):
+    """A selection that looks at the network before the pass, not only at the relevance that arrives."""
+
+    def search(
+        self,
+        model: nn.Module,
+        inputs: Tensor | tuple[Tensor, ...],
+        target: Any,
+        additional_forward_args: Any,
+        composite: Any,
+        on_unsupported: Literal["raise", "gradient"],
+    ) -> tuple[Selection, Tensor | None]:
+        """Find the selection that the pass is to use, and what ``Trace.history`` is to say of how it was found.
+
+        Args:
+            model, inputs, target, additional_forward_args, composite, on_unsupported: those of the pass.
         """
         ...
 
@@ -221,7 +244,7 @@ class Fixed:
         tensor([[False, False,  True, False, False,  True, False, False]])
     """
 
-    layers: Mapping[str | nn.Module, int | Sequence[int] | Tensor]
+    layers: Mapping[str, int | Sequence[int] | Tensor] | Mapping[str | nn.Module, int | Sequence[int] | Tensor]
 
     def __post_init__(self) -> None:
         if not isinstance(self.layers, Mapping):

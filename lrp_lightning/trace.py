@@ -37,6 +37,8 @@ class Trace:
             added constants, in stabilisers, and in neurons that were not selected.
         per_sample: whether edges are of each sample.
         unsupported: operators without a rule that passed relevance by their plain gradient, and where.
+        history: ``(passes, N)``, the least error of the output after each pass of a selection that searches
+            (``MinError``); None of any other.
         kinds: ``{layer: "input" | "convolution" | "linear" | "normalisation" | "junction"}``.
     """
 
@@ -51,6 +53,7 @@ class Trace:
     absorbed_by: dict[str, Tensor] = field(default_factory=dict)
     absorbed: dict[str, Tensor] = field(default_factory=dict)
     unsupported: tuple[str, ...] = ()
+    history: Tensor | None = None
     per_sample: bool = False
 
     @property

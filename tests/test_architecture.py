@@ -47,6 +47,8 @@ RIVER = [
     "engine",
     "deconvnet",
     "masking",
+    "min_error",
+    "agreement",
     "attribution",
     "through_neurons",
     "graph",

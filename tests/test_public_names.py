@@ -48,9 +48,9 @@ from lrp_lightning.metrics import CriticalNeuronAccuracy
 
 NAMES = {
     "lrp_lightning": """
-        AlphaBeta Composite Coverage Epsilon EpsilonAlpha2Beta1 EpsilonGammaBox EpsilonPlus Fixed Flat Gamma
-        LayerSelectiveLRP Pass Path PerLayer SelectiveLRP Threshold TopK Trace WSquare ZBox ZPlus build_graph class_graph
-        diff_graphs k_best_paths masked_forward path_heatmaps prune_graph register_operator __version__
+        Agreement AlphaBeta Composite Coverage Epsilon EpsilonAlpha2Beta1 EpsilonGammaBox EpsilonPlus Fixed Flat Gamma
+        LayerSelectiveLRP MinError Pass Path PerLayer SelectiveLRP Threshold TopK Trace WSquare ZBox ZPlus build_graph
+        class_graph diff_graphs k_best_paths masked_forward path_heatmaps prune_graph register_operator __version__
         TopActivations neuron_heatmaps reconstruct reconstruct_top_activations
     """,
     "lrp_lightning.metrics": """

@@ -1,0 +1,264 @@
+"""Critical neurons optimised against the output error, by forward and backward differences.
+
+``f_S(x)`` is the forward pass with the neurons outside the set ``S`` switched off. The gradient of its error with respect
+to the 0/1 masks is, at a neuron that is off, the forward difference (what switching it on would bring), and at one that is
+on the backward difference. The search is a straight-through relaxation: each neuron has a score, at first its relevance;
+scores follow the gradient at the hard masks, with momentum, and the masks are the best-scored neurons again, as many in each
+layer as at the start. What is kept of it is, per sample, the best set seen.
+
+MSE, SMAPE and forward/backward differences are named in the literature this follows, without formulas. This is one reading
+of them, :class:`lrp_lightning.Agreement` another.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from lrp_lightning.composites import Composite
+from lrp_lightning.engine import propagate
+from lrp_lightning.errors import InputError, SelectionError
+from lrp_lightning.masking import masked_forward, soft_forward
+from lrp_lightning.metrics.selection_error import MEASURES
+from lrp_lightning.selection import Fixed, Selection, TopK, check_budget
+
+__all__ = ["MinError", "Smallest"]
+
+_STEP = 4.0
+"""How far a score moves at a gradient of one standard deviation, in standard deviations of relevance."""
+_MOMENTUM = 0.8
+_FLOOR = 0.5
+"""SMAPE's gradient is zero where signs differ and infinite near zero; this share of the mean logit is added to its scale."""
+_MARGIN = 0.1
+"""By which share of the mean logit the predicted class is to stay ahead."""
+_PATIENCE = 8
+"""Passes without any gain after which nothing is expected to help."""
+
+_Masks = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class MinError:
+    """A set of neurons of a given size in each layer, optimised per sample against the error of the output.
+
+    Never worse than the set it starts from, for no sample, and no prediction is lost that the start keeps. As many passes
+    as ``max_passes``, each a forward and a backward through the masked network, and two forwards to make sure. The error of
+    each pass is in ``Trace.history``. All outputs count, not only the target, which matters for the start alone.
+
+    Args:
+        measure: ``"smape"`` or ``"mse"``; see :mod:`lrp_lightning.metrics`.
+        keep: the budget, as in :class:`TopK`; or a selection of channels, whose sets are the start and whose sizes are kept:
+            ``PerLayer`` for budgets by layer.
+        max_passes: at most so many passes.
+        verbose: show progress.
+
+    Raises:
+        SelectionError: if an argument is none of these; in the pass, if the start selects single values.
+        InputError: in the pass, if the output is not ``(N, classes)``.
+
+    Example:
+        >>> import torch
+        >>> from lrp_lightning import MinError, SelectiveLRP
+        >>> _ = torch.manual_seed(0)
+        >>> model = torch.nn.Sequential(torch.nn.Linear(4, 32), torch.nn.ReLU(), torch.nn.Linear(32, 3))
+        >>> trace = SelectiveLRP(model, selection=MinError("smape", keep=0.2)).trace(torch.randn(5, 4), target=1)
+        >>> trace.masks["0"].sum(1)
+        tensor([6, 6, 6, 6, 6])
+        >>> bool((trace.history[-1] <= trace.history[0]).all())
+        True
+    """
+
+    measure: Literal["smape", "mse"] = "smape"
+    keep: int | float | Selection = 0.1
+    max_passes: int = 25
+    verbose: bool = False
+
+    def __post_init__(self) -> None:
+        if self.measure not in MEASURES:
+            raise SelectionError(f"MinError: measure must be one of {sorted(MEASURES)}, got {self.measure!r}")
+        if not isinstance(self.keep, Selection) or isinstance(self.keep, type):
+            check_budget("MinError", self.keep)  # type: ignore[arg-type]
+        if not isinstance(self.max_passes, int) or isinstance(self.max_passes, bool) or self.max_passes < 1:
+            raise SelectionError(f"MinError: max_passes must be an int >= 1, got {self.max_passes!r}")
+
+    @property
+    def start(self) -> Selection:
+        """The selection that is improved upon."""
+        return self.keep if isinstance(self.keep, Selection) else TopK(self.keep)
+
+    def smallest(self, error: float = 0.1) -> Smallest:
+        """The other direction: the smallest sets whose error stays below a bound, whatever ``keep`` is.
+
+        Args:
+            error: the bound, in the measure's unit.
+        """
+        return Smallest(self, error)
+
+    def select(self, relevance: Tensor, *, layer: str, output: Tensor) -> Tensor | None:
+        """The start's choice; see :meth:`Selection.select`."""
+        return self.start.select(relevance, layer=layer, output=output)
+
+    def search(
+        self,
+        model: nn.Module,
+        inputs: Tensor | tuple[Tensor, ...],
+        target: Any,
+        additional_forward_args: Any,
+        composite: Composite,
+        on_unsupported: Literal["raise", "gradient"] = "raise",
+    ) -> tuple[Selection, Tensor]:
+        """See :meth:`lrp_lightning.selection.Search.search`."""
+        start, _ = propagate(
+            model, inputs, target, additional_forward_args, composite, self.start, on_unsupported=on_unsupported
+        )
+        forward = _Forward(model, inputs, additional_forward_args, start.output, self.measure)
+        masks, history = _optimise(forward, start.masks, start.relevance, self.max_passes, self.verbose)
+        return Fixed(masks), history
+
+
+@dataclass(frozen=True)
+class Smallest:
+    """The smallest sets whose error stays below a bound: bisection over the share kept, alike in all layers, per sample.
+
+    Made by :meth:`MinError.smallest`. Seven bisections, each a search of its own, tell the share to within 1 %; a set that
+    is smaller still and happens to do may be missed, since the error need not fall with every neuron more. A sample that
+    no smaller set does for keeps the whole network.
+
+    Args:
+        by: how the sets of each size are found.
+        error: the bound, in the measure's unit.
+
+    Raises:
+        SelectionError: if ``error`` is not a number >= 0.
+
+    Example:
+        >>> import torch
+        >>> from lrp_lightning import MinError, SelectiveLRP
+        >>> _ = torch.manual_seed(0)
+        >>> model = torch.nn.Sequential(torch.nn.Linear(4, 32), torch.nn.ReLU(), torch.nn.Linear(32, 3))
+        >>> trace = SelectiveLRP(model, selection=MinError().smallest(error=0.1)).trace(torch.randn(5, 4), target=1)
+        >>> bool((trace.history[-1] <= 0.1).all()), bool((trace.masks["0"].sum(1) < 32).all())
+        (True, True)
+    """
+
+    by: MinError
+    error: float = 0.1
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.error, int | float) or isinstance(self.error, bool) or not self.error >= 0:
+            raise SelectionError(f"smallest: error must be a number >= 0, got {self.error!r}")
+
+    def select(self, relevance: Tensor, *, layer: str, output: Tensor) -> Tensor | None:
+        """By relevance alone all are kept; see :meth:`Selection.select`."""
+        return torch.ones_like(relevance, dtype=torch.bool)
+
+    def search(
+        self,
+        model: nn.Module,
+        inputs: Tensor | tuple[Tensor, ...],
+        target: Any,
+        additional_forward_args: Any,
+        composite: Composite,
+        on_unsupported: Literal["raise", "gradient"] = "raise",
+    ) -> tuple[Selection, Tensor]:
+        """See :meth:`lrp_lightning.selection.Search.search`."""
+        whole, _ = propagate(model, inputs, target, additional_forward_args, composite, self, on_unsupported=on_unsupported)
+        forward = _Forward(model, inputs, additional_forward_args, whole.output, self.by.measure)
+        magnitude = {layer: whole.relevance[layer].abs() for layer in whole.masks}  # what counts against the class counts
+        found, errors = whole.masks, [torch.zeros_like(forward.whole[:, 0])]
+        fails, does = torch.zeros_like(errors[0]), torch.ones_like(errors[0])
+        for _ in range(7):
+            share = (fails + does) / 2
+            sizes = {layer: (share * mask.shape[1]).round().clamp(min=1).long() for layer, mask in found.items()}
+            start = {layer: _best(magnitude[layer], size) for layer, size in sizes.items()}
+            masks, history = _optimise(forward, start, magnitude, self.by.max_passes, self.by.verbose)
+            good = history[-1] <= self.error
+            found = {layer: torch.where(good[:, None], masks[layer], found[layer]) for layer in found}
+            errors.append(torch.where(good, history[-1], errors[-1]))
+            fails, does = torch.where(good, fails, share), torch.where(good, share, does)
+        return Fixed(found), torch.stack(errors)
+
+
+class _Forward:
+    """The masked network, with what its output is measured against."""
+
+    def __init__(self, model: nn.Module, inputs: Any, extra: Any, whole: Tensor, measure: str) -> None:
+        if whole.ndim != 2:
+            raise InputError(f"the error of a selection is that of logits (N, classes), got {tuple(whole.shape)}")
+        self.model, self.inputs, self.extra, self.whole, self.measure = model, inputs, extra, whole, measure
+        self.predicted = whole.argmax(1, keepdim=True)
+        self.scale = whole.abs().mean(1, keepdim=True).clamp(min=torch.finfo(whole.dtype).tiny)
+
+    def errors(self, output: Tensor) -> tuple[Tensor, Tensor]:
+        """Error and whether the prediction is kept, ``(N,)`` each."""
+        return MEASURES[self.measure](output, self.whole), output.argmax(1) == self.predicted[:, 0]
+
+    def hard(self, masks: _Masks) -> tuple[Tensor, Tensor]:
+        return self.errors(masked_forward(self.model, self.inputs, masks, additional_forward_args=self.extra))
+
+    def gradient(self, masks: _Masks) -> tuple[Tensor, _Masks]:
+        """The output, and how a smooth form of the error changes with each neuron, ``{layer: (N, C)}``."""
+        with torch.enable_grad():
+            soft = {layer: mask.to(self.whole.dtype).requires_grad_() for layer, mask in masks.items()}
+            output = soft_forward(self.model, self.inputs, soft, self.extra)
+            off = output - self.whole
+            if self.measure == "mse":
+                loss = (off / self.scale).square().mean(1)
+            else:
+                loss = (2 * off.abs() / (self.whole.abs() + output.detach().abs() + _FLOOR * self.scale)).mean(1)
+            if output.shape[1] > 1:
+                others = output.scatter(1, self.predicted, -torch.inf).amax(1)
+                behind = others - output.gather(1, self.predicted)[:, 0] + _MARGIN * self.scale[:, 0]
+                loss = loss + behind.relu() / self.scale[:, 0]
+            gradients = torch.autograd.grad(loss.sum(), list(soft.values()), allow_unused=True)
+        return output.detach(), {
+            layer: torch.zeros_like(soft[layer]) if g is None else g.nan_to_num(0.0)
+            for layer, g in zip(soft, gradients, strict=True)
+        }
+
+
+def _optimise(forward: _Forward, start: _Masks, relevance: _Masks, max_passes: int, verbose: bool) -> tuple[_Masks, Tensor]:
+    """The best sets seen, and the least error after each pass, ``(passes, N)``: the start's first, the result's last."""
+    for layer, mask in start.items():
+        if mask.ndim != 2:
+            raise SelectionError(f"MinError: layer {layer!r} has single values selected; only channels can be searched")
+    with torch.inference_mode(False), torch.no_grad():
+        sizes = {layer: mask.sum(1) for layer, mask in start.items()}
+        scores = {layer: relevance[layer] / _spread_of(relevance[layer]) for layer in start}
+        moving = {layer: torch.zeros_like(score) for layer, score in scores.items()}
+        least, kept = forward.hard(start)
+        first, first_kept = least, kept
+        best, masks, history, idle = dict(start), dict(start), [least], 0
+        for i in tqdm(range(max_passes), desc="MinError", disable=not verbose, leave=False):
+            output, gradient = forward.gradient(masks)
+            error, survives = forward.errors(output)
+            better = (error < least) & (survives | ~kept)
+            best = {layer: torch.where(better[:, None], masks[layer], best[layer]) for layer in best}
+            least, kept = torch.where(better, error, least), torch.where(better, survives, kept)
+            history.append(least)
+            idle = 0 if i == 0 or bool(better.any()) else idle + 1
+            if not start or idle == _PATIENCE:
+                break
+            for layer, g in gradient.items():
+                moving[layer] = _MOMENTUM * moving[layer] - g / _spread_of(g)
+                scores[layer] = scores[layer] + _STEP * moving[layer]
+                masks[layer] = _best(scores[layer], sizes[layer])
+        final, final_kept = forward.hard(best)  # as masked_forward gives it, to the last bit
+        worse = (final > first) | (first_kept & ~final_kept)
+        best = {layer: torch.where(worse[:, None], start[layer], best[layer]) for layer in best}
+        history[-1] = torch.where(worse, first, final)
+        return best, torch.stack(history)
+
+
+def _best(scores: Tensor, sizes: Tensor) -> Tensor:
+    """The ``sizes``, ``(N,)``, neurons of each sample with the highest scores."""
+    return scores.argsort(dim=1, descending=True, stable=True).argsort(dim=1) < sizes[:, None]
+
+
+def _spread_of(values: Tensor) -> Tensor:
+    """The standard deviation over neurons, ``(N, 1)``."""
+    return values.std(1, keepdim=True, correction=0).clamp(min=torch.finfo(values.dtype).tiny ** 0.5)
