@@ -4,7 +4,8 @@
 to the 0/1 masks is, at a neuron that is off, the forward difference (what switching it on would bring), and at one that is
 on the backward difference. The search is a straight-through relaxation: each neuron has a score, at first its relevance;
 scores follow the gradient at the hard masks, with momentum, and the masks are the best-scored neurons again, as many in each
-layer as at the start. What is kept of it is, per sample, the best set seen.
+layer as at the start. A sample that this does not help any more tries single swaps of its best set, one a pass, in the order
+of what the differences promise. What is kept is, per sample, the best set seen.
 
 MSE, SMAPE and forward/backward differences are named in the literature this follows, without formulas. This is one reading
 of them, :class:`lrp_lightning.Agreement` another.
@@ -35,8 +36,12 @@ _FLOOR = 0.5
 """SMAPE's gradient is zero where signs differ and infinite near zero; this share of the mean logit is added to its scale."""
 _MARGIN = 0.1
 """By which share of the mean logit the predicted class is to stay ahead."""
-_PATIENCE = 8
-"""Passes without any gain after which nothing is expected to help."""
+_IDLE = 5
+"""Passes without gain after which a sample tries single swaps."""
+_CANDIDATES = 8
+"""So many neurons a layer to switch on, and as many to switch off, are thought of in a swap."""
+_PATIENCE = 12
+"""Passes without gain for any sample after which nothing is expected to help."""
 
 _Masks = dict[str, Tensor]
 
@@ -190,8 +195,9 @@ class _Forward:
         if whole.ndim != 2:
             raise InputError(f"the error of a selection is that of logits (N, classes), got {tuple(whole.shape)}")
         self.model, self.inputs, self.extra, self.whole, self.measure = model, inputs, extra, whole, measure
-        self.predicted = whole.argmax(1, keepdim=True)
-        self.scale = whole.abs().mean(1, keepdim=True).clamp(min=torch.finfo(whole.dtype).tiny)
+        with torch.inference_mode(False):  # what is made inside of it cannot be differentiated
+            self.predicted = whole.argmax(1, keepdim=True)
+            self.scale = whole.abs().mean(1, keepdim=True).clamp(min=torch.finfo(whole.dtype).tiny)
 
     def errors(self, output: Tensor) -> tuple[Tensor, Tensor]:
         """Error and whether the prediction is kept, ``(N,)`` each."""
@@ -202,7 +208,7 @@ class _Forward:
 
     def gradient(self, masks: _Masks) -> tuple[Tensor, _Masks]:
         """The output, and how a smooth form of the error changes with each neuron, ``{layer: (N, C)}``."""
-        with torch.enable_grad():
+        with torch.inference_mode(False), torch.enable_grad():
             soft = {layer: mask.to(self.whole.dtype).requires_grad_() for layer, mask in masks.items()}
             output = soft_forward(self.model, self.inputs, soft, self.extra)
             off = output - self.whole
@@ -232,21 +238,29 @@ def _optimise(forward: _Forward, start: _Masks, relevance: _Masks, max_passes: i
         moving = {layer: torch.zeros_like(score) for layer, score in scores.items()}
         least, kept = forward.hard(start)
         first, first_kept = least, kept
-        best, masks, history, idle = dict(start), dict(start), [least], 0
+        best, masks, history = dict(start), dict(start), [least]
+        at_best: _Masks = {}
+        idle, tried = torch.zeros_like(least, dtype=torch.long), torch.zeros_like(least, dtype=torch.long)
         for i in tqdm(range(max_passes), desc="MinError", disable=not verbose, leave=False):
             output, gradient = forward.gradient(masks)
             error, survives = forward.errors(output)
             better = (error < least) & (survives | ~kept)
             best = {layer: torch.where(better[:, None], masks[layer], best[layer]) for layer in best}
+            at_best = {k: torch.where(better[:, None], g, at_best[k]) if i else g for k, g in gradient.items()}
             least, kept = torch.where(better, error, least), torch.where(better, survives, kept)
             history.append(least)
-            idle = 0 if i == 0 or bool(better.any()) else idle + 1
-            if not start or idle == _PATIENCE:
+            idle = torch.where(better, 0, idle + (i > 0))
+            if not start or bool((idle >= _PATIENCE).all()):
                 break
             for layer, g in gradient.items():
                 moving[layer] = _MOMENTUM * moving[layer] - g / _spread_of(g)
                 scores[layer] = scores[layer] + _STEP * moving[layer]
                 masks[layer] = _best(scores[layer], sizes[layer])
+            stuck = idle >= _IDLE
+            tried = torch.where(stuck, tried + 1, 0)
+            if bool(stuck.any()):
+                swapped = _swapped(best, at_best, tried - 1)
+                masks = {layer: torch.where(stuck[:, None], swapped[layer], masks[layer]) for layer in masks}
         final, final_kept = forward.hard(best)  # as masked_forward gives it, to the last bit
         worse = (final > first) | (first_kept & ~final_kept)
         best = {layer: torch.where(worse[:, None], start[layer], best[layer]) for layer in best}
@@ -257,6 +271,30 @@ def _optimise(forward: _Forward, start: _Masks, relevance: _Masks, max_passes: i
 def _best(scores: Tensor, sizes: Tensor) -> Tensor:
     """The ``sizes``, ``(N,)``, neurons of each sample with the highest scores."""
     return scores.argsort(dim=1, descending=True, stable=True).argsort(dim=1) < sizes[:, None]
+
+
+def _swapped(masks: _Masks, gradient: _Masks, which: Tensor) -> _Masks:
+    """``masks`` with one neuron switched on for another of its layer: the swap that promises most, or the ``which``-th."""
+    gains, places = [], []
+    for layer, on in masks.items():
+        many = min(_CANDIDATES, on.shape[1])
+        add, drop = (
+            (side * gradient[layer]).masked_fill(out, -torch.inf).topk(many, 1) for side, out in ((-1, on), (1, ~on))
+        )
+        gains.append((drop.values[:, :, None] + add.values[:, None, :]).flatten(1))
+        places.append((drop.indices, add.indices, many))
+    promise = torch.cat(gains, 1)
+    chosen = promise.argsort(dim=1, descending=True).gather(1, which.clamp(0, promise.shape[1] - 1)[:, None])
+    chosen = torch.where(promise.gather(1, chosen).isfinite(), chosen, promise.shape[1])  # there is no such swap
+    swapped, before = {}, 0
+    for (layer, on), (drop_at, add_at, many) in zip(masks.items(), places, strict=True):
+        local = chosen - before
+        here, local = (local >= 0) & (local < many**2), local.clamp(0, many**2 - 1)
+        off, new = drop_at.gather(1, local // many), add_at.gather(1, local % many)
+        swapped[layer] = on.scatter(1, off, on.gather(1, off) & ~here)
+        swapped[layer] = swapped[layer].scatter(1, new, swapped[layer].gather(1, new) | here)
+        before += many**2
+    return swapped
 
 
 def _spread_of(values: Tensor) -> Tensor:

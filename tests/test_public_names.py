@@ -12,6 +12,7 @@ import pytest
 
 import lrp_lightning
 from lrp_lightning import (
+    Agreement,
     AlphaBeta,
     Composite,
     Coverage,
@@ -22,6 +23,7 @@ from lrp_lightning import (
     Fixed,
     Flat,
     Gamma,
+    MinError,
     Pass,
     Path,
     PerLayer,
@@ -127,6 +129,8 @@ def test_star_import_gives_the_public_names() -> None:
         (Threshold, {"share": REQUIRED}),
         (Fixed, {"layers": REQUIRED}),
         (PerLayer, {"default": REQUIRED}),
+        (MinError, {"measure": "smape", "keep": 0.1, "max_passes": 25}),
+        (Agreement, {"measure": "smape", "keep": 0.1}),
         (Path, {"nodes": REQUIRED, "share": REQUIRED}),
         (SelectiveLRP, {"model": REQUIRED, "composite": EpsilonPlus(), "selection": None}),
         (
