@@ -88,6 +88,37 @@ def test_csv_only_needs_no_tensorboard(tmp_path: Path):
     assert not list(tmp_path.rglob("events*"))
 
 
+@pytest.mark.slow
+def test_critical_neurons_are_found_and_proved(tmp_path: Path):
+    picture = tmp_path / "critical_neurons.png"
+    done = subprocess.run(
+        [sys.executable, EXAMPLES / "critical_neurons.py", "--images", "2048", "--samples", "16", "--passes", "5",
+         "--out", picture],
+        capture_output=True, text=True, timeout=500, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert picture.stat().st_size > 10_000
+    rows = [line.split() for line in done.stdout.splitlines() if re.match(r" +\d+%", line)]
+    assert [row[0] for row in rows] == ["5%", "10%", "20%", "30%", "50%"]
+    for row in rows:
+        *_, topk, min_error = map(float, row[1:])
+        assert min_error <= topk
+
+
+def test_without_fashion_mnist_there_are_digits(
+    tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.syspath_prepend(EXAMPLES)
+    import fashion_mnist
+
+    data = fashion_mnist.load(100, 50, side=32, folder=tmp_path)
+    assert f"no Fashion-MNIST in {tmp_path}" in capsys.readouterr().out
+    assert data.train[0].shape == (100, 1, 32, 32)
+    assert len(data.test[1]) == 50
+    assert 0 <= data.train[0].min() < data.train[0].max() <= 1
+    assert len(data.class_names) == 10
+
+
 def test_examples_are_short_enough_to_read():
     for path in EXAMPLES.glob("*.py"):
         assert len(path.read_text().splitlines()) < 80, path.name
