@@ -47,13 +47,12 @@ export function neuronDetails(look, key) {
   const [, , heatmaps, reconstructions] = head.neurons.find(([name, number_]) => name === layer && number_ === neuron) ?? [];
   return [
     title(`${layer} : ${neuron}`, node?.layer.kind ?? "neuron", onPick),
-    found === null
-      ? h("p", { class: "quiet" }, "At this step it carries no relevance: it is not critical for this class.")
-      : facts([
-        ["relevance", number(found.relevance)], ["of the output's", percent(found.share)],
-        ["rank in its layer", `${found.rank}`], ...(node ? [["mean activation", number(node.activation)]] : []),
-        ...(look.before ? [["compared with", percent(lookUp(look.before, key)?.share)]] : []),
-      ]),
+    found === null ? h("p", { class: "quiet" }, "At this step it carries no relevance: it is not critical for this class.") : null,
+    facts([
+      ...(found ? [["relevance", number(found.relevance)], ["of the output's", percent(found.share)], ["rank in its layer", `${found.rank}`]] : []),
+      ...(node ? [["mean activation", number(node.activation)]] : []),
+      ...(look.before ? [["compared with", percent(lookUp(look.before, key)?.share)]] : []),
+    ]),
     found && !found.shown ? h("p", { class: "quiet" }, "Not among the neurons that the graph shows.") : null,
     pictures(look, "Where it looks", "heatmap", heatmaps,
       "No heatmaps of this neuron are in the log; they are kept for the most relevant ones."),

@@ -15,7 +15,7 @@ export const readHash = () => page().location.hash;
 /** Writes the address without a step in the browser's history. */
 export function writeHash(hash) {
   const { history, location } = page();
-  if (location.hash !== hash) history.replaceState(history.state, "", hash);
+  if (location.hash !== hash) history.replaceState(history.state, "", location.pathname + location.search + hash);
 }
 
 export const address = () => page().location.href;
