@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test test-fast lint types bench wheel clean
+.PHONY: demo test test-fast lint lint-js types bench wheel clean
 
 demo: $(VENV)/.installed-examples
 	$(BIN)/python examples/digits_vgg16.py
@@ -18,6 +18,10 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+
+# of the tab in TensorBoard; eslint comes from npm, so this needs a network the first time
+lint-js:
+	npx --yes eslint@10 --config tests/front_end/eslint.config.js lrp_lightning/tensorboard_plugin/static tests/front_end
 
 bench: $(VENV)/.installed-bench
 	$(BIN)/python benchmarks/compare.py

@@ -16,10 +16,14 @@ from lrp_lightning.callbacks.observation import Explained, Observation
 from lrp_lightning.deconvnet import reconstruct
 from lrp_lightning.errors import LRPError
 from lrp_lightning.paths import Node
-from lrp_lightning.tensorboard_plugin.summary import ClassGraph
+from lrp_lightning.tensorboard_plugin.summary import ClassGraph, shown_part
 from lrp_lightning.through_neurons import neuron_heatmaps
 
 __all__ = ["Neurons", "look_into_neurons"]
+
+
+_PASSES = 2
+"""Passes of one sample for pictures of neurons, for each of ``max_samples``."""
 
 
 @dataclass
@@ -38,11 +42,11 @@ class Neurons:
 def look_into_neurons(
     observation: Observation, graphs: Sequence[ClassGraph], shown: Sequence[Explained], tab: bool
 ) -> tuple[Neurons, list[ClassGraph]]:
-    """Pictures of the hidden neurons on best paths, as many as the budget has seconds for, and graphs with their paths'.
+    """Pictures of the most relevant hidden neurons, those on best paths first, and graphs with their paths' heatmaps.
 
-    Of what is asked for by ``path_heatmaps``, ``neurons`` (for the ``tab`` alone) and ``reconstructions``.
-    One pass looks at as many neurons as fit into a micro-batch. Models with several inputs, and images of several sizes,
-    have none.
+    Of what is asked for by ``path_heatmaps``, ``neurons`` (for the ``tab`` alone) and ``reconstructions``: as many as the
+    budget has seconds for, and in proportion to ``max_samples``; as many in one pass as fit into a micro-batch. Models with
+    several inputs, and images of several sizes, have none.
     """
     found, graphs = Neurons(), list(graphs)
     remembered, log = observation.remembered.shown, observation.settings.log
@@ -56,10 +60,8 @@ def look_into_neurons(
 
     best = {node for graph in graphs for path in graph.paths[:1] for node in path.nodes}
     layers: dict[str, list[int]] = {}
-    for node in sorted({node for graph in graphs for path in graph.paths for node in path.nodes}):
-        about = next(graph.graph.nodes[node] for graph in graphs if node in graph.graph)
-        if about["kind"] in ("convolution", "linear") and not about["output"]:
-            layers.setdefault(node[0], []).append(node[1])
+    for layer, neuron in sorted(_most_relevant(graphs)[: _PASSES * observation.settings.max_samples // len(inputs)]):
+        layers.setdefault(layer, []).append(neuron)
 
     def in_passes(neurons: Sequence, look: Callable[[Sequence], Tensor]) -> Tensor | None:
         """All of them, some at a time; None where time ran out or the model has something that ``look`` cannot do."""
@@ -86,7 +88,20 @@ def look_into_neurons(
         if heat is not None:
             found.heatmaps.update(zip([(layer, n) for n in neurons], heat.sum(2).numpy(), strict=True))
         on_best = [n for n in neurons if (layer, n) in best]
-        made = in_passes(on_best, partial(reconstruct, model, inputs, layer)) if "reconstructions" in log else None
+        look = partial(reconstruct, model, inputs, layer, at="strongest")
+        made = in_passes(on_best, look) if "reconstructions" in log else None
         if made is not None:
             found.reconstructions.update(zip([(layer, n) for n in on_best], made.numpy(), strict=True))
     return found, graphs
+
+
+def _most_relevant(graphs: Sequence[ClassGraph]) -> list[Node]:
+    """Hidden neurons that the tab shows: those on best paths first, then by their share of a class's output."""
+    rank: dict[Node, tuple[bool, float]] = {}
+    for of in graphs:
+        output = sum(about["relevance"] for _, about in of.graph.nodes(data=True) if about["output"]) or 1.0
+        on_paths = {node for path in of.paths for node in path.nodes}
+        for node, about in shown_part(of.graph, of.paths).nodes(data=True):
+            if about["kind"] in ("convolution", "linear") and not about["output"]:
+                rank[node] = max(rank.get(node, (False, 0.0)), (node in on_paths, abs(about["relevance"] / output)))
+    return sorted(rank, key=lambda node: rank[node], reverse=True)

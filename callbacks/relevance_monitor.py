@@ -68,7 +68,8 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
     ``mistakes``                    the same of this epoch's worst mistakes: where a wrong class is furthest ahead
     ``critical_paths``              the graphs of some classes, with the paths that carry most
     ``path_heatmaps``               the same images, with the relevance that runs along each of those paths alone
-    ``neurons``                     heatmaps of the neurons on those paths, for the *Relevance* tab of TensorBoard alone
+    ``neurons``                     heatmaps of the graphs' most relevant neurons, for the *Relevance* tab of TensorBoard
+                                    alone
     ``shares``                      histogram of the neurons' mean share of their layer's ``|relevance|``, for each layer
     ``report``                      where pictures are files, all of it in one HTML file, of the last epoch
     ``settings``                    the arguments, as text

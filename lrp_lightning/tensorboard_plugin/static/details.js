@@ -49,13 +49,13 @@ export function neuronDetails(look, key) {
     title(`${layer} : ${neuron}`, node?.layer.kind ?? "neuron", onPick),
     found === null ? h("p", { class: "quiet" }, "At this step it carries no relevance: it is not critical for this class.") : null,
     facts([
-      ...(found ? [["relevance", number(found.relevance)], ["of the output's", percent(found.share)], ["rank in its layer", `${found.rank}`]] : []),
+      ...(found ? [["relevance", number(found.relevance)], ["share of the output's", percent(found.share)], ["rank in its layer", `${found.rank}`]] : []),
       ...(node ? [["mean activation", number(node.activation)]] : []),
       ...(look.before ? [["compared with", percent(lookUp(look.before, key)?.share)]] : []),
     ]),
     found && !found.shown ? h("p", { class: "quiet" }, "Not among the neurons that the graph shows.") : null,
     pictures(look, "Where it looks", "heatmap", heatmaps,
-      "No heatmaps of this neuron are in the log; they are kept for the most relevant ones."),
+      "No heatmaps of this neuron are in the log; RelevanceMonitor keeps those of the most relevant ones, and of more with a greater max_samples."),
     reconstructions ? pictures(look, "Reconstruction", "reconstruction", reconstructions, "") : null,
     h("section", {}, later(look.lines(key), (lines) => lineChart({
       title: "share of the output's relevance", lines, at: look.step, onPick: look.onStep, format: percent,

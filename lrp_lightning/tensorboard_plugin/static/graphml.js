@@ -32,8 +32,11 @@ export function graphml(graph) {
 
 const ENTITIES = { "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&apos;" };
 
+// control characters, non-characters, and halves of surrogate pairs
+// eslint-disable-next-line no-control-regex
+const UNKNOWN = /[\u0000-\u0008\u000b\u000c\u000e-\u001f\ufffe\uffff]|[\ud800-\udbff](?![\udc00-\udfff])|(?<![\ud800-\udbff])[\udc00-\udfff]/g;
+
 /** Text that is safe in XML; characters that XML does not have become U+FFFD. */
 export function escape(text) {
-  // eslint-disable-next-line no-control-regex
-  return text.toWellFormed().replace(/[\u0000-\u0008\u000b\u000c\u000e-\u001f\ufffe\uffff]/g, "\ufffd").replace(/[&<>"']/g, (c) => ENTITIES[c]);
+  return text.replace(UNKNOWN, "\ufffd").replace(/[&<>"']/g, (c) => ENTITIES[c]);
 }

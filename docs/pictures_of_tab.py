@@ -1,0 +1,130 @@
+"""Take pictures of the tab in TensorBoard: ``python docs/pictures_of_tab.py [logs]``.
+
+Without logs it first trains two small networks on Fashion-MNIST for ten epochs each, with RelevanceMonitor attached. It needs
+Chromium, playwright, and for the training Debian's dataset-fashion-mnist.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from lightning.pytorch import LightningModule, Trainer, seed_everything
+from lightning.pytorch.loggers import TensorBoardLogger
+from PIL import Image
+from playwright.sync_api import FrameLocator, Page, sync_playwright
+from tensorboard import default, program
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from lrp_lightning import TopK
+from lrp_lightning.callbacks import RelevanceMonitor
+from lrp_lightning.tensorboard_plugin.plugin import RelevanceLoader
+
+DATA = Path("/usr/share/datasets/fashion-mnist")
+CLASSES = "T-shirt,Trouser,Pullover,Dress,Coat,Sandal,Shirt,Sneaker,Bag,Ankle boot".split(",")
+
+
+def images(part: str, n: int) -> TensorDataset:
+    """The first of a part, with their labels."""
+    pixels, labels = (gzip.open(DATA / f"{part}-{kind}-ubyte.gz").read() for kind in ("images-idx3", "labels-idx1"))
+    x = np.frombuffer(pixels, np.uint8, offset=16).reshape(-1, 1, 28, 28)[:n] / 255
+    return TensorDataset(torch.tensor(x).float(), torch.tensor(np.frombuffer(labels, np.uint8, offset=8)[:n]).long())
+
+
+class Clothes(LightningModule):
+    """Six convolutions with batch norm, and a linear layer."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        sizes = [1, width, width, 2 * width, 2 * width, 3 * width, 3 * width]
+        layers: list[nn.Module] = []
+        for i, (before, after) in enumerate(zip(sizes, sizes[1:], strict=False), start=1):
+            layers += [nn.Conv2d(before, after, 3, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU()]
+            layers += [nn.MaxPool2d(2)] if i in (2, 4) else []
+        self.features = nn.Sequential(*layers)
+        self.head = nn.Linear(sizes[-1], len(CLASSES))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.features(x).mean([2, 3]))
+
+    def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
+        return F.cross_entropy(self(batch[0]), batch[1])
+
+    def validation_step(self, batch: list[Tensor], batch_idx: int) -> None:
+        self.log("accuracy", (self(batch[0]).argmax(1) == batch[1]).float().mean())
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.AdamW(self.parameters(), 2e-3)
+
+
+def train(logs: Path, name: str, width: int) -> None:
+    """One run."""
+    seed_everything(0, verbose=False)
+    monitor = RelevanceMonitor(selection=TopK(0.25), class_names=CLASSES, graph_classes=4)
+    trainer = Trainer(
+        max_epochs=10, accelerator="cpu", callbacks=[monitor], logger=TensorBoardLogger(logs, name=name, version=""),
+        enable_checkpointing=False, enable_progress_bar=False,
+    )  # fmt: skip
+    started = time.perf_counter()
+    trainer.fit(Clothes(width), DataLoader(images("train", 4000), 64, shuffle=True), DataLoader(images("t10k", 1000), 128))
+    measured = {key: round(value.item(), 3) for key, value in trainer.callback_metrics.items()}
+    print(f"{name}: {time.perf_counter() - started:.0f} s, {measured}")
+
+
+def save(page: Page, name: str) -> None:
+    """Without its motions, and a third of the size by a palette."""
+    page.wait_for_timeout(900)
+    picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB").quantize(160, dither=Image.Dither.NONE)
+    picture.save(Path(__file__).with_name(f"{name}.png"), optimize=True)
+
+
+def look(page: Page, tab: FrameLocator) -> None:
+    """The tab as one uses it."""
+    tab.locator(".tile canvas").first.wait_for()
+    save(page, "tab")
+
+    tab.locator("ol.paths button").first.click()
+    tab.locator("aside .neuron").nth(2).click()
+    tab.locator("aside h3", has_text="Where it looks").wait_for()
+    page.mouse.move(700, 10)
+    save(page, "tab_neuron")
+
+    tab.locator("button.close").click()
+    tab.locator("summary", has_text="Runs").click()
+    tab.locator(".choices input:not([disabled])").first.check()
+    tab.locator("summary", has_text="Runs").click()
+    tab.locator("button", has_text="Compare").click()
+    tab.locator("aside h2", has_text="What changed").wait_for()
+    page.locator("app-header-dark-mode-toggle button").click()
+    page.locator("[mat-menu-item]", has_text="Dark").click()
+    page.mouse.move(700, 10)
+    save(page, "tab_compared")
+
+
+def main() -> None:
+    logs = Path(sys.argv[1] if len(sys.argv) > 1 else tempfile.mkdtemp())
+    if not list(logs.rglob("events.out.tfevents.*")):
+        train(logs, "wide", 24)
+        train(logs, "narrow", 12)
+    board = program.TensorBoard(plugins=[*default.get_static_plugins(), RelevanceLoader])
+    board.configure(argv=["", "--logdir", str(logs), "--port", "0"])
+    address = board.launch()
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        page = chromium.new_page(viewport={"width": 1280, "height": 860}, reduced_motion="reduce")
+        page.goto(f"{address}#relevance&p.relevance.run=narrow")
+        look(page, page.frame_locator("iframe[src*='name=relevance']"))
+        chromium.close()
+
+
+if __name__ == "__main__":
+    main()
