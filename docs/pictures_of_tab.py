@@ -1,7 +1,7 @@
 """Take pictures of the tab in TensorBoard: ``python docs/pictures_of_tab.py [logs]``.
 
-Without logs it first trains two small networks on Fashion-MNIST for ten epochs each, with RelevanceMonitor attached. It needs
-Chromium, playwright, and for the training Debian's dataset-fashion-mnist.
+Without logs it first trains two small networks on Fashion-MNIST for ten epochs each, with RelevanceMonitor attached. It
+needs Chromium, playwright, and for the training Debian's dataset-fashion-mnist.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import shutil
 import sys
 import tempfile
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -27,15 +28,17 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from lrp_lightning import TopK
 from lrp_lightning.callbacks import RelevanceMonitor
+from lrp_lightning.callbacks.settings import LOGGED
 from lrp_lightning.tensorboard_plugin.plugin import RelevanceLoader
 
 DATA = Path("/usr/share/datasets/fashion-mnist")
-CLASSES = "T-shirt,Trouser,Pullover,Dress,Coat,Sandal,Shirt,Sneaker,Bag,Ankle boot".split(",")
+CLASSES = ["T-shirt", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"]
 
 
 def images(part: str, n: int) -> TensorDataset:
     """The first of a part, with their labels."""
-    pixels, labels = (gzip.open(DATA / f"{part}-{kind}-ubyte.gz").read() for kind in ("images-idx3", "labels-idx1"))
+    pixels = gzip.decompress((DATA / f"{part}-images-idx3-ubyte.gz").read_bytes())
+    labels = gzip.decompress((DATA / f"{part}-labels-idx1-ubyte.gz").read_bytes())
     x = np.frombuffer(pixels, np.uint8, offset=16).reshape(-1, 1, 28, 28)[:n] / 255
     return TensorDataset(torch.tensor(x).float(), torch.tensor(np.frombuffer(labels, np.uint8, offset=8)[:n]).long())
 
@@ -47,7 +50,7 @@ class Clothes(LightningModule):
         super().__init__()
         sizes = [1, width, width, 2 * width, 2 * width, 3 * width, 3 * width]
         layers: list[nn.Module] = []
-        for i, (before, after) in enumerate(zip(sizes, sizes[1:], strict=False), start=1):
+        for i, (before, after) in enumerate(pairwise(sizes), start=1):
             layers += [nn.Conv2d(before, after, 3, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU()]
             layers += [nn.MaxPool2d(2)] if i in (2, 4) else []
         self.features = nn.Sequential(*layers)
@@ -69,7 +72,7 @@ class Clothes(LightningModule):
 def train(logs: Path, name: str, width: int) -> None:
     """One run."""
     seed_everything(0, verbose=False)
-    monitor = RelevanceMonitor(selection=TopK(0.25), class_names=CLASSES, graph_classes=4)
+    monitor = RelevanceMonitor(selection=TopK(0.25), class_names=CLASSES, graph_classes=4, log=LOGGED)
     trainer = Trainer(
         max_epochs=10, accelerator="cpu", callbacks=[monitor], logger=TensorBoardLogger(logs, name=name, version=""),
         enable_checkpointing=False, enable_progress_bar=False,

@@ -16,6 +16,7 @@ from tensorboard import default, program
 from trainings import Classifier, loaders, trainer
 
 from lrp_lightning.callbacks import RelevanceMonitor
+from lrp_lightning.callbacks.settings import LOGGED
 from lrp_lightning.tensorboard_plugin.plugin import RelevanceLoader
 
 __all__ = ["Tab", "browser", "serve", "train"]
@@ -27,7 +28,7 @@ def train(folder: Path, name: str, epochs: int, classes: tuple[str, ...]) -> Non
     from lightning.pytorch.loggers import TensorBoardLogger
 
     torch.manual_seed(len(name))
-    monitor = RelevanceMonitor(max_samples=16, n_heatmaps=6, graph_classes=2, class_names=classes)
+    monitor = RelevanceMonitor(max_samples=16, n_heatmaps=6, graph_classes=2, class_names=classes, log=LOGGED)
     trainer(folder, monitor, logger=TensorBoardLogger(folder, name=name, version=""), epochs=epochs).fit(
         Classifier(), *loaders(train=320, val=32)
     )
