@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader
 from trainings import Classifier, Witness, images
 
 from lrp_lightning.callbacks import RelevanceMonitor
+from lrp_lightning.callbacks.settings import SCALARS
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--processes", type=int, required=True)
@@ -49,13 +50,18 @@ class Failing(Classifier):
         return super().forward(x)
 
 
+def monitor(**more: object) -> RelevanceMonitor:
+    """One without pictures."""
+    return RelevanceMonitor(**{"log": SCALARS, **more})
+
+
 def measures(of: Trainer) -> dict[str, float]:
     return {name: value.item() for name, value in of.callback_metrics.items() if "relevance" in name}
 
 
-def validated(monitor: RelevanceMonitor, *sizes: int, **more: object) -> dict[str, float]:
+def validated(of: RelevanceMonitor, *sizes: int, **more: object) -> dict[str, float]:
     torch.manual_seed(0)
-    run = trainer(monitor, **more)
+    run = trainer(of, **more)
     run.validate(Classifier(), [DataLoader(images(size, i), 5) for i, size in enumerate(sizes)], verbose=False)
     return measures(run)
 
@@ -74,10 +80,10 @@ def trained(*monitors: RelevanceMonitor) -> dict[str, object]:
 
 seen: dict[str, object] = {
     # 21 samples on 2 processes: one is repeated by the sampler, and must not count twice
-    "all": validated(RelevanceMonitor(), 21),
-    "some": validated(RelevanceMonitor(max_samples=8), 21),
-    "two loaders": validated(RelevanceMonitor(max_samples=9), 21, 7),
-    "limited": validated(RelevanceMonitor(max_samples=10), 21, limit_val_batches=4 // options.processes),
+    "all": validated(monitor(), 21),
+    "some": validated(monitor(max_samples=8), 21),
+    "two loaders": validated(monitor(max_samples=9), 21, 7),
+    "limited": validated(monitor(max_samples=10), 21, limit_val_batches=4 // options.processes),
     "without": trained(),
     "with": trained(RelevanceMonitor(max_samples=8)),
 }
@@ -91,12 +97,12 @@ seen["logged"] = measures(run)
 if options.processes > 1:
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
-        run = trainer(RelevanceMonitor(), max_epochs=3)
+        run = trainer(monitor(), max_epochs=3)
         run.fit(Failing(from_epoch=1), *data(8))
     seen["later fault"] = [str(w.message) for w in told if "skips" in str(w.message)]
     seen["epochs"] = run.current_epoch
     try:
-        trainer(RelevanceMonitor(), max_epochs=1).fit(Failing(from_epoch=0), *data(8))
+        trainer(monitor(), max_epochs=1).fit(Failing(from_epoch=0), *data(8))
     except Exception as error:
         seen["first fault"] = f"{type(error).__name__}: {error}"
 

@@ -20,7 +20,7 @@ def run(processes: int, out: Path) -> list[dict]:
     checkout = str(Path(lrp_lightning.__file__).parents[1])
     done = subprocess.run(
         [sys.executable, Path(__file__).with_name("in_processes.py"), "--processes", str(processes), "--out", out],
-        capture_output=True, text=True, timeout=240, check=False,
+        capture_output=True, text=True, timeout=600, check=False,
         env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": checkout},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-4000:]

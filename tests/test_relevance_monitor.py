@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import pickle
+import signal
 import warnings
 from pathlib import Path
 
@@ -12,9 +14,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, OnExceptionCheckpoint
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
@@ -494,6 +496,44 @@ def test_an_exception_in_its_pass_leaves_hooks_modes_and_logs_whole(tmp_path: Pa
     assert torch.is_grad_enabled()
     logged = EventAccumulator(logger.log_dir, {"images": 0}).Reload()
     assert len(logged.Images("relevance/heatmaps")) == (1 if error is not RuntimeError else 2)
+
+
+class Stopped(Classifier):
+    """Something happens to its training in the second epoch."""
+
+    def __init__(self, happens: object) -> None:
+        super().__init__()
+        self.happens = happens
+
+    def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
+        if self.current_epoch == 1:
+            self.happens()
+        return super().training_step(batch, batch_idx)
+
+
+def failing() -> None:
+    raise ValueError("in training")
+
+
+def interrupted() -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("happens", [failing, interrupted, lambda: os.kill(os.getpid(), signal.SIGTERM)])
+def test_a_training_that_stops_leaves_logs_that_can_be_read_and_a_checkpoint_with_the_monitors_state(
+    tmp_path: Path, happens: object
+):
+    logger, monitor, saved = TensorBoardLogger(tmp_path), drawing(), OnExceptionCheckpoint(tmp_path)
+    before = [signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT)]
+    with pytest.raises((ValueError, SIGTERMException, SystemExit)):
+        fit(tmp_path, monitor, saved, model=Stopped(happens), logger=logger, enable_checkpointing=True)
+    assert [signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT)] == before
+    logged = EventAccumulator(logger.log_dir).Reload()
+    assert [event.step for event in logged.Scalars("relevance/critical_neuron_accuracy")] == [5]
+    assert len(logged.Images("relevance/heatmaps")) == 1
+    state = torch.load(saved.ckpt_path, weights_only=True)["callbacks"][monitor.state_key]
+    assert len(state["remembered"]["validation"]["shown"]) == 2
+    assert state["has_worked"]
 
 
 def test_weights_that_are_not_a_number_are_a_warning(tmp_path: Path):
