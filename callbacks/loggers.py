@@ -165,7 +165,11 @@ def has_tab(trainer: Trainer) -> bool:
 
 
 def _taker(logger: Any) -> Destination | None:
-    experiment = getattr(logger, "experiment", None)
+    try:
+        experiment = getattr(logger, "experiment", None)
+    except Exception as error:  # such as a service that cannot be reached
+        rank_zero_warn(f"RelevanceMonitor does without {type(logger).__name__}: {error!r}")
+        return None
     if hasattr(experiment, "add_image") and hasattr(experiment, "add_histogram"):
         return _TensorBoard(experiment)
     if callable(getattr(logger, "log_image", None)):

@@ -114,6 +114,20 @@ def test_a_logger_that_fails_is_a_warning_and_the_others_go_on(tmp_path: Path):
     assert other.got[0] == "relevance/heatmaps"
 
 
+def test_a_logger_without_its_service_is_a_warning(tmp_path: Path):
+    class Unreachable(Foreign):
+        @property
+        def experiment(self) -> object:
+            raise ConnectionError("no server")
+
+        @experiment.setter
+        def experiment(self, value: object) -> None: ...
+
+    with pytest.warns(UserWarning, match="does without Unreachable: ConnectionError"):
+        write(destinations(trainer(tmp_path, logger=Unreachable()), None), FOUND, 3)
+    assert (tmp_path / "relevance_heatmaps" / "step=000003.png").is_file()
+
+
 def test_what_cannot_be_written_is_told_once_and_goes_elsewhere(tmp_path: Path):
     (tmp_path / "relevance_heatmaps").write_text("in the way")
     to = destinations(trainer(tmp_path), str(tmp_path))
