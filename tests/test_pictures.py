@@ -5,6 +5,7 @@ After a change that is meant, look at what ``python tests/test_pictures.py`` wri
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import networkx as nx
@@ -26,6 +27,8 @@ from lrp_lightning.drawing import (
     draw_paths,
     draw_top_activations,
 )
+from lrp_lightning.drawing.reconstructions import patches
+from lrp_lightning.errors import InputError
 
 BASELINES = Path(__file__).with_name("baselines")
 WIDTH = 160
@@ -128,6 +131,33 @@ def test_what_is_wrong_is_seen() -> None:
         (images, 0 * relevance),
     ):
         assert difference(small(draw_heatmaps(*wrong, titles=titles)), baseline) > 2 * TOLERANCE
+
+
+def test_reconstructions_that_cannot_be_drawn() -> None:
+    signal = TopActivations(
+        "0", 1, torch.ones(1), torch.zeros(1), torch.ones(1, 2, 9), torch.ones(1, 2, 9), torch.ones(1, 2, 1)
+    )
+    for wrong in ([], signal):
+        with pytest.raises(InputError, match="at least one"):
+            draw_top_activations(wrong)
+
+
+def test_a_patch_is_scaled_by_itself() -> None:
+    """Of a small receptive field in a large image no more saturates than of a large one."""
+    reconstruction = torch.zeros(1, 1, 100, 100)
+    reconstruction[..., 40:44, 40:44] = torch.linspace(-1, 1, 16).view(4, 4)
+    top = TopActivations("0", 0, torch.ones(1), torch.zeros(1), torch.rand(1, 1, 100, 100), reconstruction,
+                         torch.tensor([[[40, 40], [44, 44]]]))  # fmt: skip
+    [(seen, back)] = patches(top, None, None)
+    assert seen.shape == back.shape == (4, 4, 3)
+    np.testing.assert_allclose(back[..., 0], (reconstruction[0, 0, 40:44, 40:44] + 1) / 2, atol=0.01)
+
+
+def test_the_gallery_shows_what_there_is() -> None:
+    gallery = Path(__file__).parents[1] / "docs" / "gallery"
+    shown = re.findall(r"\]\((\w+\.png)\)", (gallery / "README.md").read_text())
+    assert sorted(shown) == sorted(path.name for path in gallery.glob("*.png"))
+    assert all((gallery / name).stat().st_size < 1e6 for name in shown)
 
 
 if __name__ == "__main__":
