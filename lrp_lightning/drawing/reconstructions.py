@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 
 import numpy as np
@@ -47,7 +48,8 @@ def draw_top_activations(
     if not neurons or any(t.images.ndim != 4 for t in neurons):
         raise InputError("what drives neurons can be drawn of at least one, and of images (k, C, H, W)")
     columns = max(len(t.values) for t in neurons)
-    figure = new_figure(1.0 * columns + 0.7, 2.05 * len(neurons) + 0.1)
+    side = 1.0 if max(neurons[0].images.shape[2:]) <= 64 else 1.6
+    figure = new_figure(side * columns + 0.7, 2.05 * side * len(neurons) + 0.1)
     grid = figure.subplots(2 * len(neurons), columns, squeeze=False)
     for axis in grid.flat:
         axis.set(xticks=[], yticks=[])
@@ -56,7 +58,7 @@ def draw_top_activations(
         for column, (seen, back) in enumerate(patches(t, mean, std)):
             grid[2 * row, column].imshow(seen, interpolation="nearest")
             grid[2 * row + 1, column].imshow(back, interpolation="nearest")
-        grid[2 * row, 0].set_ylabel(t.layer, fontsize=7, parse_math=False)
+        grid[2 * row, 0].set_ylabel(textwrap.fill(t.layer, 16), fontsize=7, parse_math=False)
         grid[2 * row + 1, 0].set_ylabel(f"neuron {t.neuron}", fontsize=7)
     return figure
 
@@ -77,4 +79,4 @@ def reconstruction_pixels(reconstruction: Tensor) -> np.ndarray:
     pixels = reconstruction.detach().double().cpu()
     pixels = pixels if len(pixels) == 3 else pixels.mean(0, keepdim=True).expand(3, -1, -1)
     values = pixels.permute(1, 2, 0).numpy()
-    return np.clip(values / limit_of(values, 99.5), -1, 1) / 2 + 0.5
+    return np.clip(values / limit_of(values, 99.9), -1, 1) / 2 + 0.5
