@@ -120,3 +120,28 @@ def test_the_model_is_left_as_it_was() -> None:
 def test_paths_that_cannot_be_followed(nodes: tuple | None, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         path_heatmaps(chain().double(), images(), [Path(nodes, 1.0)] if nodes else [])
+
+
+class Flat(nn.Module):
+    """Without space, and with skips, a norm, a product of two signals, and a constant."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c, self.d = (nn.Linear(4, 4) for _ in range(4))
+        self.norm, self.head = nn.LayerNorm(4), nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.a(x))
+        y = self.norm(x + self.b(x)) + 0.3
+        return self.head(torch.cat([self.c(y) * self.d(x), y], 1))
+
+
+def test_of_one_sample_without_space_a_paths_heatmap_sums_to_its_share() -> None:
+    """There shares are of single values, so their product is exact: through every kind of node there is."""
+    torch.manual_seed(0)
+    model, x = Flat().double(), torch.rand(1, 4).double()
+    trace = SelectiveLRP(model, Epsilon()).trace(x, target=1, edges=True)
+    paths = k_best_paths(build_graph(trace), k=60, signed=True)
+    assert {layer for path in paths for layer, _ in path.nodes} == set(trace.relevance)
+    expected = torch.tensor([path.share for path in paths], dtype=torch.double) * trace.explained
+    torch.testing.assert_close(path_heatmaps(model, x, paths, Epsilon()).flatten(1).sum(1), expected, rtol=1e-8, atol=1e-12)
