@@ -103,5 +103,5 @@ def of_photograph() -> None:
 if __name__ == "__main__":
     torch.manual_seed(0)
     of_photograph()
-    of_digits("VGG16", vgg(), epochs=6)
-    of_digits("ResNet-50", resnet(), epochs=8)
+    of_digits("VGG16", vgg(), epochs=3)
+    of_digits("ResNet-50", resnet(), epochs=4)
