@@ -193,7 +193,7 @@ def write(cache: Path) -> None:
     """Table and plots of what is in the cache."""
     lines = ["# Which selection finds the neurons that decide", "", (__doc__ or "").rpartition("\n\n")[2].strip(), ""]
     lines += [
-        "Made by `python benchmarks/selection.py`. Mean ± deviation over networks from other seeds; no ±: one network, in the plots too.",
+        "Made by `python benchmarks/selection.py`. Mean ± deviation over networks; no ±: one network, in the plots too.",
         "",
     ]
     for width in WIDTHS:
