@@ -78,7 +78,7 @@ def train(logs: Path, name: str, width: int) -> None:
         enable_checkpointing=False, enable_progress_bar=False,
     )  # fmt: skip
     started = time.perf_counter()
-    trainer.fit(Clothes(width), DataLoader(images("train", 4000), 64, shuffle=True), DataLoader(images("t10k", 1000), 128))
+    trainer.fit(Clothes(width), DataLoader(images("train", 2000), 64, shuffle=True), DataLoader(images("t10k", 1000), 128))
     measured = {key: round(value.item(), 3) for key, value in trainer.callback_metrics.items()}
     print(f"{name}: {time.perf_counter() - started:.0f} s, {measured}")
 
@@ -116,8 +116,8 @@ def look(page: Page, tab: FrameLocator) -> None:
 def main() -> None:
     logs = Path(sys.argv[1] if len(sys.argv) > 1 else tempfile.mkdtemp())
     if not list(logs.rglob("events.out.tfevents.*")):
-        train(logs, "wide", 24)
-        train(logs, "narrow", 12)
+        train(logs, "wide", 16)
+        train(logs, "narrow", 8)
     board = program.TensorBoard(plugins=[*default.get_static_plugins(), RelevanceLoader])
     board.configure(argv=["", "--logdir", str(logs), "--port", "0"])
     address = board.launch()

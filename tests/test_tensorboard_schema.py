@@ -6,9 +6,12 @@ import json
 import subprocess
 import sys
 import zlib
+from pathlib import Path as FilePath
 
 import numpy as np
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.util.tensor_util import make_ndarray
 
 from lrp_lightning.errors import RecordError
 from lrp_lightning.tensorboard_plugin import schema
@@ -144,3 +147,33 @@ def test_reading_needs_neither_torch_nor_networkx():
     heavy = ("torch", "networkx", "lightning")
     code = f"import sys, lrp_lightning.tensorboard_plugin.schema; print([m for m in {heavy} if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+
+
+def test_old_logs_stay_readable():
+    """A log as version 1 wrote it, kept: what reads logs must go on reading it."""
+    events = EventAccumulator(str(FilePath(__file__).with_name("logs")), size_guidance={"tensors": 0}).Reload()
+    records, pictures = (
+        {event.step: make_ndarray(event.tensor_proto) for event in events.Tensors(tag)}
+        for tag in ("relevance/record", "relevance/pictures")
+    )
+    assert sorted(records) == [10, 20]
+    head = schema.read_head(records[20])
+    assert (head["epoch"], head["explained"]) == (2, [0, 1])
+    assert head["class_names"] == ["ankle boot", "bag", "coat"]
+    assert head["settings"] == {"composite": "EpsilonPlus()", "selection": "TopK(0.1)"}
+    assert head["measures"] == {
+        "critical_neuron_accuracy": 0.95455, "random_accuracy": 0.1, "mse": 0.047619, "conservation_error": 1e-7,
+    }  # fmt: skip
+    assert head["samples"]["predictions"] == [0, 1, 1, 1]
+    for label in (0, 1):
+        graph = schema.read_graph(records[20], head, label)
+        assert [name for name, _ in graph["layers"]] == ["input", "block.1.conv", "block.2.conv", "head"]
+        assert sum(relevance for _, _, relevance, _, output in graph["nodes"] if output) == 6
+        hidden = [relevance for layer, _, relevance, *_ in graph["nodes"] if layer == 1] + graph["others"][1][1]
+        assert sum(hidden) == pytest.approx(6, rel=1e-3)
+        assert len(graph["paths"]) == 3
+    refs = [ref for neuron in head["neurons"] for ref in neuron[2:] if ref]
+    assert len(refs) > 20
+    for ref in (head["samples"]["images"], head["samples"]["heatmaps"], *refs):
+        unpacked = schema.unpack_picture(pictures[ref["step"]][ref["index"]])
+        assert len(unpacked) == np.prod(ref["shape"])

@@ -2,7 +2,7 @@
 
 export const HEADER = 46;
 const ROW = 24;
-const COLUMN = 74;
+const COLUMN = 62;
 const MARGIN = 16;
 
 /**

@@ -27,7 +27,7 @@ export class Toolbar {
     this.exports = h("details", { class: "menu end" }, h("summary", { title: "Save what is shown" }, "Export"),
       h("div", { class: "choices" }, [["png", "Graph as PNG"], ["json", "Step as JSON"], ["graphml", "Graph as GraphML"]].map(([kind, text]) =>
         button(text, text, () => { this.exports.open = false; act.save(kind); }))));
-    this.element = h("div", { class: "toolbar", role: "toolbar", "aria-label": "What is shown" },
+    this.element = h("div", { class: "toolbar", role: "group", "aria-label": "What is shown" },
       h("label", {}, h("span", {}, "Run"), this.run), this.runsMenu,
       h("label", {}, h("span", {}, "Class"), this.label),
       h("div", { class: "steps" },
