@@ -84,9 +84,9 @@ def train(logs: Path, name: str, width: int) -> None:
 
 
 def save(page: Page, name: str) -> None:
-    """Without its motions, and a third of the size by a palette."""
+    """Once it stands still; a third of the size by a palette."""
     page.wait_for_timeout(900)
-    picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB").quantize(160, dither=Image.Dither.NONE)
+    picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB").quantize(256, dither=Image.Dither.NONE)
     picture.save(Path(__file__).with_name(f"{name}.png"), optimize=True)
 
 

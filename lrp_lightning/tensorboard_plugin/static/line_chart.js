@@ -9,7 +9,7 @@ const TOP = 8;
 const BOTTOM = 20;
 
 /**
- * @param lines [{name, colour, dashed, points: [[step, value or null], ...]}].
+ * @param lines [{name, colour, dash, points: [[step, value or null], ...]}].
  * @param at the step that is shown; onPick(step) when another is clicked.
  * @param range [low, high] for an axis that does not move; null to fit.
  */
@@ -75,15 +75,15 @@ function drawn(line, x, y) {
     if (value === null) runs.push([]);
     else runs[runs.length - 1].push([x(step), y(value)]);
   }
-  const style = { stroke: line.colour, class: line.dashed ? "line dashed" : "line" };
+  const style = { stroke: line.colour, class: "line", "stroke-dasharray": line.dash };
   return runs.filter((run) => run.length).map((run) => (run.length === 1
     ? s("circle", { cx: run[0][0], cy: run[0][1], r: 2.5, fill: line.colour })
     : s("polyline", { ...style, points: run.map((point) => point.map((v) => v.toFixed(1)).join(",")).join(" ") })));
 }
 
 function swatch(line) {
-  return s("svg", { class: "swatch", viewBox: "0 0 16 4", "aria-hidden": "true" },
-    s("line", { x1: 0, x2: 16, y1: 2, y2: 2, stroke: line.colour, "stroke-width": 3, "stroke-dasharray": line.dashed ? "4 3" : null }));
+  return s("svg", { class: "swatch", viewBox: "0 0 20 4", "aria-hidden": "true" },
+    s("line", { x1: 0, x2: 20, y1: 2, y2: 2, stroke: line.colour, "stroke-width": 3, "stroke-dasharray": line.dash }));
 }
 
 function describe(title, lines, format) {

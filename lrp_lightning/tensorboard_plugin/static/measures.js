@@ -18,6 +18,8 @@ export function chartsOf(names) {
 }
 
 const isControl = (name) => name.startsWith("random_");
+const CONTROL = "5 3";
+const DASHES = [null, CONTROL, "1.5 2.5", "8 3 1.5 3"];
 const ACCURACIES = ["critical neuron", "retained", "ablated"];
 const STYLES = ["#e8710a", "#1f78b4", "#7b3fa0", "#0b8f6a", "#c2185b"];
 
@@ -31,9 +33,9 @@ export function measures({ runs, at, onPick }) {
   return h("div", { class: "charts" }, chartsOf(names).map((chart) => {
     const lines = chart.names.flatMap((name, i) => runs.map(({ run, colour, steps }) => ({
       name: runs.length > 1 ? `${short(name)} · ${run}` : short(name),
-      // one run: a colour for each measure; several: a colour for each run, and the control dashed
+      // one run: a colour for each measure, the control dashed; several: a colour for each run, dashes for each measure
       colour: runs.length > 1 ? colour : isControl(name) ? "#8a8a8a" : STYLES[styleOf(name, i)],
-      dashed: isControl(name) || (runs.length > 1 && i > 0),
+      dash: runs.length > 1 ? DASHES[i % DASHES.length] : isControl(name) ? CONTROL : null,
       points: steps.filter((step) => step.measures && name in step.measures).map((step) => [step.step, step.measures[name]]),
     })));
     return lineChart({ title: chart.title, lines, at, onPick, range: chart.range, format: chart.format });

@@ -11,7 +11,7 @@ export class SearchBox {
     this.onPick = onPick;
     this.list = h("ul", { id: "found", role: "listbox", "aria-label": "Neurons found", hidden: true });
     this.field = h("input", {
-      type: "search", role: "combobox", "aria-label": "Search for a neuron or layer", placeholder: "Search  conv:17", autocomplete: "off",
+      type: "search", role: "combobox", "aria-label": "Search for a neuron or layer, such as conv1:17", title: "Part of a layer's name, a neuron's number, or both, such as conv1:17 (/)", placeholder: "Search", autocomplete: "off",
       "aria-controls": "found", "aria-expanded": "false", spellcheck: "false",
       oninput: () => this.look(), onfocus: () => this.look(), onkeydown: (event) => this.onKey(event),
       onblur: () => setTimeout(() => this.close(), 150),

@@ -22,7 +22,7 @@ export class Toolbar {
     this.againstRun = h("select", { "aria-label": "Run to compare with", onchange: () => this.compareWith(this.againstRun.value, null) });
     this.againstStep = h("select", { "aria-label": "Step to compare with",
       onchange: () => this.compareWith(this.againstRun.value, Number(this.againstStep.value)) });
-    this.against = h("span", { class: "against", hidden: true }, "with", this.againstRun, this.againstStep);
+    this.against = h("span", { class: "against", hidden: true }, this.againstRun, this.againstStep);
     this.search = new SearchBox(act.graph, act.pick);
     this.exports = h("details", { class: "menu end" }, h("summary", { title: "Save what is shown" }, "Export"),
       h("div", { class: "choices" }, [["png", "Graph as PNG"], ["json", "Step as JSON"], ["graphml", "Graph as GraphML"]].map(([kind, text]) =>
@@ -73,7 +73,7 @@ export class Toolbar {
     if (against) {
       options(this.againstRun, names.map((name) => [name, name]), against.run);
       const others = (lists.get(against.run) ?? []).filter((other) => !other.problem);
-      options(this.againstStep, others.map((other) => [other.step, `epoch ${other.epoch} · step ${other.step}`]), against.step);
+      options(this.againstStep, others.map((other) => [other.step, `epoch ${other.epoch} · ${other.step}`]), against.step);
     }
   }
 
