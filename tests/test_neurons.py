@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 from trainings import Classifier, Witness, loaders, same, trainer
 
@@ -116,3 +119,21 @@ def test_without_a_tab_nothing_is_computed(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr("lrp_lightning.callbacks.neurons.neuron_heatmaps", forbidden)
     monitor = RelevanceMonitor(max_samples=12, n_heatmaps=3, log=["heatmaps", "critical_paths", "neurons"])
     train(tmp_path, monitor, logger=False)
+
+
+def test_an_epoch_takes_less_than_a_megabyte_of_the_log(tmp_path: Path):
+    """At defaults, on a network with more neurons than are drawn."""
+
+    class Wide(Classifier):
+        def __init__(self) -> None:
+            super().__init__(classes=10)
+            self.conv1, self.bn = nn.Conv2d(1, 48, 3, padding=1), nn.BatchNorm2d(48)
+            self.conv2, self.head = nn.Conv2d(48, 64, 3, padding=1), nn.Linear(64, 10)
+
+    train(tmp_path, RelevanceMonitor(), model=Wide(), epochs=2)
+    [log] = tmp_path.rglob("events.out.tfevents.*")
+    assert log.stat().st_size < 2 * 1_000_000
+    pictures = EventAccumulator(str(log)).Reload().Images("relevance/critical_paths")
+    assert len(pictures) == 2
+    drawn = np.asarray(Image.open(io.BytesIO(pictures[-1].encoded_image_string)))
+    assert set(np.unique(drawn)) <= set(range(0, 256, 17))
