@@ -969,3 +969,62 @@ def test_tensors_made_in_inference_mode_may_be_given(extra: bool) -> None:
 def test_products_by_keyword() -> None:
     model, plain = Net(lambda net, x: torch.mul(input=x, other=2.0)), Net(lambda net, x: x * 2.0)
     assert torch.equal(relevance(model, images()), relevance(plain, images()))
+
+
+# what a layer's backward keeps
+
+
+class ReadTwice(nn.Module):
+    """A convolution's output read by a rectifier, in place or not, and by something else before or after it."""
+
+    def __init__(self, in_place: bool, also: str) -> None:
+        super().__init__()
+        self.conv, self.head, self.in_place, self.also = nn.Conv2d(3, 4, 3), nn.Linear(4, 3), in_place, also
+
+    def forward(self, x: Tensor) -> Tensor:
+        z = self.conv(x)
+        before = torch.tanh(z) if self.also == "before" else 0
+        y = F.relu(z, inplace=self.in_place)
+        after = torch.tanh(z) if self.also == "after" else 0  # of what was rectified, if that was in place
+        return self.head((y + before + after).mean((2, 3)))
+
+
+@pytest.mark.parametrize("composite", COMPOSITES)
+@pytest.mark.parametrize("also", ["before", "after", "not"])
+@pytest.mark.parametrize("in_place", [False, True])
+def test_an_output_that_is_read_twice_is_kept_whole(in_place: bool, also: str, composite: str) -> None:
+    torch.manual_seed(0)
+    model = ReadTwice(in_place, also).double()
+    twin = ReadTwice(False, also).double()
+    twin.load_state_dict(model.state_dict())
+    if in_place and also == "after":
+
+        def forward(x: Tensor) -> Tensor:
+            y = torch.clamp(twin.conv(x), min=0)
+            return twin.head((y + torch.tanh(y)).mean((2, 3)))
+
+        twin.forward = forward  # type: ignore[method-assign]
+    x = images()
+    with torch.no_grad():
+        torch.testing.assert_close(model(x), twin(x))
+    trace = SelectiveLRP(model, COMPOSITES[composite]).trace(x, 1, edges=False)
+    assert trace.conservation_error.max() < 1e-9
+    # with edges every output is kept whole
+    torch.testing.assert_close(trace.inputs, SelectiveLRP(twin, COMPOSITES[composite]).trace(x, 1, edges=True).inputs)
+
+
+def test_samples_do_not_meet_in_the_stabiliser_where_tokens_come_first() -> None:
+    torch.manual_seed(0)
+
+    class TokensFirst(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.below, self.above = nn.Linear(4, 6), nn.Linear(6, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.above(torch.relu(self.below(x.transpose(0, 1)))).mean(0)
+
+    model, x = TokensFirst().double(), torch.randn(2, 5, 4, dtype=torch.float64)
+    x[1] *= 100
+    lrp = SelectiveLRP(model, Epsilon(0.1))
+    torch.testing.assert_close(lrp.attribute(x, 1)[:1], lrp.attribute(x[:1], 1))

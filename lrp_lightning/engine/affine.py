@@ -180,20 +180,23 @@ def away_from_zero(a: Tensor) -> Tensor:
     return torch.where(a.abs() < tiny, tiny, a)
 
 
-def mean_magnitude(z: Tensor, scratch: Tensor | None = None) -> Tensor:
-    """Mean of ``|z|`` in each sample, ``(S, 1, ...)``; ``scratch`` holds ``|z|`` already."""
-    magnitude = z.abs() if scratch is None else scratch
-    return magnitude.sum(list(range(1, z.ndim)), keepdim=True).div_(max(z[0].numel(), 1))
+def mean_of_samples(t: Tensor, samples: int, n: int) -> Tensor:
+    """Mean of each of ``n`` samples in dimension ``samples``, each of one row or several, to broadcast."""
+    mean = t.mean([d for d in range(t.ndim) if d != samples], keepdim=True)
+    rows = t.shape[samples] // n
+    return mean.unflatten(samples, (n, rows)).mean(samples + 1).repeat_interleave(rows, samples) if rows != 1 else mean
 
 
-def _divided(r: Tensor, z: Tensor, rule: Rule, mean: Tensor | None, zero_with_z: bool) -> tuple[Tensor, Tensor]:
+def _divided(
+    r: Tensor, z: Tensor, rule: Rule, samples: int, n: int, mean: Tensor | None, zero_with_z: bool
+) -> tuple[Tensor, Tensor]:
     """``s = r / z`` with the denominator kept from zero, 0 where ``z`` is 0, as nothing contributed there; and ``s * z``.
 
     ``s`` is in ``r``'s memory: fresh memory costs more than what is computed in it. ``mean`` is that of ``|z|`` where it is
     known; ``zero_with_z`` says that ``r`` is 0 where ``z`` is.
     """
     scratch = z.abs()
-    mean = mean_magnitude(z, scratch) if mean is None else mean
+    mean = mean_of_samples(scratch, samples, n) if mean is None else mean
     scale = mean * rule.eps if rule.relative else z.new_tensor(rule.eps)
     scale.clamp_(min=torch.finfo(z.dtype).tiny)
     r.div_(torch.copysign(scale, z, out=scratch).add_(z))
@@ -224,8 +227,9 @@ def hand_down(
     r: Tensor,
     nonnegative: bool,
     want_edges: bool,
-    samples: int = 0,
-    apart: int = 0,
+    samples: int,
+    n: int,
+    per_sample: bool = False,
     mean: Tensor | None = None,
     run: int = 1,
 ) -> HandedDown:
@@ -242,8 +246,9 @@ def hand_down(
         want_edges: whether the relevance between every two channels is wanted.
         run: how many features, one after the other, are of one neuron, and have their edges together.
         samples: which dimension holds the samples.
-        apart: how many samples are to have edges of their own; 0 for edges summed over them.
-        mean: ``(S, 1, ...)``, mean of the output's magnitude, where ``y`` is it rectified, as nothing comes to the rest.
+        n: how many samples there are, of each of which several rows may lie in that dimension.
+        per_sample: whether edges are wanted of each sample, not summed over them.
+        mean: mean of the output's magnitude in each sample, where ``y`` is it rectified, as nothing comes to the rest.
 
     Raises:
         RuleError: if the rule passes relevance through but ``a`` and ``y`` differ in shape.
@@ -253,9 +258,9 @@ def hand_down(
             raise RuleError(f"Pass() needs an input shaped like the output, got {tuple(a.shape)} and {tuple(y.shape)}")
         arrived = per_neuron(r, neuron_dim(r, op.kind), samples)
         nothing = torch.zeros_like(arrived)
-        edges = arrived.unflatten(0, (apart or 1, -1)).sum(1).diag_embed() if want_edges else None
+        edges = arrived.unflatten(0, (n if per_sample else 1, -1)).sum(1).diag_embed() if want_edges else None
         edges = edges.unflatten(-2, (-1, run)).sum(-2) if edges is not None else None
-        edges = edges[0] if edges is not None and not apart else edges
+        edges = edges[0] if edges is not None and not per_sample else edges
         return HandedDown(r / away_from_zero(a), nothing, nothing, edges)
 
     g_direct: Tensor | None = None  # from terms whose share of R is a * g
@@ -273,15 +278,15 @@ def hand_down(
         share = _share(group, y, r, last=group is groups[-1])
         arrived = per_neuron(share, neurons, samples)
         z = y if plain else reduce(torch.add, (op.forward(*part) for part in parts))
-        s, contributed = _divided(share, z, rule, mean if plain else None, zero_with_z=plain)
+        s, contributed = _divided(share, z, rule, samples, n, mean if plain else None, zero_with_z=plain)
         stabiliser = stabiliser + arrived - per_neuron(contributed, neurons, samples)
         del z, contributed  # before more memory is asked for
         for term, (a_part, w_part, b_part) in zip(terms, parts, strict=True):
             if b_part is not None and term.bias.kind != "constant":
                 bias = bias + per_neuron(s, neurons, samples) * b_part
-            ga, dw = op.pull_back(s, a_part, w_part, want_edges and not apart)
-            if want_edges and apart:
-                dw = op.weight_gradients(s, a_part, w_part, apart, samples)
+            ga, dw = op.pull_back(s, a_part, w_part, want_edges and not per_sample)
+            if want_edges and per_sample:
+                dw = op.weight_gradients(s, a_part, w_part, n, samples)
             if not term.input.proportional:
                 r_other = a_part * ga if r_other is None else r_other + a_part * ga
             else:

@@ -18,7 +18,7 @@ from torch.nn.modules._functions import BackwardHookFunction
 from torch.overrides import TorchFunctionMode, resolve_name
 from torch.utils.weak import WeakIdKeyDictionary
 
-from lrp_lightning.engine.affine import AffineMap, Linear, away_from_zero, hand_down, mean_magnitude
+from lrp_lightning.engine.affine import AffineMap, Linear, away_from_zero, hand_down, mean_of_samples
 from lrp_lightning.engine.dimensions import moved
 from lrp_lightning.engine.origins import feature_ids, run_of
 from lrp_lightning.engine.recording import Layer, Recording
@@ -48,6 +48,9 @@ class Kept:
     """
 
     value: Tensor
+    samples: int
+    """Which dimension of it holds the samples, and how many there are."""
+    n: int
     mean: Tensor | None = None
     """Mean of the output's ``|y|`` in each sample, once what is kept is rectified."""
     readers: int = 0
@@ -57,7 +60,7 @@ class Kept:
         return self.mean is not None
 
     def rectify(self, rectified: Tensor) -> None:
-        self.mean = mean_magnitude(self.value)
+        self.mean = mean_of_samples(self.value.abs(), self.samples, self.n)
         self.value = rectified
 
     def read(self, t: Tensor) -> None:
@@ -178,7 +181,7 @@ class RelevanceMode(TorchFunctionMode):
         if into is not None:
             self.recording.fold(into, layer)
         ids = feature_ids(facts.ids, a, neuron_dim(a, op.kind))
-        kept = Kept(y)
+        kept = Kept(y, layer.samples, self.recording.samples)
         out = _Affine.apply(a, kept, w, b, op, layer, facts.nonnegative, ids, self.recording, facts.samples)
         self.kept[out] = kept
         return self.learn(
@@ -530,24 +533,12 @@ class _Affine(torch.autograd.Function):
         layer: Layer = ctx.layer.folded_into or ctx.layer
         r = recording.arrive(layer, y, grad[0])
         assert layer.rule is not None
-        apart = recording.samples if recording.per_sample else 0
         run = run_of(ctx.ids) if ctx.op.kind == "linear" else 1
         try:
             down = hand_down(
-                ctx.op,
-                layer.rule,
-                a,
-                y,
-                w,
-                b,
-                r,
-                ctx.nonnegative,
-                recording.want_edges,
-                layer.samples,
-                apart,
-                mean,
-                run,
-            )
+                ctx.op, layer.rule, a, y, w, b, r, ctx.nonnegative, recording.want_edges, layer.samples, recording.samples,
+                recording.per_sample, mean, run,
+            )  # fmt: skip
         except Exception as error:
             error.add_note(f"in layer {layer.name!r}") if hasattr(error, "add_note") else None
             raise
