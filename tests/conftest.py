@@ -7,3 +7,5 @@ import torch
 # pytest-xdist runs one worker a core: with torch's default of one thread a core, the workers' threads fight for them
 if "PYTEST_XDIST_WORKER" in os.environ:
     torch.set_num_threads(1)
+
+collect_ignore = ["in_processes.py"]  # a script that test_distributed.py runs; looking for doctests would import it
