@@ -235,7 +235,7 @@ def _static(
     axis = figure.subplots()
     axis.set_axis_off()
     if title:
-        axis.set_title(title, fontsize=11, loc="left", parse_math=False)
+        axis.set_title(title, fontsize=11, loc="left", pad=16, parse_math=False)  # above the legend
     if layout.edges:
         strength = np.array([edge.strength for edge in layout.edges])
         axis.add_collection(
@@ -257,8 +257,8 @@ def _static(
 
     axis.set_ylim(layout.lowest - 0.7, layout.highest + 0.5)
     axis.text(
-        1.0, 1.01, _LEGEND + (" · black: best paths" if paths else ""),
-        transform=axis.transAxes, fontsize=7, ha="right", va="bottom", color="#555555",
+        0.0, 1.01, _LEGEND + (" · black: best paths" if paths else ""),
+        transform=axis.transAxes, fontsize=7, ha="left", va="bottom", color="#555555",
     )  # fmt: skip
     for column, layer in enumerate(names):
         axis.text(column, layout.lowest - 0.75, layer, rotation=38, ha="right", va="top", fontsize=8,

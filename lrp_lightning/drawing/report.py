@@ -31,6 +31,8 @@ _AT_ONCE = 32
 """Samples in one pass: bounds the memory."""
 _BUDGETS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0)
 _BUDGET_SAMPLES = 32
+_FAINT = 1e-4
+"""Edges with a smaller share are too faint to be seen."""
 _FEW = 6
 """Samples whose paths and neurons are shown."""
 
@@ -132,7 +134,7 @@ def report_of(
         shapes = [tuple(r.shape) for r in (trace.inputs if isinstance(trace.inputs, tuple) else (trace.inputs,))]
         raise InputError(f"the images {tuple(images.shape)} are not those of the trace, whose inputs are {shapes}")
     pictures = images if images is not None and images.ndim == 4 else None
-    graph = build_graph(trace) if trace.edges else None
+    graph = build_graph(trace, min_share=_FAINT) if trace.edges else None
     paths = k_best_paths(graph, k) if graph is not None else []
     report = Report(
         measures={"largest conservation error": float(trace.conservation_error.max())},
