@@ -104,4 +104,4 @@ if __name__ == "__main__":
     torch.manual_seed(0)
     of_photograph()
     of_digits("VGG16", vgg(), epochs=3)
-    of_digits("ResNet-50", resnet(), epochs=4)
+    of_digits("ResNet-50", resnet(), epochs=14)
