@@ -23,6 +23,7 @@ def path_heatmaps(
     paths: Sequence[Path],
     composite: Composite | Rule | str = EpsilonPlus(),  # noqa: B008  (a frozen value)
     additional_forward_args: Any = None,
+    at: nn.Module | str | None = None,
 ) -> Any:
     """The relevance of the inputs that runs along each path and nowhere else, by one batched pass.
 
@@ -36,14 +37,15 @@ def path_heatmaps(
         paths: ``k`` paths from the input to the output, from :func:`lrp_lightning.k_best_paths`.
         composite: as in :class:`lrp_lightning.SelectiveLRP`; the one that the paths were found with.
         additional_forward_args: given to the model after ``inputs``; tensors of ``N`` samples are repeated for every path.
+        at: a layer whose relevance is wanted in place of the input's.
 
     Returns:
-        ``(k, *inputs.shape)``, zero but in the channel that the path starts at; a tuple for a tuple of inputs. The pass
-        takes the memory of one over ``k * N`` samples.
+        ``(k, *inputs.shape)``, zero but in the channel that the path starts at; a tuple for a tuple of inputs; or
+        ``(k, N, ...)`` shaped like the output of ``at``. The pass takes the memory of one over ``k * N`` samples.
 
     Raises:
         GraphError: if there are no paths, or one does not run from the input to the output.
-        LayerError: if a path runs through a layer that the model does not have.
+        LayerError: if a path runs through a layer that the model does not have, or there is no layer ``at``.
         InputError, ModelError, UnsupportedOperatorError: as :class:`lrp_lightning.SelectiveLRP`.
 
     Example:
@@ -70,6 +72,9 @@ def path_heatmaps(
     target = torch.tensor([path.nodes[-1][1] for path in paths]).repeat_interleave(samples)
     along = [path.nodes for path in paths]
     repeated = tuple(map(for_each_path, given))
-    trace, _ = propagate(model, repeated, target, extra, as_composite(composite), None, along=along)
+    layers = [] if at is None else [at]
+    trace, found = propagate(model, repeated, target, extra, as_composite(composite), None, layers=layers, along=along)
+    if found:
+        return found[0].unflatten(0, (k, samples))  # type: ignore[union-attr]
     heatmaps = tuple(relevance.unflatten(0, (k, samples)) for relevance in trace.inputs)
     return heatmaps if isinstance(inputs, tuple) else heatmaps[0]

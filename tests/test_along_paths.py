@@ -145,3 +145,23 @@ def test_of_one_sample_without_space_a_paths_heatmap_sums_to_its_share() -> None
     assert {layer for path in paths for layer, _ in path.nodes} == set(trace.relevance)
     expected = torch.tensor([path.share for path in paths], dtype=torch.double) * trace.explained
     torch.testing.assert_close(path_heatmaps(model, x, paths, Epsilon()).flatten(1).sum(1), expected, rtol=1e-8, atol=1e-12)
+
+
+def test_at_a_layer_a_path_is_its_neuron_there() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(1, 4, 3, bias=False), nn.ReLU(), nn.Conv2d(4, 5, 3, bias=False), nn.ReLU(), nn.Flatten(),
+        nn.Linear(80, 3, bias=False),
+    ).double()  # fmt: skip
+    x = torch.rand(2, 1, 8, 8, dtype=torch.float64)
+    trace = SelectiveLRP(model, Epsilon()).trace(x, target=lambda logits: logits.argmax(1), edges=True)
+    paths = k_best_paths(build_graph(trace), k=3)
+    on_input = path_heatmaps(model, x, paths, Epsilon())
+    for layer in (0, 2):
+        heat = path_heatmaps(model, x, paths, Epsilon(), at=model[layer])
+        assert heat.shape == (3, 2, *model[: layer + 1](x).shape[1:])
+        for path, of_path in zip(paths, heat, strict=True):
+            neuron = dict(path.nodes)[str(layer)]
+            assert of_path[:, neuron].any()
+            assert of_path.sum((0, 2, 3)).nonzero().flatten().tolist() == [neuron]
+    torch.testing.assert_close(path_heatmaps(model, x, paths, Epsilon(), at="0").sum((2, 3, 4)), on_input.sum((2, 3, 4)))
