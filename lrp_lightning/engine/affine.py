@@ -118,9 +118,8 @@ class Convolution:
 
     def edges(self, s: Tensor, a: Tensor, w: Tensor, dw: Tensor | None, run: int) -> Tensor:
         assert dw is not None
-        by_channel = (w * dw).sum(
-            [-1 - d for d in range(len(self.stride))]
-        )  # (upper, lower / groups), transposed the reverse
+        kernel = [-1 - d for d in range(len(self.stride))]
+        by_channel = (w * dw).sum(kernel)  # (upper, lower / groups), transposed the reverse
         if not self.transposed:
             by_channel = by_channel.unflatten(-2, (self.groups, -1)).transpose(-1, -2).flatten(-3, -2)
         if self.groups == 1:

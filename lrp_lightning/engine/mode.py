@@ -313,12 +313,12 @@ class RelevanceMode(TorchFunctionMode):
         layer = recording.layer(where, "junction", y, dim, facts.near_input, self.of(y).samples)
         self._collect(layer, y, [(t, factor)])
         if recording.want_edges:
-            at = layer.samples
-            y.register_hook(
-                lambda g: recording.stay(
-                    layer, per_neuron(torch.where(g == 0, 0, g * part), dim, at)
-                )  # part may be infinite
-            )
+
+            def stay(g: Tensor) -> None:
+                kept = torch.where(g == 0, 0, g * part)  # part may be infinite
+                recording.stay(layer, per_neuron(kept, dim, layer.samples))
+
+            y.register_hook(stay)
         self.facts[y] = replace(self.of(y), dim=dim, ids=layer.ids(y.ndim))
 
     # what does not reach the input
