@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test test-fast lint lint-js types bench wheel clean
+.PHONY: demo test test-fast test-oldest lint lint-js docs bench dist clean
 
 demo: $(VENV)/.installed-examples
 	$(BIN)/python examples/digits_vgg16.py
@@ -13,6 +13,16 @@ test: $(VENV)/.installed-test
 
 test-fast: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -n auto -m "not slow"
+
+# the lowest versions that pyproject.toml allows, all together, in an environment of its own
+OLDEST ?= python3.10
+test-oldest: .venv-oldest/.installed
+	.venv-oldest/bin/python -m pytest -m "not slow"
+
+.venv-oldest/.installed: pyproject.toml tests/oldest.txt
+	test -x .venv-oldest/bin/python || $(OLDEST) -m venv .venv-oldest
+	PIP_CONSTRAINT=tests/oldest.txt .venv-oldest/bin/python -m pip install --quiet --editable '.[test]'
+	@touch $@
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check
@@ -26,9 +36,15 @@ lint-js:
 bench: $(VENV)/.installed-bench
 	$(BIN)/python benchmarks/compare.py
 
-wheel: $(VENV)/.installed-test
+# into docs/_build/html; a warning is an error
+docs: $(VENV)/.installed-docs
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet --builder html docs docs/_build/html
+	@echo "open docs/_build/html/index.html"
+
+dist: $(VENV)/.installed-release
 	rm -rf dist
 	$(BIN)/python -m build
+	$(BIN)/python -m twine check --strict dist/*
 
 $(VENV)/.installed-%: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "lrp_lightning needs Python 3.10 or later; say which by make PYTHON=...")'
@@ -37,4 +53,4 @@ $(VENV)/.installed-%: pyproject.toml
 	@touch $@
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info
+	rm -rf $(VENV) .venv-oldest build dist docs/_build *.egg-info

@@ -43,7 +43,10 @@ html_show_sphinx = False
 html_math_renderer = "mathml"
 
 nitpick_ignore_regex = [
-    ("py:.*", r"(torch|lightning|pytorch_lightning|captum|torchmetrics|networkx|nx|numpy|np|plotly|go|matplotlib|pathlib)\..*"),
+    (
+        "py:.*",
+        r"(torch|lightning|pytorch_lightning|captum|torchmetrics|networkx|nx|numpy|np|plotly|go|matplotlib|pathlib)\..*",
+    ),
     ("py:.*", r"(collections|typing|os)\..*|MisconfigurationException"),
 ]
 
@@ -62,7 +65,9 @@ def inline(self: HTML5Translator, node: nodes.math) -> None:
 def errors_by_full_name(app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:
     """A ``SelectionError`` that is raised is not the measure of that name."""
     lines[:] = [
-        re.sub(r"(?<![.\w])SelectionError", "~lrp_lightning.errors.SelectionError", line) if line.startswith(":raises") else line
+        re.sub(r"(?<![.\w])SelectionError", "~lrp_lightning.errors.SelectionError", line)
+        if line.startswith(":raises")
+        else line
         for line in lines
     ]
 

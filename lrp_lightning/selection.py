@@ -154,8 +154,8 @@ class TopK(_Chosen):
 class Coverage(_Chosen):
     """The fewest neurons that carry a share of the layer's positive relevance, per sample.
 
-    With ``rescale=True`` this is pruned LRP, PLRP-lambda (Yanez Sarmiento et al. 2024, arXiv 2404.14271). Where no relevance is
-    positive, no neuron is kept.
+    With ``rescale=True`` this is pruned LRP, PLRP-lambda (Yanez Sarmiento et al. 2024, arXiv 2404.14271). Where no relevance
+    is positive, no neuron is kept.
 
     Args:
         share: of the sum of the layer's positive relevance, in (0, 1].

@@ -1,0 +1,114 @@
+"""The code in the README and the documentation runs as it stands, given what it speaks of: a model, loaders, images."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+import torch.nn.functional as F
+from lightning.pytorch import LightningModule
+from test_public_names import PUBLIC
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from lrp_lightning.engine.operators import TABLE
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted(path for path in (ROOT / "docs").rglob("*.md") if "_build" not in path.parts)]
+
+
+def blocks(page: Path) -> list[str]:
+    return re.findall(r"^```python\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
+
+
+WITH_CODE = [page for page in PAGES if blocks(page)]
+
+
+class Classifier(LightningModule):
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = nn.Sequential(
+            nn.Conv2d(1, 16, 3), nn.BatchNorm2d(16), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 3)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x)
+
+    def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
+        return F.cross_entropy(self(batch[0]), batch[1])
+
+    validation_step = training_step
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+def named(page: Path) -> str:
+    return page.relative_to(ROOT).with_suffix("").as_posix()
+
+
+def test_there_is_code():
+    assert {"README", "docs/index", "docs/questions"} <= set(map(named, WITH_CODE))
+    assert len(WITH_CODE) >= 10
+
+
+@pytest.fixture
+def as_before() -> Iterator[None]:
+    """What a page registers is forgotten."""
+    table = dict(TABLE)
+    yield
+    TABLE.clear()
+    TABLE.update(table)
+
+
+@pytest.mark.usefixtures("as_before")
+@pytest.mark.parametrize("page", WITH_CODE, ids=named)
+def test_code(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The blocks of a page one after the other, as a reader types them."""
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    images, labels = torch.rand(8, 1, 8, 8), torch.arange(8) % 3
+    loader = DataLoader(TensorDataset(images, labels), 4)
+    names = {"model": Classifier(), "images": images, "labels": labels, "train_loader": loader, "val_loader": loader}
+    typed = ModuleType("typed")
+    monkeypatch.setitem(sys.modules, "typed", typed)
+    vars(typed).update(names)
+    for block in blocks(page):
+        exec(block, vars(typed))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_python_is_written_so_that_it_is_run(page: Path):
+    """No other fence of code in Python than those above, and those that include what is run elsewhere."""
+    fences = re.findall(r"^ *(?:`{3,}|~{3,}|:{3,})(.*)$", page.read_text(), re.MULTILINE)
+    others = [kind for kind in fences if kind != "python" and not kind.startswith("{literalinclude} ../../examples/")]
+    assert not [kind for kind in others if re.search(r"py(thon|con)?\b", kind)]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_links_lead_somewhere(page: Path):
+    links = re.findall(r"\]\((?!https?:)([^)#\s]+)\)", page.read_text())
+    links += re.findall(r"^```\{(?:include|literalinclude)\} (\S+)$", page.read_text(), re.MULTILINE)
+    for link in links:
+        assert (page.parent / link).exists(), link
+
+
+def test_the_reference_has_every_public_name():
+    """And each once: what is defined twice has no address."""
+    told: list[str] = []
+    for page in (ROOT / "docs/reference").glob("*.rst"):
+        module = ""
+        for kind, name in re.findall(
+            r"^\.\. (currentmodule|automodule|autoclass|autofunction):: (\S+)$", page.read_text(), re.M
+        ):
+            if kind in ("currentmodule", "automodule"):
+                module = name
+            elif kind in ("autoclass", "autofunction"):
+                told.append(name if name.startswith("lrp_lightning.") else f"{module}.{name}")
+    assert len(told) == len(set(told))
+    assert {f"{module}.{name}" for module, name in PUBLIC if name != "__version__"} <= set(told)
