@@ -106,7 +106,7 @@ class Net(LightningModule):
 
 
 def of_training(precision: str, images: int, epochs: int = 4) -> str:
-    seed_everything(0, verbose=False)
+    seed_everything(0)
     train, val = (TensorDataset(torch.rand(n, 3, 32, 32), torch.randint(10, (n,))) for n in (images, 2000))
     monitor = RelevanceMonitor()
     run = Trainer(

@@ -65,7 +65,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("monitor.md"))
     options = parser.parse_args()
-    seed_everything(0, verbose=False)
+    seed_everything(0)
     digits = load_digits()
     images = F.interpolate(torch.tensor(digits.images[:, None] / 16).float(), size=(32, 32), mode="bilinear")
     train, val = random_split(TensorDataset(images, torch.tensor(digits.target)), [1437, 360])

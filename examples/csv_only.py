@@ -19,7 +19,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--logs", type=Path, default=Path("runs"))
     options = parser.parse_args()
-    seed_everything(0, verbose=False)
+    seed_everything(0)
 
     logger = CSVLogger(options.logs, name="csv_only")
     monitor = RelevanceMonitor(model="net", max_samples=128, max_seconds=20, graph_classes=[3, 8])

@@ -21,7 +21,7 @@ if __name__ == "__main__":
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--logs", type=Path, default=Path("runs"))
     options = parser.parse_args()
-    seed_everything(0, verbose=False)
+    seed_everything(0)
 
     best = ModelCheckpoint(monitor="relevance/critical_neuron_accuracy", mode="max")
     trainer = Trainer(

@@ -52,7 +52,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--logs", type=Path, default=Path("runs"), help="where TensorBoard's logs go")
     options = parser.parse_args()
-    seed_everything(0, verbose=False)
+    seed_everything(0)
     digits = load_digits()  # 1,797 images of 8 x 8, values 0 to 16
     images = F.interpolate(torch.tensor(digits.images[:, None] / 16).float(), size=(32, 32), mode="bilinear")
     train, val = random_split(TensorDataset(images, torch.tensor(digits.target)), [1437, 360])

@@ -71,7 +71,7 @@ def data(batch: int) -> tuple[DataLoader, DataLoader]:
 
 
 def trained(*monitors: RelevanceMonitor) -> dict[str, object]:
-    seed_everything(0, verbose=False)
+    seed_everything(0)
     witness, model = Witness(), Classifier()
     trainer(*monitors, witness, max_epochs=2).fit(model, *data(16 // options.processes))
     sums = {name: t.double().sum().item() for name, t in model.state_dict().items()}

@@ -57,7 +57,7 @@ def test_between_two_classes() -> None:
 def test_it_can_be_drawn_and_kept_like_any_graph() -> None:
     diff = diff_graphs(graph(0), graph(1))
     assert len(draw_graph(diff).data) > 2
-    read = nx.node_link_graph(json.loads(json.dumps(nx.node_link_data(diff, edges="edges"))), edges="edges")
+    read = nx.node_link_graph(json.loads(json.dumps(nx.node_link_data(diff))))
     assert dict(read.nodes(data=True)) == dict(diff.nodes(data=True))
     assert dict(read.edges) == dict(diff.edges)
 

@@ -183,7 +183,7 @@ def test_graphml_keeps_all_but_the_form_of_names(trace: Trace, tmp_path: Path) -
 
 def test_node_link_json_keeps_all(trace: Trace) -> None:
     graph = build_graph(trace)
-    read = nx.node_link_graph(json.loads(json.dumps(nx.node_link_data(graph, edges="edges"))), edges="edges")
+    read = nx.node_link_graph(json.loads(json.dumps(nx.node_link_data(graph))))
     assert dict(read.nodes(data=True)) == dict(graph.nodes(data=True))
     assert dict(read.edges) == dict(graph.edges)
 

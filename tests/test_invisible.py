@@ -20,9 +20,10 @@ from lightning.pytorch.callbacks import (
     StochasticWeightAveraging,
 )
 from lightning.pytorch.loggers import TensorBoardLogger
+from packaging.version import Version
 from torch import Tensor
 from torch.utils.data import DataLoader
-from trainings import Classifier, Witness, images, loaders, random_states, same, trainer
+from trainings import LIGHTNING, Classifier, Witness, images, loaders, random_states, same, trainer, weights_only
 
 from lrp_lightning.callbacks import RelevanceMonitor
 
@@ -128,7 +129,7 @@ QUICK = {"plain", "bf16-mixed", "gradients accumulated", "manual, two optimizers
 
 def train(folder: Path, variant: Variant, *monitors: Callback) -> dict:
     """All that a training leaves behind."""
-    seed_everything(0, verbose=False, workers=True)
+    seed_everything(0, workers=True)
     model, witness = variant.model(), Witness()
     run = trainer(folder, *monitors, *variant.callbacks(), witness, **({"epochs": variant.epochs} | variant.options))
     try:
@@ -148,6 +149,8 @@ def train(folder: Path, variant: Variant, *monitors: Callback) -> dict:
     "name", [pytest.param(name, marks=[] if name in QUICK else [pytest.mark.slow]) for name in VARIANTS]
 )
 def test_training_with_and_without_it_ends_in_the_same_bits(tmp_path: Path, name: str):
+    if name == "compiled" and Version("2.3") > LIGHTNING:
+        pytest.skip("a compiled LightningModule does not train there, with or without it")
     variant, monitor = VARIANTS[name], RelevanceMonitor(max_samples=16, n_heatmaps=2, graph_classes=1)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -177,12 +180,13 @@ def test_resumed_in_the_middle_of_an_epoch(tmp_path: Path):
     """A checkpoint of a training with it, resumed with it, ends where the training without it ends."""
 
     def fit(folder: Path, *monitors: Callback) -> dict:
-        seed_everything(0, verbose=False)
+        seed_everything(0)
         saved = ModelCheckpoint(folder, every_n_train_steps=3, save_top_k=-1)
         trainer(folder, *monitors, saved, enable_checkpointing=True).fit(Classifier(), *loaders())
-        seed_everything(1, verbose=False)
+        seed_everything(1)
         run = trainer(folder, *monitors, Witness(), epochs=3)
-        run.fit(model := Classifier(), *loaders(), ckpt_path=folder / "epoch=0-step=3.ckpt", weights_only=False)
+        checkpoint = folder / "epoch=0-step=3.ckpt"
+        run.fit(model := Classifier(), *loaders(), ckpt_path=checkpoint, **weights_only(False))
         return {"weights": model.state_dict(), "steps": run.global_step, "random": random_states()}
 
     def monitor() -> RelevanceMonitor:

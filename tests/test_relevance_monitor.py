@@ -20,7 +20,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException, SI
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
-from trainings import Classifier, Lenient, images, loaders, trainer
+from trainings import Classifier, Lenient, images, loaders, trainer, weights_only
 
 from lrp_lightning import Epsilon, SelectiveLRP, TopK, masked_forward
 from lrp_lightning.callbacks import RelevanceMonitor
@@ -603,7 +603,7 @@ def test_a_resumed_run_shows_the_same_images(tmp_path: Path):
     run = trainer(tmp_path, monitor, saved, epochs=1, enable_checkpointing=True)
     run.fit(Classifier(), loaders()[0], val(1))
     run = trainer(tmp_path, resumed, epochs=2, num_sanity_val_steps=0)
-    run.fit(Classifier(), loaders()[0], val(2), ckpt_path=saved.best_model_path, weights_only=True)
+    run.fit(Classifier(), loaders()[0], val(2), ckpt_path=saved.best_model_path, **weights_only(True))
     before, after = monitor.shown[-1], resumed.shown[-1]
     assert all(torch.equal(a.image, b.image) for a, b in zip(before, after, strict=True))
 
@@ -619,7 +619,7 @@ def test_a_resumed_run_compares_with_the_epoch_before_it(tmp_path: Path):
             train = DataLoader(images(48), 8)  # not shuffled, so that a resumed run trains alike
             run = trainer(tmp_path, few(), saved, epochs=epochs, enable_checkpointing=True, num_sanity_val_steps=0)
             torch.manual_seed(1)
-            run.fit(NoDropout(), train, loaders()[1], ckpt_path=path, weights_only=True if path else None)
+            run.fit(NoDropout(), train, loaders()[1], ckpt_path=path, **weights_only(True if path else None))
             path = saved.best_model_path
         return run.callback_metrics["relevance/stability"].item()
 

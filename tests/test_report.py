@@ -105,6 +105,7 @@ def whole(trace: Trace, images: Tensor, model: nn.Module, tmp_path_factory: pyte
     folder = tmp_path_factory.mktemp("report")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", r"\*scattermapbox", DeprecationWarning)  # plotly 6.0's, of its own template
         path = write_report(trace, folder / "new" / "report.html", images, model, class_names=["cat", "dog", "emu", "fox"])
     return Page(path)
 

@@ -9,10 +9,19 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from lightning import __version__
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
+from packaging.version import Version
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
+
+LIGHTNING = Version(__version__)
+
+
+def weights_only(value: bool | None) -> dict[str, bool | None]:
+    """An argument of ``Trainer.fit``, where it has it."""
+    return {"weights_only": value} if Version("2.6") <= LIGHTNING else {}
 
 
 class Classifier(LightningModule):

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
-from torchmetrics import MeanMetric
+from torchmetrics import Metric
 
 from lrp_lightning.errors import InputError
 
 __all__ = ["ConservationError"]
 
 
-class ConservationError(MeanMetric):
+class ConservationError(Metric):
     """Mean over samples of ``|input + absorbed - output| / |output|``, ``Trace.conservation_error``.
 
     0 where both are zero, infinite where only the output is. NaN before the first sample.
@@ -28,13 +29,20 @@ class ConservationError(MeanMetric):
         True
     """
 
-    higher_is_better = False  # type: ignore[assignment]
+    is_differentiable = False
+    higher_is_better = False
+    full_state_update = False
     plot_lower_bound = 0.0
 
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(nan_strategy="disable", **kwargs)
+    error: Tensor
+    total: Tensor
 
-    def update(self, error: Tensor) -> None:  # type: ignore[override]
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.add_state("error", torch.tensor(0.0), dist_reduce_fx="sum")
+        self.add_state("total", torch.tensor(0), dist_reduce_fx="sum")
+
+    def update(self, error: Tensor) -> None:
         """Add the samples of one batch, ``(N,)``.
 
         Raises:
@@ -42,5 +50,13 @@ class ConservationError(MeanMetric):
         """
         if error.ndim != 1:
             raise InputError(f"errors must be (N,), one number a sample, got {tuple(error.shape)}")
-        if len(error):
-            super().update(error)
+        self.error += error.sum()
+        self.total += len(error)
+
+    def compute(self) -> Tensor:
+        """The mean."""
+        return self.error / self.total
+
+    def plot(self, val: Any = None, ax: Any = None) -> Any:
+        """A value, or several over time, as torchmetrics draws them: ``(figure, axes)``."""
+        return self._plot(val, ax)
