@@ -41,9 +41,31 @@ def test_wheel_and_sdist_carry_everything(built: Path):
     assert "index.js" in static
     data |= {f"tensorboard_plugin/static/{name}" for name in static}
     assert in_wheel == sources() | {f"lrp_lightning/{name}" for name in data}
-    with tarfile.open(sdist) as archive:
-        in_sdist = {name.partition("/")[2] for name in archive.getnames()}
+    in_sdist = files_of(sdist)
     assert in_sdist >= {f"callbacks/{path.name}" for path in (ROOT / "callbacks").glob("*.py")}
+
+
+def files_of(sdist: Path) -> set[str]:
+    with tarfile.open(sdist) as archive:
+        return {member.name.partition("/")[2] for member in archive.getmembers() if member.isfile()}
+
+
+def test_sdist_has_the_tests_and_the_documentation_and_nothing_that_was_made(built: Path):
+    [sdist] = built.glob("*.tar.gz")
+    files = files_of(sdist)
+    generated = {"PKG-INFO", "setup.cfg"} | {file for file in files if file.startswith("lrp_lightning.egg-info/")}
+    folders = ("benchmarks", "callbacks", "docs", "examples", "lrp_lightning", "tests")
+    alone = """
+        CHANGELOG.md CITATION.cff CONTRIBUTING.md LICENSE MANIFEST.in Makefile README.md SECURITY.md pyproject.toml
+    """
+    made = {"__pycache__", "_build", "callbacks"}  # a link within lrp_lightning
+    there = {
+        path.relative_to(ROOT).as_posix()
+        for folder in folders
+        for path in (ROOT / folder).rglob("*")
+        if path.is_file() and not made & set(path.relative_to(ROOT / folder).parts)
+    }
+    assert files - generated == there | set(alone.split())
 
 
 def test_it_imports_from_an_empty_folder(built: Path, tmp_path: Path):
