@@ -79,9 +79,11 @@ class SelectiveLRP(GradientAttribution):
 
     @property
     def multiplies_by_inputs(self) -> bool:
+        """True: relevance is a share of the output, not a sensitivity of it, as Captum asks."""
         return True
 
     def has_convergence_delta(self) -> bool:
+        """True: :meth:`attribute` can give the delta, as Captum asks."""
         return True
 
     @log_usage(part_of_slo=True)

@@ -69,11 +69,21 @@ class Composite:
         yield from self.layers.items()
 
     def pattern_for(self, name: str) -> str | None:
-        """The pattern in ``layers`` that decides over the layer of this name, or None."""
+        """The pattern in ``layers`` that decides over a layer, or None.
+
+        Args:
+            name: the layer's, as in ``Trace.relevance``.
+        """
         return next((pattern for pattern in self.layers if fnmatchcase(name, pattern)), None)
 
     def rule_for(self, name: str, kind: Kind, first: bool) -> Rule:
-        """The rule of one unit layer."""
+        """The rule of one unit layer.
+
+        Args:
+            name: the layer's, as in ``Trace.relevance``.
+            kind: ``"convolution"``, ``"linear"`` or ``"normalisation"``.
+            first: whether it reads the input through data movement and normalisation only.
+        """
         pattern = self.pattern_for(name)
         if pattern is not None:
             return self.layers[pattern]
@@ -87,12 +97,25 @@ class Composite:
         return all(rule.proportional for name, rule in self._named_rules() if name != "first")
 
     def proportional_below(self, first: bool) -> bool:
-        """Whether an activation of zero gets no relevance; ``first`` if a first layer may be what hands it down."""
+        """Whether an activation of zero gets no relevance.
+
+        Args:
+            first: whether a first layer may be what hands it down.
+        """
         return self.proportional and not (first and self.first is not None and not self.first.proportional)
 
 
 def EpsilonPlus(eps: float = 1e-6) -> Composite:
-    """z+ in convolutions, epsilon elsewhere (the composite of Kohlbrenner et al. 2020, "LRP-CMP", with z+)."""
+    """z+ in convolutions, epsilon elsewhere (the composite of Kohlbrenner et al. 2020, "LRP-CMP", with z+).
+
+    Args:
+        eps: stabiliser, relative to the scale of ``z``.
+
+    Example:
+        >>> from lrp_lightning import EpsilonPlus
+        >>> EpsilonPlus().rule_for("features.3", "convolution", first=False)
+        ZPlus(eps=1e-06)
+    """
     return Composite(Epsilon(eps), convolution=ZPlus(eps))
 
 
@@ -106,12 +129,29 @@ def EpsilonGammaBox(
         high: the greatest, likewise.
         gamma: how much positive weights are favoured.
         eps: stabiliser, relative to the scale of ``z``.
+
+    Raises:
+        RuleError: as :func:`lrp_lightning.ZBox` and :func:`lrp_lightning.Gamma`.
+
+    Example:
+        >>> from lrp_lightning import EpsilonGammaBox
+        >>> EpsilonGammaBox(0.0, 1.0).rule_for("features.0", "convolution", first=True)
+        ZBox(low=0.0, high=1.0)
     """
     return Composite(Epsilon(eps), convolution=Gamma(gamma, eps), first=ZBox(low, high, eps))
 
 
 def EpsilonAlpha2Beta1(eps: float = 1e-6) -> Composite:
-    """Alpha-beta with 2 and 1 in convolutions, epsilon elsewhere (Bach et al. 2015)."""
+    """Alpha-beta with 2 and 1 in convolutions, epsilon elsewhere (Bach et al. 2015).
+
+    Args:
+        eps: stabiliser, relative to the scale of ``z``.
+
+    Example:
+        >>> from lrp_lightning import EpsilonAlpha2Beta1
+        >>> EpsilonAlpha2Beta1().rule_for("features.3", "convolution", first=False)
+        AlphaBeta(alpha=2, beta=1, eps=1e-06)
+    """
     return Composite(Epsilon(eps), convolution=AlphaBeta(2, 1, eps))
 
 

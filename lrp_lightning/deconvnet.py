@@ -95,6 +95,14 @@ class TopActivations:
         images: ``(k, C, ...)``, the samples.
         reconstructions: ``(k, C, ...)``, what in each drives the neuron at that place.
         fields: ``(k, 2, S)``, the receptive field of that place in the S dimensions of space: first and one past last.
+
+    Example:
+        >>> import torch
+        >>> from lrp_lightning import reconstruct_top_activations
+        >>> model = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3), torch.nn.ReLU())
+        >>> top = reconstruct_top_activations(model, torch.rand(8, 1, 9, 9).split(4), "0", neuron=2, k=3)
+        >>> top.images.shape, top.reconstructions.shape, top.fields.shape
+        (torch.Size([3, 1, 9, 9]), torch.Size([3, 1, 9, 9]), torch.Size([3, 2, 2]))
     """
 
     layer: str
@@ -134,6 +142,9 @@ def reconstruct_top_activations(
         k: how many; fewer come back from a loader with fewer.
         method: as in :func:`reconstruct`.
         progress: show how far it is, on a terminal.
+
+    Returns:
+        The samples, strongest first, with what in each drives the neuron.
 
     Raises:
         LayerError, InputError, RuleError: as :func:`reconstruct`; InputError too if the loader is empty.

@@ -17,7 +17,17 @@ Node = tuple[str, int]
 
 @dataclass(frozen=True)
 class Path:
-    """A chain of neurons, lowest first, and the share of the output's relevance that it carries."""
+    """A chain of neurons and the share of the output's relevance that it carries.
+
+    Args:
+        nodes: ``(layer, neuron)``, lowest first.
+        share: the product of the shares of its edges; negative for one that runs against the output.
+
+    Example:
+        >>> from lrp_lightning import Path
+        >>> Path((("input", 0), ("features.0", 5), ("classifier.6", 1)), share=0.25)
+        Path(input[0] -> features.0[5] -> classifier.6[1], share=0.25)
+    """
 
     nodes: tuple[Node, ...]
     share: float

@@ -151,6 +151,20 @@ def Epsilon(eps: float = 1e-6) -> Rule:
     """LRP-epsilon (Bach et al. 2015, eq. 58): by contribution, with a stabiliser relative to the scale of ``z``.
 
     In a network of ReLUs it equals gradient x input.
+
+    Args:
+        eps: stabiliser, relative to the scale of ``z``.
+
+    Raises:
+        RuleError: if ``eps`` is negative or not finite, as of every rule.
+
+    Example:
+        >>> import torch
+        >>> from lrp_lightning import Epsilon, SelectiveLRP
+        >>> model = torch.nn.Sequential(torch.nn.Linear(2, 1, bias=False))
+        >>> _ = torch.nn.init.constant_(model[0].weight, 2.0)
+        >>> SelectiveLRP(model, Epsilon(0)).attribute(torch.tensor([[3.0, -1.0]]))
+        tensor([[ 6., -2.]])
     """
     return Rule((Group(1.0, (Term(identity, identity, identity),)),), eps, f"Epsilon(eps={eps})")
 
@@ -164,15 +178,40 @@ def _inhibition(share: float) -> Group:
 
 
 def ZPlus(eps: float = 1e-6) -> Rule:
-    """z+ (Montavon et al. 2017, eq. 14): only contributions that excite, for inputs of both signs."""
+    """z+ (Montavon et al. 2017, eq. 14): only contributions that excite, for inputs of both signs.
+
+    Args:
+        eps: stabiliser, relative to the scale of ``z``.
+
+    Example:
+        >>> import torch
+        >>> from lrp_lightning import SelectiveLRP, ZPlus
+        >>> model = torch.nn.Sequential(torch.nn.Linear(2, 1, bias=False))
+        >>> _ = torch.nn.init.constant_(model[0].weight, 2.0)
+        >>> SelectiveLRP(model, ZPlus(0)).attribute(torch.tensor([[3.0, -1.0]])).long()
+        tensor([[4, 0]])
+    """
     return Rule((_excitation(1.0),), eps, f"ZPlus(eps={eps})")
 
 
 def AlphaBeta(alpha: float = 2, beta: float = 1, eps: float = 1e-6) -> Rule:
     """Alpha-beta (Bach et al. 2015, eq. 60): excitation times alpha less inhibition times beta.
 
+    Args:
+        alpha: weight of what excites.
+        beta: weight of what inhibits.
+        eps: stabiliser, relative to the scale of ``z``.
+
     Raises:
         RuleError: unless ``alpha - beta == 1`` and ``beta >= 0``, without which relevance is not conserved.
+
+    Example:
+        >>> import torch
+        >>> from lrp_lightning import AlphaBeta, SelectiveLRP
+        >>> model = torch.nn.Sequential(torch.nn.Linear(2, 1, bias=False))
+        >>> _ = torch.nn.init.constant_(model[0].weight, 2.0)
+        >>> SelectiveLRP(model, AlphaBeta(2, 1, eps=0)).attribute(torch.tensor([[3.0, -1.0]]))
+        tensor([[ 8., -4.]])
     """
     if not (beta >= 0 and math.isclose(alpha - beta, 1)):
         raise RuleError(f"AlphaBeta: alpha - beta must be 1 and beta at least 0, got alpha={alpha}, beta={beta}")
@@ -183,8 +222,20 @@ def AlphaBeta(alpha: float = 2, beta: float = 1, eps: float = 1e-6) -> Rule:
 def Gamma(gamma: float = 0.25, eps: float = 1e-6) -> Rule:
     """Gamma (Montavon et al. 2019, eq. 10.6; Andeol et al. 2021 for both signs): favours what agrees with the output.
 
+    Args:
+        gamma: how much it is favoured; 0 is epsilon, infinity z+.
+        eps: stabiliser, relative to the scale of ``z``.
+
     Raises:
         RuleError: if ``gamma`` is negative or not finite.
+
+    Example:
+        >>> import torch
+        >>> from lrp_lightning import Gamma, SelectiveLRP
+        >>> model = torch.nn.Sequential(torch.nn.Linear(2, 1, bias=False))
+        >>> _ = torch.nn.init.constant_(model[0].weight, 2.0)
+        >>> SelectiveLRP(model, Gamma(1.0, eps=0)).attribute(torch.tensor([[3.0, -1.0]])).sum()
+        tensor(4.)
     """
     if not (math.isfinite(gamma) and gamma >= 0):
         raise RuleError(f"Gamma: gamma must be finite and not negative, got {gamma}")
@@ -206,6 +257,11 @@ def ZBox(low: float | tuple[float, ...], high: float | tuple[float, ...], eps: f
 
     Raises:
         RuleError: if ``low`` is not below ``high``, or their lengths differ.
+
+    Example:
+        >>> from lrp_lightning import Composite, Epsilon, ZBox
+        >>> Composite(Epsilon(), first=ZBox(0.0, 1.0))  # for images with values in [0, 1]
+        Composite(default=Epsilon(eps=1e-06), first=ZBox(low=0.0, high=1.0))
     """
     lows, highs = (tuple(map(float, v)) if isinstance(v, tuple | list) else (float(v),) for v in (low, high))
     if len(lows) != len(highs) or not all(a < b for a, b in zip(lows, highs, strict=True)):
@@ -219,17 +275,47 @@ def ZBox(low: float | tuple[float, ...], high: float | tuple[float, ...], eps: f
 
 
 def WSquare() -> Rule:
-    """w^2 (Montavon et al. 2017, eq. 12): by the square of the weight, whatever the input."""
+    """w^2 (Montavon et al. 2017, eq. 12): by the square of the weight, whatever the input.
+
+    Example:
+        >>> import torch
+        >>> from lrp_lightning import SelectiveLRP, WSquare
+        >>> model = torch.nn.Sequential(torch.nn.Linear(2, 1, bias=False))
+        >>> _ = model[0].weight.data.copy_(torch.tensor([[1.0, 3.0]]))
+        >>> SelectiveLRP(model, WSquare()).attribute(torch.tensor([[7.0, 1.0]])).round()  # 1 to 9
+        tensor([[1., 9.]])
+    """
     return Rule((Group(1.0, (Term(one, squared, zero),)),), name="WSquare()")
 
 
 def Flat() -> Rule:
-    """Flat (Lapuschkin et al. 2019): evenly over all inputs of a neuron."""
+    """Flat (Lapuschkin et al. 2019): evenly over all inputs of a neuron.
+
+    Example:
+        >>> import torch
+        >>> from lrp_lightning import Flat, SelectiveLRP
+        >>> model = torch.nn.Sequential(torch.nn.Linear(2, 1, bias=False))
+        >>> _ = model[0].weight.data.copy_(torch.tensor([[1.0, 3.0]]))
+        >>> SelectiveLRP(model, Flat()).attribute(torch.tensor([[7.0, 1.0]])).round()
+        tensor([[5., 5.]])
+    """
     return Rule((Group(1.0, (Term(one, one, zero),)),), name="Flat()")
 
 
 def Pass() -> Rule:
-    """Unchanged, value by value; only for maps whose input and output have the same shape."""
+    """Unchanged, value by value; only for maps whose input and output have the same shape.
+
+    Raises:
+        RuleError: in the pass, where they have not.
+
+    Example:
+        >>> import torch
+        >>> from lrp_lightning import Composite, Epsilon, Pass, SelectiveLRP
+        >>> model = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.ReLU(), torch.nn.Linear(4, 3))
+        >>> trace = SelectiveLRP(model, Composite(Epsilon(), layers={"0": Pass()})).trace(torch.rand(2, 4), target=1)
+        >>> torch.allclose(trace.inputs, trace.relevance["0"])
+        True
+    """
     return Rule((), name="Pass()")
 
 

@@ -320,7 +320,11 @@ class PerLayer:
         yield from self.layers
 
     def in_layer(self, layer: str) -> Selection | None:
-        """The selection of one layer, None where it is left whole."""
+        """The selection of one layer, None where it is left whole.
+
+        Args:
+            layer: the layer's name.
+        """
         if any(fnmatchcase(layer, pattern) for pattern in self.exclude):
             return None
         pattern = next((pattern for pattern in self.layers if fnmatchcase(layer, pattern)), None)

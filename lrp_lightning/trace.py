@@ -40,6 +40,16 @@ class Trace:
         history: ``(passes, N)``, the least error of the output after each pass of a selection that searches
             (``MinError``); None of any other.
         kinds: ``{layer: "input" | "convolution" | "linear" | "normalisation" | "junction"}``.
+
+    Example:
+        >>> import torch
+        >>> from lrp_lightning import SelectiveLRP, TopK
+        >>> model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3))
+        >>> trace = SelectiveLRP(model, selection=TopK(2)).trace(torch.rand(5, 4), target=1, edges=True)
+        >>> {layer: tuple(r.shape) for layer, r in trace.relevance.items()}
+        {'input': (5, 4), '0': (5, 8), '2': (5, 3)}
+        >>> trace.masks["0"].sum(1), trace.edges["input", "0"].shape
+        (tensor([2, 2, 2, 2, 2]), torch.Size([4, 8]))
     """
 
     inputs: Tensor | tuple[Tensor, ...]
@@ -68,7 +78,11 @@ class Trace:
         return torch.where(lost == 0, 0, lost / output.abs()).to(self.explained.dtype)
 
     def critical(self, layer: str) -> Tensor:
-        """``(N, C)``, boolean: the critical neurons of a layer; those with a critical value, where values were selected."""
+        """``(N, C)``, boolean: the critical neurons of a layer; those with a critical value, where values were selected.
+
+        Args:
+            layer: one of ``masks``.
+        """
         mask = self.masks[layer]
         if mask.ndim == 2:
             return mask

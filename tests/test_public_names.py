@@ -5,10 +5,13 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import inspect
+import re
 import subprocess
 import sys
+from collections.abc import Callable
 
 import pytest
+from lightning.pytorch import Callback
 
 import lrp_lightning
 from lrp_lightning import (
@@ -46,7 +49,6 @@ from lrp_lightning import (
 )
 from lrp_lightning.callbacks import RelevanceMonitor
 from lrp_lightning.drawing import as_array, draw_graph, draw_heatmaps, draw_paths
-from lrp_lightning.metrics import CriticalNeuronAccuracy
 
 NAMES = {
     "lrp_lightning": """
@@ -83,17 +85,47 @@ def test_every_public_name_is_there_and_says_what_it_is(module: str, name: str) 
     assert not doc.startswith(f"{name}(")  # what dataclasses write where nobody else did
 
 
-@pytest.mark.parametrize(
-    "major",
-    [SelectiveLRP, TopK, Coverage, Threshold, Fixed, PerLayer, Composite, build_graph, k_best_paths, masked_forward,
-     CriticalNeuronAccuracy, draw_heatmaps, RelevanceMonitor, reconstruct, reconstruct_top_activations],
-    ids=lambda major: major.__name__,
-)  # fmt: skip
-def test_what_people_call_has_an_example(major: object) -> None:
-    doc = inspect.getdoc(major)
-    assert doc is not None
-    assert "Example:" in doc
-    assert ">>> " in doc.split("Example:")[1]
+WITHOUT_VERSION = [(module, name) for module, name in PUBLIC if name != "__version__"]
+HOOKS = set(dir(Callback))
+"""What Lightning says of them is enough."""
+
+
+def sections(doc: str) -> dict[str, str]:
+    """What stands below each head of a docstring."""
+    parts = re.split(r"^(Args|Attributes|Returns|Raises|Example):$", doc, flags=re.MULTILINE)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+def arguments_left_out(call: Callable, told: str) -> list[str]:
+    names = {name for line in told.splitlines() if ":" in line for name in re.findall(r"\w+", line.partition(":")[0])}
+    return [name for name in inspect.signature(call).parameters if name not in {*names, "self", "args", "kwargs"}]
+
+
+@pytest.mark.parametrize(("module", "name"), WITHOUT_VERSION)
+def test_docstrings_say_what_goes_in_what_goes_wrong_and_show_it(module: str, name: str) -> None:
+    public = getattr(importlib.import_module(module), name)
+    doc = inspect.getdoc(public) or ""
+    told = sections(doc)
+    assert not arguments_left_out(public, told.get("Args", "") + told.get("Attributes", ""))
+    if inspect.isfunction(public) and "raise " in inspect.getsource(public):
+        assert "Raises" in told
+    assert ">>> " in told["Example"]  # which the doctests run
+
+
+@pytest.mark.parametrize(("module", "name"), WITHOUT_VERSION)
+def test_docstrings_of_methods(module: str, name: str) -> None:
+    public = getattr(importlib.import_module(module), name)
+    own = {} if inspect.isfunction(public) else vars(public)
+    for method, value in own.items():
+        call = value.fget if isinstance(value, property) else getattr(value, "__func__", value)
+        if method.startswith("_") or method in HOOKS or not inspect.isfunction(call):
+            continue
+        doc = inspect.getdoc(call) or ""
+        assert doc, method
+        if not re.search(r"[Ss]ee :\w+:", doc):  # and it is said there
+            told = sections(doc)
+            assert not arguments_left_out(call, told.get("Args", "")), method
+            assert "raise " not in inspect.getsource(call) or "Raises" in told, method
 
 
 def test_a_name_that_is_not_there() -> None:

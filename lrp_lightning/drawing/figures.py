@@ -20,7 +20,19 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def as_array(figure: Figure) -> np.ndarray:
-    """The figure's pixels, ``(height, width, 3)`` uint8."""
+    """The figure's pixels.
+
+    Args:
+        figure: one of this library's static figures, or any that Agg draws.
+
+    Returns:
+        ``(height, width, 3)``, uint8.
+
+    Example:
+        >>> from lrp_lightning.drawing import as_array, draw_curves
+        >>> as_array(draw_curves({"critical": [0.4, 1.0]}, [0.1, 0.5], static=True)).dtype
+        dtype('uint8')
+    """
     canvas = figure.canvas
     assert isinstance(canvas, FigureCanvasAgg)
     canvas.draw()

@@ -47,6 +47,11 @@ class Curves:
         x: where they were taken; None for 0, 1, 2, ...
         xlabel: what ``x`` is, with its unit.
         ylabel: what the values are, with their unit.
+
+    Example:
+        >>> from lrp_lightning.drawing import Curves
+        >>> Curves("While it trained", {"critical": [0.4, 0.9]}, xlabel="epoch").ylabel
+        ''
     """
 
     title: str
@@ -81,6 +86,15 @@ class Report:
         trace: its conservation is shown, sample by sample, and its layers.
         class_names: names of the graph's output neurons.
         settings: ``{name: value}``, what made all this: model, composite, selection, data, versions.
+
+    Example:
+        >>> import tempfile
+        >>> from lrp_lightning.drawing import Curves, Report, write_report
+        >>> curves = Curves("While it trained", {"critical": [0.4, 0.9]}, xlabel="epoch")
+        >>> report = Report(title="Digits", measures={"critical-neuron accuracy": 0.98}, curves=[curves])
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_report(report, f"{folder}/report.html").name
+        'report.html'
     """
 
     title: str = "Relevance report"
@@ -127,8 +141,22 @@ def report_of(
         curves: what else is known of the model, such as measures over epochs; shown above that over budgets.
         about: other fields of :class:`Report`, which take the place of what would be there.
 
+    Returns:
+        What :func:`write_report` writes.
+
     Raises:
         InputError: if the images are not those of the trace.
+
+    Example:
+        >>> import torch
+        >>> from lrp_lightning import SelectiveLRP
+        >>> from lrp_lightning.drawing import report_of
+        >>> from torch import nn
+        >>> model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(36, 3))
+        >>> images = torch.rand(2, 1, 5, 5)
+        >>> report = report_of(SelectiveLRP(model).trace(images, target=1, edges=True), images, k=2, title="Two images")
+        >>> len(report.paths), report.title
+        (2, 'Two images')
     """
     if images is not None and (not isinstance(trace.inputs, Tensor) or images.shape != trace.inputs.shape):
         shapes = [tuple(r.shape) for r in (trace.inputs if isinstance(trace.inputs, tuple) else (trace.inputs,))]

@@ -25,6 +25,12 @@ def label_predicted(masked_logits: Tensor, labels: Tensor) -> Tensor:
 
     Raises:
         InputError: unless logits are ``(N, classes)`` with at least two classes, and labels integers ``(N,)``.
+
+    Example:
+        >>> import torch
+        >>> from lrp_lightning.metrics import label_predicted
+        >>> label_predicted(torch.tensor([[1.0, 2.0], [3.0, 0.0]]), torch.tensor([1, 1]))
+        tensor([ True, False])
     """
     if masked_logits.ndim != 2 or masked_logits.shape[1] < 2:
         raise InputError(f"logits must be (N, classes) with at least two classes, got {tuple(masked_logits.shape)}")
@@ -73,7 +79,15 @@ class RetainedAccuracy(Metric):
         return self.correct / self.total
 
     def plot(self, val: Any = None, ax: Any = None) -> Any:
-        """A value, or several over time, as torchmetrics draws them: ``(figure, axes)``."""
+        """A value, or several over time, as torchmetrics draws them.
+
+        Args:
+            val: from :meth:`compute`, or a list of such; None for what is computed now.
+            ax: matplotlib's axes to draw in; None for new ones.
+
+        Returns:
+            ``(figure, axes)``.
+        """
         return self._plot(val, ax)
 
 

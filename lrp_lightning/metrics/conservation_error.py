@@ -39,24 +39,35 @@ class ConservationError(Metric):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.add_state("error", torch.tensor(0.0), dist_reduce_fx="sum")
+        self.add_state("error", torch.tensor(0.0, dtype=torch.double), dist_reduce_fx="sum")
         self.add_state("total", torch.tensor(0), dist_reduce_fx="sum")
 
     def update(self, error: Tensor) -> None:
-        """Add the samples of one batch, ``(N,)``.
+        """Add the samples of one batch.
+
+        Args:
+            error: ``(N,)``, ``Trace.conservation_error``.
 
         Raises:
             InputError: if it is not one number a sample.
         """
         if error.ndim != 1:
             raise InputError(f"errors must be (N,), one number a sample, got {tuple(error.shape)}")
-        self.error += error.sum()
+        self.error += error.to(self.error.dtype).sum()
         self.total += len(error)
 
     def compute(self) -> Tensor:
-        """The mean."""
-        return self.error / self.total
+        """The mean over samples."""
+        return (self.error / self.total).float()
 
     def plot(self, val: Any = None, ax: Any = None) -> Any:
-        """A value, or several over time, as torchmetrics draws them: ``(figure, axes)``."""
+        """A value, or several over time, as torchmetrics draws them.
+
+        Args:
+            val: from :meth:`compute`, or a list of such; None for what is computed now.
+            ax: matplotlib's axes to draw in; None for new ones.
+
+        Returns:
+            ``(figure, axes)``.
+        """
         return self._plot(val, ax)

@@ -26,6 +26,12 @@ def prediction_survives(masked_logits: Tensor, logits: Tensor) -> Tensor:
 
     Raises:
         InputError: unless both are ``(N, classes)`` with at least two classes.
+
+    Example:
+        >>> import torch
+        >>> from lrp_lightning.metrics import prediction_survives
+        >>> prediction_survives(torch.tensor([[1.0, 2.0], [3.0, 0.0]]), torch.tensor([[1.0, 5.0], [0.0, 9.0]]))
+        tensor([ True, False])
     """
     if masked_logits.shape != logits.shape or logits.ndim != 2 or logits.shape[1] < 2:
         raise InputError(
@@ -82,7 +88,15 @@ class CriticalNeuronAccuracy(Metric):
         return self.survived / self.total
 
     def plot(self, val: Any = None, ax: Any = None) -> Any:
-        """A value, or several over time, as torchmetrics draws them: ``(figure, axes)``."""
+        """A value, or several over time, as torchmetrics draws them.
+
+        Args:
+            val: from :meth:`compute`, or a list of such; None for what is computed now.
+            ax: matplotlib's axes to draw in; None for new ones.
+
+        Returns:
+            ``(figure, axes)``.
+        """
         return self._plot(val, ax)
 
 
@@ -108,7 +122,14 @@ class RandomControl(CriticalNeuronAccuracy):
         self.seed, self._drawn = seed, 0
 
     def random_sets(self, masks: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Random sets as large as these, per sample and layer; other ones at each call, the same again after a reset."""
+        """Random sets as large as these, per sample and layer; other ones at each call, the same again after a reset.
+
+        Args:
+            masks: ``{layer: (N, C) bool}``, as in ``Trace.masks``.
+
+        Returns:
+            ``{layer: (N, C) bool}``.
+        """
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self._drawn)
         self._drawn += 1
         return random_masks(masks, generator)

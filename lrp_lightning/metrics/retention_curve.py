@@ -19,7 +19,21 @@ __all__ = ["RetentionCurve", "area", "faithfulness"]
 
 
 def area(values: Tensor, budgets: Tensor) -> Tensor:
-    """The area below ``values`` over ``budgets``, by the trapezoidal rule, ``(B,)`` each, budgets ascending."""
+    """The area below a curve, by the trapezoidal rule.
+
+    Args:
+        values: ``(B,)``.
+        budgets: ``(B,)``, ascending, where they were taken.
+
+    Returns:
+        A scalar, in the unit of the values.
+
+    Example:
+        >>> import torch
+        >>> from lrp_lightning.metrics import area
+        >>> area(torch.tensor([0.0, 1.0, 1.0]), torch.tensor([0.0, 0.5, 1.0]))
+        tensor(0.7500)
+    """
     return torch.trapezoid(values, budgets)
 
 
@@ -33,6 +47,15 @@ def faithfulness(kept: Tensor, whole: Tensor, none: Tensor) -> Tensor:
         kept: ``m`` with only the neurons of each budget, ``(B,)``.
         whole: ``m`` of the whole network, a scalar.
         none: ``m`` with all neurons off, a scalar.
+
+    Returns:
+        ``(B,)``.
+
+    Example:
+        >>> import torch
+        >>> from lrp_lightning.metrics import faithfulness
+        >>> faithfulness(torch.tensor([1.0, 3.0, 6.0]), whole=torch.tensor(5.0), none=torch.tensor(1.0))
+        tensor([0.0000, 0.5000, 1.2500])
     """
     return (kept - none) / torch.where(whole == none, torch.nan, whole - none)
 
@@ -125,7 +148,15 @@ class RetentionCurve(Metric):
         }
 
     def plot(self, curve: dict[str, Tensor] | None = None, ax: Any = None) -> Any:
-        """Predictions retained over budgets, as torchmetrics draws curves: ``(figure, axes)``."""
+        """Predictions retained over budgets, as torchmetrics draws curves.
+
+        Args:
+            curve: from :meth:`compute`; None for what is computed now.
+            ax: matplotlib's axes to draw in; None for new ones.
+
+        Returns:
+            ``(figure, axes)``.
+        """
         curve = curve or self.compute()
         return plot_curve(
             (curve["budgets"].cpu(), curve["retained"].cpu()),  # type: ignore[arg-type]

@@ -27,6 +27,12 @@ def smape(masked_logits: Tensor, logits: Tensor) -> Tensor:
 
     Raises:
         InputError: unless both are ``(N, classes)``.
+
+    Example:
+        >>> import torch
+        >>> from lrp_lightning.metrics import smape
+        >>> smape(torch.tensor([[1.0, 0.0]]), torch.tensor([[3.0, 0.0]]))
+        tensor([0.5000])
     """
     _check(masked_logits, logits)
     size = masked_logits.abs() + logits.abs()
@@ -35,13 +41,23 @@ def smape(masked_logits: Tensor, logits: Tensor) -> Tensor:
 
 
 def mse(masked_logits: Tensor, logits: Tensor) -> Tensor:
-    """Mean over classes of ``(f_S - f)^2``, in the square of the logits' unit; arguments as of :func:`smape`.
+    """Mean squared error: the mean over classes of ``(f_S - f)^2``, in the square of the logits' unit.
+
+    Args:
+        masked_logits: ``(N, classes)``, ``f_S``.
+        logits: ``(N, classes)``, ``f``, of the whole network.
 
     Returns:
         ``(N,)``. Infinite where a logit is not finite.
 
     Raises:
         InputError: unless both are ``(N, classes)``.
+
+    Example:
+        >>> import torch
+        >>> from lrp_lightning.metrics import mse
+        >>> mse(torch.tensor([[1.0, 0.0]]), torch.tensor([[3.0, 0.0]]))
+        tensor([2.])
     """
     _check(masked_logits, logits)
     return (masked_logits - logits).square().nan_to_num(torch.inf, torch.inf).mean(1)
@@ -85,7 +101,15 @@ class SelectionError(Metric):
         self.add_state("total", torch.tensor(0), dist_reduce_fx="sum")
 
     def update(self, masked_logits: Tensor, logits: Tensor) -> None:
-        """Add the errors of one batch, logits ``(N, classes)`` of each."""
+        """Add the errors of one batch.
+
+        Args:
+            masked_logits: ``(N, classes)``, with only the critical neurons.
+            logits: ``(N, classes)``, of the whole network.
+
+        Raises:
+            InputError: unless both are ``(N, classes)``.
+        """
         errors = MEASURES[self.measure](masked_logits, logits)
         self.summed += errors.to(self.summed.dtype).sum()
         self.total += errors.numel()
@@ -95,7 +119,15 @@ class SelectionError(Metric):
         return (self.summed / self.total).float()
 
     def plot(self, val: Any = None, ax: Any = None) -> Any:
-        """A value, or several over time, as torchmetrics draws them: ``(figure, axes)``."""
+        """A value, or several over time, as torchmetrics draws them.
+
+        Args:
+            val: from :meth:`compute`, or a list of such; None for what is computed now.
+            ax: matplotlib's axes to draw in; None for new ones.
+
+        Returns:
+            ``(figure, axes)``.
+        """
         return self._plot(val, ax)
 
 

@@ -27,6 +27,13 @@ def class_frequencies(masks: Mapping[str, Tensor], labels: Tensor, num_classes: 
 
     Raises:
         InputError: if labels and masks do not fit one another.
+
+    Example:
+        >>> import torch
+        >>> from lrp_lightning.metrics import class_frequencies
+        >>> masks = {"conv": torch.tensor([[True, False], [True, True]])}
+        >>> class_frequencies(masks, labels=torch.tensor([1, 1]), num_classes=2)["conv"].tolist()
+        [[0.0, 0.0], [2.0, 1.0]]
     """
     if labels.ndim != 1 or labels.is_floating_point() or any(len(m) != len(labels) for m in masks.values()):
         raise InputError(f"labels must be integers, one for each mask's sample, got {labels.dtype} {tuple(labels.shape)}")
@@ -47,6 +54,12 @@ def jaccard(one: Tensor, other: Tensor) -> Tensor:
 
     Returns:
         ``(...)``, in [0, 1]. NaN where a degree is.
+
+    Example:
+        >>> import torch
+        >>> from lrp_lightning.metrics import jaccard
+        >>> jaccard(torch.tensor([1.0, 1.0, 0.0]), torch.tensor([1.0, 0.0, 1.0]))
+        tensor(0.3333)
     """
     together, either = torch.minimum(one, other).sum(-1), torch.maximum(one, other).sum(-1)
     return torch.where(either == 0, 1, together / torch.where(either == 0, 1, either))
@@ -129,7 +142,15 @@ class SelectionStability(Metric):
         return torch.where(samples == 0, torch.nan, self.counts / torch.where(samples == 0, 1, samples))
 
     def plot(self, val: Any = None, ax: Any = None) -> Any:
-        """A value, or several over time, as torchmetrics draws them: ``(figure, axes)``."""
+        """A value, or several over time, as torchmetrics draws them.
+
+        Args:
+            val: from :meth:`compute`, or a list of such; None for what is computed now.
+            ax: matplotlib's axes to draw in; None for new ones.
+
+        Returns:
+            ``(figure, axes)``.
+        """
         return self._plot(val, ax)
 
 
