@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test test-fast test-oldest lint lint-js docs bench dist clean
+.PHONY: demo test test-fast test-oldest lint lint-js docs bench bench-quick dist clean
 
 demo: $(VENV)/.installed-examples
 	$(BIN)/python examples/digits_vgg16.py
@@ -33,8 +33,21 @@ lint: $(VENV)/.installed-dev
 lint-js:
 	npx --yes eslint@10 --config tests/front_end/eslint.config.js lrp_lightning/tensorboard_plugin/static tests/front_end
 
+# in parts: make bench BENCH="-k vgg16_bn"; the pages are made of all parts that are there. It fails where a ratio of ours has
+# become greater than benchmarks/ratios.json allows; benchmarks/tables.py --update stores what was measured
+BENCH ?=
+SUITE = $(BIN)/python -m pytest benchmarks --benchmark-quiet --benchmark-json=$(1)/$$(date +%Y%m%d-%H%M%S).json
+
 bench: $(VENV)/.installed-bench
-	$(BIN)/python benchmarks/compare.py
+	mkdir -p benchmarks/runs
+	$(call SUITE,benchmarks/runs) $(BENCH)
+	$(BIN)/python benchmarks/tables.py --check
+
+# two models, one image, two minutes; writes no page
+bench-quick: $(VENV)/.installed-bench
+	rm -rf benchmarks/runs/quick && mkdir -p benchmarks/runs/quick
+	$(call SUITE,benchmarks/runs/quick) --quick $(BENCH)
+	$(BIN)/python benchmarks/tables.py --runs benchmarks/runs/quick --no-pages --check
 
 # into docs/_build/html; a warning is an error
 docs: $(VENV)/.installed-docs

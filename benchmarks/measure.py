@@ -1,0 +1,130 @@
+"""Time, memory and waits of a piece of work, on the processor or a GPU."""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import statistics
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+
+Work = Callable[[], Any]
+
+
+def ready(device: str) -> None:
+    """When all that was begun is done."""
+    if device != "cpu":
+        torch.cuda.synchronize()
+
+
+def seconds(work: Work, device: str = "cpu") -> float:
+    ready(device)
+    began = time.perf_counter()
+    work()
+    ready(device)
+    return time.perf_counter() - began
+
+
+def interleaved(benchmark: Any, unit: Work, work: Work, device: str, most_seconds: float, scale: float = 1.0) -> None:
+    """Time ``work``, each round after one of ``unit``; the ratios of the rounds are kept beside pytest-benchmark's times.
+
+    Two to fifteen rounds, as many as fit in ``most_seconds``. A round of ``work`` that is a part of something counts
+    ``scale`` times.
+    """
+    pair = seconds(unit, device) + seconds(work, device)  # warms up, too
+    rounds = max(2, min(15, int(most_seconds / pair) - 1))
+    units: list[float] = []
+
+    def timed() -> None:
+        work()
+        ready(device)
+
+    benchmark.pedantic(timed, setup=lambda: units.append(seconds(unit, device)), rounds=rounds)
+    if benchmark.stats is None:  # --benchmark-disable
+        return
+    times = benchmark.stats.stats.data
+    benchmark.extra_info.update(
+        ratios=[scale * taken / one for taken, one in zip(times, units, strict=True)],
+        seconds=statistics.median(times),
+        unit_seconds=statistics.median(units),
+    )
+
+
+def peak_on_gpu(work: Work) -> int:
+    """Bytes above what stood there before."""
+    torch.cuda.synchronize()
+    before = torch.cuda.memory_allocated()
+    torch.cuda.reset_peak_memory_stats()
+    work()
+    torch.cuda.synchronize()
+    return torch.cuda.max_memory_allocated() - before
+
+
+def waits(work: Work) -> int:
+    """How often the host waited for the GPU."""
+    torch.cuda.set_sync_debug_mode("warn")
+    try:
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            work()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    return len([w for w in told if "synchronizing" in str(w.message)])
+
+
+def peak_of_process(method: str, model: str, side: int, batch: int) -> int:
+    """Bytes by which a process of its own grows at most while it explains a batch, having explained one image before."""
+    asked = [method, model, str(side), str(batch)]
+    done = subprocess.run([sys.executable, __file__, *asked], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(done.stderr.strip().splitlines()[-1])
+    return int(done.stdout.split()[-1])
+
+
+def resident(field: str) -> int:
+    """``VmRSS``, what the process holds, or ``VmHWM``, the most that it has held, in bytes (Linux)."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(field):
+            return 1024 * int(line.split()[1])
+    raise RuntimeError(f"no {field} in /proc/self/status")
+
+
+def available() -> int:
+    """Bytes that the machine can give (Linux)."""
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        if line.startswith("MemAvailable"):
+            return 1024 * int(line.split()[1])
+    raise RuntimeError("no MemAvailable in /proc/meminfo")
+
+
+def main() -> None:
+    from methods import GRADIENT, METHODS
+    from models import Subject, subject
+
+    parser = argparse.ArgumentParser(description=peak_of_process.__doc__)
+    parser.add_argument("method", choices=[GRADIENT.name, *METHODS])
+    parser.add_argument("model")
+    parser.add_argument("side", type=int)
+    parser.add_argument("batch", type=int)
+    asked = parser.parse_args()
+    method = METHODS.get(asked.method, GRADIENT)
+    whole = subject(asked.model, asked.side, asked.batch)
+    method.work(Subject(whole.name, whole.model, whole.x[:1], whole.target[:1]))()
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+    Path("/proc/self/clear_refs").write_text("5")  # the most held is from now on
+    before = resident("VmRSS")
+    method.work(whole)()
+    print(resident("VmHWM") - before)
+
+
+if __name__ == "__main__":
+    main()
