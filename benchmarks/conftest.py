@@ -1,4 +1,13 @@
-"""Options of the suite, and what its benchmarks share."""
+"""The suite of benchmarks: its options, and what its benchmarks share.
+
+    make bench                                          # all, about half an hour on two cores
+    make bench BENCH="-k 'vgg16_bn and test_time' --batches 8"   # a part; the pages are made of all parts that are there
+    make bench BENCH="--device cuda"                    # the same on a GPU, on pages of their own
+    make bench-quick                                    # two models, one image
+
+Every benchmark writes what it found into pytest-benchmark's JSON, which ``tables.py`` reads. Ratios are of times that were
+taken one after the other, in the same round, so that what else the machine does counts little.
+"""
 
 from __future__ import annotations
 

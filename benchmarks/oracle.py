@@ -27,12 +27,12 @@ def relevance(subject: Subject, rule: str) -> Tensor:
             module.inplace = False
         for kind, forward in _FORWARDS.items():
             if isinstance(module, kind):
-                module.forward = partial(forward, module, module.forward)  # type: ignore[method-assign]
+                module.forward = partial(forward, module, module.forward)
     if rule != "epsilon":
         for module in convolutions:
             module.forward = partial(_by_rule, module, rule)  # type: ignore[method-assign]
     if rule == "EpsilonGammaBox":
-        convolutions[0].forward = partial(_box, convolutions[0], leaves[1])
+        convolutions[0].forward = partial(_box, convolutions[0], leaves[1])  # type: ignore[method-assign]
     explained = model(leaves[0]).gather(1, subject.target[:, None]).sum()
     found = torch.autograd.grad(explained, leaves, allow_unused=True)
     return sum(leaf.detach() * g for leaf, g in zip(leaves, found, strict=True) if g is not None)  # type: ignore[return-value]

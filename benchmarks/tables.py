@@ -29,22 +29,23 @@ TOLERANCE = 1.15
 FAMILIES = ("convolutions, products", "element-wise", "copies", "Python, dispatch")
 Record = dict[str, Any]
 
-OF_RATIOS = """Ratios are to gradient x input in the same process and round: each round times one gradient x input, then one of the
-method; the median over two to fifteen rounds, as many as fit in the time for a cell, ± half the distance of the quartiles.
-Peers are called as for one batch, with what they set up for it."""
-OF_RIGHT = """Untrained models where nothing but the input can take relevance (biases, class token and positions are zero, batch norms
-have the variances of the images and no mean), two images of 64 pixels. Smallest and largest sum of relevance / logit, and in
-brackets |relevance - oracle| / |oracle|. The oracle is gradient x input of rewritten modules in float64
-([script](oracle.py)). A neuron without inputs of the sign that a rule asks for hands nothing down, so with z+ and alpha-beta
-the oracle's own sum, too, is another than 1 where activations can be negative. Right: within 5 % of the oracle. zennit has its
-own canonizer (ResNets), or the one that merges batch norms."""
-OF_LEAST = """The least: gradient x input and those kernels that nothing can save, timed alone: for z+ one more forward of each
-convolution (of inputs of both signs two, and a backward); for edges a weight gradient of every layer."""
-OF_OVERHEAD = """A net of 500 tiny layers, epsilon. Plain is gradient x input; eager hooks keep each module's output and scale the
-gradient that comes to it, which is the least that hooks do."""
-OF_GRAPHS = """Ours: every edge between all neurons of all layers, in one pass. zennit-crp gives the edges into one neuron by one
-conditional pass. Beside it stands the smaller graph of the ten most relevant neurons of every hidden layer; its passes are
-batched by ten, and timed in three layers, since they cost the same in all. Ratios are medians of interleaved rounds."""
+OF_RATIOS = """Ratios are to gradient x input in the same process and round: each round times one gradient x input, then
+one of the method; the median over two to fifteen rounds, as many as fit in the time for a cell, ± half the distance of
+the quartiles. Peers are called as for one batch, with what they set up for it."""
+OF_RIGHT = """Untrained models where nothing but the input can take relevance (biases, class token and positions are
+zero, batch norms have the variances of the images and no mean), two images of 64 pixels. Smallest and largest sum of
+relevance / logit, and in brackets |relevance - oracle| / |oracle|. The oracle is gradient x input of rewritten modules
+in float64 ([script](oracle.py)). A neuron without inputs of the sign that a rule asks for hands nothing down, so with
+z+ and alpha-beta the oracle's own sum, too, is another than 1 where activations can be negative. Right: within 5 % of
+the oracle. zennit has its own canonizer (ResNets), or the one that merges batch norms."""
+OF_LEAST = """The least: gradient x input and those kernels that nothing can save, timed alone: for z+ one more forward
+of each convolution (of inputs of both signs two, and a backward); for edges a weight gradient of every layer."""
+OF_OVERHEAD = """A net of 500 tiny layers, epsilon. Plain is gradient x input; eager hooks keep each module's output and
+scale the gradient that comes to it, which is the least that hooks do."""
+OF_GRAPHS = """Ours: every edge between all neurons of all layers, in one pass. zennit-crp gives the edges into one
+neuron by one conditional pass. Beside it stands the smaller graph of the ten most relevant neurons of every hidden
+layer; its passes are batched by ten, and timed in three layers, since they cost the same in all. Ratios are medians of
+interleaved rounds."""
 
 
 class Records:
@@ -272,9 +273,9 @@ def data_set(records: Records) -> str:
     half = len(took) // 2
     first, second = (1000 * np.median(part) for part in (took[:half], took[half:]))
     return (
-        f"A data set of {len(took)} batches of 8 (ResNet-50, 64 pixels, EpsilonPlus, TopK(0.1)): {first:.0f} ms a batch in the "
-        f"first half, {second:.0f} ms in the second, ratio {cell(whole)}; the process held {held[0]:,.0f} MB after the first "
-        f"batch, {held[-1]:,.0f} MB after the last, {held.max():,.0f} MB at most."
+        f"A data set of {len(took)} batches of 8 (ResNet-50, 64 pixels, EpsilonPlus, TopK(0.1)): {first:.0f} ms a batch in "
+        f"the first half, {second:.0f} ms in the second, ratio {cell(whole)}; the process held {held[0]:,.0f} MB after the "
+        f"first batch, {held[-1]:,.0f} MB after the last, {held.max():,.0f} MB at most."
     )
 
 
