@@ -33,14 +33,13 @@ def seconds(work: Work, device: str = "cpu") -> float:
     return time.perf_counter() - began
 
 
-def interleaved(benchmark: Any, unit: Work, work: Work, device: str, most_seconds: float, scale: float = 1.0) -> None:
+def interleaved(benchmark: Any, unit: Work, work: Work, device: str, most_seconds: float) -> None:
     """Time ``work``, each round after one of ``unit``; the ratios of the rounds are kept beside pytest-benchmark's times.
 
-    Two to fifteen rounds, as many as fit in ``most_seconds``. A round of ``work`` that is a part of something counts
-    ``scale`` times.
+    Two to fifteen rounds, as many as fit in ``most_seconds``. The first warms up, and counts only where there are two.
     """
-    pair = seconds(unit, device) + seconds(work, device)  # warms up, too
-    rounds = max(2, min(15, int(most_seconds / pair) - 1))
+    first_unit, first = seconds(unit, device), seconds(work, device)
+    rounds = max(1, min(15, int(most_seconds / (first_unit + first)) - 1))
     units: list[float] = []
 
     def timed() -> None:
@@ -50,9 +49,11 @@ def interleaved(benchmark: Any, unit: Work, work: Work, device: str, most_second
     benchmark.pedantic(timed, setup=lambda: units.append(seconds(unit, device)), rounds=rounds)
     if benchmark.stats is None:  # --benchmark-disable
         return
-    times = benchmark.stats.stats.data
+    times = list(benchmark.stats.stats.data)
+    if rounds == 1:
+        times, units = [first, *times], [first_unit, *units]
     benchmark.extra_info.update(
-        ratios=[scale * taken / one for taken, one in zip(times, units, strict=True)],
+        ratios=[taken / one for taken, one in zip(times, units, strict=True)],
         seconds=statistics.median(times),
         unit_seconds=statistics.median(units),
     )

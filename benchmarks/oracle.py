@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torchvision.ops.misc import SqueezeExcitation
 
 
+@lru_cache(maxsize=4)
 def relevance(subject: Subject, rule: str) -> Tensor:
     """Of the input, by ``rule``: epsilon everywhere, or in all but convolutions."""
     model = copy.deepcopy(subject.model).double()

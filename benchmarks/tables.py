@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from methods import OURS, PEERS, SELECTING
 from models import MODELS
 
@@ -242,22 +243,23 @@ def draw_growth(records: Records, path: Path) -> None:
         at, took = [r["what"]["at"] for r in found], [1000 * r["seconds"] for r in found]
         power = found[0]["what"].get("power", 1)
         name = "build_graph" if "build_graph" in axis else "EpsilonPlus"
-        panel.loglog(
-            at, [took[-1] * (x / at[-1]) ** power for x in at], ":", color="0.6", label=f"in proportion to x^{power}"
-        )
+        flat = {0: "constant", 1: "in proportion", 2: "in proportion to the square"}[power]
+        panel.plot(at, [took[-1] * (x / at[-1]) ** power for x in at], ":", color="0.5", label=flat)
         if "build_graph" not in axis:
-            panel.loglog(at, [1000 * r["unit_seconds"] for r in found], "s--", color="0.4", label="gradient x input")
-        panel.loglog(at, took, "o-", color="#c1272d", label=name)
-        panel.set_xticks(at, [f"{x:,}" for x in at])
-        panel.minorticks_off()
+            panel.plot(at, [1000 * r["unit_seconds"] for r in found], "s--", color="0.4", label="gradient x input")
+        panel.plot(at, took, "o-", color="#c1272d", label=name)
+        panel.set_xlim(0)
+        panel.set_ylim(0, 1.6 * max(took))
+        panel.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        panel.xaxis.set_major_formatter("{x:,.0f}")
         panel.set_title(axis, fontsize=9)
         panel.set_ylabel("milliseconds", fontsize=8)
         panel.tick_params(labelsize=8)
-        panel.legend(fontsize=7, frameon=False)
+        panel.legend(fontsize=7, frameon=False, loc="upper left")
     if whole := records.one("data set"):
         panel = panels[len(axes)]
         panel.plot(range(1, len(whole["held"]) + 1), [n / 1e6 for n in whole["held"]], color="#c1272d")
-        panel.set_ylim(0)
+        panel.set_ylim(0, 1.25e-6 * max(whole["held"]))
         panel.set_title("a data set: MB that the process holds, by batch", fontsize=9)
         panel.tick_params(labelsize=8)
     for panel in panels[len(axes) + bool(whole) :]:

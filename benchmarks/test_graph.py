@@ -25,12 +25,14 @@ def test_build(benchmark: Any, record: Callable[..., None], compare: Callable[..
 
 @pytest.mark.parametrize("place", ["low", "middle", "high"])
 def test_zennit_crp(
-    benchmark: Any, record: Callable[..., None], compare: Callable[..., None], images: Images, place: str
+    benchmark: Any, record: Callable[..., None], compare: Callable[..., None], images: Images, place: str, quick: bool
 ) -> None:
     """The edges into the ten most relevant neurons of one layer, by one batch of conditional passes, beside our whole graph.
 
     All layers take the same, since every pass goes through the whole net; three are timed.
     """
+    if quick:
+        pytest.skip("not in a quick run")
     attribution = pytest.importorskip("crp.attribution", reason="zennit-crp is not installed").CondAttribution
     from zennit.composites import EpsilonPlus as ZennitEpsilonPlus
 

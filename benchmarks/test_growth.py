@@ -87,10 +87,10 @@ def test_graph(
 def test_data_set(benchmark: Any, record: Callable[..., None], device: str, quick: bool) -> None:
     """Batches of eight, one after the other: seconds, and what the process holds after each."""
     whole = subject("resnet50", 64, 8, device)
-    lrp, rounds = SelectiveLRP(whole.model, EpsilonPlus(), TopK(0.1)), 8 if quick else 64
+    lrp, rounds = SelectiveLRP(whole.model, EpsilonPlus(), TopK(0.1)), 4 if quick else 64
     record("data set", batches=rounds)
     held, took, gradients = [], [], []
-    for _ in range(4):
+    for _ in range(2):
         lrp.attribute(whole.x, target=whole.target)
     gc.collect()
 

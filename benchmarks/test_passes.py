@@ -59,12 +59,14 @@ def test_right(benchmark: Any, record: Callable[..., None], model: str, method: 
 @pytest.mark.parametrize("method", TIMED, ids=of)
 def test_time(
     benchmark: Any, record: Callable[..., None], compare: Callable[..., None], images: Images,
-    model: str, batch: int, method: Method, device: str,
+    model: str, batch: int, method: Method, device: str, quick: bool,
 ) -> None:  # fmt: skip
     if not method.explains(model):
         pytest.skip(f"{method.package} is not made for {model}")
     if batch >= 32 and method.name not in OF_32:
         pytest.skip("batches of 32 are for epsilon and EpsilonPlus: the others' ratios are those of 8")
+    if method in PEERS and method.rule != "epsilon" and (batch > 1 or quick):
+        pytest.skip("the peers' rules but epsilon are timed for one image, and not in a quick run")
     asked = images(model, batch)
     if device == "cpu" and (needed := 2 * batch * _saved(asked)) > available():
         pytest.skip(f"{batch} images may take {needed / 1e9:.0f} GB, more than there is")

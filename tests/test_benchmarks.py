@@ -12,13 +12,15 @@ import pytest
 
 pytest.importorskip("pytest_benchmark")
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
-ASKED = "test_right or test_time or test_least or test_memory or test_shares or test_data_set or convolution-ours"
+ASKED = "test_right or test_time or test_least or test_shares or test_data_set or test_depth or convolution-ours"
 
 
 def run(*command: str | Path) -> subprocess.CompletedProcess[str]:
     alone = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     alone["OMP_NUM_THREADS"] = "1"
-    return subprocess.run([sys.executable, *map(str, command)], capture_output=True, text=True, env=alone, cwd=BENCHMARKS.parent)
+    return subprocess.run(
+        [sys.executable, *map(str, command)], capture_output=True, text=True, env=alone, cwd=BENCHMARKS.parent
+    )
 
 
 def tables(parts: Path, *options: str) -> subprocess.CompletedProcess[str]:
@@ -27,7 +29,15 @@ def tables(parts: Path, *options: str) -> subprocess.CompletedProcess[str]:
 
 
 def part(folder: Path, name: str, when: str, ratio: float) -> None:
-    info = {"kind": "time", "side": 32, "device": "cpu", "threads": 1, "ratios": [ratio], "seconds": ratio, "unit_seconds": 1.0}
+    info = {
+        "kind": "time",
+        "side": 32,
+        "device": "cpu",
+        "threads": 1,
+        "ratios": [ratio],
+        "seconds": ratio,
+        "unit_seconds": 1.0,
+    }
     what = {"model": "vgg16", "batch": 1, "method": "epsilon", "over": "gradient x input"}
     record = {"extra_info": {**info, "what": what}}
     (folder / name).write_text(json.dumps({"datetime": when, "benchmarks": [record]}))
@@ -50,7 +60,9 @@ def test_guard(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_suite(tmp_path: Path) -> None:
     suite = ["-m", "pytest", BENCHMARKS, "-q", "--quick", "-p", "no:cacheprovider", "--side", "32", "--models", "resnet18"]
-    done = run(*suite, "--cell-seconds", "0.05", "-k", ASKED, f"--benchmark-json={tmp_path / 'part.json'}", "--benchmark-quiet")
+    done = run(
+        *suite, "--cell-seconds", "0.05", "-k", ASKED, f"--benchmark-json={tmp_path / 'part.json'}", "--benchmark-quiet"
+    )
     assert done.returncode == 0, done.stdout
     (tmp_path / "stored").mkdir()
     assert tables(tmp_path, "--update").returncode == 0
@@ -63,5 +75,11 @@ def test_suite(tmp_path: Path) -> None:
     assert "**wrong**" in rows["Captum, epsilon"], "Captum's LRP does not follow residual additions"
     for name in ("the least for EpsilonPlus, all edges", "resnet18, gradient x input", "ours over eager hooks"):
         assert name in rows
-    assert "A data set of 8 batches" in page
-    assert (tmp_path / "growth.png").exists() == ("milliseconds" in page)
+    assert "A data set of 4 batches" in page
+    assert (tmp_path / "growth.png").exists()
+
+
+@pytest.mark.slow
+def test_memory() -> None:
+    small, large = (int(run(BENCHMARKS / "measure.py", "epsilon", "resnet18", "64", n).stdout) for n in ("2", "16"))
+    assert 0 < small < large
