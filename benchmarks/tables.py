@@ -13,7 +13,7 @@ import argparse
 import json
 import platform
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -511,7 +511,7 @@ def heading(records: Records, side: int) -> str:
     return f"Made by `make bench` ({', '.join(versions)}; {threads} threads of {platform.machine()})."
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=Path, default=HERE / "runs", help="folder of the suite's JSON")
     parser.add_argument("--out", type=Path, default=HERE, help="folder of the pages")
@@ -521,7 +521,7 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="fail if ours has become slower")
     parser.add_argument("--update", action="store_true", help="store the ratios")
     parser.add_argument("--no-pages", action="store_true", help="only check or update")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     records = Records(sorted(options.runs.glob("*.json")), options.device, options.side)
     if not records.all:
         print(

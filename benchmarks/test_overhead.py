@@ -19,16 +19,18 @@ KINDS = {
 
 
 class Deep(nn.Module):
-    """Layers in a row, near the identity, so that relevance lives; their mean over space is the output."""
+    """Layers in a row, each the identity, so that relevance lives."""
 
     def __init__(self, make: Callable[[], nn.Module]) -> None:
         super().__init__()
         self.layers = nn.Sequential(*(make() for _ in range(LAYERS)))
         for weight in self.parameters():
             nn.init.dirac_(weight) if weight.ndim > 2 else nn.init.eye_(weight)
+        spatial = isinstance(self.layers[0], nn.Conv2d)
+        self.head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()) if spatial else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.layers(x).flatten(2).mean(2) if x.ndim > 2 else self.layers(x)
+        return self.head(self.layers(x))
 
 
 def by_hooks(model: nn.Module, x: Tensor, target: Tensor) -> Tensor:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -23,9 +25,14 @@ def run(*command: str | Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-def tables(parts: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    of_parts = ["--runs", parts, "--out", parts, "--ratios", parts / "stored" / "ratios.json", "--side", "32"]
-    return run(BENCHMARKS / "tables.py", *of_parts, *options)
+@pytest.fixture
+def tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """Its exit status, of the parts in ``tmp_path``."""
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    module = importlib.import_module("tables")
+    (tmp_path / "stored").mkdir()
+    of_parts = ["--runs", tmp_path, "--out", tmp_path, "--ratios", tmp_path / "stored" / "ratios.json", "--side", "32"]
+    return lambda *options: module.main([*map(str, of_parts), *options])
 
 
 def part(folder: Path, name: str, when: str, ratio: float) -> None:
@@ -43,38 +50,35 @@ def part(folder: Path, name: str, when: str, ratio: float) -> None:
     (folder / name).write_text(json.dumps({"datetime": when, "benchmarks": [record]}))
 
 
-@pytest.mark.slow
-def test_guard(tmp_path: Path) -> None:
-    (tmp_path / "stored").mkdir()
-    assert tables(tmp_path).returncode == 2, "nothing was measured"
+def test_guard(tmp_path: Path, tables: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:
+    assert tables() == 2, "nothing was measured"
     part(tmp_path, "b.json", "2020-01-01", 1.2)
-    assert tables(tmp_path, "--update").returncode == 0
+    assert tables("--update", "--no-pages") == 0
     part(tmp_path, "a.json", "2020-01-02", 1.3)  # the newer one counts, whatever the files' names
-    assert tables(tmp_path, "--check").returncode == 0, "8 % more is within the tolerance"
+    assert tables("--check") == 0, "8 % more is within the tolerance"
+    assert "| lrp_lightning, epsilon | 1.30 ± 0.00 |" in (tmp_path / "RESULTS.md").read_text()
     part(tmp_path, "a.json", "2020-01-03", 1.5)
-    slower = tables(tmp_path, "--check", "--no-pages")
-    assert slower.returncode == 1
-    assert "| vgg16, 1, epsilon | 1.20 | 1.50 | +25 % |" in slower.stdout
+    assert tables("--check", "--no-pages") == 1
+    assert "| vgg16, 1, epsilon | 1.20 | 1.50 | +25 % |" in capsys.readouterr().out
 
 
 @pytest.mark.slow
-def test_suite(tmp_path: Path) -> None:
+def test_suite(tmp_path: Path, tables: Callable[..., int]) -> None:
     suite = ["-m", "pytest", BENCHMARKS, "-q", "--quick", "-p", "no:cacheprovider", "--side", "32", "--models", "resnet18"]
-    done = run(
-        *suite, "--cell-seconds", "0.05", "-k", ASKED, f"--benchmark-json={tmp_path / 'part.json'}", "--benchmark-quiet"
-    )
+    part = f"--benchmark-json={tmp_path / 'part.json'}"
+    done = run(*suite, "--cell-seconds", "0.05", "-k", ASKED, part, "--benchmark-quiet")
     assert done.returncode == 0, done.stdout
-    (tmp_path / "stored").mkdir()
-    assert tables(tmp_path, "--update").returncode == 0
+    assert tables("--update") == 0
     stored = json.loads((tmp_path / "stored" / "ratios.json").read_text())["cpu, 32 pixels"]
     assert stored["resnet18, 1, epsilon"] > 0.5
     page = (tmp_path / "RESULTS.md").read_text()
-    rows = {line.split(" | ")[0].strip("| "): line for line in page.splitlines() if line.startswith("| ")}
+    right = page.partition("## Right or wrong")[2].partition("\n## ")[0]
+    rows = {line.split(" | ")[0].strip("| "): line for line in right.splitlines() if line.startswith("| ")}
     assert "1.000" in rows["lrp_lightning, EpsilonAlpha2Beta1"]
     assert "**" not in rows["lrp_lightning, epsilon"]
     assert "**wrong**" in rows["Captum, epsilon"], "Captum's LRP does not follow residual additions"
     for name in ("the least for EpsilonPlus, all edges", "resnet18, gradient x input", "ours over eager hooks"):
-        assert name in rows
+        assert f"| {name} |" in page
     assert "A data set of 4 batches" in page
     assert (tmp_path / "growth.png").exists()
 
