@@ -36,12 +36,12 @@ def of(method: Method) -> str:
 
 
 @pytest.mark.parametrize("method", BY_RULE, ids=of)
-def test_right(benchmark: Any, record: Callable[..., None], model: str, method: Method, side: int) -> None:
-    """Two images of at most 64 pixels against the oracle; the time counts for nothing."""
+def test_right(benchmark: Any, record: Callable[..., None], model: str, method: Method) -> None:
+    """Two images of 64 pixels against the oracle; the time counts for nothing."""
     if not method.explains(model):
         pytest.skip(f"{method.package} is not made for {model}")
     record("right", model=model, method=method.name)
-    two = subject(model, min(64, side), 2)
+    two = subject(model, 64, 2)
     found = benchmark.pedantic(_or_error, [method.work(two)])
     if isinstance(found, Exception):
         assert method.package != "lrp_lightning", found
