@@ -113,7 +113,7 @@ def judged(right: Record) -> str:
     if right["error"] < 0.05:
         return "right"
     due = all(abs(a - b) <= 0.02 * abs(b) for a, b in zip(right["sums"], right["due"], strict=True))
-    return "sum right, pixels wrong" if due else "wrong"
+    return "sum right, relevance differs" if due else "wrong"
 
 
 def conservation(right: Record) -> str:
@@ -396,7 +396,7 @@ def results_page(records: Records, head: str, device: str) -> list[str]:
         "",
         "## Goals",
         "",
-        f"Times at {main} images.",
+        f"Times at a batch of {main}.",
         "",
         *goals(records, main),
         "",
