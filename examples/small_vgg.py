@@ -1,9 +1,10 @@
-"""VGG16 with batch norm for small images, at its full width and a narrow one, and how it is trained."""
+"""VGG16 with batch norm for small images, at its full width and a narrow one, and how it is trained and judged."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models.vgg import VGG, make_layers
+from tqdm.auto import trange
 
 FULL, NARROW = (64, 128, 256, 512, 512), (32, 48, 64, 96, 96)
 
@@ -30,7 +31,7 @@ def train(model: nn.Module, images: Tensor, labels: Tensor, epochs: int, seed: i
     steps = epochs * (len(images) // 64)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9, weight_decay=5e-4, nesterov=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=0.05, total_steps=steps)
-    for step in range(steps):
+    for step in trange(steps, desc="training", unit="batch", leave=False):
         at = step % (len(images) // 64)
         if at == 0:
             order = torch.randperm(len(images), generator=generator)
@@ -42,3 +43,9 @@ def train(model: nn.Module, images: Tensor, labels: Tensor, epochs: int, seed: i
         optimizer.step()
         schedule.step()
     return model.eval()
+
+
+@torch.no_grad()
+def accuracy(model: nn.Module, images: Tensor, labels: Tensor) -> float:
+    """The share of images that are classified as labelled."""
+    return torch.cat([model(x).argmax(1) for x in images.split(200)]).eq(labels).float().mean().item()

