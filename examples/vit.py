@@ -16,6 +16,7 @@ from tqdm.auto import trange
 
 from lrp_lightning import Composite, Epsilon, Flat, Gamma, SelectiveLRP, TopK, masked_forward
 from lrp_lightning.drawing import draw_contact_sheet
+from lrp_lightning.selection import random_masks
 
 SIDE = 16
 WAYS = {  # the first layer's rule spreads a patch's relevance evenly over its pixels: a patch is what attention sees
@@ -50,8 +51,7 @@ def main() -> None:
         image_size=SIDE, patch_size=2, num_layers=3, num_heads=4, hidden_dim=64, mlp_dim=128, num_classes=10
     )
     train(model, images[:1437], labels[:1437], options.epochs)
-    x, y = images[1437:], labels[1437:]
-    logits = model(x).detach()
+    x, y, logits = images[1437:], labels[1437:], model(images[1437:]).detach()
     print(f"accuracy on {len(x)} images held out {(logits.argmax(1) == y).float().mean():.3f}\n")
 
     shown = torch.stack([x[(y == digit) & (logits.argmax(1) == y)][0] for digit in range(0, 10, 2)])
@@ -68,10 +68,10 @@ def main() -> None:
         for where in sorted(stayed, key=lambda where: -abs(stayed[where]))[:4]:
             print(f"    {stayed[where]:>6.1%} stays in {where}")
         masks = SelectiveLRP(model, composite, TopK(0.3)).trace(x, target=lambda f: f.argmax(1)).masks
-        survive = (masked_forward(model, x, masks).argmax(1) == logits.argmax(1)).float().mean()
-        print(f"    {survive:.3f} of predictions survive with the critical 30 % of neurons in each layer\n")
-    sheet = torch.stack(list(heatmaps.values()))
-    draw_contact_sheet(shown, sheet, columns=list(heatmaps), overlay=True).savefig(options.out)
+        for which, of in (("critical", masks), ("random", random_masks(masks, torch.Generator().manual_seed(0)))):
+            survive = (masked_forward(model, x, of).argmax(1) == logits.argmax(1)).float().mean()
+            print(f"    {survive:.3f} of predictions survive with {which} 30 % of the neurons of each layer")
+    draw_contact_sheet(shown, torch.stack([*heatmaps.values()]), columns=[*heatmaps], overlay=True).savefig(options.out)
     print(f"drawn to {options.out}")
 
 
