@@ -39,8 +39,9 @@ relevance / logit, and in brackets |relevance - oracle| / |oracle|. The oracle i
 in float64 ([script](oracle.py)). A neuron without inputs of the sign that a rule asks for hands nothing down, so with
 z+ and alpha-beta the oracle's own sum, too, is another than 1 where activations can be negative. Right: within 5 % of
 the oracle. zennit has its own canonizer (ResNets), or the one that merges batch norms."""
-OF_LEAST = """The least: gradient x input and those kernels that nothing can save, timed alone: for z+ one more forward
-of each convolution (of inputs of both signs two, and a backward); for edges a weight gradient of every layer."""
+OF_LEAST = """The least: gradient x input and those kernels that cannot be saved, timed alone: for z+ one more forward of
+each convolution (of inputs of both signs two, and a backward); for edges a weight gradient of each convolution, and of each
+linear layer of tokens."""
 OF_OVERHEAD = """A net of 500 tiny layers, epsilon. Plain is gradient x input; eager hooks keep each module's output and
 scale the gradient that comes to it, which is the least that hooks do."""
 OF_GRAPHS = """Ours: every edge between all neurons of all layers, in one pass. zennit-crp gives the edges into one

@@ -211,9 +211,9 @@ def _layers(asked: Subject) -> list[tuple[nn.Conv2d | nn.Linear, torch.Tensor, t
 
 def _kernels(layer: nn.Conv2d | nn.Linear, x: torch.Tensor, y: torch.Tensor, edges: bool) -> None:
     """What z+ needs in a convolution: one more forward, and, of inputs of both signs, another and a backward; or, for edges,
-    a weight gradient in any layer."""
+    a weight gradient, in linear layers of tokens too."""
     if isinstance(layer, nn.Linear):
-        if edges:
+        if edges and x.ndim > 2:  # of a row a sample, a weight gradient can be saved
             torch.mm(y.flatten(0, -2).T, x.flatten(0, -2))
         return
     if edges:
