@@ -8,6 +8,7 @@ import os
 import pickle
 import signal
 import warnings
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
 import pytest
@@ -17,10 +18,11 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, OnExceptionCheckpoint
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
+from packaging.version import Version
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
-from trainings import Classifier, Lenient, images, loaders, trainer, weights_only
+from trainings import LIGHTNING, Classifier, Lenient, images, loaders, trainer, weights_only
 
 from lrp_lightning import Epsilon, SelectiveLRP, TopK, masked_forward
 from lrp_lightning.callbacks import RelevanceMonitor
@@ -62,6 +64,7 @@ def fit(folder: Path, *callbacks: Callback, model: Classifier | None = None, **m
 
 
 def test_tensorboard_gets_everything_of_every_epoch_at_its_step(tmp_path: Path):
+    torch.manual_seed(0)  # so that there is a critical path in each
     logger = TensorBoardLogger(tmp_path)
     fit(tmp_path, drawing(), model=Positive(), logger=logger)
 
@@ -473,6 +476,11 @@ def test_by_on_error_warn_a_batch_that_cannot_be_read_is_one_warning(tmp_path: P
     assert not MEASURES & run.callback_metrics.keys()
 
 
+def ends_in(*errors: type[BaseException]) -> AbstractContextManager:
+    """Before Lightning 2.6 a training that is interrupted from the keyboard just ends."""
+    return pytest.raises(errors) if Version("2.6") <= LIGHTNING else suppress(*errors)
+
+
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError, SystemExit])
 def test_an_exception_in_its_pass_leaves_hooks_modes_and_logs_whole(tmp_path: Path, error: type[BaseException]):
     class Interrupted(Classifier):
@@ -488,7 +496,7 @@ def test_an_exception_in_its_pass_leaves_hooks_modes_and_logs_whole(tmp_path: Pa
         if error is RuntimeError:
             fit(tmp_path, drawing(log=[*SCALARS, "heatmaps"]), model=model, logger=logger, epochs=3)
         else:
-            with pytest.raises(SystemExit):
+            with ends_in(SystemExit):
                 fit(tmp_path, drawing(log=[*SCALARS, "heatmaps"]), model=model, logger=logger, epochs=3)
     assert torch.overrides._len_torch_function_stack() == 0
     assert not any(m._forward_hooks or m._forward_pre_hooks or m._backward_hooks for m in model.modules())
@@ -525,9 +533,10 @@ def test_a_training_that_stops_leaves_logs_that_can_be_read_and_a_checkpoint_wit
 ):
     logger, monitor, saved = TensorBoardLogger(tmp_path), drawing(), OnExceptionCheckpoint(tmp_path)
     before = [signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT)]
-    with pytest.raises((ValueError, SIGTERMException, SystemExit)):
+    with ends_in(ValueError, SIGTERMException, SystemExit):
         fit(tmp_path, monitor, saved, model=Stopped(happens), logger=logger, enable_checkpointing=True)
-    assert [signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT)] == before
+    if Version("2.6") <= LIGHTNING:  # before, Lightning itself leaves its handlers behind
+        assert [signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT)] == before
     logged = EventAccumulator(logger.log_dir).Reload()
     assert [event.step for event in logged.Scalars("relevance/critical_neuron_accuracy")] == [5]
     assert len(logged.Images("relevance/heatmaps")) == 1
