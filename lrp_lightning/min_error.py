@@ -2,10 +2,12 @@
 
 ``f_S(x)`` is the forward pass with the neurons outside the set ``S`` switched off. The gradient of its error with respect
 to the 0/1 masks is, at a neuron that is off, the forward difference (what switching it on would bring), and at one that is
-on the backward difference. The search is a straight-through relaxation: each neuron has a score, at first its relevance;
-scores follow the gradient at the hard masks, with momentum, and the masks are the best-scored neurons again, as many in each
-layer as at the start. A sample that this does not help any more tries single swaps of its best set, one a pass, in the order
-of what the differences promise. What is kept is, per sample, the best set seen.
+on the backward difference. The search is fictitious play of the neurons: each has a score, the differences of all passes
+with older ones fading, and the next masks are the best-scored neurons, as many in each layer as at the start. What is kept
+is, per sample, the best set seen. A sample whose set comes round again, as in small networks, tries instead single swaps of
+its best set, one a pass, in the order of what the differences promise.
+
+What was tried beside this, and how it did: ``benchmarks/selection.md``.
 
 MSE, SMAPE and forward/backward differences are named in the literature this follows, without formulas. This is one reading
 of them, :class:`lrp_lightning.Agreement` another.
@@ -29,15 +31,14 @@ from lrp_lightning.selection import Fixed, Selection, TopK, check_budget
 
 __all__ = ["MinError", "Smallest"]
 
-_STEP = 4.0
-"""How far a score moves at a gradient of one standard deviation, in standard deviations of relevance."""
-_MOMENTUM = 0.8
-_FLOOR = 0.5
+_MEMORY = (0.4, 0.8)
+"""How much of a score is left after a pass, at the first and at the last: what the poor sets of the start taught fades fast."""
+_FLOOR = 1.0
 """SMAPE's gradient is zero where signs differ and infinite near zero; this share of the mean logit is added to its scale."""
 _MARGIN = 0.1
 """By which share of the mean logit the predicted class is to stay ahead."""
-_IDLE = 5
-"""Passes without gain after which a sample tries single swaps."""
+_PRICE, _DEARER, _CHEAPER = 0.3, 1.5, 0.8
+"""What falling behind costs at first, and by what the price is multiplied after a pass that lost, or kept, the prediction."""
 _CANDIDATES = 8
 """So many neurons a layer to switch on, and as many to switch off, are thought of in a swap."""
 _PATIENCE = 12
@@ -121,7 +122,7 @@ class MinError:
             model, inputs, target, additional_forward_args, composite, self.start, on_unsupported=on_unsupported
         )
         forward = _Forward(model, inputs, additional_forward_args, start.output, self.measure)
-        masks, history = _optimise(forward, start.masks, start.relevance, self.max_passes, self.verbose)
+        masks, history = _optimise(forward, start.masks, self.max_passes, self.verbose)
         return Fixed(masks), history
 
 
@@ -180,7 +181,7 @@ class Smallest:
             share = (fails + does) / 2
             sizes = {layer: (share * mask.shape[1]).round().clamp(min=1).long() for layer, mask in found.items()}
             start = {layer: _best(magnitude[layer], size) for layer, size in sizes.items()}
-            masks, history = _optimise(forward, start, magnitude, self.by.max_passes, self.by.verbose)
+            masks, history = _optimise(forward, start, self.by.max_passes, self.by.verbose)
             good = history[-1] <= self.error
             found = {layer: torch.where(good[:, None], masks[layer], found[layer]) for layer in found}
             errors.append(torch.where(good, history[-1], errors[-1]))
@@ -206,8 +207,11 @@ class _Forward:
     def hard(self, masks: _Masks) -> tuple[Tensor, Tensor]:
         return self.errors(masked_forward(self.model, self.inputs, masks, additional_forward_args=self.extra))
 
-    def gradient(self, masks: _Masks) -> tuple[Tensor, _Masks]:
-        """The output, and how a smooth form of the error changes with each neuron, ``{layer: (N, C)}``."""
+    def gradient(self, masks: _Masks, price: Tensor) -> tuple[Tensor, _Masks]:
+        """The output, and how a smooth form of the error changes with each neuron, ``{layer: (N, C)}``.
+
+        ``price``, ``(N,)``, is what it costs that the predicted class falls behind.
+        """
         with torch.inference_mode(False), torch.enable_grad():
             soft = {layer: mask.to(self.whole.dtype).requires_grad_() for layer, mask in masks.items()}
             output = soft_forward(self.model, self.inputs, soft, self.extra)
@@ -219,7 +223,7 @@ class _Forward:
             if output.shape[1] > 1:
                 others = output.scatter(1, self.predicted, -torch.inf).amax(1)
                 behind = others - output.gather(1, self.predicted)[:, 0] + _MARGIN * self.scale[:, 0]
-                loss = loss + behind.relu() / self.scale[:, 0]
+                loss = loss + price * behind.relu() / self.scale[:, 0]
             gradients = torch.autograd.grad(loss.sum(), list(soft.values()), allow_unused=True)
         return output.detach(), {
             layer: torch.zeros_like(soft[layer]) if g is None else g.nan_to_num(0.0)
@@ -227,40 +231,43 @@ class _Forward:
         }
 
 
-def _optimise(forward: _Forward, start: _Masks, relevance: _Masks, max_passes: int, verbose: bool) -> tuple[_Masks, Tensor]:
+def _optimise(forward: _Forward, start: _Masks, max_passes: int, verbose: bool) -> tuple[_Masks, Tensor]:
     """The best sets seen, and the least error after each pass, ``(passes, N)``: the start's first, the result's last."""
     for layer, mask in start.items():
         if mask.ndim != 2:
             raise SelectionError(f"MinError: layer {layer!r} has single values selected; only channels can be searched")
     with torch.inference_mode(False), torch.no_grad():
         sizes = {layer: mask.sum(1) for layer, mask in start.items()}
-        scores = {layer: relevance[layer] / _spread_of(relevance[layer]) for layer in start}
-        moving = {layer: torch.zeros_like(score) for layer, score in scores.items()}
         least, kept = forward.hard(start)
         first, first_kept = least, kept
         best, masks, history = dict(start), dict(start), [least]
+        scores = {layer: torch.zeros_like(mask, dtype=least.dtype) for layer, mask in start.items()}
+        price, swaps = torch.full_like(least, _PRICE), torch.zeros_like(least, dtype=torch.long)
+        seen: list[Tensor] = []
         at_best: _Masks = {}
-        idle, tried = torch.zeros_like(least, dtype=torch.long), torch.zeros_like(least, dtype=torch.long)
+        idle = 0
         for i in tqdm(range(max_passes), desc="MinError", disable=not verbose, leave=False):
-            output, gradient = forward.gradient(masks)
+            output, gradient = forward.gradient(masks, price)
             error, survives = forward.errors(output)
             better = (error < least) & (survives | ~kept)
             best = {layer: torch.where(better[:, None], masks[layer], best[layer]) for layer in best}
             at_best = {k: torch.where(better[:, None], g, at_best[k]) if i else g for k, g in gradient.items()}
             least, kept = torch.where(better, error, least), torch.where(better, survives, kept)
             history.append(least)
-            idle = torch.where(better, 0, idle + (i > 0))
-            if not start or bool((idle >= _PATIENCE).all()):
+            idle = 0 if bool(better.any()) else idle + (i > 0)
+            if not start or idle == _PATIENCE:
                 break
-            for layer, g in gradient.items():
-                moving[layer] = _MOMENTUM * moving[layer] - g / _spread_of(g)
-                scores[layer] = scores[layer] + _STEP * moving[layer]
-                masks[layer] = _best(scores[layer], sizes[layer])
-            stuck = idle >= _IDLE
-            tried = torch.where(stuck, tried + 1, 0)
-            if bool(stuck.any()):
-                swapped = _swapped(best, at_best, tried - 1)
-                masks = {layer: torch.where(stuck[:, None], swapped[layer], masks[layer]) for layer in masks}
+            price = price * torch.where(survives, _CHEAPER, _DEARER)
+            seen.append(torch.cat(list(masks.values()), 1))
+            memory = _MEMORY[0] + (_MEMORY[1] - _MEMORY[0]) * i / max_passes
+            scores = {layer: memory * scores[layer] - g / _spread_of(g) for layer, g in gradient.items()}
+            masks = {layer: _best(score, sizes[layer]) for layer, score in scores.items()}
+            now = torch.cat(list(masks.values()), 1)
+            again = torch.stack([(now == before).all(1) for before in seen]).any(0)
+            swaps = torch.where(better, 0, swaps)
+            swapped = _swapped(best, at_best, swaps)
+            masks = {layer: torch.where(again[:, None], swapped[layer], masks[layer]) for layer in masks}
+            swaps = swaps + again
         final, final_kept = forward.hard(best)  # as masked_forward gives it, to the last bit
         worse = (final > first) | (first_kept & ~final_kept)
         best = {layer: torch.where(worse[:, None], start[layer], best[layer]) for layer in best}

@@ -86,9 +86,9 @@ def best_of_all(model: nn.Module, x: Tensor, masks: dict[str, Tensor], whole: Te
     return torch.stack(least)
 
 
-# measured, mean error over that of the best of all sets: SMAPE 1.15, MSE 1.09 (TopK 2.7 and 4.9)
-@pytest.mark.parametrize(("measure", "bound"), [("smape", 1.2), ("mse", 1.15)])
-def test_how_near_to_the_best_of_all_sets(measure: str, bound: float) -> None:
+# measured, mean error over that of the best of all sets: SMAPE 1.08, MSE 1.07 (TopK 2.7 and 4.9)
+@pytest.mark.parametrize("measure", MEASURES)
+def test_how_near_to_the_best_of_all_sets(measure: str) -> None:
     """Eight random networks, every set of two of eight neurons in two layers, or of three of ten in one, tried."""
     found, best, start = [], [], []
     for seed in range(8):
@@ -101,7 +101,7 @@ def test_how_near_to_the_best_of_all_sets(measure: str, bound: float) -> None:
         start.append(trace.history[0])
     optimum, ours, topk = (torch.stack(e).mean().item() for e in (best, found, start))
     assert optimum <= ours + 1e-7
-    assert ours <= bound * optimum
+    assert ours <= 1.1 * optimum
     assert ours < 0.5 * topk
 
 
