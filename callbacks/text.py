@@ -7,11 +7,12 @@ from typing import Any
 
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
-from lrp_lightning import composites, rules, selection
+from lrp_lightning import agreement, composites, min_error, rules, selection
 
 __all__ = ["read"]
 
-_KNOWN = {name: getattr(module, name) for module in (selection, composites, rules) for name in module.__all__}
+_MODULES = (selection, min_error, agreement, composites, rules)
+_KNOWN = {name: getattr(module, name) for module in _MODULES for name in module.__all__}
 _KNOWN = {name: value for name, value in _KNOWN.items() if name[0].isupper()}
 
 

@@ -2,10 +2,11 @@
 
 ``f_S(x)`` is the forward pass with the neurons outside the set ``S`` switched off. The gradient of its error with respect
 to the 0/1 masks is, at a neuron that is off, the forward difference (what switching it on would bring), and at one that is
-on the backward difference. The search is fictitious play of the neurons: each has a score, the differences of all passes
-with older ones fading, and the next masks are the best-scored neurons, as many in each layer as at the start. What is kept
-is, per sample, the best set seen. A sample whose set comes round again, as in small networks, tries instead single swaps of
-its best set, one a pass, in the order of what the differences promise.
+on the backward difference. All neurons may change places in one pass; since each difference holds for the set it was taken
+at, a neuron's score is the sum of those of all passes, older ones fading (discounted fictitious play, each layer the best
+answer to what the others did so far), and the next set is of the best-scored neurons, as many in each layer as at the start.
+What is kept is, per sample, the best set seen. A sample whose set comes round again, as in small networks, tries single swaps
+of its best set instead, one a pass, in the order of what the differences promise.
 
 What was tried beside this, and how it did: ``benchmarks/selection.md``.
 
@@ -32,13 +33,13 @@ from lrp_lightning.selection import Fixed, Selection, TopK, check_budget
 __all__ = ["MinError", "Smallest"]
 
 _MEMORY = (0.4, 0.8)
-"""How much of a score is left after a pass, at the first and at the last: what the poor sets of the start taught fades fast."""
+"""How much of a score is left after a pass, at the first and at the last: what the poor sets of the start say fades fast."""
 _FLOOR = 1.0
 """SMAPE's gradient is zero where signs differ and infinite near zero; this share of the mean logit is added to its scale."""
 _MARGIN = 0.1
 """By which share of the mean logit the predicted class is to stay ahead."""
 _PRICE, _DEARER, _CHEAPER = 0.3, 1.5, 0.8
-"""What falling behind costs at first, and by what the price is multiplied after a pass that lost, or kept, the prediction."""
+"""What falling behind costs at first, and by what that is multiplied after a pass that lost, or kept, the prediction."""
 _CANDIDATES = 8
 """So many neurons a layer to switch on, and as many to switch off, are thought of in a swap."""
 _PATIENCE = 12

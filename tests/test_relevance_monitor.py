@@ -24,11 +24,12 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
 from trainings import LIGHTNING, Classifier, Lenient, images, loaders, trainer, weights_only
 
-from lrp_lightning import Epsilon, SelectiveLRP, TopK, masked_forward
+from lrp_lightning import Agreement, Epsilon, MinError, SelectiveLRP, TopK, masked_forward
 from lrp_lightning.callbacks import RelevanceMonitor
 from lrp_lightning.callbacks.loggers import Findings
 from lrp_lightning.callbacks.settings import LOGGED, SCALARS
 from lrp_lightning.errors import UnsupportedOperatorError
+from lrp_lightning.selection import Selection
 
 MEASURES = {f"relevance/{name}" for name in SCALARS if name != "stability"}  # which takes two epochs
 PICTURES = {
@@ -114,6 +115,32 @@ def test_what_is_not_in_log_is_not_logged_and_costs_nothing(tmp_path: Path, monk
     run = fit(tmp_path, few(log=["conservation_error", "heatmaps"]))
     assert {name for name in run.callback_metrics if "relevance" in name} == {"relevance/conservation_error"}
     assert {path.parent.name for path in tmp_path.rglob("step=*")} == {"relevance_heatmaps", "relevance_measures"}
+
+
+@pytest.mark.parametrize(
+    "searched",
+    [MinError("smape", 0.3, max_passes=4), MinError(max_passes=2).smallest(0.5), Agreement("mse", 0.3)],
+    ids=lambda searched: type(searched).__name__,
+)
+def test_sets_that_are_searched_for(tmp_path: Path, searched: Selection):
+    """Everything is logged of them too, training ends in the same bits, and none is worse than where its search began."""
+    torch.manual_seed(0)
+    plain, watched = Classifier(), Classifier()
+    watched.load_state_dict(plain.state_dict())
+    for model, callbacks in ((plain, []), (watched, [drawing(selection=searched)])):
+        torch.manual_seed(1)
+        run = fit(tmp_path, *callbacks, model=model)
+    for name, value in plain.state_dict().items():
+        assert torch.equal(value, watched.state_dict()[name]), name
+    found = {name: value.item() for name, value in run.callback_metrics.items()}
+    assert found.keys() >= MEASURES
+    assert 0 <= found["relevance/smape"] <= getattr(searched, "error", 2)
+    assert list(tmp_path.rglob("relevance_heatmaps/*.png"))
+    if isinstance(searched, MinError):
+        start = trainer(tmp_path, few(selection=searched.start))
+        start.validate(watched, loaders()[1], verbose=False)
+        for name, sign in (("critical_neuron_accuracy", 1), ("smape", -1)):
+            assert sign * found[f"relevance/{name}"] >= sign * start.callback_metrics[f"relevance/{name}"].item() - 1e-6
 
 
 def test_measures_equal_those_taken_by_hand(tmp_path: Path):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from lrp_lightning import Composite, Coverage, Epsilon, Fixed, Gamma, PerLayer, Threshold, TopK, ZBox
+from lrp_lightning import Agreement, Composite, Coverage, Epsilon, Fixed, Gamma, MinError, PerLayer, Threshold, TopK, ZBox
 from lrp_lightning.callbacks import RelevanceMonitor
 from lrp_lightning.callbacks.text import read
 
@@ -17,6 +17,9 @@ from lrp_lightning.callbacks.text import read
         TopK(3, by="magnitude"),
         Coverage(0.9),
         Threshold(0.01),
+        MinError("mse", keep=TopK(3), max_passes=4),
+        MinError().smallest(0.2),
+        Agreement("mse", 0.2, rules=(Epsilon(), Gamma(0.1))),
         Epsilon(1e-3),
         ZBox(-1.5, 2.0),
         Composite(Epsilon(), convolution=Gamma(0.1), layers={"head.*": Epsilon(0.1)}),
