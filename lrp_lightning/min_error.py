@@ -5,8 +5,8 @@ to the 0/1 masks is, at a neuron that is off, the forward difference (what switc
 on the backward difference. All neurons may change places in one pass; since each difference holds for the set it was taken
 at, a neuron's score is the sum of those of all passes, older ones fading (discounted fictitious play, each layer the best
 answer to what the others did so far), and the next set is of the best-scored neurons, as many in each layer as at the start.
-What is kept is, per sample, the best set seen. A sample whose set comes round again, as in small networks, tries single swaps
-of its best set instead, one a pass, in the order of what the differences promise.
+What is kept is, per sample, the best set seen. A sample whose set comes round again, as in small networks, tries instead
+single swaps of its best set, one a pass, in the order of what the differences promise.
 
 What was tried beside this, and how it did: ``benchmarks/selection.md``.
 
