@@ -47,7 +47,7 @@ class Net(LightningModule):
 def of_training(precision: str, images: int, epochs: int = 4) -> str:
     seed_everything(0)
     train, val = (TensorDataset(torch.rand(n, 3, 32, 32), torch.randint(10, (n,))) for n in (images, 2000))
-    monitor = RelevanceMonitor()
+    monitor = RelevanceMonitor(max_share=None)
     run = Trainer(
         accelerator="gpu", devices=1, precision=precision, max_epochs=epochs, callbacks=[monitor], logger=False,  # type: ignore[arg-type]
         enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False, default_root_dir="runs/gpu",

@@ -44,10 +44,14 @@ class Budget:
             self._since = None
 
     @property
+    def now(self) -> float:
+        """The seconds so far."""
+        return self.seconds + (0.0 if self._since is None else time.perf_counter() - self._since)
+
+    @property
     def spent(self) -> bool:
         """Whether the seconds are used up, and something was done in them."""
-        now = 0.0 if self._since is None else time.perf_counter() - self._since
-        return self._worked and self.max_seconds is not None and self.seconds + now >= self.max_seconds
+        return self._worked and self.max_seconds is not None and self.now >= self.max_seconds
 
     def in_micro_batches(self, samples: Samples, work: Callable[[Samples], None]) -> int:
         """Do work on a few samples at a time, as long as there are seconds left.

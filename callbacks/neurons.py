@@ -23,7 +23,7 @@ __all__ = ["Neurons", "look_into_neurons"]
 
 
 _PASSES = 2
-"""Passes of one sample for pictures of neurons, for each of ``max_samples``."""
+"""Passes of one sample for pictures of neurons, for each sample that is measured."""
 
 
 @dataclass
@@ -45,8 +45,8 @@ def look_into_neurons(
     """Pictures of the most relevant hidden neurons, those on best paths first, and graphs with their paths' heatmaps.
 
     Of what is asked for by ``path_heatmaps``, ``neurons`` (for the ``tab`` alone) and ``reconstructions``: as many as the
-    budget has seconds for, and in proportion to ``max_samples``; as many in one pass as fit into a micro-batch. Models with
-    several inputs, and images of several sizes, have none.
+    budget has seconds for, and in proportion to the samples measured; as many in one pass as fit into a micro-batch. Models
+    with several inputs, and images of several sizes, have none.
     """
     found, graphs = Neurons(), list(graphs)
     remembered, log = observation.remembered.shown, observation.settings.log
@@ -60,7 +60,7 @@ def look_into_neurons(
 
     best = {node for graph in graphs for path in graph.paths[:1] for node in path.nodes}
     layers: dict[str, list[int]] = {}
-    for layer, neuron in sorted(_most_relevant(graphs)[: _PASSES * observation.settings.max_samples // len(inputs)]):
+    for layer, neuron in sorted(_most_relevant(graphs)[: _PASSES * observation.sampling.most // len(inputs)]):
         layers.setdefault(layer, []).append(neuron)
 
     def in_passes(neurons: Sequence, look: Callable[[Sequence], Tensor]) -> Tensor | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -138,9 +139,11 @@ class Observation:
                 parts = [rest] if len(rest := whole[self.budget.micro_batch :]) else []
             self._pending[shape] = parts
 
-    def glance(self, groups: Sequence[Samples]) -> None:
-        """Look at one sample, to see whether it can be done."""
-        self._work(groups[0][:1].cloned())
+    def glance(self, groups: Sequence[Samples], most: int = 1) -> float:
+        """Look at one sample or a few, to see whether it can be done, and how many seconds each takes."""
+        before, began = self.samples, time.perf_counter()
+        self._work(groups[0][:most].cloned())
+        return (time.perf_counter() - began) / max(1, self.samples - before)
 
     def _work(self, samples: Samples) -> None:
         done = self.budget.in_micro_batches(samples, self._look)

@@ -21,7 +21,10 @@ from lrp_lightning.graph import build_graph
 from lrp_lightning.paths import k_best_paths
 from lrp_lightning.tensorboard_plugin.summary import ClassGraph, Record, Samples
 
-__all__ = ["draw_epoch"]
+__all__ = ["DRAWN", "draw_epoch"]
+
+DRAWN = ("heatmaps", "mistakes", *OF_CLASSES)
+"""What takes time to draw, by its name in the log."""
 
 
 def draw_epoch(observation: Observation, epoch: int, tab: bool = False) -> Findings:

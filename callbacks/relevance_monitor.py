@@ -11,6 +11,7 @@ from typing import Any, Literal
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
@@ -18,13 +19,15 @@ from torch.utils._pytree import tree_leaves
 from lrp_lightning.callbacks.batches import BatchFn, read_batch
 from lrp_lightning.callbacks.budget import Budget
 from lrp_lightning.callbacks.classifier import Classifier, ModelOf
+from lrp_lightning.callbacks.gathered import gathered
 from lrp_lightning.callbacks.loggers import Destination, Findings, destinations, has_tab, write
 from lrp_lightning.callbacks.measures import Measures
 from lrp_lightning.callbacks.observation import Observation, Remembered
-from lrp_lightning.callbacks.pictures import draw_epoch
+from lrp_lightning.callbacks.pictures import DRAWN, draw_epoch
 from lrp_lightning.callbacks.sampling import LoaderShare, Sampling
 from lrp_lightning.callbacks.settings import DEFAULT, SCALARS, OnError, Settings, TargetFn
 from lrp_lightning.callbacks.text import read
+from lrp_lightning.callbacks.thrift import LEAST, Thrift, is_last_look
 from lrp_lightning.composites import Composite, as_composite
 from lrp_lightning.drawing import Curves, Report
 from lrp_lightning.errors import LRPError, ModelError
@@ -38,8 +41,6 @@ except ImportError:
 _Callbacks: Any = (Callback,) if _OtherCallback is Callback else (Callback, _OtherCallback)
 
 __all__ = ["RelevanceMonitor"]
-
-_SHARDED = ("FSDPStrategy", "ModelParallelStrategy")
 
 
 class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
@@ -81,13 +82,28 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
     texts and the record of the *Relevance* tab to TensorBoard. Where no logger takes pictures, they are PNG files in the
     run's folder, numbers JSON; in a temporary folder if that one cannot be written. A ``fast_dev_run`` writes nothing.
 
+    **What it costs in a fit.** Arguments that say how many say how many at most: of ``max_samples``, ``every_n_epochs``,
+    ``max_seconds`` and ``max_share`` the tightest holds. By ``max_share``, half of its time is for measures, and what they
+    leave of it is saved up for pictures:
+
+    - Measures are taken in every epoch, on the same number of samples: all of ``max_samples``, or a quarter of them, or a
+      quarter of that, as half of the share pays for by what a sample took in the sanity check; at least 16, whatever they
+      cost, and all of a ``max_samples`` below 64. Without a sanity check the first epoch has the fewest. A checkpoint keeps
+      the number. The samples of a smaller number are among those of a larger one.
+    - Pictures, the record of the tab and the report are made in the first epoch that is looked at and in the last (where
+      ``max_epochs`` or ``max_steps`` tells it beforehand), and between these in each that what is saved up pays for. So the
+      share is exceeded by two sets of pictures at most, or by 16 samples an epoch where training is that small.
+
+    So measures differ between runs if the clock settles another number; ``samples`` and ``settings`` say which. With
+    ``max_share=None`` the clock decides nothing. ``trainer.validate`` and ``trainer.test`` know no share.
+
     Args:
         composite: which rule each layer gets; a composite, a rule, a name, or text such as
             ``"Composite(Epsilon(), convolution=Gamma(0.1))"``, for YAML.
         selection: which neurons are critical; a selection, or text such as ``"Threshold(0.01)"``.
         every_n_epochs: how often, in epochs of ``fit``.
-        max_samples: how many samples of a validation epoch are looked at, over all processes and loaders; spread evenly over
-            them, the same in every epoch where the loader does not shuffle.
+        max_samples: how many samples of a validation epoch are looked at at most, over all processes and loaders; spread
+            evenly over them, the same in every epoch where the loader does not shuffle.
         n_heatmaps: how many images are shown with their heatmaps, and how many mistakes; 0 for none. The images are saved in
             checkpoints, so that a resumed run shows them again.
         class_names: names of the classes, for the pictures.
@@ -103,6 +119,7 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
         log: which of the names above are logged; what is left out is not computed.
         max_seconds: when this is used up in an epoch, no more samples are looked at nor pictures drawn; what was measured is
             logged. None for no limit.
+        max_share: in ``fit``, which share of the time without it the monitor may take, as above; None for no limit.
         on_error: ``"raise"``, by default: a model or batch that it cannot work with raises at the first validation, which is
             the sanity check before training. ``"warn"``: it warns once, and logs what it can; an operator without a rule
             then passes relevance by its plain gradient. Once it has worked, an error is a warning either way, and a model
@@ -134,6 +151,7 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
         n_paths: int = 5,
         log: Sequence[str] = DEFAULT,
         max_seconds: float | None = None,
+        max_share: float | None = 0.03,
         on_error: OnError = "raise",
     ) -> None:
         super().__init__()
@@ -141,10 +159,11 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
         selection = read(selection) if isinstance(selection, str) else selection
         self.settings = Settings(
             as_composite(composite), selection, every_n_epochs, max_samples, n_heatmaps, class_names, model, batch_fn,
-            target_fn, graph_classes, n_paths, log, max_seconds, on_error,
+            target_fn, graph_classes, n_paths, log, max_seconds, max_share, on_error,
         )  # fmt: skip
         self._measures = Measures(log)
         self._budget = Budget(max_seconds)
+        self._thrift = Thrift(max_share, max_samples)
         self._remembered: dict[str, Remembered] = {}
         self._on_unsupported: Literal["raise", "gradient"] = "raise"
         self._has_worked = False
@@ -160,27 +179,45 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
         self._observation: Observation | None = None
         self._fault: Exception | None = None
         self._drawn = Findings()
+        self._before_drawing: float | None = None
+        self._told = ""
         self._destinations: list[Destination] | None = None
 
     # what Lightning calls
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        strategy = trainer.strategy
-        if type(strategy).__name__ in _SHARDED or getattr(strategy, "zero_stage_3", False):
-            raise MisconfigurationException(
-                f"RelevanceMonitor needs whole parameters, and {type(strategy).__name__} shards them. Train without it and "
-                "run trainer.validate on one device from the checkpoint, with RelevanceMonitor attached."
-            )
+        self._check(trainer.strategy)
         monitors = [callback for callback in trainer.callbacks if isinstance(callback, RelevanceMonitor)]  # type: ignore[attr-defined]
         number = monitors.index(self) + 1 if self in monitors else 1
         self._name = "relevance" if number == 1 else f"relevance_{number}"
         self._folder = trainer.log_dir
+        if stage == "fit":
+            self._thrift = Thrift(self.settings.max_share, self.settings.max_samples)
+
+    @staticmethod
+    def _check(strategy: Any) -> None:
+        kind = type(strategy).__name__
+        if getattr(strategy, "zero_stage_3", False) or isinstance(strategy, FSDPStrategy):
+            instead = " use ModelParallelStrategy, or"
+        elif isinstance(strategy, ModelParallelStrategy) and strategy.device_mesh["tensor_parallel"].size() > 1:
+            kind, instead = f"{kind} with tensor_parallel_size above 1", ""
+        else:
+            return
+        raise MisconfigurationException(
+            f"RelevanceMonitor needs whole parameters, and gathers them where fully_shard has sharded them; {kind} shards them "
+            f"in another way:{instead} train without it and run trainer.validate on one device from the checkpoint, with "
+            "RelevanceMonitor attached."
+        )
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         self._forget()
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._thrift.start()
+
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._active, self._observation, self._fault, self._drawn = False, None, None, Findings()
+        self._before_drawing = None
         if (
             trainer.state.fn == "fit"
             and not trainer.sanity_checking
@@ -191,13 +228,18 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
         self._budget.start_epoch()
         with self._guarded(trainer):
             remembered = self._remembered.setdefault("test" if trainer.testing else "validation", Remembered())
-            self._measures.reset(pl_module.device, training=trainer.state.fn == "fit")
+            in_fit = trainer.state.fn == "fit"
+            sharded = isinstance(trainer.strategy, ModelParallelStrategy)
+            self._measures.reset(pl_module.device, training=in_fit)
+            if in_fit and not trainer.sanity_checking and self._thrift.samples is None:
+                # by one clock, so that all processes look at samples of one choice
+                self._thrift.samples = trainer.strategy.broadcast(self._thrift.settle(self.settings.every_n_epochs))
             self._observation = Observation(
                 self.settings,
-                Classifier(pl_module, self.settings.model),
+                Classifier(gathered(pl_module) if sharded else pl_module, self.settings.model),
                 self._measures,
                 self._budget,
-                _sampling(trainer, self.settings.max_samples),
+                _sampling(trainer, self._thrift.most if in_fit else self.settings.max_samples),
                 Remembered() if trainer.sanity_checking else remembered,
                 self._on_unsupported,
             )
@@ -217,7 +259,9 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
         with self._guarded(trainer):
             if trainer.sanity_checking:
                 if observation.samples == 0 and (groups := read_batch(batch, self.settings.batch_fn)):
-                    observation.glance(groups)
+                    observation.glance(groups)  # which is slow for once
+                    if self._thrift.most < self.settings.max_samples:
+                        self._thrift.price_of_sample = observation.glance(groups, LEAST) / trainer.world_size
                 return
             if not observation.stopped_early and not observation.sampling.done:
                 observation.see(read_batch(batch, self.settings.batch_fn), dataloader_idx)
@@ -231,7 +275,13 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
         if observation is not None and not trainer.sanity_checking and not observation.finished and self._fault is None:
             with self._guarded(trainer):
                 self._finish(trainer)
+        looked = self._active
         self._agree(trainer)
+        self._end(trainer, pl_module)
+        if looked:
+            self._account(trainer)
+
+    def _end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         observation = self._observation
         if observation is None:
             return
@@ -261,12 +311,13 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
         return str(self._generate_state_key(**{name: told.get(name) for name in ("composite", "selection", "model")}))
 
     def state_dict(self) -> dict[str, Any]:
-        """The samples that are shown in every epoch, what was measured in epochs so far, and that the monitor has worked."""
+        """The samples that are shown in every epoch, what was measured so far and what it cost, and that it has worked."""
         remembered = {stage: of_stage.state_dict() for stage, of_stage in self._remembered.items()}
         return {
             "remembered": remembered,
             "measures": self._measures.state_dict(),
             "history": self._history,
+            "thrift": self._thrift.state_dict(),
             "has_worked": self._has_worked,
         }
 
@@ -277,6 +328,7 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
         self._has_worked = state_dict["has_worked"]
         self._measures.load_state_dict(state_dict["measures"])
         self._history = state_dict["history"]
+        self._thrift.load_state_dict(state_dict["thrift"])
 
     def __getstate__(self) -> dict[str, Any]:
         """Without what belongs to a run, so that a monitor can be pickled at any time."""
@@ -291,8 +343,27 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
         observation = self._observation
         assert observation is not None
         observation.finish()
-        if trainer.is_global_zero and observation.samples:
+        now = self._budget.now
+        if self._thrift.price_of_sample is None and observation.samples:
+            self._thrift.price_of_sample = now / observation.samples / trainer.world_size
+        if trainer.is_global_zero and observation.samples and self._draws(trainer, now):
+            self._before_drawing = now
             self._drawn = draw_epoch(observation, trainer.current_epoch, has_tab(trainer))
+
+    def _draws(self, trainer: Trainer, now: float) -> bool:
+        """Whether this look has pictures, having taken ``now`` seconds."""
+        if trainer.state.fn != "fit" or not set(DRAWN) & set(self.settings.log):
+            return True
+        return self._thrift.pays_for_pictures(now) or is_last_look(trainer, self.settings.every_n_epochs)
+
+    def _account(self, trainer: Trainer) -> None:
+        """Count what a look took."""
+        if trainer.sanity_checking:
+            self._thrift.spent += self._budget.seconds
+        elif trainer.state.fn == "fit":
+            if self._before_drawing is not None:
+                self._thrift.price_of_pictures = self._budget.seconds - self._before_drawing
+            self._thrift.end_look(self._budget.seconds)
 
     def _log(self, trainer: Trainer, pl_module: LightningModule, observation: Observation) -> None:
         seen = observation.samples > 0
@@ -315,6 +386,7 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
                 self._history = history
             if trainer.is_global_zero:
                 step = trainer.fit_loop.epoch_loop._batches_that_stepped  # the step at which Lightning logs scalars
+                self._tell_settings(trainer, step)
                 write(self._open(trainer), self._findings(observation, history), step)
         for name, number, reduce in (("samples", observation.samples, "sum"), ("seconds", self._budget.seconds, "max")):
             if name in self.settings.log:
@@ -328,10 +400,19 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
     def _open(self, trainer: Trainer) -> list[Destination]:
         if self._destinations is None:
             self._destinations = destinations(trainer, self._folder)
-            if "settings" in self.settings.log:
-                table = "\n".join(f"| {name} | `{text}` |" for name, text in self.settings.told().items())
-                write(self._destinations, Findings(texts={f"{self._name}/settings": f"| | |\n|-|-|\n{table}"}), 0)
         return self._destinations
+
+    def _tell_settings(self, trainer: Trainer, step: int) -> None:
+        """As text, at the start and when it is settled how much is looked at."""
+        rows = {name: f"`{text}`" for name, text in self.settings.told().items()}
+        if trainer.state.fn == "fit" and self._thrift.max_share is not None:
+            limit = "max_share" if self._thrift.most < self.settings.max_samples else "max_samples"
+            rows["measured in each epoch"] = f"{self._thrift.most} samples at most, by {limit}"
+            rows["pictures"] = "of the first epoch and the last, and of those between whose time max_share pays for"
+        text = "\n".join(f"| {name} | {told} |" for name, told in rows.items())
+        if "settings" in self.settings.log and text != self._told:
+            step, self._told = step if self._told else 0, text
+            write(self._open(trainer), Findings(texts={f"{self._name}/settings": f"| | |\n|-|-|\n{text}"}), step)
 
     def _findings(self, observation: Observation, history: list[dict[str, float]]) -> Findings:
         scalars = {name: value for name, value in history[-1].items() if name != "epoch"}

@@ -60,6 +60,7 @@ class Settings:
     n_paths: int
     log: Sequence[str]
     max_seconds: float | None
+    max_share: float | None
     on_error: OnError
 
     def __post_init__(self) -> None:
@@ -83,6 +84,9 @@ class Settings:
         seconds = self.max_seconds
         if seconds is not None and (isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds > 0):
             raise _wrong("max_seconds", "seconds > 0, or None", seconds)
+        share = self.max_share
+        if share is not None and (isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share <= 1):
+            raise _wrong("max_share", "a share in (0, 1], or None", share)
         if self.on_error not in ("raise", "warn"):
             raise _wrong("on_error", "'raise' or 'warn'", self.on_error)
         for name in ("batch_fn", "target_fn"):

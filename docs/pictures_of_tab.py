@@ -72,7 +72,7 @@ class Clothes(LightningModule):
 def train(logs: Path, name: str, width: int) -> None:
     """One run."""
     seed_everything(0)
-    monitor = RelevanceMonitor(selection=TopK(0.25), class_names=CLASSES, graph_classes=4, log=LOGGED)
+    monitor = RelevanceMonitor(selection=TopK(0.25), class_names=CLASSES, graph_classes=4, log=LOGGED, max_share=None)
     trainer = Trainer(
         max_epochs=10, accelerator="cpu", callbacks=[monitor], logger=TensorBoardLogger(logs, name=name, version=""),
         enable_checkpointing=False, enable_progress_bar=False,

@@ -31,7 +31,7 @@ if __name__ == "__main__":
         max_epochs=options.epochs,
         log_every_n_steps=5,
         logger=TensorBoardLogger(options.logs, name="ddp"),
-        callbacks=[RelevanceMonitor(model="net", max_samples=128), best],
+        callbacks=[RelevanceMonitor(model="net", max_samples=128, max_share=None), best],
     )
     trainer.fit(ConvNet(), Digits())
     if trainer.is_global_zero:

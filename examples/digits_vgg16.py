@@ -58,7 +58,7 @@ def main() -> None:
     train, val = random_split(TensorDataset(images, torch.tensor(digits.target)), [1437, 360])
     loader = DataLoader(val, 120)
     names = [str(digit) for digit in range(10)]
-    monitor = RelevanceMonitor(selection=TopK(0.1), class_names=names)
+    monitor = RelevanceMonitor(selection=TopK(0.1), class_names=names, max_share=None)  # shows all, whatever it costs
     logger = TensorBoardLogger(options.logs, name="digits_vgg16")
     trainer = Trainer(max_epochs=options.epochs, logger=logger, callbacks=[monitor], log_every_n_steps=10)
     trainer.fit(model := DigitsVGG16(), DataLoader(train, 64, shuffle=True, drop_last=True), loader)

@@ -28,7 +28,9 @@ def train(folder: Path, name: str, epochs: int, classes: tuple[str, ...]) -> Non
     from lightning.pytorch.loggers import TensorBoardLogger
 
     torch.manual_seed(len(name))
-    monitor = RelevanceMonitor(max_samples=16, n_heatmaps=6, graph_classes=2, class_names=classes, log=LOGGED)
+    monitor = RelevanceMonitor(
+        max_samples=16, n_heatmaps=6, graph_classes=2, class_names=classes, log=LOGGED, max_share=None
+    )
     trainer(folder, monitor, logger=TensorBoardLogger(folder, name=name, version=""), epochs=epochs).fit(
         Classifier(), *loaders(train=320, val=32)
     )

@@ -21,6 +21,7 @@ from trainings import Classifier, Witness, images
 
 from lrp_lightning.callbacks import RelevanceMonitor
 from lrp_lightning.callbacks.settings import SCALARS
+from lrp_lightning.callbacks.thrift import Thrift
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--processes", type=int, required=True)
@@ -93,6 +94,13 @@ best = ModelCheckpoint(options.out / "best", monitor="relevance/critical_neuron_
 run = trainer(RelevanceMonitor(max_samples=8), best, logger=logger, max_epochs=1, enable_checkpointing=True)
 run.fit(Classifier(), *data(8))
 seen["logged"] = measures(run)
+
+settle = Thrift.settle
+Thrift.settle = lambda account, epochs: 16 if run.is_global_zero else 64  # type: ignore[method-assign]  # by clocks that disagree
+of_disagreeing = trainer(monitor(max_samples=64), max_epochs=1)
+of_disagreeing.fit(Classifier(), *data(8))
+seen["clocks"] = measures(of_disagreeing)
+Thrift.settle = settle  # type: ignore[method-assign]
 
 if options.processes > 1:
     with warnings.catch_warnings(record=True) as told:

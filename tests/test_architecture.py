@@ -79,6 +79,8 @@ RIVER = [
     "callbacks.settings",
     "callbacks.sampling",
     "callbacks.budget",
+    "callbacks.thrift",
+    "callbacks.gathered",
     "callbacks.measures",
     "callbacks.observation",
     "callbacks.loggers",

@@ -15,11 +15,11 @@ import lrp_lightning
 pytestmark = pytest.mark.slow
 
 
-def run(processes: int, out: Path) -> list[dict]:
+def run(processes: int, out: Path, script: str = "in_processes.py") -> list[dict]:
     """What each process saw."""
     checkout = str(Path(lrp_lightning.__file__).parents[1])
     done = subprocess.run(
-        [sys.executable, Path(__file__).with_name("in_processes.py"), "--processes", str(processes), "--out", out],
+        [sys.executable, Path(__file__).with_name(script), "--processes", str(processes), "--out", out],
         capture_output=True, text=True, timeout=600, check=False,
         env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": checkout},
     )  # fmt: skip
@@ -54,6 +54,12 @@ def test_two_processes_measure_what_one_does(one: dict, two: list[dict], what: s
                 assert measured[what][name] == pytest.approx(value, rel=1e-4, abs=1e-6), name
 
 
+def test_where_clocks_disagree_all_processes_measure_what_the_first_says(one: dict, two: list[dict]):
+    for seen in (one, *two):
+        assert seen["clocks"]["relevance/samples"] == 16
+    assert two[0]["clocks"]["relevance/smape"] == two[1]["clocks"]["relevance/smape"]
+
+
 def test_training_on_two_processes_ends_in_the_same_bits(two: list[dict]):
     for seen in two:
         assert seen["with"] == seen["without"]
@@ -73,3 +79,17 @@ def test_a_fault_on_one_process_reaches_both_and_none_hangs(two: list[dict]):
     assert [seen["epochs"] for seen in two] == [3, 3]
     assert two[0]["first fault"].startswith("LRPError: RelevanceMonitor failed on another process")
     assert two[1]["first fault"] == "ValueError: on this process only"
+
+
+def test_sharded_parameters_are_measured_as_whole_ones_and_train_to_the_same_bits(tmp_path: Path):
+    [one], two = run(1, tmp_path, "in_shards.py"), run(2, tmp_path, "in_shards.py")
+    assert 0 < one["all"]["relevance/critical_neuron_accuracy"] < 1
+    for seen in two:
+        assert seen["all"].keys() == one["all"].keys()
+        for name, value in one["all"].items():
+            if name.endswith("accuracy") or name == "relevance/samples":
+                assert seen["all"][name] == value, name
+            elif not name.endswith("seconds"):
+                assert seen["all"][name] == pytest.approx(value, rel=1e-4, abs=1e-6), name
+        assert seen["with"] == seen["without"]
+        assert seen["with"]["kinds"][:2] == ["FSDPSharded", "FSDPConv2d"]

@@ -27,6 +27,8 @@ from lrp_lightning.callbacks.settings import LOGGED
         ({"class_names": "cat"}, "class_names must be a list of names"),
         ({"max_seconds": 0}, "max_seconds"),
         ({"max_seconds": "1"}, "max_seconds"),
+        ({"max_share": 0}, r"max_share must be a share in \(0, 1\], or None, got 0"),
+        ({"max_share": 3}, "max_share"),
         ({"on_error": "ignore"}, "on_error must be 'raise' or 'warn'"),
         ({"batch_fn": 3}, "batch_fn"),
         ({"target_fn": "max"}, "target_fn"),

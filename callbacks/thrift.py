@@ -1,0 +1,126 @@
+"""What of a fit's time the monitor may take: on how many samples it measures, and in which epochs it draws."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Any
+
+from lightning.pytorch import Trainer
+
+__all__ = ["LEAST", "Thrift", "fewest", "is_last_look"]
+
+LEAST = 16
+"""Samples that are measured in every epoch, whatever they cost."""
+
+
+class Thrift:
+    """The account of a fit: its seconds without the monitor, of which a share may be spent, and those that were spent.
+
+    Half of the share is for measures. On how many samples is settled once, in steps of a quarter, so that epochs can be
+    compared and a clock's noise seldom decides. All that they leave is saved up, and pays for pictures.
+
+    Args:
+        max_share: the share of the time; None if nothing is to be saved.
+        max_samples: how many samples to measure on at most.
+    """
+
+    def __init__(self, max_share: float | None, max_samples: int) -> None:
+        self.max_share, self.max_samples = max_share, max_samples
+        self.samples: int | None = None
+        self.price_of_sample: float | None = None
+        self.price_of_pictures: float | None = None
+        self.spent = 0.0
+        self._trained = 0.0
+        self._began: tuple[float, float] | None = None  # by the clock, and what was spent until then
+        self._at_last_look: float | None = None
+
+    def start(self) -> None:
+        """Start the clock; a resumed fit goes on with the account that it saved."""
+        self._trained, self._began = self.trained, (time.perf_counter(), self.spent)
+
+    @property
+    def trained(self) -> float:
+        """Seconds of the fit, those spent here not counted."""
+        if self._began is None:
+            return self._trained
+        since, spent = self._began
+        return self._trained + (time.perf_counter() - since) - (self.spent - spent)
+
+    def settle(self, every_n_epochs: int = 1) -> int | None:
+        """How many samples half of the share pays for in each look; None as long as their price is not known.
+
+        Args:
+            every_n_epochs: epochs from one look to the next. The first comes after one.
+        """
+        if self.samples is None and self.price_of_sample is not None and self.max_share is not None:
+            first = self._at_last_look is None
+            between = self.trained * every_n_epochs if first else self.trained - (self._at_last_look or 0.0)
+            samples = self.max_samples
+            while samples > fewest(samples) and samples * self.price_of_sample > self.max_share / 2 * between:
+                samples //= 4
+            self.samples = samples
+        return self.samples
+
+    @property
+    def most(self) -> int:
+        """How many samples the next look may take; as few as can be before that is settled."""
+        return self.max_samples if self.max_share is None else self.samples or fewest(self.max_samples)
+
+    def pays_for_pictures(self, now: float) -> bool:
+        """Whether what is saved up covers them; the first are for nothing.
+
+        Args:
+            now: seconds that this look has taken, which are not counted yet.
+        """
+        if self.max_share is None or self.price_of_pictures is None:
+            return True
+        return self.max_share * (self.trained - now) - self.spent - now >= self.price_of_pictures
+
+    def end_look(self, seconds: float) -> None:
+        """Count a look's seconds."""
+        self.spent += seconds
+        self._at_last_look = self.trained
+
+    def state_dict(self) -> dict[str, Any]:
+        """The account, so that a resumed fit goes on with it."""
+        return {
+            "samples": self.samples,
+            "price_of_sample": self.price_of_sample,
+            "price_of_pictures": self.price_of_pictures,
+            "spent": self.spent,
+            "trained": self.trained,
+            "at_last_look": self._at_last_look,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """The inverse of :meth:`state_dict`."""
+        self.samples = state["samples"]
+        self.price_of_sample, self.price_of_pictures = state["price_of_sample"], state["price_of_pictures"]
+        self.spent, self._trained, self._at_last_look = state["spent"], state["trained"], state["at_last_look"]
+        self._began = None
+
+
+def fewest(max_samples: int) -> int:
+    """The fewest of ``max_samples``, a quarter, a quarter of that, and so on, that are no fewer than :data:`LEAST`."""
+    while max_samples // 4 >= LEAST:
+        max_samples //= 4
+    return max_samples
+
+
+def is_last_look(trainer: Trainer, every_n_epochs: int) -> bool:
+    """Whether no later validation of this fit is looked at, as far as can be known in one: early stopping cannot."""
+    if trainer.should_stop:
+        return True
+    between = trainer.val_check_batch or math.inf  # batches; not known of a stream, or by the clock
+    steps, left = between / trainer.accumulate_grad_batches, trainer.max_steps - trainer.global_step
+    if trainer.max_steps != -1 and (left <= 0 or left < steps < math.inf):
+        return True
+    epochs = trainer.max_epochs
+    if epochs is None or epochs == -1:
+        return False
+    if trainer.fit_loop.epoch_loop.batch_progress.current.ready + between <= trainer.num_training_batches:
+        return False  # another one in this epoch
+    later = range(trainer.current_epoch + 1, epochs)
+    check = trainer.check_val_every_n_epoch or 1  # None where batches are counted through epochs
+    return not any(epoch % every_n_epochs == 0 and (epoch + 1) % check == 0 for epoch in later)

@@ -1,0 +1,232 @@
+"""A share of the time: on how many samples the monitor measures, and in which epochs it draws."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.loggers import TensorBoardLogger
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch.utils.data import DataLoader
+from trainings import Classifier, images, loaders, trainer
+
+from lrp_lightning.callbacks import RelevanceMonitor, thrift
+from lrp_lightning.callbacks.settings import SCALARS
+from lrp_lightning.callbacks.thrift import LEAST, Thrift, fewest, is_last_look
+
+
+class Clock:
+    """Stands still until it is moved."""
+
+    now = 100.0
+
+    def perf_counter(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    fake = Clock()
+    monkeypatch.setattr(thrift, "time", fake)
+    return fake
+
+
+@pytest.mark.parametrize(("most", "least"), [(256, 16), (128, 32), (64, 16), (63, 63), (16, 16), (5, 5), (1000, 62)])
+def test_fewest(most: int, least: int):
+    assert fewest(most) == least
+
+
+@pytest.mark.parametrize(
+    ("share", "trained", "price", "samples"),
+    [
+        (0.03, 1000.0, 0.02, 256),  # 15 s for 5.1 s
+        (0.03, 300.0, 0.02, 64),  # 4.5 s, for 5.1 s too little
+        (0.03, 20.0, 0.02, 16),
+        (0.03, 0.01, 0.02, 16),
+        (None, 0.01, 0.02, 256),
+    ],
+)
+def test_half_of_the_share_pays_for_samples(clock: Clock, share: float | None, trained: float, price: float, samples: int):
+    account = Thrift(share, 256)
+    account.start()
+    clock.now += trained
+    assert account.settle() is None  # no price yet
+    assert account.most == (16 if share else 256)
+    account.price_of_sample = price
+    account.settle()
+    assert account.most == samples
+
+
+def test_what_is_settled_stays_and_epochs_between_looks_count(clock: Clock):
+    account = Thrift(0.03, 256)
+    account.price_of_sample = 0.02
+    account.start()
+    clock.now += 100
+    assert account.settle(every_n_epochs=5) == 256
+    clock.now += 1e-3
+    account.price_of_sample = 100.0
+    assert account.settle() == 256
+
+
+def test_a_long_fit_stays_below_its_share_with_two_sets_of_pictures_above_it(clock: Clock):
+    account, measures, pictures, drawn = Thrift(0.03, 256), 0.1, 1.98, []
+    account.start()
+    for epoch in range(200):
+        clock.now += 10 + measures
+        now = measures
+        if account.pays_for_pictures(now):
+            drawn.append(epoch)
+            account.price_of_pictures = pictures
+            clock.now += pictures
+            now += pictures
+        account.end_look(now)
+        assert account.spent <= 0.03 * account.trained + pictures
+    assert account.trained == pytest.approx(2000)
+    assert drawn[:2] == [0, 19]  # 0.2 of an epoch's 0.3 seconds are left: ten epochs pay a debt, ten more the next
+    assert {b - a for a, b in pairwise(drawn[1:])} <= {9, 10, 11}
+    assert account.spent > 0.029 * account.trained
+
+
+def test_a_resumed_account_goes_on(clock: Clock):
+    account = Thrift(0.03, 256)
+    account.price_of_sample = 0.02
+    account.start()
+    clock.now += 300
+    account.settle()
+    account.price_of_pictures = 3.0
+    clock.now += 5
+    account.end_look(5.0)
+    again = Thrift(0.03, 256)
+    again.load_state_dict(account.state_dict())
+    clock.now += 1000  # nothing ran
+    again.start()
+    clock.now += 40
+    assert (again.trained, again.spent, again.most) == (pytest.approx(340), 5.0, 64)
+    assert again.pays_for_pictures(0.1)  # 10.2 seconds for 5.0, 0.1 and 3.0
+    assert not again.pays_for_pictures(2.3)
+
+
+# the last look
+
+
+class Asking(Callback):
+    """Asks in every validation whether it is the last that is looked at."""
+
+    def __init__(self, every_n_epochs: int = 1) -> None:
+        self.every_n_epochs, self.told = every_n_epochs, []
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not trainer.sanity_checking and trainer.current_epoch % self.every_n_epochs == 0:
+            self.told.append(is_last_look(trainer, self.every_n_epochs))
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {},
+        {"epochs": 1},
+        {"every": 2, "epochs": 4},
+        {"check_val_every_n_epoch": 2, "epochs": 5},
+        {"check_val_every_n_epoch": 2, "every": 3, "epochs": 8},
+        {"val_check_interval": 2},
+        {"val_check_interval": 4},
+        {"val_check_interval": 4, "check_val_every_n_epoch": None},
+        {"epochs": -1, "max_steps": 12},
+        {"epochs": 9, "max_steps": 13},
+        {"max_steps": 6, "accumulate_grad_batches": 2, "epochs": 9},
+    ],
+)
+def test_the_last_look_is_known(tmp_path: Path, how: dict):
+    how = {"epochs": 3, **how}
+    asking = Asking(how.pop("every", 1))
+    trainer(tmp_path, asking, num_sanity_val_steps=0, **how).fit(Classifier(), *loaders())
+    assert asking.told == [False] * (len(asking.told) - 1) + [True]
+
+
+# in a fit
+
+
+def logged(
+    folder: Path, monitor: RelevanceMonitor, *more: Callback, epochs: int = 4, val: int = 80, **options
+) -> EventAccumulator:
+    logger = TensorBoardLogger(folder)
+    run = trainer(folder, monitor, *more, logger=logger, epochs=epochs, **options)
+    run.fit(Classifier(), loaders()[0], DataLoader(images(80, 1), 8))
+    return EventAccumulator(logger.log_dir, {"images": 0}).Reload()
+
+
+def brief(**more) -> RelevanceMonitor:
+    """One that draws little."""
+    return RelevanceMonitor(log=[*SCALARS, "heatmaps", "settings"], n_heatmaps=2, **more)
+
+
+def samples(log: EventAccumulator) -> list[int]:
+    return [int(event.value) for event in log.Scalars("relevance/samples")]
+
+
+def test_a_short_training_has_all_measures_of_few_samples_and_pictures_first_and_last(tmp_path: Path):
+    log = logged(tmp_path, RelevanceMonitor())
+    steps = [event.step for event in log.Scalars("loss")]
+    assert len(steps) == 4
+    assert samples(log) == [LEAST] * 4
+    for name in ("critical_neuron_accuracy", "random_accuracy", "smape", "seconds"):
+        assert [event.step for event in log.Scalars(f"relevance/{name}")] == steps
+    for name in ("heatmaps", "critical_paths"):
+        assert [event.step for event in log.Images(f"relevance/{name}")] == [steps[0], steps[-1]]
+    assert [event.step for event in log.Tensors("relevance/record")] == [steps[0], steps[-1]]
+    [text] = log.Tensors("relevance/settings/text_summary")
+    assert b"16 samples at most, by max_share" in text.tensor_proto.string_val[0]
+
+
+def test_without_a_share_nothing_is_saved(tmp_path: Path):
+    log = logged(tmp_path, brief(max_share=None), epochs=3)
+    assert samples(log) == [80] * 3
+    assert len(log.Images("relevance/heatmaps")) == 3
+
+
+def test_a_long_training_pays_for_everything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(Thrift, "trained", 1e6)
+    log = logged(tmp_path, brief(), epochs=3)
+    assert samples(log) == [80] * 3
+    assert len(log.Images("relevance/heatmaps")) == 3
+
+
+def test_without_a_sanity_check_the_first_look_tells_the_price(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(Thrift, "trained", property(lambda account: 0.0 if account._at_last_look is None else 1e6))
+    log = logged(tmp_path, brief(max_samples=80), num_sanity_val_steps=0, epochs=3)
+    assert samples(log) == [20, 80, 80]
+    texts = log.Tensors("relevance/settings/text_summary")
+    assert [b"20 samples at most, by max_share" in text.tensor_proto.string_val[0] for text in texts] == [True, False]
+    assert b"80 samples at most, by max_samples" in texts[1].tensor_proto.string_val[0]
+
+
+def test_validate_and_test_know_no_share(tmp_path: Path):
+    run = trainer(tmp_path, brief())
+    [measured] = run.validate(Classifier(), DataLoader(images(80, 1), 8), verbose=False)
+    assert measured["relevance/samples"] == 80
+
+
+def test_pictures_alone_are_withheld_where_none_are_asked_for_the_record_comes_in_every_epoch(tmp_path: Path):
+    log = logged(tmp_path, RelevanceMonitor(log=["critical_neuron_accuracy"]), epochs=3)
+    assert len(log.Tensors("relevance/record")) == 3
+
+
+def test_a_resumed_run_keeps_its_number_of_samples_and_draws_no_first_pictures(
+    tmp_path: Path,
+):
+    saved, monitor = ModelCheckpoint(tmp_path, save_top_k=1, monitor=None), brief()
+    logged(tmp_path / "a", monitor, saved, epochs=1, enable_checkpointing=True)
+    assert monitor._thrift.samples == LEAST
+    assert monitor._thrift.price_of_pictures > 0
+    assert monitor._thrift.spent > 0
+    again = brief()
+    logger = TensorBoardLogger(tmp_path / "b")
+    run = trainer(tmp_path, again, logger=logger, epochs=4)
+    run.fit(Classifier(), loaders()[0], DataLoader(images(80, 1), 8), ckpt_path=saved.best_model_path, weights_only=True)
+    log = EventAccumulator(logger.log_dir, {"images": 0}).Reload()
+    assert samples(log) == [LEAST] * 3
+    assert [event.step for event in log.Images("relevance/heatmaps")] == [23]  # the last alone
+    assert again._thrift.spent > monitor._thrift.spent
