@@ -39,7 +39,8 @@ def gathered(module: Module) -> Module:
 
 def _copy(module: Module, known: dict[int, Any]) -> Module:
     if id(module) not in known:
-        copy = known[id(module)] = object.__new__(_class_before(type(module)))
+        copy: Module = object.__new__(_class_before(type(module)))
+        known[id(module)] = copy
         copy.__dict__.update(module.__dict__)
         copy.__dict__["_parameters"] = {name: _whole(p, known) for name, p in module._parameters.items()}
         copy.__dict__["_buffers"] = dict(module._buffers)

@@ -204,9 +204,9 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
         else:
             return
         raise MisconfigurationException(
-            f"RelevanceMonitor needs whole parameters, and gathers them where fully_shard has sharded them; {kind} shards them "
-            f"in another way:{instead} train without it and run trainer.validate on one device from the checkpoint, with "
-            "RelevanceMonitor attached."
+            f"RelevanceMonitor needs whole parameters. It gathers what fully_shard has sharded; {kind} shards otherwise:"
+            f"{instead} train without it and run trainer.validate on one device from the checkpoint, with RelevanceMonitor "
+            "attached."
         )
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:

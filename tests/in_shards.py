@@ -18,6 +18,7 @@ from torch.distributed.fsdp import fully_shard
 from torch.utils.data import DataLoader
 from trainings import Classifier, images, random_states
 
+from lrp_lightning import TopK
 from lrp_lightning.callbacks import RelevanceMonitor
 from lrp_lightning.callbacks.gathered import gathered
 from lrp_lightning.callbacks.settings import SCALARS
@@ -63,7 +64,7 @@ def measures(of: Trainer) -> dict[str, float]:
 
 def validated() -> dict[str, float]:
     seed_everything(0, verbose=False)
-    run = trainer(RelevanceMonitor(max_samples=18, log=SCALARS))
+    run = trainer(RelevanceMonitor(selection=TopK(1), max_samples=18, log=SCALARS))
     run.validate(Sharded(), DataLoader(images(21, 1), 5), verbose=False)
     return measures(run)
 

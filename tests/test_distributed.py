@@ -15,15 +15,19 @@ import lrp_lightning
 pytestmark = pytest.mark.slow
 
 
-def run(processes: int, out: Path, script: str = "in_processes.py") -> list[dict]:
-    """What each process saw."""
+def start(script: str, *arguments: object) -> None:
     checkout = str(Path(lrp_lightning.__file__).parents[1])
     done = subprocess.run(
-        [sys.executable, Path(__file__).with_name(script), "--processes", str(processes), "--out", out],
+        [sys.executable, Path(__file__).with_name(script), *map(str, arguments)],
         capture_output=True, text=True, timeout=600, check=False,
         env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": checkout},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-4000:]
+
+
+def run(processes: int, out: Path, script: str = "in_processes.py") -> list[dict]:
+    """What each process saw."""
+    start(script, "--processes", str(processes), "--out", out)
     return [json.loads((out / f"seen_{processes}_{rank}.json").read_text()) for rank in range(processes)]
 
 
@@ -83,7 +87,7 @@ def test_a_fault_on_one_process_reaches_both_and_none_hangs(two: list[dict]):
 
 def test_sharded_parameters_are_measured_as_whole_ones_and_train_to_the_same_bits(tmp_path: Path):
     [one], two = run(1, tmp_path, "in_shards.py"), run(2, tmp_path, "in_shards.py")
-    assert 0 < one["all"]["relevance/critical_neuron_accuracy"] < 1
+    assert 0 < one["all"]["relevance/random_accuracy"] < 1
     for seen in two:
         assert seen["all"].keys() == one["all"].keys()
         for name, value in one["all"].items():
@@ -93,3 +97,13 @@ def test_sharded_parameters_are_measured_as_whole_ones_and_train_to_the_same_bit
                 assert seen["all"][name] == pytest.approx(value, rel=1e-4, abs=1e-6), name
         assert seen["with"] == seen["without"]
         assert seen["with"]["kinds"][:2] == ["FSDPSharded", "FSDPConv2d"]
+
+
+@pytest.mark.parametrize("strategy", ["ddp_spawn", "ddp_fork", "ddp_notebook"])
+def test_processes_that_lightning_spawns_or_forks(tmp_path: Path, strategy: str):
+    start("in_launched.py", strategy, tmp_path)
+    measured = json.loads((tmp_path / f"{strategy}.json").read_text())
+    assert measured["relevance/samples"] == 12
+    assert 0 <= measured["relevance/critical_neuron_accuracy"] <= 1
+    assert measured["relevance/conservation_error"] < 1e-3
+    assert len(list((tmp_path / strategy).rglob("events*"))) == 1

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, OnExceptionCheckpoint
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.strategies import FSDPStrategy
 from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
 from packaging.version import Version
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -606,10 +607,13 @@ def test_batches_it_cannot_read(tmp_path: Path, kind: str):
         trainer(tmp_path, few()).validate(Lenient(), DataLoader(data, batch_size=None), verbose=False)
 
 
-def test_strategies_that_shard_parameters_are_refused_in_setup(tmp_path: Path):
+def test_strategies_that_shard_parameters_in_ways_it_cannot_gather_are_refused_in_setup(tmp_path: Path):
     run, monitor = trainer(tmp_path), RelevanceMonitor()
     run.strategy.zero_stage_3 = True  # what DeepSpeedStrategy says of itself at stage 3
     with pytest.raises(MisconfigurationException, match=r"whole parameters.*run trainer\.validate on one device"):
+        monitor.setup(run, Classifier(), "fit")
+    run._accelerator_connector.strategy = FSDPStrategy()
+    with pytest.raises(MisconfigurationException, match=r"FSDPStrategy shards otherwise: use ModelParallelStrategy"):
         monitor.setup(run, Classifier(), "fit")
 
 
