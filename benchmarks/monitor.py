@@ -3,8 +3,8 @@
     python benchmarks/monitor.py
 
 One epoch of VGG16-BN on 1,437 digits of 32 x 32 without the callback, as many as the demo has with it at its defaults, then
-validations of the same model, in which there is no ``max_share``. Seconds of the processor, so that what else the machine does
-counts little.
+validations of the same model, in which there is no ``max_share``. Seconds of the processor, so that what else the machine
+does counts little.
 """
 
 from __future__ import annotations
@@ -75,8 +75,9 @@ def of_fit(folder: str, train: DataLoader, val: DataLoader, epochs: int, epoch: 
     enough = (before + pictures) / (0.03 * epoch - each) if each < 0.03 * epoch else float("inf")
     told = f"below 3 % over a fit of {enough:,.0f} epochs or more" if enough < float("inf") else "never below 3 %"
     share = sum(monitor.epochs) / (epochs * epoch)
+    samples = run.callback_metrics["relevance/samples"]
     return [
-        f"{epochs} epochs, measures on {run.callback_metrics['relevance/samples']:.0f} samples in each, the fewest that there are:",
+        f"{epochs} epochs, measures on {samples:.0f} samples in each:",
         "",
         "| when | seconds | share of an epoch |",
         "| --- | --- | --- |",
@@ -102,7 +103,8 @@ def main() -> None:
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         began = time.process_time()
-        trainer(folder).fit(model, DataLoader(train, 64, shuffle=True, drop_last=True), DataLoader(val, 120))
+        loaders = DataLoader(train, 64, shuffle=True, drop_last=True), DataLoader(val, 120)
+        trainer(folder).fit(model, *loaders)
         epoch = time.process_time() - began
         in_fit = of_fit(
             folder, DataLoader(train, 64, shuffle=True, drop_last=True), DataLoader(val, 120), options.epochs, epoch
@@ -132,8 +134,8 @@ def main() -> None:
             "## A whole look (`max_share=None`, and in `validate` and `test`)",
             "",
             "Its cost does not grow with the training set: from the last column's number of training images on it is below",
-            "3 % of an epoch, and by default a fit has it too. Kilobytes: the whole log of one look, pictures and record, in",
-            "TensorBoard's file.",
+            "3 % of an epoch, and by default each epoch of a fit has it. Kilobytes: the whole log of one look, pictures and",
+            "record, in TensorBoard's file.",
             "",
             "| logged | seconds | share of the demo's epoch | kB | training images for 3 % |",
             "| --- | --- | --- | --- | --- |",

@@ -126,8 +126,8 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
             that has diverged always is: training goes on.
 
     Raises:
-        MisconfigurationException: if an argument is out of range; in ``setup`` if the strategy shards parameters (FSDP,
-            DeepSpeed stage 3); at the first batch if inputs and labels cannot be told.
+        MisconfigurationException: if an argument is out of range; in ``setup`` if the strategy shards parameters in
+            another way than ``fully_shard`` (``FSDPStrategy``, DeepSpeed stage 3, tensor parallelism); at the first batch if inputs and labels cannot be told.
 
     Example:
         >>> from lightning.pytorch import Trainer
