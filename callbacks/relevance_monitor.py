@@ -82,17 +82,16 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
     texts and the record of the *Relevance* tab to TensorBoard. Where no logger takes pictures, they are PNG files in the
     run's folder, numbers JSON; in a temporary folder if that one cannot be written. A ``fast_dev_run`` writes nothing.
 
-    **What it costs in a fit.** Arguments that say how many say how many at most: of ``max_samples``, ``every_n_epochs``,
-    ``max_seconds`` and ``max_share`` the tightest holds. By ``max_share``, half of its time is for measures, and what they
-    leave of it is saved up for pictures:
+    **What it costs in a fit.** Of ``max_samples``, ``every_n_epochs``, ``max_seconds`` and ``max_share`` the tightest bound
+    holds. Of the time that ``max_share`` allows, half is for measures; what they leave is saved up for pictures:
 
     - Measures are taken in every epoch, on the same number of samples: all of ``max_samples``, or a quarter of them, or a
       quarter of that, as half of the share pays for by what a sample took in the sanity check; at least 16, whatever they
       cost, and all of a ``max_samples`` below 64. Without a sanity check the first epoch has the fewest. A checkpoint keeps
-      the number. The samples of a smaller number are among those of a larger one.
+      the number.
     - Pictures, the record of the tab and the report are made in the first epoch that is looked at and in the last (where
       ``max_epochs`` or ``max_steps`` tells it beforehand), and between these in each that what is saved up pays for. So the
-      share is exceeded by two sets of pictures at most, or by 16 samples an epoch where training is that small.
+      share is exceeded by two sets of pictures at most, and where training is that small by 16 samples an epoch.
 
     So measures differ between runs if the clock settles another number; ``samples`` and ``settings`` say which. With
     ``max_share=None`` the clock decides nothing. ``trainer.validate`` and ``trainer.test`` know no share.
@@ -126,8 +125,9 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
             that has diverged always is: training goes on.
 
     Raises:
-        MisconfigurationException: if an argument is out of range; in ``setup`` if the strategy shards parameters in
-            another way than ``fully_shard`` (``FSDPStrategy``, DeepSpeed stage 3, tensor parallelism); at the first batch if inputs and labels cannot be told.
+        MisconfigurationException: if an argument is out of range; in ``setup`` if the strategy shards parameters in another
+            way than ``fully_shard`` (``FSDPStrategy``, DeepSpeed stage 3, tensor parallelism); at the first batch if inputs
+            and labels cannot be told.
 
     Example:
         >>> from lightning.pytorch import Trainer
