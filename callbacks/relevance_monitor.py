@@ -231,15 +231,17 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
             in_fit = trainer.state.fn == "fit"
             sharded = isinstance(trainer.strategy, ModelParallelStrategy)
             self._measures.reset(pl_module.device, training=in_fit)
+            sampling = _sampling(trainer, self.settings.max_samples)
             if in_fit and not trainer.sanity_checking and self._thrift.samples is None:
-                # by one clock, so that all processes look at samples of one choice
-                self._thrift.samples = trainer.strategy.broadcast(self._thrift.settle(self.settings.every_n_epochs))
+                settled = self._thrift.settle(self.settings.every_n_epochs, sampling.total)
+                self._thrift.samples = trainer.strategy.broadcast(settled)  # one clock for all processes
+            sampling.most = self._thrift.most if in_fit else sampling.most
             self._observation = Observation(
                 self.settings,
                 Classifier(gathered(pl_module) if sharded else pl_module, self.settings.model),
                 self._measures,
                 self._budget,
-                _sampling(trainer, self._thrift.most if in_fit else self.settings.max_samples),
+                sampling,
                 Remembered() if trainer.sanity_checking else remembered,
                 self._on_unsupported,
             )

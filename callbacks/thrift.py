@@ -47,17 +47,19 @@ class Thrift:
         since, spent = self._began
         return self._trained + (time.perf_counter() - since) - (self.spent - spent)
 
-    def settle(self, every_n_epochs: int = 1) -> int | None:
+    def settle(self, every_n_epochs: int = 1, there: int | None = None) -> int | None:
         """How many samples half of the share pays for in each look; None as long as their price is not known.
 
         Args:
             every_n_epochs: epochs from one look to the next. The first comes after one.
+            there: how many samples there are to be looked at, where that is known.
         """
         if self.samples is None and self.price_of_sample is not None and self.max_share is not None:
             first = self._at_last_look is None
             between = self.trained * every_n_epochs if first else self.trained - (self._at_last_look or 0.0)
+            allowed = self.max_share / 2 * between / self.price_of_sample
             samples = self.max_samples
-            while samples > fewest(samples) and samples * self.price_of_sample > self.max_share / 2 * between:
+            while samples > fewest(samples) and min(samples, there or samples) > allowed:
                 samples //= 4
             self.samples = samples
         return self.samples

@@ -60,6 +60,14 @@ def test_half_of_the_share_pays_for_samples(clock: Clock, share: float | None, t
     assert account.most == samples
 
 
+def test_samples_that_are_not_there_cost_nothing(clock: Clock):
+    account = Thrift(0.03, 256)
+    account.price_of_sample = 0.02
+    account.start()
+    clock.now += 140  # 2.1 seconds, for 105 samples
+    assert account.settle(there=100) == 256
+
+
 def test_what_is_settled_stays_and_epochs_between_looks_count(clock: Clock):
     account = Thrift(0.03, 256)
     account.price_of_sample = 0.02
