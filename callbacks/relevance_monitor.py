@@ -11,7 +11,6 @@ from typing import Any, Literal
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
@@ -19,7 +18,6 @@ from torch.utils._pytree import tree_leaves
 from lrp_lightning.callbacks.batches import BatchFn, read_batch
 from lrp_lightning.callbacks.budget import Budget
 from lrp_lightning.callbacks.classifier import Classifier, ModelOf
-from lrp_lightning.callbacks.gathered import gathered
 from lrp_lightning.callbacks.loggers import Destination, Findings, destinations, has_tab, write
 from lrp_lightning.callbacks.measures import Measures
 from lrp_lightning.callbacks.observation import Observation, Remembered
@@ -186,28 +184,13 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
     # what Lightning calls
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        self._check(trainer.strategy)
+        _check(trainer.strategy)
         monitors = [callback for callback in trainer.callbacks if isinstance(callback, RelevanceMonitor)]  # type: ignore[attr-defined]
         number = monitors.index(self) + 1 if self in monitors else 1
         self._name = "relevance" if number == 1 else f"relevance_{number}"
         self._folder = trainer.log_dir
         if stage == "fit":
             self._thrift = Thrift(self.settings.max_share, self.settings.max_samples)
-
-    @staticmethod
-    def _check(strategy: Any) -> None:
-        kind = type(strategy).__name__
-        if getattr(strategy, "zero_stage_3", False) or isinstance(strategy, FSDPStrategy):
-            instead = " use ModelParallelStrategy, or"
-        elif isinstance(strategy, ModelParallelStrategy) and strategy.device_mesh["tensor_parallel"].size() > 1:
-            kind, instead = f"{kind} with tensor_parallel_size above 1", ""
-        else:
-            return
-        raise MisconfigurationException(
-            f"RelevanceMonitor needs whole parameters. It gathers what fully_shard has sharded; {kind} shards otherwise:"
-            f"{instead} train without it and run trainer.validate on one device from the checkpoint, with RelevanceMonitor "
-            "attached."
-        )
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         self._forget()
@@ -229,7 +212,6 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
         with self._guarded(trainer):
             remembered = self._remembered.setdefault("test" if trainer.testing else "validation", Remembered())
             in_fit = trainer.state.fn == "fit"
-            sharded = isinstance(trainer.strategy, ModelParallelStrategy)
             self._measures.reset(pl_module.device, training=in_fit)
             sampling = _sampling(trainer, self.settings.max_samples)
             if in_fit and not trainer.sanity_checking and self._thrift.samples is None:
@@ -238,7 +220,7 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
             sampling.most = self._thrift.most if in_fit else sampling.most
             self._observation = Observation(
                 self.settings,
-                Classifier(gathered(pl_module) if sharded else pl_module, self.settings.model),
+                Classifier(_whole(trainer.strategy, pl_module), self.settings.model),
                 self._measures,
                 self._budget,
                 sampling,
@@ -488,6 +470,34 @@ def _as_outside_inference_mode() -> Iterator[None]:
     """``trainer.validate`` runs under inference mode, whose tensors can be neither differentiated nor updated later."""
     with torch.inference_mode(False), torch.no_grad():
         yield
+
+
+def _check(strategy: Any) -> None:
+    kind = type(strategy).__name__
+    if getattr(strategy, "zero_stage_3", False) or _is_a("FSDPStrategy", strategy):
+        instead = " use ModelParallelStrategy, or"
+    elif _is_a("ModelParallelStrategy", strategy) and strategy.device_mesh["tensor_parallel"].size() > 1:
+        kind, instead = f"{kind} with tensor_parallel_size above 1", ""
+    else:
+        return
+    raise MisconfigurationException(
+        f"RelevanceMonitor needs whole parameters. It gathers what fully_shard has sharded; {kind} shards otherwise:"
+        f"{instead} train without it and run trainer.validate on one device from the checkpoint, with RelevanceMonitor "
+        "attached."
+    )
+
+
+def _is_a(name: str, strategy: Any) -> bool:
+    """By name: the package has two, and older ones have fewer strategies."""
+    return any(kind.__name__ == name for kind in type(strategy).__mro__)
+
+
+def _whole(strategy: Any, pl_module: LightningModule) -> LightningModule:
+    if not _is_a("ModelParallelStrategy", strategy):
+        return pl_module
+    from lrp_lightning.callbacks.gathered import gathered  # not every build of torch has torch.distributed
+
+    return gathered(pl_module)
 
 
 def _evaluation_loop(trainer: Trainer) -> Any:

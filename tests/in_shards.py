@@ -63,14 +63,14 @@ def measures(of: Trainer) -> dict[str, float]:
 
 
 def validated() -> dict[str, float]:
-    seed_everything(0, verbose=False)
+    seed_everything(0)
     run = trainer(RelevanceMonitor(selection=TopK(1), max_samples=18, log=SCALARS))
     run.validate(Sharded(), DataLoader(images(21, 1), 5), verbose=False)
     return measures(run)
 
 
 def trained(*monitors: RelevanceMonitor) -> dict[str, object]:
-    seed_everything(0, verbose=False)
+    seed_everything(0)
     model, run = Sharded(), trainer(*monitors, max_epochs=2)
     run.fit(model, DataLoader(images(32), 16 // options.processes), DataLoader(images(21, 1), 5))
     hooks = [[len(m._forward_hooks), len(m._forward_pre_hooks)] for m in model.modules()]

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from lightning.pytorch import strategies
 
 import lrp_lightning
 
@@ -85,6 +86,7 @@ def test_a_fault_on_one_process_reaches_both_and_none_hangs(two: list[dict]):
     assert two[1]["first fault"] == "ValueError: on this process only"
 
 
+@pytest.mark.skipif(not hasattr(strategies, "ModelParallelStrategy"), reason="Lightning had none before 2.4")
 def test_sharded_parameters_are_measured_as_whole_ones_and_train_to_the_same_bits(tmp_path: Path):
     [one], two = run(1, tmp_path, "in_shards.py"), run(2, tmp_path, "in_shards.py")
     assert 0 < one["all"]["relevance/random_accuracy"] < 1

@@ -11,7 +11,7 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.utils.data import DataLoader
-from trainings import Classifier, images, loaders, trainer
+from trainings import Classifier, images, loaders, trainer, weights_only
 
 from lrp_lightning.callbacks import RelevanceMonitor, thrift
 from lrp_lightning.callbacks.settings import SCALARS
@@ -233,7 +233,7 @@ def test_a_resumed_run_keeps_its_number_of_samples_and_draws_no_first_pictures(
     again = brief()
     logger = TensorBoardLogger(tmp_path / "b")
     run = trainer(tmp_path, again, logger=logger, epochs=4)
-    run.fit(Classifier(), loaders()[0], DataLoader(images(80, 1), 8), ckpt_path=saved.best_model_path, weights_only=True)
+    run.fit(Classifier(), loaders()[0], DataLoader(images(80, 1), 8), ckpt_path=saved.best_model_path, **weights_only(True))
     log = EventAccumulator(logger.log_dir, {"images": 0}).Reload()
     assert samples(log) == [LEAST] * 3
     assert [event.step for event in log.Images("relevance/heatmaps")] == [23]  # the last alone
