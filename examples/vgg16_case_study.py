@@ -467,10 +467,10 @@ STEPS = (
 
 PUBLIC_TEXT = """## What the paper's public text claims, and what was measured here
 
-The left column quotes the abstract (arXiv 2412.05686). Its formulas for GetOptimizer, and the terms of its MSE and SMAPE,
-are not public as far as is known here: what is computed is our reading of them (`MinError`'s and `SelectionError`'s
-docstrings). No figure of the paper is reproduced, and none here is comparable with its figures: network, images and
-formulas differ.
+The left column quotes the abstract (arXiv 2412.05686); only it and public summaries of the paper were at hand. They
+name GetOptimizer, forward and backward differences, MSE and SMAPE, and give no formulas: which terms enter and what is
+exchanged is our reading (`MinError`'s and `SelectionError`'s docstrings). No figure of the paper is reproduced, and
+none here is comparable with its figures: network, images and formulas differ.
 """
 
 CREDITS = """## Where the parts come from
