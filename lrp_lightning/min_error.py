@@ -38,7 +38,7 @@ _FLOOR = 1.0
 """SMAPE's gradient is zero where signs differ and infinite near zero; this share of the mean logit is added to its scale."""
 _MARGIN = 0.1
 """By which share of the mean logit the predicted class is to stay ahead."""
-_PRICE, _DEARER, _CHEAPER = 0.3, 1.5, 0.8
+_PRICE, _DEARER, _CHEAPER = 0.6, 1.5, 0.8
 """What falling behind costs at first, and by what that is multiplied after a pass that lost, or kept, the prediction."""
 _CANDIDATES = 8
 """So many neurons a layer to switch on, and as many to switch off, are thought of in a swap."""
