@@ -10,6 +10,7 @@ import signal
 import warnings
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -614,6 +615,10 @@ def test_strategies_that_shard_parameters_in_ways_it_cannot_gather_are_refused_i
         monitor.setup(run, Classifier(), "fit")
     run._accelerator_connector.strategy = FSDPStrategy()
     with pytest.raises(MisconfigurationException, match=r"FSDPStrategy shards otherwise: use ModelParallelStrategy"):
+        monitor.setup(run, Classifier(), "fit")
+    mesh = {"tensor_parallel": SimpleNamespace(size=lambda: 2)}
+    run._accelerator_connector.strategy = type("ModelParallelStrategy", (), {"device_mesh": mesh})()
+    with pytest.raises(MisconfigurationException, match=r"ModelParallelStrategy with tensor_parallel_size above 1 shards"):
         monitor.setup(run, Classifier(), "fit")
 
 
