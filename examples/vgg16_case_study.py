@@ -164,7 +164,7 @@ def share(of: Tensor) -> float:
 def trained_here(options: Options) -> Study:
     """VGG16-BN for small images, trained on Fashion-MNIST."""
     torch.manual_seed(options.seed)
-    data = fashion_mnist.load(options.images, 1000, side=32)
+    data = fashion_mnist.load(options.images, 20 * options.samples, side=32)
     model = small_vgg.small_vgg16(small_vgg.FULL if options.width == "full" else small_vgg.NARROW)
     kept = Path(options.checkpoint) if options.checkpoint else None
     if kept is not None and kept.exists():

@@ -63,12 +63,12 @@ def test_the_committed_page_holds_together():
 @pytest.mark.slow
 def test_the_script_writes_its_page(tmp_path: Path):
     done = subprocess.run(
-        [sys.executable, EXAMPLES / "vgg16_case_study.py", "--images", "1024", "--epochs", "1", "--samples", "10",
+        [sys.executable, EXAMPLES / "vgg16_case_study.py", "--images", "512", "--epochs", "1", "--samples", "10",
          "--passes", "2", "--out", tmp_path],
         capture_output=True, text=True, timeout=500, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
-    assert f"--images 1024 --seed 0 --samples 10 --passes 2 --out {tmp_path}" in (tmp_path / "README.md").read_text()
+    assert f"--images 512 --seed 0 --samples 10 --passes 2 --out {tmp_path}" in (tmp_path / "README.md").read_text()
     check(tmp_path / "README.md")
 
 
@@ -85,7 +85,7 @@ def test_the_notebook_is_the_script(monkeypatch: pytest.MonkeyPatch):
 def test_the_notebook_runs():
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     [chosen] = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", ())]
-    chosen.source = chosen.source.replace("epochs=2,", "epochs=1, images=1024, samples=10, passes=1,")
+    chosen.source = chosen.source.replace("epochs=2,", "epochs=1, images=512, samples=10, passes=1,")
     NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(EXAMPLES)}}).execute()
     outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
     pictures = [output for output in outputs if "image/png" in output.get("data", {})]
