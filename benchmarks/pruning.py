@@ -121,9 +121,9 @@ def section(width: str, runs: list[dict]) -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cache", type=Path, default=Path("runs/selection"), help="where networks and figures are kept")
-    parser.add_argument("--width", choices=list(selection.WIDTHS), nargs="+", default=list(selection.WIDTHS))
+    parser.add_argument("--width", choices=list(selection.WIDTHS), nargs="+", default=["narrow"])
     parser.add_argument("--seeds", type=int, nargs="+", default=list(range(5)))
-    parser.add_argument("--samples", type=int, default=500, help="test images for each network")
+    parser.add_argument("--samples", type=int, default=300, help="test images for each network")
     options = parser.parse_args()
     options.cache.mkdir(parents=True, exist_ok=True)
     lines = ["# Pruning by critical channels", "", (__doc__ or "").rpartition("\n\n")[2].strip(), ""]
