@@ -382,7 +382,7 @@ def optimised_selection(study: Study) -> Step:
             errors = smape(kept, whole).mean().item(), mse(kept, whole).mean().item()
             measured[way].append((*errors, share(prediction_survives(kept, whole))))
     for way in ways:
-        values = [[f"{of[i]:.2f}" for of in measured[way]] for i in range(3)]
+        values = [[format(of[i], how) for of in measured[way]] for i, how in enumerate((".2f", ".3g", ".2f"))]
         rows.append((way, *(" / ".join(each) for each in values)))
         found[way] = f"SMAPE {values[0][1]}, MSE {values[1][1]}, {measured[way][1][2]:.0%} of predictions"
         curves[way] = [of[0] for of in measured[way]]
@@ -527,7 +527,7 @@ def png(figure: Figure) -> bytes:
     """The figure's picture, in as many colours as it needs and no more."""
     drawn, small = io.BytesIO(), io.BytesIO()
     figure.savefig(drawn, format="png", dpi=100)
-    Image.open(drawn).convert("RGB").quantize(128).save(small, format="png", optimize=True)
+    Image.open(drawn).convert("RGB").quantize(256).save(small, format="png", optimize=True)
     return small.getvalue()
 
 
@@ -545,9 +545,9 @@ def write(study: Study, folder: Path) -> None:
         sections += [text, f"![{done.caption}]({step.__name__}.png)\n*{done.caption}*", done.table]
     head = [
         "# VGG16, step by step",
-        f"{study.name}; {len(study.x)} images explained; accuracy {found['accuracy']} on the images of step 6. Written by",
+        f"{study.name}; {len(study.x)} images explained; accuracy on those of step 6 {found['accuracy']}. Written by",
         f"```sh\n{study.options.command} --out {folder}\n```",
-        f"with PyTorch {torch.__version__}; on another machine last digits differ. {study.about}",
+        f"with PyTorch {torch.__version__.partition('+')[0]}; on another machine last digits differ. {study.about}",
     ]
     page = [*head, *sections, PUBLIC_TEXT.strip(), compared(found, study.options.passes), CREDITS.strip()]
     (folder / "README.md").write_text("\n\n".join(page) + "\n")
