@@ -8,4 +8,5 @@ import torch
 if "PYTEST_XDIST_WORKER" in os.environ:
     torch.set_num_threads(1)
 
-collect_ignore = ["in_processes.py"]  # a script that test_distributed.py runs; looking for doctests would import it
+# scripts that test_distributed.py runs; looking for doctests would import them
+collect_ignore = ["in_processes.py", "in_shards.py"]
