@@ -5,8 +5,9 @@ to the 0/1 masks is, at a neuron that is off, the forward difference (what switc
 on the backward difference. All neurons may change places in one pass; since each difference holds for the set it was taken
 at, a neuron's score is the sum of those of all passes, older ones fading (discounted fictitious play, each layer the best
 answer to what the others did so far), and the next set is of the best-scored neurons, as many in each layer as at the start.
-What is kept is, per sample, the best set seen. A sample whose set comes round again, as in small networks, tries instead
-single swaps of its best set, one a pass, in the order of what the differences promise.
+For a sample whose sets get worse, older ones fade more slowly, so that its sets change less. What is kept is, per sample,
+the best set seen. A sample whose set comes round again, as in small networks, tries instead single swaps of its best set, one
+a pass, in the order of what the differences promise.
 
 What was tried beside this, and how it did: ``benchmarks/selection.md``.
 
@@ -32,8 +33,8 @@ from lrp_lightning.selection import Fixed, Selection, TopK, check_budget
 
 __all__ = ["MinError", "Smallest"]
 
-_MEMORY = (0.4, 0.8)
-"""How much of a score is left after a pass, at the first and at the last: what the poor sets of the start say fades fast."""
+_MEMORY, _LONGER, _WORSE = 0.4, 0.25, 1.1
+"""How much of a score is left after a pass, and how much of the rest too after one with so many times the least error."""
 _FLOOR = 1.0
 """SMAPE's gradient is zero where signs differ and infinite near zero; this share of the mean logit is added to its scale."""
 _MARGIN = 0.1
@@ -243,7 +244,8 @@ def _optimise(forward: _Forward, start: _Masks, max_passes: int, verbose: bool) 
         first, first_kept = least, kept
         best, masks, history = dict(start), dict(start), [least]
         scores = {layer: torch.zeros_like(mask, dtype=least.dtype) for layer, mask in start.items()}
-        price, swaps = torch.full_like(least, _PRICE), torch.zeros_like(least, dtype=torch.long)
+        price, memory = torch.full_like(least, _PRICE), torch.full_like(least, _MEMORY)
+        swaps = torch.zeros_like(least, dtype=torch.long)
         seen: list[Tensor] = []
         at_best: _Masks = {}
         idle = 0
@@ -260,8 +262,8 @@ def _optimise(forward: _Forward, start: _Masks, max_passes: int, verbose: bool) 
                 break
             price = price * torch.where(survives, _CHEAPER, _DEARER)
             seen.append(torch.cat(list(masks.values()), 1))
-            memory = _MEMORY[0] + (_MEMORY[1] - _MEMORY[0]) * i / max_passes
-            scores = {layer: memory * scores[layer] - g / _spread_of(g) for layer, g in gradient.items()}
+            memory = torch.where(error > _WORSE * least, memory + _LONGER * (1 - memory), memory)
+            scores = {layer: memory[:, None] * scores[layer] - g / _spread_of(g) for layer, g in gradient.items()}
             masks = {layer: _best(score, sizes[layer]) for layer, score in scores.items()}
             now = torch.cat(list(masks.values()), 1)
             again = torch.stack([(now == before).all(1) for before in seen]).any(0)
