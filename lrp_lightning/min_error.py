@@ -6,8 +6,8 @@ on the backward difference. All neurons may change places in one pass; since eac
 at, a neuron's score is the sum of those of all passes, older ones fading (discounted fictitious play, each layer the best
 answer to what the others did so far), and the next set is of the best-scored neurons, as many in each layer as at the start.
 For a sample whose sets get worse, older ones fade more slowly, so that its sets change less. What is kept is, per sample,
-the best set seen. A sample whose set comes round again, as in small networks, tries instead single swaps of its best set, one
-a pass, in the order of what the differences promise.
+the best set seen. A sample whose set comes round again, as in small networks, tries instead single swaps of its best set,
+one a pass, in the order of what the differences promise.
 
 What was tried beside this, and how it did: ``benchmarks/selection.md``.
 
