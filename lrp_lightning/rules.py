@@ -94,6 +94,9 @@ class Term:
     bias: Part
 
 
+EXCITATION = (Term(positive, positive, positive), Term(negative, negative, zero))
+
+
 @dataclass(frozen=True)
 class Group:
     """Terms that share one denominator, the share of the relevance they hand down, and for outputs of which sign."""
@@ -101,6 +104,16 @@ class Group:
     share: float
     terms: tuple[Term, ...]
     outputs: Part = identity
+
+    @property
+    def plain(self) -> bool:
+        """Whether its ``z`` is the output itself."""
+        return self.terms == (Term(identity, identity, identity),)
+
+    @property
+    def excitation(self) -> bool:
+        """Whether it takes what excites, and all of that: its ``z`` is not negative, and 0 only where no output is positive."""
+        return self.terms == EXCITATION
 
 
 @dataclass(frozen=True)
@@ -139,6 +152,11 @@ class Rule:
         return not self.groups
 
     @property
+    def needs_scale(self) -> bool:
+        """Whether the scale of the output itself is asked for."""
+        return self.relative and any(group.plain for group in self.groups)
+
+    @property
     def proportional(self) -> bool:
         """Whether an input of zero gets no relevance, so that ``R / a`` stays finite."""
         return not self.passes and all(t.input.proportional for g in self.groups for t in g.terms)
@@ -170,7 +188,7 @@ def Epsilon(eps: float = 1e-6) -> Rule:
 
 
 def _excitation(share: float) -> Group:
-    return Group(share, (Term(positive, positive, positive), Term(negative, negative, zero)))
+    return Group(share, EXCITATION)
 
 
 def _inhibition(share: float) -> Group:

@@ -18,7 +18,10 @@ from lrp_lightning.errors import RuleError
 from lrp_lightning.layers import neuron_dim, per_neuron
 from lrp_lightning.rules import Group, Rule
 
-__all__ = ["AffineMap", "ChannelScale", "Convolution", "Linear", "away_from_zero", "hand_down"]
+__all__ = ["AffineMap", "ChannelScale", "Convolution", "Linear", "HandedDown", "away_from_zero", "blocks", "hand_down", "joined", "mean_magnitude"]
+
+_BLOCK = 2**22
+"""So many values of an output are worked on at once on a processor: memory that its allocator gives again, and not anew."""
 
 _IN_CACHE = 2**19
 """So many products of a linear layer are at hand at once."""
@@ -173,34 +176,61 @@ class ChannelScale:
         return w * scale
 
 
+def blocks(t: Tensor, samples: int, n: int) -> list[tuple[int, int]]:
+    """Where blocks of whole samples start in the dimension that holds them, and how long they are.
+
+    What is computed block by block needs memory for a block only, which on a processor stays in its caches and is used again.
+    """
+    rows, at_once = t.shape[samples], n
+    if t.device.type == "cpu" and t.numel():
+        at_once = max(1, _BLOCK * n // t.numel())
+    size = min(at_once, n) * (rows // n)
+    return [(start, min(size, rows - start)) for start in range(0, rows, size)]
+
+
 def away_from_zero(a: Tensor) -> Tensor:
     """``a``, with values too small to divide by replaced, so that ``R -> R / a -> R`` is exact wherever it is used."""
     tiny = torch.finfo(a.dtype).tiny ** 0.5
     return torch.where(a.abs() < tiny, tiny, a)
 
 
-def mean_of_samples(t: Tensor, samples: int, n: int) -> Tensor:
-    """Mean of each of ``n`` samples in dimension ``samples``, each of one row or several, to broadcast."""
-    mean = t.mean([d for d in range(t.ndim) if d != samples], keepdim=True)
+def mean_magnitude(t: Tensor, samples: int, n: int) -> Tensor:
+    """Mean of ``|t|`` in each of ``n`` samples, each of one row or several in dimension ``samples``, to broadcast."""
+    others = [d for d in range(t.ndim) if d != samples]
+    total = torch.linalg.vector_norm(t, 1, others, keepdim=True)  # asks for no memory, as |t| would
     rows = t.shape[samples] // n
-    return mean.unflatten(samples, (n, rows)).mean(samples + 1).repeat_interleave(rows, samples) if rows != 1 else mean
+    if rows != 1:
+        total = total.unflatten(samples, (n, rows)).sum(samples + 1).repeat_interleave(rows, samples)
+    return total * (n / max(t.numel(), 1))
 
 
 def _divided(
-    r: Tensor, z: Tensor, rule: Rule, samples: int, n: int, mean: Tensor | None, zero_with_z: bool
-) -> tuple[Tensor, Tensor]:
-    """``s = r / z`` with the denominator kept from zero, 0 where ``z`` is 0, as nothing contributed there; and ``s * z``.
+    r: Tensor, z: Tensor, rule: Rule, samples: int, n: int, neurons: int, mean: Tensor | None, positive: bool, own: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """``s = r / z`` with the denominator kept from zero: it, its sum by neuron, and what the stabiliser takes by neuron.
 
-    ``s`` is in ``r``'s memory: fresh memory costs more than what is computed in it. ``mean`` is that of ``|z|`` where it is
-    known; ``zero_with_z`` says that ``r`` is 0 where ``z`` is.
+    ``s`` is in ``r``'s memory.
+
+    Args:
+        r: the relevance to divide, 0 where ``z`` is, as nothing contributed there.
+        z: the denominator.
+        rule: says how the stabiliser is scaled, by the ``mean`` of ``|z|`` where that is known.
+        samples: which dimension holds the ``n`` samples, and ``neurons`` which one the neurons.
+        positive: whether ``z`` is known to have no negative values.
+        own: whether ``z`` may be overwritten.
     """
-    scratch = z.abs()
-    mean = mean_of_samples(scratch, samples, n) if mean is None else mean
-    scale = mean * rule.eps if rule.relative else z.new_tensor(rule.eps)
+    if rule.relative:
+        scale = (mean_magnitude(z, samples, n) if mean is None else mean) * rule.eps
+    else:
+        scale = z.new_full((1,) * z.ndim, rule.eps)
     scale.clamp_(min=torch.finfo(z.dtype).tiny)
-    r.div_(torch.copysign(scale, z, out=scratch).add_(z))
-    s = r if zero_with_z else r.masked_fill_(z == 0, 0)
-    return s, torch.mul(s, z, out=scratch)
+    if positive:
+        s = r.div_(z.add_(scale) if own else z + scale)
+        by_neuron = per_neuron(s, neurons, samples)
+        return s, by_neuron, by_neuron * scale.reshape(-1, 1)
+    away = torch.copysign(scale, z)
+    s = r.div_(z.add_(away) if own else z + away)
+    return s, per_neuron(s, neurons, samples), per_neuron(away.mul_(s), neurons, samples)
 
 
 class HandedDown(NamedTuple):
@@ -216,6 +246,17 @@ class HandedDown(NamedTuple):
     """(lower channels or features, upper channels), summed over space and batch; or for each sample, first."""
 
 
+def joined(parts: list[HandedDown], per_sample: bool) -> HandedDown:
+    """What was handed down of blocks of samples, whose ``g`` is that of all of them already."""
+    edges = [part.edges for part in parts if part.edges is not None]
+    return HandedDown(
+        parts[0].g,
+        torch.cat([part.bias for part in parts]),
+        torch.cat([part.stabiliser for part in parts]),
+        None if not edges else torch.cat(edges) if per_sample else torch.stack(edges).sum(0),
+    )
+
+
 def hand_down(
     op: AffineMap,
     rule: Rule,
@@ -229,6 +270,7 @@ def hand_down(
     samples: int,
     n: int,
     per_sample: bool = False,
+    rectified: bool = False,
     mean: Tensor | None = None,
     run: int = 1,
 ) -> HandedDown:
@@ -247,7 +289,8 @@ def hand_down(
         samples: which dimension holds the samples.
         n: how many samples there are, of each of which several rows may lie in that dimension.
         per_sample: whether edges are wanted of each sample, not summed over them.
-        mean: mean of the output's magnitude in each sample, where ``y`` is it rectified, as nothing comes to the rest.
+        rectified: whether ``y`` is the output rectified, as no relevance comes to the rest of it.
+        mean: mean of the output's magnitude in each sample, where it is known.
 
     Raises:
         RuleError: if the rule passes relevance through but ``a`` and ``y`` differ in shape.
@@ -266,23 +309,28 @@ def hand_down(
     r_other: Tensor | None = None  # from terms that hand relevance even to an input of zero
     neurons, edges = neuron_dim(r, op.kind), None
     bias = stabiliser = r.new_zeros(r.shape[samples], r.shape[neurons])
-    groups = [group for group in rule.groups if mean is None or group.outputs.kind != "negative"]
+    groups = [group for group in rule.groups if not rectified or group.outputs.kind != "negative"]
     for group in groups:
         terms = [t for t in group.terms if not (nonnegative and t.input.kind == "negative")]
         parts = [
             (a if nonnegative and t.input.kind == "positive" else t.input(a), t.weight(w), None if b is None else t.bias(b))
             for t in terms
         ]
-        plain = _is_plain(group)
         share = _share(group, y, r, last=group is groups[-1])
-        arrived = per_neuron(share, neurons, samples)
-        z = y if plain else reduce(torch.add, (op.forward(*part) for part in parts))
-        s, contributed = _divided(share, z, rule, samples, n, mean if plain else None, zero_with_z=plain)
-        stabiliser = stabiliser + arrived - per_neuron(contributed, neurons, samples)
-        del z, contributed  # before more memory is asked for
+        z = y if group.plain else reduce(torch.Tensor.add_, (op.forward(*part) for part in parts))
+        if not (group.plain or (rectified and group.excitation)):  # there r is 0 where z is; here it may not be
+            nothing = z == 0
+            stabiliser = stabiliser + per_neuron(torch.where(nothing, share, 0), neurons, samples)
+            share.masked_fill_(nothing, 0)
+        s, s_by_neuron, taken = _divided(
+            share, z, rule, samples, n, neurons, mean if group.plain else None,
+            positive=group.excitation or (group.plain and rectified), own=not group.plain,
+        )  # fmt: skip
+        stabiliser = stabiliser + taken
+        del z  # before more memory is asked for
         for term, (a_part, w_part, b_part) in zip(terms, parts, strict=True):
             if b_part is not None and term.bias.kind != "constant":
-                bias = bias + per_neuron(s, neurons, samples) * b_part
+                bias = bias + s_by_neuron * b_part
             ga, dw = op.pull_back(s, a_part, w_part, want_edges and not per_sample)
             if want_edges and per_sample:
                 dw = op.weight_gradients(s, a_part, w_part, n, samples)
@@ -299,13 +347,6 @@ def hand_down(
     if r_other is not None:
         g = g + r_other / away_from_zero(a)
     return HandedDown(g, bias, stabiliser, edges)
-
-
-def _is_plain(group: Group) -> bool:
-    """Whether the group's ``z`` is the output that the forward already gave."""
-    return len(group.terms) == 1 and all(
-        part.kind == "identity" for t in group.terms for part in (t.input, t.weight, t.bias)
-    )
 
 
 def _share(group: Group, y: Tensor, r: Tensor, last: bool) -> Tensor:

@@ -18,7 +18,7 @@ from torch.nn.modules._functions import BackwardHookFunction
 from torch.overrides import TorchFunctionMode, resolve_name
 from torch.utils.weak import WeakIdKeyDictionary
 
-from lrp_lightning.engine.affine import AffineMap, Linear, away_from_zero, hand_down, mean_of_samples
+from lrp_lightning.engine.affine import AffineMap, HandedDown, Linear, away_from_zero, blocks, hand_down, joined, mean_magnitude
 from lrp_lightning.engine.dimensions import moved
 from lrp_lightning.engine.origins import feature_ids, run_of
 from lrp_lightning.engine.recording import Layer, Recording
@@ -48,26 +48,19 @@ class Kept:
     """
 
     value: Tensor
-    samples: int
-    """Which dimension of it holds the samples, and how many there are."""
-    n: int
+    rectified: bool = False
     mean: Tensor | None = None
-    """Mean of the output's ``|y|`` in each sample, once what is kept is rectified."""
+    """Mean of the output's ``|y|`` in each sample, where what is kept is rectified and that is asked for."""
     readers: int = 0
 
-    @property
-    def rectified(self) -> bool:
-        return self.mean is not None
-
-    def rectify(self, rectified: Tensor) -> None:
-        self.mean = mean_of_samples(self.value.abs(), self.samples, self.n)
-        self.value = rectified
+    def rectify(self, rectified: Tensor, mean: Tensor | None) -> None:
+        self.value, self.rectified, self.mean = rectified, True, mean
 
     def read(self, t: Tensor) -> None:
         """Note that an operator reads the output ``t``; if it is not the first, all of it is wanted again."""
         self.readers += 1
         if self.readers > 1 and self.rectified:
-            self.value, self.mean = t.detach(), None
+            self.value, self.rectified, self.mean = t.detach(), False, None
 
 
 @dataclass(frozen=True)
@@ -181,7 +174,7 @@ class RelevanceMode(TorchFunctionMode):
         if into is not None:
             self.recording.fold(into, layer)
         ids = feature_ids(facts.ids, a, neuron_dim(a, op.kind))
-        kept = Kept(y, layer.samples, self.recording.samples)
+        kept = Kept(y)
         out = _Affine.apply(a, kept, w, b, op, layer, facts.nonnegative, ids, self.recording, facts.samples)
         self.kept[out] = kept
         return self.learn(
@@ -199,12 +192,14 @@ class RelevanceMode(TorchFunctionMode):
         kept = self.kept.get(x)
         if kept is None or kept.readers > 1 or self.recording.want_edges:
             return torch.relu(x)
-        if not in_place:
-            y = torch.relu(x)
-            kept.rectify(y.detach())
-            return y
-        kept.rectify(kept.value.data)  # not noticed by autograd, which would mind: nothing but the layer's backward kept it
-        return _Rectified.apply(x, kept.value.relu_())
+        with torch.no_grad():
+            layer = self.of(x).made_by.layer
+            mean = mean_magnitude(x, layer.samples, self.recording.samples) if self.recording.needs_scale(layer) else None
+            # in memory of x where the model wants that; not noticed by autograd, which would mind: nothing but the layer's
+            # backward kept it
+            y = kept.value.data.relu_() if in_place else torch.relu(x.detach())
+        kept.rectify(y, mean)
+        return _Rectified.apply(x, y, kept)
 
     def projection(self, a: Tensor, w: Tensor, b: Tensor | None, y: Tensor, name: str) -> Tensor:
         """A linear layer of a part of a parameter; a constant projects to a constant."""
@@ -527,26 +522,21 @@ class _Affine(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grad: Tensor) -> tuple[Tensor | None, ...]:
         a, w, b = ctx.saved_tensors
-        y, mean = ctx.kept.value, ctx.kept.mean
-        ctx.kept = None  # let go here, as autograd lets go of what it saved
+        kept, ctx.kept = ctx.kept, None  # let go here, as autograd lets go of what it saved
         recording: Recording = ctx.recording
         layer: Layer = ctx.layer.folded_into or ctx.layer
-        r = recording.arrive(layer, y, grad[0])
-        assert layer.rule is not None
-        run = run_of(ctx.ids) if ctx.op.kind == "linear" else 1
+        carried = recording.arrive(layer, kept.value, grad[0])
         try:
-            down = hand_down(
-                ctx.op, layer.rule, a, y, w, b, r, ctx.nonnegative, recording.want_edges, layer.samples, recording.samples,
-                recording.per_sample, mean, run,
-            )  # fmt: skip
+            down = _hand_down(ctx, layer, kept, a, w, b, grad[0], carried)
         except Exception as error:
             error.add_note(f"in layer {layer.name!r}") if hasattr(error, "add_note") else None
             raise
-        kept = {"bias": down.bias, "stabiliser": down.stabiliser} if b is not None else {"stabiliser": down.stabiliser}
-        for what, by_neuron in kept.items():
+        stays = {"bias": down.bias, "stabiliser": down.stabiliser} if b is not None else {"stabiliser": down.stabiliser}
+        for what, by_neuron in stays.items():
             recording.absorb(f"{layer.name}.{what}", by_neuron.sum(1))
         if down.edges is not None:
-            recording.stay(layer, sum(kept.values(), torch.zeros_like(down.bias)))
+            recording.stay(layer, sum(stays.values(), torch.zeros_like(down.bias)))
+            run = _run(ctx)
             recording.connect(None if ctx.ids is None else ctx.ids[::run], layer, down.edges)
         g = down.g
         if recording.along is not None:
@@ -556,17 +546,53 @@ class _Affine(torch.autograd.Function):
         return g, *[None] * 9
 
 
+def _run(ctx: Any) -> int:
+    """How many features, one after the other, have their edges together."""
+    return run_of(ctx.ids) if ctx.op.kind == "linear" and ctx.recording.want_edges else 1
+
+
+def _hand_down(
+    ctx: Any, layer: Layer, kept: Kept, a: Tensor, w: Tensor, b: Tensor | None, g: Tensor, carried: Tensor | None
+) -> HandedDown:
+    """Hand down what a layer carries of the relevance ``y g``, block by block."""
+    recording: Recording = ctx.recording
+    assert layer.rule is not None
+    run, at, y = _run(ctx), layer.samples, kept.value
+    whole, found = None, []
+    sizes = blocks(y, at, recording.samples)
+    for start, size in sizes:
+        rows = (at, start, size)
+        r = recording.relevance_of(y.narrow(*rows), g.narrow(*rows), layer.first)
+        if carried is not None:
+            r.mul_(carried.narrow(*rows))
+        down = hand_down(
+            ctx.op, layer.rule, a.narrow(*rows), y.narrow(*rows), w, b, r, ctx.nonnegative, recording.want_edges, at,
+            recording.samples * size // y.shape[at], recording.per_sample, kept.rectified,
+            None if kept.mean is None else kept.mean.narrow(*rows), run,
+        )  # fmt: skip
+        del r
+        if len(sizes) == 1:
+            return down
+        whole = torch.empty_like(a) if whole is None else whole
+        whole.narrow(*rows).copy_(down.g)
+        found.append(down._replace(g=whole))
+    return joined(found, recording.per_sample)
+
+
 class _Rectified(torch.autograd.Function):
-    """A ReLU that has been at work in place: gives the ``y`` it is handed."""
+    """A rectifier: gives the ``y`` it is handed, which, where its layer keeps that, says by itself what comes to the layer."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, y: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, y: Tensor, kept: Kept) -> Tensor:
         ctx.save_for_backward(y)
+        ctx.kept = kept
         return y.view_as(y)
 
     @staticmethod
     def backward(ctx: Any, *grad: Tensor) -> tuple[Tensor | None, ...]:
-        return torch.ops.aten.threshold_backward(grad[0], ctx.saved_tensors[0], 0), None
+        if ctx.kept.rectified:
+            return grad[0], None, None
+        return torch.ops.aten.threshold_backward(grad[0], ctx.saved_tensors[0], 0), None, None
 
 
 class Activation(torch.autograd.Function):

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from lrp_lightning.composites import Composite
-from lrp_lightning.engine.affine import away_from_zero
+from lrp_lightning.engine.affine import away_from_zero, blocks
 from lrp_lightning.engine.origins import feature_ids, of_ndim
 from lrp_lightning.errors import GraphError, LayerError, SelectionError, UnsupportedOperatorError
 from lrp_lightning.layers import LayerNames, elementwise, numbered, per_neuron, per_sample, spread, unknown_layer
@@ -171,12 +171,26 @@ class Recording:
         """``R`` from ``g``. Rules that give relevance to activations of zero divide by more than zero; so does this."""
         return a * g if self.composite.proportional_below(first) else away_from_zero(a) * g
 
-    def arrive(self, layer: Layer, y: Tensor, g: Tensor) -> Tensor:
-        """Note the relevance that arrives at a layer, and let its selection decide what is carried on."""
-        r = self.relevance_of(y, g, layer.first)
+    def needs_scale(self, layer: Layer) -> bool:
+        """Whether the rule of a layer, which may not be settled yet, may ask for the scale of its output."""
+        rules = [self.names.rule_of(layer.base_name), *self.composite.layers.values()]
+        rules.append(self.composite.rule_for("", layer.kind, layer.first))  # type: ignore[arg-type]
+        return any(rule.needs_scale for rule in rules if rule is not None)
+
+    def arrive(self, layer: Layer, y: Tensor, g: Tensor) -> Tensor | None:
+        """Note the relevance ``y g`` that arrives at a layer, and let its selection decide what part of it is carried on.
+
+        Returns:
+            The part, which broadcasts over ``y``; None for all of it.
+        """
         if layer in self.whole:
-            self.whole[layer] = r.clone()  # what hands it down uses it up
-        arrived = self._by_sample(per_neuron(r, layer.dim, layer.samples))
+            self.whole[layer] = self.relevance_of(y, g, layer.first)
+        by_row = [
+            per_neuron(self.relevance_of(y.narrow(*rows), g.narrow(*rows), layer.first), layer.dim, layer.samples)
+            for start, size in blocks(y, layer.samples, self.samples)
+            if (rows := (layer.samples, start, size))
+        ]
+        arrived = self._by_sample(by_row[0] if len(by_row) == 1 else torch.cat(by_row))
         self._add(self.relevance, layer, arrived)
         if self.want_edges:
             mean = self._by_sample(per_neuron(y, layer.dim, layer.samples)) * (
@@ -184,35 +198,42 @@ class Recording:
             )
             self._add(self.activation, layer, mean)
         if self.selection is None or not layer.selectable:
-            return r
-        return self._selected(self.selection, layer, r, arrived)
+            return None
+        return self._selected(self.selection, layer, y, g, arrived)
 
-    def _selected(self, selection: Selection, layer: Layer, r: Tensor, arrived: Tensor) -> Tensor:
-        """What the selection lets carry on of the relevance ``r`` of a layer, ``arrived`` of it at each neuron."""
+    def _selected(self, selection: Selection, layer: Layer, y: Tensor, g: Tensor, arrived: Tensor) -> Tensor | None:
+        """What part the selection lets carry on of a layer's relevance ``y g``, ``arrived`` of it at each neuron."""
         decides = selection.in_layer(layer.name) if isinstance(selection, PerLayer) else selection
         if decides is None:
-            return r
-        elements = elementwise(r, self.samples, layer.samples)
-        units = elements if getattr(decides, "unit", "channel") == "element" else arrived
+            return None
+        shape = elementwise(y, self.samples, layer.samples).shape
+        units = arrived
+        if getattr(decides, "unit", "channel") == "element":
+            units = elementwise(self.relevance_of(y, g, layer.first), self.samples, layer.samples)
         kept = decides.select(units, layer=layer.name, output=self.explained)  # type: ignore[arg-type]
         if kept is None:
-            return r
-        if not isinstance(kept, Tensor) or kept.dtype != torch.bool or kept.shape not in (units.shape, elements.shape):
+            return None
+        if not isinstance(kept, Tensor) or kept.dtype != torch.bool or kept.shape not in (units.shape, shape):
             given = f"{kept.dtype} {tuple(kept.shape)}" if isinstance(kept, Tensor) else type(kept).__name__
             raise SelectionError(
                 f"{decides!r} gave {given} for layer {layer.name!r}; it must give torch.bool {tuple(units.shape)}"
             )
         self.masks[layer] = kept | self.masks[layer] if layer in self.masks else kept
-        carried = r * spread(kept, r, layer.dim, layer.samples)
-        units = arrived if kept.shape == arrived.shape else elements
+        if kept.shape == arrived.shape:
+            units = arrived
+        elif units is arrived:
+            units = elementwise(self.relevance_of(y, g, layer.first), self.samples, layer.samples)
         part, rest = ((units * on).flatten(1).sum(1) for on in (kept, ~kept))
+        carried, factor = kept, None
         if getattr(decides, "rescale", False):
             factor = torch.where(part == 0, 1, (part + rest) / torch.where(part == 0, 1, part))
-            carried = carried * spread(factor[:, None], r, layer.dim, layer.samples)
             rest = rest + part * (1 - factor)
+            carried = kept * factor.view(-1, *[1] * (kept.ndim - 1))
         self._add(self.absorbed, f"{layer.name}.unselected", rest)
+        carried = spread(carried, y, layer.dim, layer.samples)
         if self.want_edges:
-            self.stay(layer, arrived - self._by_sample(per_neuron(carried, layer.dim, layer.samples)))
+            r = self.relevance_of(y, g, layer.first).mul_(carried)
+            self.stay(layer, arrived - self._by_sample(per_neuron(r, layer.dim, layer.samples)))
         return carried
 
     def absorb(self, where: str, relevance: Tensor, samples: int | None = 0) -> None:
