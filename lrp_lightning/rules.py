@@ -112,7 +112,7 @@ class Group:
 
     @property
     def excitation(self) -> bool:
-        """Whether it takes what excites, and all of that: its ``z`` is not negative, and 0 only where no output is positive."""
+        """Whether it takes all that excites: then its ``z`` is not negative, and 0 only where no output is positive."""
         return self.terms == EXCITATION
 
 

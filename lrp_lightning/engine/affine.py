@@ -18,9 +18,20 @@ from lrp_lightning.errors import RuleError
 from lrp_lightning.layers import neuron_dim, per_neuron
 from lrp_lightning.rules import Group, Rule
 
-__all__ = ["AffineMap", "ChannelScale", "Convolution", "Linear", "HandedDown", "away_from_zero", "blocks", "hand_down", "joined", "mean_magnitude"]
+__all__ = [
+    "AffineMap",
+    "ChannelScale",
+    "Convolution",
+    "Linear",
+    "UnitMap",
+    "away_from_zero",
+    "blocks",
+    "hand_down",
+    "mean_magnitude",
+    "relevance_of",
+]
 
-_BLOCK = 2**22
+_BLOCK = 2**21
 """So many values of an output are worked on at once on a processor: memory that its allocator gives again, and not anew."""
 
 _IN_CACHE = 2**19
@@ -176,10 +187,15 @@ class ChannelScale:
         return w * scale
 
 
+def relevance_of(a: Tensor, g: Tensor, proportional: bool) -> Tensor:
+    """``R`` from ``g``. Rules that give relevance to activations of zero divide by more than zero; so does this."""
+    return a * g if proportional else away_from_zero(a) * g
+
+
 def blocks(t: Tensor, samples: int, n: int) -> list[tuple[int, int]]:
     """Where blocks of whole samples start in the dimension that holds them, and how long they are.
 
-    What is computed block by block needs memory for a block only, which on a processor stays in its caches and is used again.
+    What is computed on the way then needs memory for a block only, that caches can hold and the allocator has at hand.
     """
     rows, at_once = t.shape[samples], n
     if t.device.type == "cpu" and t.numel():
@@ -194,10 +210,11 @@ def away_from_zero(a: Tensor) -> Tensor:
     return torch.where(a.abs() < tiny, tiny, a)
 
 
-def mean_magnitude(t: Tensor, samples: int, n: int) -> Tensor:
+def mean_magnitude(t: Tensor, samples: int, n: int, positive: bool = False) -> Tensor:
     """Mean of ``|t|`` in each of ``n`` samples, each of one row or several in dimension ``samples``, to broadcast."""
     others = [d for d in range(t.ndim) if d != samples]
-    total = torch.linalg.vector_norm(t, 1, others, keepdim=True)  # asks for no memory, as |t| would
+    # neither asks for memory, as |t| would; a sum is faster
+    total = t.sum(others, keepdim=True) if positive else torch.linalg.vector_norm(t, 1, others, keepdim=True)
     rows = t.shape[samples] // n
     if rows != 1:
         total = total.unflatten(samples, (n, rows)).sum(samples + 1).repeat_interleave(rows, samples)
@@ -220,7 +237,7 @@ def _divided(
         own: whether ``z`` may be overwritten.
     """
     if rule.relative:
-        scale = (mean_magnitude(z, samples, n) if mean is None else mean) * rule.eps
+        scale = (mean_magnitude(z, samples, n, positive) if mean is None else mean) * rule.eps
     else:
         scale = z.new_full((1,) * z.ndim, rule.eps)
     scale.clamp_(min=torch.finfo(z.dtype).tiny)
@@ -233,120 +250,141 @@ def _divided(
     return s, per_neuron(s, neurons, samples), per_neuron(away.mul_(s), neurons, samples)
 
 
+@dataclass(frozen=True)
+class UnitMap:
+    """An affine map with its parameters, and how it is to hand relevance down."""
+
+    op: AffineMap
+    rule: Rule
+    w: Tensor
+    b: Tensor | None
+    samples: int
+    """Which dimension holds the samples, of each of which several rows may lie in it."""
+    nonnegative: bool
+    """Whether its input is known to have no negative values."""
+    rectified: bool
+    """Whether its output is given rectified, as no relevance comes to the rest of it."""
+    proportional: bool
+    """Whether relevance is ``a g`` everywhere, or may come to an activation of zero too."""
+    want_edges: bool = False
+    """Whether the relevance between every two channels is wanted; ``per_sample`` of each sample, not summed over them."""
+    per_sample: bool = False
+    run: int = 1
+    """How many features of the input, one after the other, are of one neuron, and have their edges together."""
+
+
 class HandedDown(NamedTuple):
     """What an affine map does with the relevance of its outputs."""
 
     g: Tensor
     """For the input, shaped like it."""
+    arrived: Tensor
+    """(S, C), the relevance that came, by neuron of the output."""
     bias: Tensor
-    """(S, C), the relevance that stays in the bias, by neuron of the output."""
+    """(S, C), what of it stays in the bias."""
     stabiliser: Tensor
-    """(S, C), the relevance that the stabiliser takes."""
+    """(S, C), what of it the stabiliser takes."""
     edges: Tensor | None
     """(lower channels or features, upper channels), summed over space and batch; or for each sample, first."""
 
 
-def joined(parts: list[HandedDown], per_sample: bool) -> HandedDown:
-    """What was handed down of blocks of samples, whose ``g`` is that of all of them already."""
-    edges = [part.edges for part in parts if part.edges is not None]
-    return HandedDown(
-        parts[0].g,
-        torch.cat([part.bias for part in parts]),
-        torch.cat([part.stabiliser for part in parts]),
-        None if not edges else torch.cat(edges) if per_sample else torch.stack(edges).sum(0),
-    )
-
-
 def hand_down(
-    op: AffineMap,
-    rule: Rule,
-    a: Tensor,
-    y: Tensor,
-    w: Tensor,
-    b: Tensor | None,
-    r: Tensor,
-    nonnegative: bool,
-    want_edges: bool,
-    samples: int,
-    n: int,
-    per_sample: bool = False,
-    rectified: bool = False,
-    mean: Tensor | None = None,
-    run: int = 1,
+    unit: UnitMap, a: Tensor, y: Tensor, g: Tensor, n: int, carried: Tensor | None = None, mean: Tensor | None = None
 ) -> HandedDown:
-    """Hand the relevance ``r`` of ``y = w a + b`` down to ``a`` by a rule.
+    """Hand the relevance ``y g`` of ``y = w a + b`` down to ``a`` by a rule, a block of samples at a time.
 
     Args:
-        op: the affine map.
-        rule: how it hands relevance down.
+        unit: the affine map and its rule.
         a: its input, ``(N, ...)``.
         y: its output.
-        w: its weight, and ``b`` its bias or None.
-        r: the relevance of ``y``, shaped like it; used up.
-        nonnegative: whether ``a`` is known to have no negative values.
-        want_edges: whether the relevance between every two channels is wanted.
-        run: how many features, one after the other, are of one neuron, and have their edges together.
-        samples: which dimension holds the samples.
-        n: how many samples there are, of each of which several rows may lie in that dimension.
-        per_sample: whether edges are wanted of each sample, not summed over them.
-        rectified: whether ``y`` is the output rectified, as no relevance comes to the rest of it.
+        g: with ``y`` the relevance of it.
+        n: how many samples there are.
+        carried: what part of the relevance is handed on, broadcasts over ``y``; None for all of it.
         mean: mean of the output's magnitude in each sample, where it is known.
 
     Raises:
         RuleError: if the rule passes relevance through but ``a`` and ``y`` differ in shape.
     """
+    found: list[HandedDown] = []
+    places = blocks(y, unit.samples, n)
+    for start, size in places:
+        rows = (unit.samples, start, size)
+        a_here, y_here = a.narrow(*rows), y.narrow(*rows)
+        r = relevance_of(y_here, g.narrow(*rows), unit.proportional)
+        arrived = per_neuron(r, neuron_dim(r, unit.op.kind), unit.samples)
+        r = r if carried is None else r.mul_(carried.narrow(*rows))
+        mean_here = None if mean is None else mean.narrow(*rows)
+        here = _hand_down(unit, a_here, y_here, r, arrived, n * size // y.shape[unit.samples], mean_here)
+        if len(places) == 1:
+            return here
+        whole = found[0].g if found else torch.empty_like(a)
+        whole.narrow(*rows).copy_(here.g)
+        found.append(here._replace(g=whole))
+        del r, here  # before the next block asks for memory
+    _, arrived, bias, stabiliser = (torch.cat(parts) for parts in zip(*(here[:4] for here in found), strict=True))
+    edges = [here.edges for here in found if here.edges is not None]
+    joined = None if not edges else torch.cat(edges) if unit.per_sample else torch.stack(edges).sum(0)
+    return HandedDown(found[0].g, arrived, bias, stabiliser, joined)
+
+
+def _hand_down(unit: UnitMap, a: Tensor, y: Tensor, r: Tensor, arrived: Tensor, n: int, mean: Tensor | None) -> HandedDown:
+    """The same at once, ``r`` being the relevance to hand down; it is used up."""
+    op, rule, w, b, samples = unit.op, unit.rule, unit.w, unit.b, unit.samples
+    neurons = neuron_dim(r, op.kind)
     if rule.passes:
         if a.shape != y.shape:
             raise RuleError(f"Pass() needs an input shaped like the output, got {tuple(a.shape)} and {tuple(y.shape)}")
-        arrived = per_neuron(r, neuron_dim(r, op.kind), samples)
-        nothing = torch.zeros_like(arrived)
-        edges = arrived.unflatten(0, (n if per_sample else 1, -1)).sum(1).diag_embed() if want_edges else None
-        edges = edges.unflatten(-2, (-1, run)).sum(-2) if edges is not None else None
-        edges = edges[0] if edges is not None and not per_sample else edges
-        return HandedDown(r / away_from_zero(a), nothing, nothing, edges)
+        by_neuron, nothing = per_neuron(r, neurons, samples), torch.zeros_like(arrived)
+        edges = by_neuron.unflatten(0, (n if unit.per_sample else 1, -1)).sum(1).diag_embed() if unit.want_edges else None
+        edges = edges.unflatten(-2, (-1, unit.run)).sum(-2) if edges is not None else None
+        edges = edges[0] if edges is not None and not unit.per_sample else edges
+        return HandedDown(r / away_from_zero(a), arrived, nothing, nothing, edges)
 
     g_direct: Tensor | None = None  # from terms whose share of R is a * g
     r_other: Tensor | None = None  # from terms that hand relevance even to an input of zero
-    neurons, edges = neuron_dim(r, op.kind), None
-    bias = stabiliser = r.new_zeros(r.shape[samples], r.shape[neurons])
-    groups = [group for group in rule.groups if not rectified or group.outputs.kind != "negative"]
+    edges = None
+    bias = stabiliser = torch.zeros_like(arrived)
+    groups = [group for group in rule.groups if not unit.rectified or group.outputs.kind != "negative"]
     for group in groups:
-        terms = [t for t in group.terms if not (nonnegative and t.input.kind == "negative")]
+        terms = [t for t in group.terms if not (unit.nonnegative and t.input.kind == "negative")]
         parts = [
-            (a if nonnegative and t.input.kind == "positive" else t.input(a), t.weight(w), None if b is None else t.bias(b))
+            (
+                a if unit.nonnegative and t.input.kind == "positive" else t.input(a),
+                t.weight(w),
+                None if b is None else t.bias(b),
+            )
             for t in terms
         ]
         share = _share(group, y, r, last=group is groups[-1])
         z = y if group.plain else reduce(torch.Tensor.add_, (op.forward(*part) for part in parts))
-        if not (group.plain or (rectified and group.excitation)):  # there r is 0 where z is; here it may not be
-            nothing = z == 0
-            stabiliser = stabiliser + per_neuron(torch.where(nothing, share, 0), neurons, samples)
-            share.masked_fill_(nothing, 0)
+        if not (group.plain or (unit.rectified and group.excitation)):  # there r is 0 where z is; here it may not be
+            stabiliser = stabiliser + per_neuron(share, neurons, samples)
+            stabiliser = stabiliser - per_neuron(share.masked_fill_(z == 0, 0), neurons, samples)
         s, s_by_neuron, taken = _divided(
             share, z, rule, samples, n, neurons, mean if group.plain else None,
-            positive=group.excitation or (group.plain and rectified), own=not group.plain,
+            positive=group.excitation or (group.plain and unit.rectified), own=not group.plain,
         )  # fmt: skip
         stabiliser = stabiliser + taken
         del z  # before more memory is asked for
         for term, (a_part, w_part, b_part) in zip(terms, parts, strict=True):
             if b_part is not None and term.bias.kind != "constant":
                 bias = bias + s_by_neuron * b_part
-            ga, dw = op.pull_back(s, a_part, w_part, want_edges and not per_sample)
-            if want_edges and per_sample:
+            ga, dw = op.pull_back(s, a_part, w_part, unit.want_edges and not unit.per_sample)
+            if unit.want_edges and unit.per_sample:
                 dw = op.weight_gradients(s, a_part, w_part, n, samples)
             if not term.input.proportional:
                 r_other = a_part * ga if r_other is None else r_other + a_part * ga
             else:
-                if a_part is not a and not nonnegative:
+                if a_part is not a and not unit.nonnegative:
                     ga = ga.mul_(a_part != 0)
-                g_direct = ga if g_direct is None else g_direct + ga
-            if want_edges:
-                part = op.edges(s, a_part, w_part, dw, run)
+                g_direct = ga if g_direct is None else g_direct.add_(ga)
+            if unit.want_edges:
+                part = op.edges(s, a_part, w_part, dw, unit.run)
                 edges = part if edges is None else edges + part
     g = g_direct if g_direct is not None else torch.zeros_like(a)
     if r_other is not None:
         g = g + r_other / away_from_zero(a)
-    return HandedDown(g, bias, stabiliser, edges)
+    return HandedDown(g, arrived, bias, stabiliser, edges)
 
 
 def _share(group: Group, y: Tensor, r: Tensor, last: bool) -> Tensor:

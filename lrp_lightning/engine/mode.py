@@ -18,7 +18,7 @@ from torch.nn.modules._functions import BackwardHookFunction
 from torch.overrides import TorchFunctionMode, resolve_name
 from torch.utils.weak import WeakIdKeyDictionary
 
-from lrp_lightning.engine.affine import AffineMap, HandedDown, Linear, away_from_zero, blocks, hand_down, joined, mean_magnitude
+from lrp_lightning.engine.affine import AffineMap, Linear, UnitMap, away_from_zero, hand_down, mean_magnitude
 from lrp_lightning.engine.dimensions import moved
 from lrp_lightning.engine.origins import feature_ids, run_of
 from lrp_lightning.engine.recording import Layer, Recording
@@ -189,11 +189,13 @@ class RelevanceMode(TorchFunctionMode):
 
     def rectified(self, x: Tensor, in_place: bool) -> Tensor:
         """``x`` with what is negative at zero, which is also what its layer's backward keeps if nobody else reads ``x``."""
-        kept = self.kept.get(x)
-        if kept is None or kept.readers > 1 or self.recording.want_edges:
+        kept, made_by = self.kept.get(x), self.of(x).made_by
+        if kept is None or made_by is None or kept.readers > 1:
             return torch.relu(x)
+        layer = made_by.layer
         with torch.no_grad():
-            layer = self.of(x).made_by.layer
+            if self.recording.want_edges:
+                self.recording.activate(layer, x.detach())
             mean = mean_magnitude(x, layer.samples, self.recording.samples) if self.recording.needs_scale(layer) else None
             # in memory of x where the model wants that; not noticed by autograd, which would mind: nothing but the layer's
             # backward kept it
@@ -525,18 +527,24 @@ class _Affine(torch.autograd.Function):
         kept, ctx.kept = ctx.kept, None  # let go here, as autograd lets go of what it saved
         recording: Recording = ctx.recording
         layer: Layer = ctx.layer.folded_into or ctx.layer
-        carried = recording.arrive(layer, kept.value, grad[0])
+        assert layer.rule is not None
+        run = run_of(ctx.ids) if ctx.op.kind == "linear" and recording.want_edges else 1
+        unit = UnitMap(
+            ctx.op, layer.rule, w, b, layer.samples, ctx.nonnegative, kept.rectified,
+            recording.composite.proportional_below(layer.first), recording.want_edges, recording.per_sample, run,
+        )  # fmt: skip
+        carried = recording.select(layer, kept.value, grad[0])
         try:
-            down = _hand_down(ctx, layer, kept, a, w, b, grad[0], carried)
+            down = hand_down(unit, a, kept.value, grad[0], recording.samples, carried, kept.mean)
         except Exception as error:
             error.add_note(f"in layer {layer.name!r}") if hasattr(error, "add_note") else None
             raise
+        recording.arrived(layer, kept.value, down.arrived)
         stays = {"bias": down.bias, "stabiliser": down.stabiliser} if b is not None else {"stabiliser": down.stabiliser}
         for what, by_neuron in stays.items():
             recording.absorb(f"{layer.name}.{what}", by_neuron.sum(1))
         if down.edges is not None:
             recording.stay(layer, sum(stays.values(), torch.zeros_like(down.bias)))
-            run = _run(ctx)
             recording.connect(None if ctx.ids is None else ctx.ids[::run], layer, down.edges)
         g = down.g
         if recording.along is not None:
@@ -546,41 +554,11 @@ class _Affine(torch.autograd.Function):
         return g, *[None] * 9
 
 
-def _run(ctx: Any) -> int:
-    """How many features, one after the other, have their edges together."""
-    return run_of(ctx.ids) if ctx.op.kind == "linear" and ctx.recording.want_edges else 1
-
-
-def _hand_down(
-    ctx: Any, layer: Layer, kept: Kept, a: Tensor, w: Tensor, b: Tensor | None, g: Tensor, carried: Tensor | None
-) -> HandedDown:
-    """Hand down what a layer carries of the relevance ``y g``, block by block."""
-    recording: Recording = ctx.recording
-    assert layer.rule is not None
-    run, at, y = _run(ctx), layer.samples, kept.value
-    whole, found = None, []
-    sizes = blocks(y, at, recording.samples)
-    for start, size in sizes:
-        rows = (at, start, size)
-        r = recording.relevance_of(y.narrow(*rows), g.narrow(*rows), layer.first)
-        if carried is not None:
-            r.mul_(carried.narrow(*rows))
-        down = hand_down(
-            ctx.op, layer.rule, a.narrow(*rows), y.narrow(*rows), w, b, r, ctx.nonnegative, recording.want_edges, at,
-            recording.samples * size // y.shape[at], recording.per_sample, kept.rectified,
-            None if kept.mean is None else kept.mean.narrow(*rows), run,
-        )  # fmt: skip
-        del r
-        if len(sizes) == 1:
-            return down
-        whole = torch.empty_like(a) if whole is None else whole
-        whole.narrow(*rows).copy_(down.g)
-        found.append(down._replace(g=whole))
-    return joined(found, recording.per_sample)
-
-
 class _Rectified(torch.autograd.Function):
-    """A rectifier: gives the ``y`` it is handed, which, where its layer keeps that, says by itself what comes to the layer."""
+    """A rectifier: gives the ``y`` it is handed.
+
+    Where its layer keeps that ``y``, everything is let through: relevance, the product of both, is 0 where ``y`` is.
+    """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, y: Tensor, kept: Kept) -> Tensor:

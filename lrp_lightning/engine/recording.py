@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from lrp_lightning.composites import Composite
-from lrp_lightning.engine.affine import away_from_zero, blocks
+from lrp_lightning.engine.affine import blocks, relevance_of
 from lrp_lightning.engine.origins import feature_ids, of_ndim
 from lrp_lightning.errors import GraphError, LayerError, SelectionError, UnsupportedOperatorError
 from lrp_lightning.layers import LayerNames, elementwise, numbered, per_neuron, per_sample, spread, unknown_layer
@@ -168,8 +168,8 @@ class Recording:
     # the backward pass
 
     def relevance_of(self, a: Tensor, g: Tensor, first: bool = False) -> Tensor:
-        """``R`` from ``g``. Rules that give relevance to activations of zero divide by more than zero; so does this."""
-        return a * g if self.composite.proportional_below(first) else away_from_zero(a) * g
+        """``R`` from ``g``; ``first`` if a first layer may be what hands it down."""
+        return relevance_of(a, g, self.composite.proportional_below(first))
 
     def needs_scale(self, layer: Layer) -> bool:
         """Whether the rule of a layer, which may not be settled yet, may ask for the scale of its output."""
@@ -177,64 +177,74 @@ class Recording:
         rules.append(self.composite.rule_for("", layer.kind, layer.first))  # type: ignore[arg-type]
         return any(rule.needs_scale for rule in rules if rule is not None)
 
-    def arrive(self, layer: Layer, y: Tensor, g: Tensor) -> Tensor | None:
-        """Note the relevance ``y g`` that arrives at a layer, and let its selection decide what part of it is carried on.
+    def arrive(self, layer: Layer, y: Tensor, g: Tensor) -> None:
+        """Note the relevance ``y g`` that arrives at a layer which has no selection."""
+        self._keep(layer, y, g)
+        self.arrived(layer, y, per_neuron(self.relevance_of(y, g, layer.first), layer.dim, layer.samples))
+
+    def _keep(self, layer: Layer, y: Tensor, g: Tensor) -> None:
+        if layer in self.whole:
+            self.whole[layer] = self.relevance_of(y, g, layer.first)
+
+    def arrived(self, layer: Layer, y: Tensor, relevance: Tensor) -> None:
+        """Note the relevance that arrives at a layer, by neuron: ``(S, C)``."""
+        self._add(self.relevance, layer, self._by_sample(relevance))
+        if self.want_edges and layer not in self.activation:
+            self.activate(layer, y)
+
+    def activate(self, layer: Layer, y: Tensor) -> None:
+        """Note the activation of a layer's neurons, the mean over space of its output ``y``."""
+        values = max(y.numel(), 1) // (layer.neurons * self.samples)
+        self.activation[layer] = self._by_sample(per_neuron(y, layer.dim, layer.samples)) / max(values, 1)
+
+    def select(self, layer: Layer, y: Tensor, g: Tensor) -> Tensor | None:
+        """Let the selection decide what part of the relevance ``y g`` of a layer is carried on.
 
         Returns:
             The part, which broadcasts over ``y``; None for all of it.
         """
-        if layer in self.whole:
-            self.whole[layer] = self.relevance_of(y, g, layer.first)
-        by_row = [
-            per_neuron(self.relevance_of(y.narrow(*rows), g.narrow(*rows), layer.first), layer.dim, layer.samples)
-            for start, size in blocks(y, layer.samples, self.samples)
-            if (rows := (layer.samples, start, size))
-        ]
-        arrived = self._by_sample(by_row[0] if len(by_row) == 1 else torch.cat(by_row))
-        self._add(self.relevance, layer, arrived)
-        if self.want_edges:
-            mean = self._by_sample(per_neuron(y, layer.dim, layer.samples)) * (
-                layer.neurons * self.samples / max(y.numel(), 1)
-            )
-            self._add(self.activation, layer, mean)
+        self._keep(layer, y, g)
         if self.selection is None or not layer.selectable:
             return None
-        return self._selected(self.selection, layer, y, g, arrived)
-
-    def _selected(self, selection: Selection, layer: Layer, y: Tensor, g: Tensor, arrived: Tensor) -> Tensor | None:
-        """What part the selection lets carry on of a layer's relevance ``y g``, ``arrived`` of it at each neuron."""
-        decides = selection.in_layer(layer.name) if isinstance(selection, PerLayer) else selection
+        decides = self.selection.in_layer(layer.name) if isinstance(self.selection, PerLayer) else self.selection
         if decides is None:
             return None
-        shape = elementwise(y, self.samples, layer.samples).shape
-        units = arrived
-        if getattr(decides, "unit", "channel") == "element":
-            units = elementwise(self.relevance_of(y, g, layer.first), self.samples, layer.samples)
+        places = [(layer.samples, start, size) for start, size in blocks(y, layer.samples, self.samples)]
+        by_row = [
+            per_neuron(self.relevance_of(y.narrow(*at), g.narrow(*at), layer.first), layer.dim, layer.samples)
+            for at in places
+        ]
+        arrived = self._by_sample(torch.cat(by_row))
+
+        def elements() -> Tensor:
+            return elementwise(self.relevance_of(y, g, layer.first), self.samples, layer.samples)
+
+        units = elements() if getattr(decides, "unit", "channel") == "element" else arrived
         kept = decides.select(units, layer=layer.name, output=self.explained)  # type: ignore[arg-type]
         if kept is None:
             return None
-        if not isinstance(kept, Tensor) or kept.dtype != torch.bool or kept.shape not in (units.shape, shape):
+        shapes = (units.shape, elementwise(y, self.samples, layer.samples).shape)
+        if not isinstance(kept, Tensor) or kept.dtype != torch.bool or kept.shape not in shapes:
             given = f"{kept.dtype} {tuple(kept.shape)}" if isinstance(kept, Tensor) else type(kept).__name__
             raise SelectionError(
                 f"{decides!r} gave {given} for layer {layer.name!r}; it must give torch.bool {tuple(units.shape)}"
             )
         self.masks[layer] = kept | self.masks[layer] if layer in self.masks else kept
-        if kept.shape == arrived.shape:
-            units = arrived
-        elif units is arrived:
-            units = elementwise(self.relevance_of(y, g, layer.first), self.samples, layer.samples)
+        if kept.shape != units.shape:
+            units = elements()
         part, rest = ((units * on).flatten(1).sum(1) for on in (kept, ~kept))
-        carried, factor = kept, None
+        carried = kept
         if getattr(decides, "rescale", False):
             factor = torch.where(part == 0, 1, (part + rest) / torch.where(part == 0, 1, part))
-            rest = rest + part * (1 - factor)
-            carried = kept * factor.view(-1, *[1] * (kept.ndim - 1))
+            carried, rest = kept * factor.view(-1, *[1] * (kept.ndim - 1)), rest + part * (1 - factor)
         self._add(self.absorbed, f"{layer.name}.unselected", rest)
-        carried = spread(carried, y, layer.dim, layer.samples)
-        if self.want_edges:
-            r = self.relevance_of(y, g, layer.first).mul_(carried)
+        spread_out = spread(carried, y, layer.dim, layer.samples)
+        if self.want_edges and kept.shape == arrived.shape:
+            self.stay(layer, arrived - arrived * carried)
+        elif self.want_edges:
+            r = self.relevance_of(y, g, layer.first) * spread_out
             self.stay(layer, arrived - self._by_sample(per_neuron(r, layer.dim, layer.samples)))
-        return carried
+        return spread_out
 
     def absorb(self, where: str, relevance: Tensor, samples: int | None = 0) -> None:
         """Count relevance that goes no further: a tensor of it, whose ``samples`` dimension holds the samples."""
