@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from fnmatch import fnmatchcase
+from functools import cached_property
 from typing import Literal
 
 from lrp_lightning.errors import RuleError
@@ -91,7 +92,7 @@ class Composite:
         of_first = self.first if first and kind != "normalisation" else None
         return of_first or by_kind or self.default
 
-    @property
+    @cached_property
     def proportional(self) -> bool:
         """Whether no rule above the first layer gives relevance to an activation of zero."""
         return all(rule.proportional for name, rule in self._named_rules() if name != "first")

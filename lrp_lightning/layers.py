@@ -43,7 +43,7 @@ def unwrapped(model: nn.Module) -> nn.Module:
 
 def without_compilation(name: str) -> str:
     """A module's name as it is without ``torch.compile`` around it or what holds it."""
-    return ".".join(part for part in name.split(".") if part != "_orig_mod")
+    return ".".join(part for part in name.split(".") if part != "_orig_mod") if "_orig_mod" in name else name
 
 
 class LayerNames:
@@ -57,8 +57,10 @@ class LayerNames:
             name = without_compilation(name)
             self.of_module.setdefault(id(module), name)
             self.modules[name] = module
-            for owned, parameter in module.named_parameters(prefix=name, recurse=False):
-                self.of_parameter.setdefault(id(parameter), owned.removesuffix(".weight"))
+            for owned, parameter in module._parameters.items():  # as named_parameters does, without its cost for each module
+                if parameter is not None:
+                    full = f"{name}.{owned}" if name else owned
+                    self.of_parameter.setdefault(id(parameter), full.removesuffix(".weight"))
 
     def name_of(self, layer: nn.Module | str) -> str:
         """The name of a layer that is named or given as module.

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import cast
 
 import torch
@@ -105,12 +106,12 @@ class Group:
     terms: tuple[Term, ...]
     outputs: Part = identity
 
-    @property
+    @cached_property
     def plain(self) -> bool:
         """Whether its ``z`` is the output itself."""
         return self.terms == (Term(identity, identity, identity),)
 
-    @property
+    @cached_property
     def excitation(self) -> bool:
         """Whether it takes all that excites: then its ``z`` is not negative, and 0 only where no output is positive."""
         return self.terms == EXCITATION
@@ -151,12 +152,12 @@ class Rule:
         """Whether relevance goes through unchanged, value by value."""
         return not self.groups
 
-    @property
+    @cached_property
     def needs_scale(self) -> bool:
         """Whether the scale of the output itself is asked for."""
         return self.relative and any(group.plain for group in self.groups)
 
-    @property
+    @cached_property
     def proportional(self) -> bool:
         """Whether an input of zero gets no relevance, so that ``R / a`` stays finite."""
         return not self.passes and all(t.input.proportional for g in self.groups for t in g.terms)

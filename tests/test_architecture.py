@@ -28,6 +28,7 @@ RIVER = [
     "layers",
     "trace",
     "engine.affine",
+    "engine.notes",
     "engine.origins",
     "engine.recording",
     "engine.dimensions",

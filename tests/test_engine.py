@@ -220,6 +220,50 @@ def test_edges_add_up(composite: str, selection: TopK | None) -> None:
         torch.testing.assert_close(edges.sum() + stayed, carried.sum())
 
 
+class Windows(nn.Module):
+    """A convolution, and linear layers over windows, of which several of one sample lie in the dimension of samples."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.below, self.norm = nn.Conv2d(3, 6, 3, padding=1), nn.BatchNorm2d(6)
+        self.mixed, self.above = nn.Linear(6, 6), nn.Linear(6, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.norm(self.below(x)))
+        windows = x.unfold(2, 4, 4).unfold(3, 4, 4).permute(0, 2, 3, 4, 5, 1).reshape(-1, 16, 6)
+        windows = windows + self.mixed(windows)
+        return self.above(windows.reshape(len(x), -1, 6).mean(1))
+
+
+@pytest.mark.parametrize("per_sample", [False, True])
+@pytest.mark.parametrize("selection", [None, TopK(0.5), TopK(0.5, rescale=True), TopK(0.5, unit="element")])
+@pytest.mark.parametrize("composite", list(COMPOSITES))
+def test_blocks_of_samples_do_not_matter(
+    composite: str, selection: TopK | None, per_sample: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, x = with_biases(Windows()).double().eval(), images(5)
+
+    def traced() -> Trace:
+        return SelectiveLRP(model, COMPOSITES[composite], selection).trace(x, target=1, edges=True, per_sample=per_sample)
+
+    whole = traced()
+    for values in (1, 2 * 6 * 8 * 8):  # a sample at a time, and two of the first layer's
+        monkeypatch.setattr("lrp_lightning.engine.affine._BLOCK", values)
+        blocks = traced()
+        assert_close(blocks.inputs, whole.inputs)
+        for one, other in (
+            (blocks.relevance, whole.relevance),
+            (blocks.edges, whole.edges),
+            (blocks.absorbed, whole.absorbed),
+        ):
+            assert one.keys() == other.keys()
+            for key in one:
+                scale = max(1.0, other[key].abs().max().item())
+                torch.testing.assert_close(one[key], other[key], rtol=0, atol=1e-10 * scale)
+        assert all(torch.equal(mask, whole.masks[layer]) for layer, mask in blocks.masks.items())
+        assert_conserves(blocks)
+
+
 def test_edges_of_neurons_without_a_bias_are_their_relevance() -> None:
     torch.manual_seed(0)
     model = nn.Sequential(

@@ -34,6 +34,8 @@ __all__ = [
 _BLOCK = 2**21
 """So many values of an output are worked on at once on a processor: memory that its allocator gives again, and not anew."""
 
+_TINY = {dtype: torch.finfo(dtype).tiny for dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64)}
+
 _IN_CACHE = 2**19
 """So many products of a linear layer are at hand at once."""
 
@@ -206,7 +208,7 @@ def blocks(t: Tensor, samples: int, n: int) -> list[tuple[int, int]]:
 
 def away_from_zero(a: Tensor) -> Tensor:
     """``a``, with values too small to divide by replaced, so that ``R -> R / a -> R`` is exact wherever it is used."""
-    tiny = torch.finfo(a.dtype).tiny ** 0.5
+    tiny = _TINY[a.dtype] ** 0.5
     return torch.where(a.abs() < tiny, tiny, a)
 
 
@@ -240,7 +242,7 @@ def _divided(
         scale = (mean_magnitude(z, samples, n, positive) if mean is None else mean) * rule.eps
     else:
         scale = z.new_full((1,) * z.ndim, rule.eps)
-    scale.clamp_(min=torch.finfo(z.dtype).tiny)
+    scale.clamp_(min=_TINY[z.dtype])
     if positive:
         s = r.div_(z.add_(scale) if own else z + scale)
         by_neuron = per_neuron(s, neurons, samples)
@@ -305,32 +307,33 @@ def hand_down(
     Raises:
         RuleError: if the rule passes relevance through but ``a`` and ``y`` differ in shape.
     """
-    found: list[HandedDown] = []
     places = blocks(y, unit.samples, n)
+    if len(places) == 1:
+        return _hand_down(unit, a, y, g, n, carried, mean)
+    found: list[HandedDown] = []
     for start, size in places:
-        rows = (unit.samples, start, size)
-        a_here, y_here = a.narrow(*rows), y.narrow(*rows)
-        r = relevance_of(y_here, g.narrow(*rows), unit.proportional)
-        arrived = per_neuron(r, neuron_dim(r, unit.op.kind), unit.samples)
-        r = r if carried is None else r.mul_(carried.narrow(*rows))
-        mean_here = None if mean is None else mean.narrow(*rows)
-        here = _hand_down(unit, a_here, y_here, r, arrived, n * size // y.shape[unit.samples], mean_here)
-        if len(places) == 1:
-            return here
+        a_here, y_here, g_here = (t.narrow(unit.samples, start, size) for t in (a, y, g))
+        of_here = [None if t is None else t.narrow(unit.samples, start, size) for t in (carried, mean)]
+        here = _hand_down(unit, a_here, y_here, g_here, n * size // y.shape[unit.samples], *of_here)
         whole = found[0].g if found else torch.empty_like(a)
-        whole.narrow(*rows).copy_(here.g)
+        whole.narrow(unit.samples, start, size).copy_(here.g)
         found.append(here._replace(g=whole))
-        del r, here  # before the next block asks for memory
+        del here  # before the next block asks for memory
     _, arrived, bias, stabiliser = (torch.cat(parts) for parts in zip(*(here[:4] for here in found), strict=True))
     edges = [here.edges for here in found if here.edges is not None]
     joined = None if not edges else torch.cat(edges) if unit.per_sample else torch.stack(edges).sum(0)
     return HandedDown(found[0].g, arrived, bias, stabiliser, joined)
 
 
-def _hand_down(unit: UnitMap, a: Tensor, y: Tensor, r: Tensor, arrived: Tensor, n: int, mean: Tensor | None) -> HandedDown:
-    """The same at once, ``r`` being the relevance to hand down; it is used up."""
+def _hand_down(
+    unit: UnitMap, a: Tensor, y: Tensor, g: Tensor, n: int, carried: Tensor | None, mean: Tensor | None
+) -> HandedDown:
+    """The same at once."""
     op, rule, w, b, samples = unit.op, unit.rule, unit.w, unit.b, unit.samples
-    neurons = neuron_dim(r, op.kind)
+    neurons = neuron_dim(y, op.kind)
+    r = relevance_of(y, g, unit.proportional)
+    arrived = per_neuron(r, neurons, samples)
+    r = r if carried is None else r.mul_(carried)
     if rule.passes:
         if a.shape != y.shape:
             raise RuleError(f"Pass() needs an input shaped like the output, got {tuple(a.shape)} and {tuple(y.shape)}")
@@ -343,7 +346,7 @@ def _hand_down(unit: UnitMap, a: Tensor, y: Tensor, r: Tensor, arrived: Tensor, 
     g_direct: Tensor | None = None  # from terms whose share of R is a * g
     r_other: Tensor | None = None  # from terms that hand relevance even to an input of zero
     edges = None
-    bias = stabiliser = torch.zeros_like(arrived)
+    bias, stabiliser = [], []
     groups = [group for group in rule.groups if not unit.rectified or group.outputs.kind != "negative"]
     for group in groups:
         terms = [t for t in group.terms if not (unit.nonnegative and t.input.kind == "negative")]
@@ -358,17 +361,18 @@ def _hand_down(unit: UnitMap, a: Tensor, y: Tensor, r: Tensor, arrived: Tensor, 
         share = _share(group, y, r, last=group is groups[-1])
         z = y if group.plain else reduce(torch.Tensor.add_, (op.forward(*part) for part in parts))
         if not (group.plain or (unit.rectified and group.excitation)):  # there r is 0 where z is; here it may not be
-            stabiliser = stabiliser + per_neuron(share, neurons, samples)
-            stabiliser = stabiliser - per_neuron(share.masked_fill_(z == 0, 0), neurons, samples)
+            stabiliser += [
+                per_neuron(share, neurons, samples).sub_(per_neuron(share.masked_fill_(z == 0, 0), neurons, samples))
+            ]
         s, s_by_neuron, taken = _divided(
             share, z, rule, samples, n, neurons, mean if group.plain else None,
             positive=group.excitation or (group.plain and unit.rectified), own=not group.plain,
         )  # fmt: skip
-        stabiliser = stabiliser + taken
+        stabiliser.append(taken)
         del z  # before more memory is asked for
         for term, (a_part, w_part, b_part) in zip(terms, parts, strict=True):
             if b_part is not None and term.bias.kind != "constant":
-                bias = bias + s_by_neuron * b_part
+                bias.append(s_by_neuron * b_part)
             ga, dw = op.pull_back(s, a_part, w_part, unit.want_edges and not unit.per_sample)
             if unit.want_edges and unit.per_sample:
                 dw = op.weight_gradients(s, a_part, w_part, n, samples)
@@ -384,7 +388,11 @@ def _hand_down(unit: UnitMap, a: Tensor, y: Tensor, r: Tensor, arrived: Tensor, 
     g = g_direct if g_direct is not None else torch.zeros_like(a)
     if r_other is not None:
         g = g + r_other / away_from_zero(a)
-    return HandedDown(g, arrived, bias, stabiliser, edges)
+    return HandedDown(g, arrived, _sum(bias, arrived), _sum(stabiliser, arrived), edges)
+
+
+def _sum(parts: list[Tensor], like: Tensor) -> Tensor:
+    return reduce(torch.add, parts) if parts else torch.zeros_like(like)
 
 
 def _share(group: Group, y: Tensor, r: Tensor, last: bool) -> Tensor:

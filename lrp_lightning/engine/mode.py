@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from torch.autograd.function import BackwardCFunction
 from torch.nn.modules._functions import BackwardHookFunction
 from torch.overrides import TorchFunctionMode, resolve_name
-from torch.utils.weak import WeakIdKeyDictionary
 
 from lrp_lightning.engine.affine import AffineMap, Linear, UnitMap, away_from_zero, hand_down, mean_magnitude
 from lrp_lightning.engine.dimensions import moved
+from lrp_lightning.engine.notes import Notes
 from lrp_lightning.engine.origins import feature_ids, run_of
 from lrp_lightning.engine.recording import Layer, Recording
 from lrp_lightning.errors import UnsupportedOperatorError
@@ -97,10 +97,10 @@ class RelevanceMode(TorchFunctionMode):
         super().__init__()
         self.recording = recording
         self.table = table
-        self.facts = WeakIdKeyDictionary()
-        self.kept = WeakIdKeyDictionary()  # output of a layer -> what its backward keeps of it
+        self.facts: Notes[Facts] = Notes()
+        self.kept: Notes[Kept] = Notes()  # output of a layer -> what its backward keeps of it
         self._running: tuple | None = None  # the operator that a row is at work for: func, args, kwargs, its first signal
-        self.changed = WeakIdKeyDictionary()  # tensor changed in place -> what it is now, None if not known
+        self.changed: Notes[Tensor | None] = Notes()  # tensor changed in place -> what it is now, None if not known
 
     # what operators ask
 
@@ -121,7 +121,8 @@ class RelevanceMode(TorchFunctionMode):
         if self._running is not None:
             samples = self.samples_in(t)
             dim = self._neurons_in(t) if dim is None else dim
-        self.facts[t] = replace(facts, samples=samples, dim=dim)
+        same = samples == facts.samples and dim == facts.dim
+        self.facts[t] = facts if same else replace(facts, samples=samples, dim=dim)
         return t
 
     def samples_in(self, y: Tensor) -> int | None:
@@ -377,15 +378,17 @@ class RelevanceMode(TorchFunctionMode):
             args, kwargs = self._current(func, args), {k: self._current(func, (v,))[0] for k, v in kwargs.items()}
         if func is torch._C._set_grad_enabled:
             return None  # a frozen part of the model, run under no_grad, carries relevance like any other
-        given = list(tensors_in((args, tuple(kwargs.values()))))
-        if not any(t in self.facts for t in given):
+        given = [*tensors_in(args), *tensors_in(kwargs.values())] if kwargs else list(tensors_in(args))
+        first = next((t for t in given if t in self.facts), None)
+        if first is None:
             return self._constant(func, given, args, kwargs)
         row = self.table.get(func) or self._unlisted
         self._check(func, given)
         for t in given:
-            if t in self.kept:
-                self.kept[t].read(t)
-        outer, self._running = self._running, (func, args, kwargs, next(t for t in given if t in self.facts))
+            kept = self.kept.get(t)
+            if kept is not None:
+                kept.read(t)
+        outer, self._running = self._running, (func, args, kwargs, first)
         try:
             device = given[0].device.type
             if not torch.is_autocast_enabled(device):

@@ -15,7 +15,12 @@ __all__ = ["Row", "is_in_place", "named", "only_input", "out_of_place", "signal_
 Row = Callable[[Any, Callable, tuple, dict[str, Any]], Any]
 """``(mode, func, args, kwargs) -> result``, called when an argument of ``func`` carries relevance."""
 
-_TAKES_INPLACE = {f for f in vars(F).values() if inspect.isfunction(f) and "inplace" in inspect.signature(f).parameters}
+_AT_INPLACE = {
+    f: list(parameters).index("inplace")
+    for f in vars(F).values()
+    if inspect.isfunction(f) and "inplace" in (parameters := inspect.signature(f).parameters)
+}
+"""At which place functions that take ``inplace`` take it."""
 
 
 def is_in_place(func: Callable) -> bool:
@@ -41,17 +46,16 @@ def signal_and_in_place(func: Callable, args: tuple, kwargs: dict[str, Any]) -> 
     """The first argument of an operator, and whether it is to be changed in place."""
     x = args[0] if args else kwargs["input"]
     asked = kwargs.get("inplace", False)
-    if not asked and func in _TAKES_INPLACE:
-        position = list(inspect.signature(func).parameters).index("inplace")
-        asked = len(args) > position and args[position]
+    if not asked and func in _AT_INPLACE:
+        asked = len(args) > _AT_INPLACE[func] and args[_AT_INPLACE[func]]
     return x, bool(asked) or is_in_place(func)
 
 
 def without_in_place(func: Callable, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
     """The arguments after the first, with nothing that asks for in-place."""
     rest = args[1:]
-    if func in _TAKES_INPLACE:
-        position = list(inspect.signature(func).parameters).index("inplace")
+    if func in _AT_INPLACE:
+        position = _AT_INPLACE[func]
         rest = args[1:position] + (False,) * (len(args) > position) + args[position + 1 :]
     return rest, {k: v for k, v in kwargs.items() if k not in ("inplace", "input")}
 
