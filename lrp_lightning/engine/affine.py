@@ -319,7 +319,7 @@ def hand_down(
         whole.narrow(unit.samples, start, size).copy_(here.g)
         found.append(here._replace(g=whole))
         del here  # before the next block asks for memory
-    _, arrived, bias, stabiliser = (torch.cat(parts) for parts in zip(*(here[:4] for here in found), strict=True))
+    arrived, bias, stabiliser = (torch.cat(parts) for parts in zip(*(here[1:4] for here in found), strict=True))
     edges = [here.edges for here in found if here.edges is not None]
     joined = None if not edges else torch.cat(edges) if unit.per_sample else torch.stack(edges).sum(0)
     return HandedDown(found[0].g, arrived, bias, stabiliser, joined)

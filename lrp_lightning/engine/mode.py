@@ -41,13 +41,14 @@ class MadeBy:
 
 @dataclass(eq=False)
 class Kept:
-    """The output of a layer as its backward will want it.
+    """The output of a unit layer or a junction as its backward will want it.
 
     Where a rectifier is its only reader, no relevance comes to what is not positive. So what the rectifier gives is kept in
     its place, which the next layer keeps anyway, and the output itself is let go.
     """
 
     value: Tensor
+    layer: Layer
     rectified: bool = False
     mean: Tensor | None = None
     """Mean of the output's ``|y|`` in each sample, where what is kept is rectified and that is asked for."""
@@ -175,7 +176,7 @@ class RelevanceMode(TorchFunctionMode):
         if into is not None:
             self.recording.fold(into, layer)
         ids = feature_ids(facts.ids, a, neuron_dim(a, op.kind))
-        kept = Kept(y)
+        kept = Kept(y, layer)
         out = _Affine.apply(a, kept, w, b, op, layer, facts.nonnegative, ids, self.recording, facts.samples)
         self.kept[out] = kept
         return self.learn(
@@ -190,14 +191,14 @@ class RelevanceMode(TorchFunctionMode):
 
     def rectified(self, x: Tensor, in_place: bool) -> Tensor:
         """``x`` with what is negative at zero, which is also what its layer's backward keeps if nobody else reads ``x``."""
-        kept, made_by = self.kept.get(x), self.of(x).made_by
-        if kept is None or made_by is None or kept.readers > 1:
+        kept, recording = self.kept.get(x), self.recording
+        if kept is None or kept.readers > 1:
             return torch.relu(x)
-        layer = made_by.layer
+        layer = kept.layer
         with torch.no_grad():
-            if self.recording.want_edges:
-                self.recording.activate(layer, x.detach())
-            mean = mean_magnitude(x, layer.samples, self.recording.samples) if self.recording.needs_scale(layer) else None
+            if recording.want_edges:
+                recording.activate(layer, x.detach())
+            mean = mean_magnitude(x, layer.samples, recording.samples) if recording.needs_scale(layer) else None
             # in memory of x where the model wants that; not noticed by autograd, which would mind: nothing but the layer's
             # backward kept it
             y = kept.value.data.relu_() if in_place else torch.relu(x.detach())
@@ -224,7 +225,7 @@ class RelevanceMode(TorchFunctionMode):
         known_dims = [f.dim for f in map(self.of, (t for t, _ in parts)) if f.dim is not None]
         dim = known_dims[0] if known_dims else _likely_dim(y)
         layer = self.recording.layer(self.names.here("add"), "junction", y, dim, samples=self.samples_in(y))
-        self._collect(layer, y, parts)
+        self.kept[y] = self._collect(layer, y, parts)
         gate = all(self.of(t).gate for t, _ in parts)
         own_ids = layer.ids(y.ndim) if self.recording.follows else None
         return self.learn(y, Facts(nonnegative, gate=gate, dim=dim, ids=own_ids))
@@ -241,18 +242,18 @@ class RelevanceMode(TorchFunctionMode):
         self.facts[node] = replace(facts, dim=dim, ids=layer.ids(y.ndim))
         return node
 
-    def _collect(self, layer: Layer, y: Tensor, parts: list[tuple[Tensor, float]], whole: Tensor | None = None) -> None:
+    def _collect(self, layer: Layer, y: Tensor, parts: list[tuple[Tensor, float]], whole: Tensor | None = None) -> Kept:
         """Note what relevance arrives at ``y``, a node without weights, and what it hands to each of the tensors in it.
 
         Each gets what its own value, or with ``whole`` that, times its factor makes of ``g``.
         """
-        recording, value = self.recording, y.detach()
+        recording, kept = self.recording, Kept(y.detach(), layer)
         from_where = [] if not recording.want_edges else [
             (t.detach() if whole is None else whole, factor, self.of(t).ids) for t, factor in parts
         ]  # fmt: skip
 
         def arrive(g: Tensor) -> None:
-            recording.arrive(layer, value, g)
+            recording.arrive(layer, kept.value, g)
             for part, factor, ids in from_where:
                 recording.connect_values(ids, layer, recording.relevance_of(part.expand(g.shape), g, layer.first) * factor)
 
@@ -260,6 +261,7 @@ class RelevanceMode(TorchFunctionMode):
         if recording.along is not None:
             for t, _ in parts:
                 self._keep_to_paths(layer, t)
+        return kept
 
     def _keep_to_paths(self, layer: Layer, t: Tensor) -> None:
         """Let the relevance that ``layer`` hands to ``t``, which nothing else reads, run along the paths only."""
@@ -571,7 +573,7 @@ class _Rectified(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grad: Tensor) -> tuple[Tensor | None, ...]:
-        if ctx.kept.rectified:
+        if ctx.kept.rectified and ctx.kept.layer.kind != "junction":  # which hands g on as it is
             return grad[0], None, None
         return torch.ops.aten.threshold_backward(grad[0], ctx.saved_tensors[0], 0), None, None
 

@@ -173,6 +173,8 @@ class Recording:
 
     def needs_scale(self, layer: Layer) -> bool:
         """Whether the rule of a layer, which may not be settled yet, may ask for the scale of its output."""
+        if layer.kind == "junction":
+            return False
         rules = [self.names.rule_of(layer.base_name), *self.composite.layers.values()]
         rules.append(self.composite.rule_for("", layer.kind, layer.first))  # type: ignore[arg-type]
         return any(rule.needs_scale for rule in rules if rule is not None)
