@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import sys
 import threading
+from collections import Counter
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -187,11 +188,11 @@ def spread(mask: Tensor, t: Tensor, dim: int, samples: int = 0) -> Tensor:
 
 def numbered(names: list[str]) -> list[str]:
     """Names made unique: what occurs more than once gets its occurrence, ``conv#1``, ``conv#2``."""
-    seen: dict[str, int] = {}
+    times, seen = Counter(names), Counter[str]()
     result = []
     for name in names:
-        seen[name] = seen.get(name, 0) + 1
-        result.append(f"{name}#{seen[name]}" if names.count(name) > 1 else name)
+        seen[name] += 1
+        result.append(f"{name}#{seen[name]}" if times[name] > 1 else name)
     return result
 
 

@@ -175,9 +175,11 @@ class Recording:
         """Whether the rule of a layer, which may not be settled yet, may ask for the scale of its output."""
         if layer.kind == "junction":
             return False
-        rules = [self.names.rule_of(layer.base_name), *self.composite.layers.values()]
-        rules.append(self.composite.rule_for("", layer.kind, layer.first))  # type: ignore[arg-type]
-        return any(rule.needs_scale for rule in rules if rule is not None)
+        own, composite = self.names.rule_of(layer.base_name), self.composite
+        if own is not None:
+            return own.needs_scale
+        rule = composite.rule_for("", layer.kind, layer.first)  # type: ignore[arg-type]
+        return rule.needs_scale or any(rule.needs_scale for rule in composite.layers.values())
 
     def arrive(self, layer: Layer, y: Tensor, g: Tensor) -> None:
         """Note the relevance ``y g`` that arrives at a layer which has no selection."""
