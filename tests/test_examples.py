@@ -124,7 +124,7 @@ def test_without_fashion_mnist_there_are_digits(
 
 @pytest.mark.slow
 def test_two_runs_are_compared(tmp_path: Path):
-    shown = run("compare_runs.py", "--images", 1024, "--samples", 60, "--out", tmp_path / "compared.png")
+    shown = run("compare_runs.py", "--images", 512, "--samples", 40, "--out", tmp_path / "compared.png")
     rows = {line[:14].strip(): line[14:].split() for line in shown.splitlines()}
     same, mirrored, another = map(float, rows["mean"])
     assert another < mirrored < 1
@@ -134,7 +134,7 @@ def test_two_runs_are_compared(tmp_path: Path):
 
 @pytest.mark.slow
 def test_a_network_is_pruned_by_its_critical_channels(tmp_path: Path):
-    shown = run("prune_critical_channels.py", "--images", 1024, "--samples", 50, "--out", tmp_path / "pruned.png")
+    shown = run("prune_critical_channels.py", "--images", 512, "--samples", 30, "--out", tmp_path / "pruned.png")
     assert re.findall(r"^by (.+): area", shown, re.MULTILINE) == ["relevance", "weight magnitude", "activation", "random"]
     accuracies = [float(a) for a in re.findall(r"without 0% of the channels: accuracy ([\d.]+),", shown)]
     assert len(set(accuracies)) == 1
@@ -166,7 +166,7 @@ def test_channels_taken_out_are_channels_switched_off(monkeypatch: pytest.Monkey
 
 @pytest.mark.slow
 def test_a_vision_transformer_is_explained_both_ways(tmp_path: Path):
-    shown = run("vit.py", "--epochs", 3, "--out", tmp_path / "vit.png")
+    shown = run("vit.py", "--epochs", 1, "--out", tmp_path / "vit.png")
     errors = [float(error) for error in re.findall(r"conservation error (.+)$", shown, re.MULTILINE)]
     assert len(errors) == 2
     assert max(errors) < 1e-4
