@@ -193,7 +193,8 @@ def write(cache: Path) -> None:
     """Table and plots of what is in the cache."""
     lines = ["# Which selection finds the neurons that decide", "", (__doc__ or "").rpartition("\n\n")[2].strip(), ""]
     lines += [
-        "Made by `python benchmarks/selection.py`. Mean ± deviation over networks; no ±: one network, in the plots too.",
+        "Made by `python benchmarks/selection.py`. Mean ± deviation over networks, as many as the last column says, or",
+        "fewer where their number stands behind.",
         "",
     ]
     for width in WIDTHS:
@@ -230,14 +231,17 @@ def write(cache: Path) -> None:
         lines.append("")
         plot(runs, width)
         lines += [f"![retained](selection_{width}_retained.png) ![SMAPE](selection_{width}_smape.png)", ""]
-    (HERE / "selection.md").write_text("\n".join(lines))
+    tried = (HERE / "selection_tried.md").read_text()
+    (HERE / "selection.md").write_text("\n".join([*lines, tried]))
 
 
 def cell(values: list[float | None]) -> str:
+    """Mean ± deviation, and of how many networks where not of all."""
     known = torch.tensor([v for v in values if v is not None])
     if not len(known):
         return ""
-    return f"{known.mean():.3g}" + (f" ± {known.std():.2g}" if len(known) > 1 else "")
+    deviation = f" ± {float(f'{known.std():.2g}'):g}" if len(known) > 1 else ""
+    return f"{known.mean():.3g}{deviation}" + (f" ({len(known)})" if len(known) < len(values) else "")
 
 
 def plot(runs: list[dict], width: str) -> None:
