@@ -5,6 +5,7 @@ The tensor that travels back is ``g``, with ``R = a * g`` for every activation `
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import reduce
 from typing import NamedTuple, Protocol
@@ -291,7 +292,13 @@ class HandedDown(NamedTuple):
 
 
 def hand_down(
-    unit: UnitMap, a: Tensor, y: Tensor, g: Tensor, n: int, carried: Tensor | None = None, mean: Tensor | None = None
+    unit: UnitMap,
+    a: Tensor,
+    y: Tensor,
+    g: Tensor,
+    n: int,
+    select: Callable[[Tensor], Tensor | None] | None = None,
+    mean: Tensor | None = None,
 ) -> HandedDown:
     """Hand the relevance ``y g`` of ``y = w a + b`` down to ``a`` by a rule, a block of samples at a time.
 
@@ -301,39 +308,46 @@ def hand_down(
         y: its output.
         g: with ``y`` the relevance of it.
         n: how many samples there are.
-        carried: what part of the relevance is handed on, broadcasts over ``y``; None for all of it.
+        select: says what part of the relevance, by neuron, is handed on: ``(S, C)`` to what broadcasts over ``y``.
         mean: mean of the output's magnitude in each sample, where it is known.
 
     Raises:
         RuleError: if the rule passes relevance through but ``a`` and ``y`` differ in shape.
     """
-    places = blocks(y, unit.samples, n)
+    samples, neurons = unit.samples, neuron_dim(y, unit.op.kind)
+    places = blocks(y, samples, n)
+
+    def arriving(start: int, size: int) -> tuple[Tensor, Tensor]:
+        r = relevance_of(y.narrow(samples, start, size), g.narrow(samples, start, size), unit.proportional)
+        return r, per_neuron(r, neurons, samples)
+
     if len(places) == 1:
-        return _hand_down(unit, a, y, g, n, carried, mean)
+        r, arrived = arriving(*places[0])
+        carried = None if select is None else select(arrived)
+        return _hand_down(unit, a, y, r if carried is None else r.mul_(carried), arrived, n, mean)
+    carried = None if select is None else select(torch.cat([arriving(*place)[1] for place in places]))
     found: list[HandedDown] = []
     for start, size in places:
-        a_here, y_here, g_here = (t.narrow(unit.samples, start, size) for t in (a, y, g))
-        of_here = [None if t is None else t.narrow(unit.samples, start, size) for t in (carried, mean)]
-        here = _hand_down(unit, a_here, y_here, g_here, n * size // y.shape[unit.samples], *of_here)
+        r, arrived = arriving(start, size)
+        if carried is not None:
+            r.mul_(carried.narrow(samples, start, size))
+        a_here, y_here = a.narrow(samples, start, size), y.narrow(samples, start, size)
+        mean_here = None if mean is None else mean.narrow(samples, start, size)
+        here = _hand_down(unit, a_here, y_here, r, arrived, n * size // y.shape[samples], mean_here)
         whole = found[0].g if found else torch.empty_like(a)
-        whole.narrow(unit.samples, start, size).copy_(here.g)
+        whole.narrow(samples, start, size).copy_(here.g)
         found.append(here._replace(g=whole))
-        del here  # before the next block asks for memory
+        del r, here  # before the next block asks for memory
     arrived, bias, stabiliser = (torch.cat(parts) for parts in zip(*(here[1:4] for here in found), strict=True))
     edges = [here.edges for here in found if here.edges is not None]
     joined = None if not edges else torch.cat(edges) if unit.per_sample else torch.stack(edges).sum(0)
     return HandedDown(found[0].g, arrived, bias, stabiliser, joined)
 
 
-def _hand_down(
-    unit: UnitMap, a: Tensor, y: Tensor, g: Tensor, n: int, carried: Tensor | None, mean: Tensor | None
-) -> HandedDown:
-    """The same at once."""
+def _hand_down(unit: UnitMap, a: Tensor, y: Tensor, r: Tensor, arrived: Tensor, n: int, mean: Tensor | None) -> HandedDown:
+    """The same at once: ``r`` is the relevance to hand on, which is used up, of what ``arrived``."""
     op, rule, w, b, samples = unit.op, unit.rule, unit.w, unit.b, unit.samples
     neurons = neuron_dim(y, op.kind)
-    r = relevance_of(y, g, unit.proportional)
-    arrived = per_neuron(r, neurons, samples)
-    r = r if carried is None else r.mul_(carried)
     if rule.passes:
         if a.shape != y.shape:
             raise RuleError(f"Pass() needs an input shaped like the output, got {tuple(a.shape)} and {tuple(y.shape)}")

@@ -538,9 +538,9 @@ class _Affine(torch.autograd.Function):
             ctx.op, layer.rule, w, b, layer.samples, ctx.nonnegative, kept.rectified,
             recording.composite.proportional_below(layer.first), recording.want_edges, recording.per_sample, run,
         )  # fmt: skip
-        carried = recording.select(layer, kept.value, grad[0])
+        select = recording.selecting(layer, kept.value, grad[0])
         try:
-            down = hand_down(unit, a, kept.value, grad[0], recording.samples, carried, kept.mean)
+            down = hand_down(unit, a, kept.value, grad[0], recording.samples, select, kept.mean)
         except Exception as error:
             error.add_note(f"in layer {layer.name!r}") if hasattr(error, "add_note") else None
             raise

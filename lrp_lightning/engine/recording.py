@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import partial
 from itertools import pairwise
 
 import torch
 from torch import Tensor
 
 from lrp_lightning.composites import Composite
-from lrp_lightning.engine.affine import blocks, relevance_of
+from lrp_lightning.engine.affine import relevance_of
 from lrp_lightning.engine.origins import feature_ids, of_ndim
 from lrp_lightning.errors import GraphError, LayerError, SelectionError, UnsupportedOperatorError
 from lrp_lightning.layers import LayerNames, elementwise, numbered, per_neuron, per_sample, spread, unknown_layer
@@ -201,24 +202,17 @@ class Recording:
         values = max(y.numel(), 1) // (layer.neurons * self.samples)
         self.activation[layer] = self._by_sample(per_neuron(y, layer.dim, layer.samples)) / max(values, 1)
 
-    def select(self, layer: Layer, y: Tensor, g: Tensor) -> Tensor | None:
-        """Let the selection decide what part of the relevance ``y g`` of a layer is carried on.
-
-        Returns:
-            The part, which broadcasts over ``y``; None for all of it.
-        """
+    def selecting(self, layer: Layer, y: Tensor, g: Tensor) -> Callable[[Tensor], Tensor | None] | None:
+        """What decides how much of the relevance ``y g`` of a layer is carried on; None if all of it is."""
         self._keep(layer, y, g)
         if self.selection is None or not layer.selectable:
             return None
         decides = self.selection.in_layer(layer.name) if isinstance(self.selection, PerLayer) else self.selection
-        if decides is None:
-            return None
-        places = [(layer.samples, start, size) for start, size in blocks(y, layer.samples, self.samples)]
-        by_row = [
-            per_neuron(self.relevance_of(y.narrow(*at), g.narrow(*at), layer.first), layer.dim, layer.samples)
-            for at in places
-        ]
-        arrived = self._by_sample(torch.cat(by_row))
+        return None if decides is None else partial(self._select, decides, layer, y, g)
+
+    def _select(self, decides: Selection, layer: Layer, y: Tensor, g: Tensor, arrived: Tensor) -> Tensor | None:
+        """Let a selection decide, ``arrived`` being the relevance by neuron: what broadcasts over ``y``; None for all."""
+        arrived = self._by_sample(arrived)
 
         def elements() -> Tensor:
             return elementwise(self.relevance_of(y, g, layer.first), self.samples, layer.samples)
