@@ -127,7 +127,8 @@ def main() -> None:
     options = parser.parse_args()
     options.cache.mkdir(parents=True, exist_ok=True)
     lines = ["# Pruning by critical channels", "", (__doc__ or "").rpartition("\n\n")[2].strip(), ""]
-    lines += ["Made by `python benchmarks/pruning.py`.", ""]
+    made_by = "`python benchmarks/pruning.py`; the full width by `--width full --seeds 0 2 3 --samples 100`"
+    lines += [f"Made by {made_by}.", ""]
     for width, seed in itertools.product(options.width, options.seeds):
         measure(width, seed, options.samples, options.cache)
     for width in selection.WIDTHS:
