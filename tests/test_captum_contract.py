@@ -16,7 +16,7 @@ from captum.attr._utils.lrp_rules import Alpha1_Beta0_Rule, EpsilonRule, GammaRu
 from captum.metrics import infidelity, sensitivity_max
 from torch import Tensor, nn
 
-from lrp_lightning import Epsilon, LayerSelectiveLRP, SelectiveLRP, TopK
+from lrp_lightning import Composite, Epsilon, Flat, LayerSelectiveLRP, Pass, SelectiveLRP, TopK, WSquare
 from lrp_lightning.errors import LayerError, RuleError, TargetError
 
 TINY = 1e-12
@@ -123,6 +123,18 @@ def test_a_rule_of_our_own_on_a_module(model: nn.Module, x: Tensor) -> None:
     for module in model.modules():
         module.rule = Epsilon(0.1)
     assert torch.equal(SelectiveLRP(model).attribute(x, target=2), expected)
+
+
+@pytest.mark.parametrize("rule", [Flat(), WSquare(), Pass()], ids=repr)
+def test_a_rule_that_gives_to_activations_of_zero_on_a_module(rule: Any) -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 3)).double()
+    x = torch.randn(4, 6, dtype=torch.float64)
+    expected = SelectiveLRP(net, Composite(Epsilon(), layers={"2": rule})).attribute(x, target=1)
+    net[2].rule = rule
+    trace = SelectiveLRP(net, Epsilon()).trace(x, target=1)
+    assert torch.equal(trace.inputs, expected)
+    assert trace.conservation_error.max() < 1e-9
 
 
 def test_what_is_no_rule(model: nn.Module, x: Tensor) -> None:

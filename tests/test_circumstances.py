@@ -88,6 +88,19 @@ def test_models_of_other_precisions(x: Tensor, dtype: torch.dtype) -> None:
     assert likeness > (0.9999 if dtype == torch.float64 else 0.98)
 
 
+@pytest.mark.parametrize("composite", ["epsilon", "epsilon_plus"])
+def test_half_precision_holds_the_scale_of_large_layers(composite: str) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(1, 16, 1), nn.ReLU(), nn.Conv2d(16, 32, 1), nn.Flatten(2), nn.Linear(64 * 64, 1)).eval()
+    x = torch.rand(1, 1, 64, 64)
+    with torch.no_grad():
+        model[2].bias += 1.0
+        assert model[:3](x).abs().sum() > torch.finfo(torch.float16).max
+    expected = SelectiveLRP(model, composite).attribute(x, target=(3, 0))
+    relevance = SelectiveLRP(model.half(), composite).attribute(x.half(), target=(3, 0))
+    assert F.cosine_similarity(relevance.float().flatten(), expected.flatten(), dim=0) > 0.99
+
+
 def test_autocast_is_computed_in_float32(x: Tensor) -> None:
     expected = SelectiveLRP(net()).attribute(x, target=1)
     with torch.autocast("cpu", dtype=torch.bfloat16):

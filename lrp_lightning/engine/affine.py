@@ -216,12 +216,17 @@ def away_from_zero(a: Tensor) -> Tensor:
 def mean_magnitude(t: Tensor, samples: int, n: int, positive: bool = False) -> Tensor:
     """Mean of ``|t|`` in each of ``n`` samples, each of one row or several in dimension ``samples``, to broadcast."""
     others = [d for d in range(t.ndim) if d != samples]
+    wide = torch.float32 if t.dtype == torch.float16 else t.dtype  # whose largest number sums soon exceed
     # neither asks for memory, as |t| would; a sum is faster
-    total = t.sum(others, keepdim=True) if positive else torch.linalg.vector_norm(t, 1, others, keepdim=True)
+    total = (
+        t.sum(others, keepdim=True, dtype=wide)
+        if positive
+        else torch.linalg.vector_norm(t, 1, others, keepdim=True, dtype=wide)
+    )
     rows = t.shape[samples] // n
     if rows != 1:
         total = total.unflatten(samples, (n, rows)).sum(samples + 1).repeat_interleave(rows, samples)
-    return total * (n / max(t.numel(), 1))
+    return (total * (n / max(t.numel(), 1))).to(t.dtype)
 
 
 def _divided(

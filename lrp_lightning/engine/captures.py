@@ -78,7 +78,8 @@ class Captures:
     def _enter(self, place: int, module: nn.Module, args: tuple) -> tuple | None:
         # a view of its own, so that what others do with the same tensor is not counted; a batch norm may fold, so it sees
         # the tensor itself
-        tensors = [t for t in args if isinstance(t, Tensor) and self.mode.known(t)]
+        args = tuple(self.mode.latest(a, module.forward) for a in args)
+        tensors = [t for t in args if self.mode.known(t)]
         if isinstance(module, _BatchNorm):
             self.found[place].append([self._watch(t) for t in tensors])
             return None
@@ -87,9 +88,11 @@ class Captures:
         return tuple(views.get(id(a), a) for a in args)
 
     def _leave(self, place: int, module: nn.Module, args: tuple, output: Any) -> Any:
+        output = self.mode.latest(output, module.forward)
         outputs = output if isinstance(output, tuple | list) else (output,)
         self.single[place] = isinstance(output, Tensor)
-        tensors = [t for t in outputs if isinstance(t, Tensor) and t.is_floating_point()]
+        tensors = [self.mode.latest(t, module.forward) for t in outputs]
+        tensors = [t for t in tensors if isinstance(t, Tensor) and t.is_floating_point()]
         if isinstance(output, Tensor) and not self.mode.known(output) and output.is_floating_point():
             output = output.detach().requires_grad_()
             self.mode.learn(output, Facts(near_input=True))

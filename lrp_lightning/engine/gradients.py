@@ -144,7 +144,11 @@ class GradientMode(RelevanceMode):
         name = layer if isinstance(layer, str) else self.names.of_module[id(layer)]
         module = self.names.modules.get(name)
         given: list[Any] = []
-        handle = None if module is None else module.register_forward_hook(lambda _, __, output: given.append(output))
+
+        def note(module: nn.Module, _: Any, output: Any) -> None:
+            given.append(self.latest(output, module.forward))
+
+        handle = None if module is None else module.register_forward_hook(note)
         try:
             with self:
                 model(inputs, *extra)

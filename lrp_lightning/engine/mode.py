@@ -152,10 +152,19 @@ class RelevanceMode(TorchFunctionMode):
     def now(self, t: Tensor, new: Tensor) -> Tensor:
         """From here on ``t`` stands for ``new``: an in-place operator, run out of place."""
         if t is not new:
-            for other in [o for o in self.facts if o is not t and o is not new and share_memory(o, t)]:
-                self.changed[other] = None
+            for other in [o for o in self.facts if o is not t and o is not new and o not in self.changed]:
+                if share_memory(other, t):
+                    self.changed[other] = None
             self.changed[t] = new
         return new
+
+    def latest(self, t: Any, reader: Callable) -> Any:
+        """What ``t``, which ``reader`` reads, is after all that was done to it in place."""
+        while isinstance(t, Tensor) and t in self.changed:
+            t = self.changed[t]
+            if t is None:
+                raise self.unsupported(reader, "reads a tensor whose values were changed through a view of it")
+        return t
 
     def unsupported(self, func: Callable, why: str) -> UnsupportedOperatorError:
         module = self.names.executing()
@@ -420,13 +429,7 @@ class RelevanceMode(TorchFunctionMode):
         def current(value: Any) -> Any:
             if isinstance(value, list | tuple) and any(True for _ in tensors_in(value)):
                 return type(value)(current(v) for v in value) if type(value) in (list, tuple) else value
-            if not isinstance(value, Tensor):
-                return value
-            while value in self.changed:
-                value = self.changed[value]
-            if value is None:
-                raise self.unsupported(func, "reads a tensor whose values were changed through a view of it")
-            return value
+            return self.latest(value, func)
 
         return tuple(current(value) for value in values)
 
@@ -536,10 +539,10 @@ class _Affine(torch.autograd.Function):
         run = run_of(ctx.ids) if ctx.op.kind == "linear" and recording.want_edges else 1
         unit = UnitMap(
             ctx.op, layer.rule, w, b, layer.samples, ctx.nonnegative, kept.rectified,
-            recording.composite.proportional_below(layer.first), recording.want_edges, recording.per_sample, run,
+            recording.proportional_below(layer.first), recording.want_edges, recording.per_sample, run,
         )  # fmt: skip
-        select = recording.selecting(layer, kept.value, grad[0])
         try:
+            select = recording.selecting(layer, kept.value, grad[0])
             down = hand_down(unit, a, kept.value, grad[0], recording.samples, select, kept.mean)
         except Exception as error:
             error.add_note(f"in layer {layer.name!r}") if hasattr(error, "add_note") else None

@@ -80,6 +80,7 @@ def propagate(
             raise UnsupportedOperatorError(
                 f"activation checkpointing in the model cannot be followed; switch it off: {error}"
             ) from error
+        output = mode.latest(output, model.forward)
         if not isinstance(output, Tensor):
             raise ModelError(
                 f"the model must give one tensor of outputs, got {type(output).__name__}; wrap it in a module whose "

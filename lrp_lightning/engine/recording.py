@@ -86,6 +86,9 @@ class Recording:
         self.stays: dict[Layer, Tensor] = {}
         self._onward: dict[Layer, Tensor] = {}
         self._by_id: list[Layer] = []
+        own = map(names.rule_of, set(names.of_parameter.values()))
+        self.proportional = composite.proportional and all(rule is None or rule.proportional for rule in own)
+        """Whether no rule of a layer gives relevance to inputs of zero, the first layer's in the composite not asked."""
 
     @property
     def follows(self) -> bool:
@@ -168,9 +171,13 @@ class Recording:
 
     # the backward pass
 
+    def proportional_below(self, first: bool) -> bool:
+        """The same where relevance is handed down by a layer that reads the input itself, if ``first``."""
+        return self.proportional and self.composite.proportional_below(first)
+
     def relevance_of(self, a: Tensor, g: Tensor, first: bool = False) -> Tensor:
         """``R`` from ``g``; ``first`` if a first layer may be what hands it down."""
-        return relevance_of(a, g, self.composite.proportional_below(first))
+        return relevance_of(a, g, self.proportional_below(first))
 
     def needs_scale(self, layer: Layer) -> bool:
         """Whether the rule of a layer, which may not be settled yet, may ask for the scale of its output."""
@@ -204,6 +211,8 @@ class Recording:
 
     def selecting(self, layer: Layer, y: Tensor, g: Tensor) -> Callable[[Tensor], Tensor | None] | None:
         """What decides how much of the relevance ``y g`` of a layer is carried on; None if all of it is."""
+        if y.shape[layer.samples] % self.samples:
+            raise self._samples_lost(layer.name)
         self._keep(layer, y, g)
         if self.selection is None or not layer.selectable:
             return None
@@ -250,10 +259,11 @@ class Recording:
             raise self._samples_lost()
         self._add(self.absorbed, where, self._by_sample(per_sample(relevance, samples)))
 
-    def _samples_lost(self) -> UnsupportedOperatorError:
+    def _samples_lost(self, module: str | None = None) -> UnsupportedOperatorError:
         return UnsupportedOperatorError(
-            f"an operator before or in module {self.names.executing()!r} mixes samples with other dimensions, so relevance "
-            "cannot be told by sample; keep samples in a dimension of their own, or before what is merged with them"
+            f"an operator before or in module {module or self.names.executing()!r} mixes samples with other dimensions, so "
+            "relevance cannot be told by sample; keep samples in a dimension of their own, or before what is merged with "
+            "them"
         )
 
     def _by_sample(self, t: Tensor) -> Tensor:

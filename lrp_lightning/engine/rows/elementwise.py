@@ -18,7 +18,7 @@ __all__ = ["RECTIFIERS", "ROWS", "activation"]
 
 def _relu(mode: RelevanceMode, func: Callable, args: tuple, kwargs: dict[str, Any]) -> Tensor:
     x, in_place = signal_and_in_place(func, args, kwargs)
-    if mode.recording.composite.proportional:
+    if mode.recording.proportional:
         y = mode.rectified(x, in_place)  # autograd's backward is the rule: y / x is its derivative
     else:
         with torch.no_grad():
@@ -55,7 +55,7 @@ def activation(
         y = y.clone() if y is x else y
     facts = mode.of(x)
     absorb = None if keeps_sign else partial(mode.recording.absorb, mode.names.here("activation"))
-    y = Activation.apply(x, y, mode.recording.composite.proportional, absorb)
+    y = Activation.apply(x, y, mode.recording.proportional, absorb)
     kept = nonnegative or (keeps_sign and facts.nonnegative)
     mode.learn(y, replace(facts, nonnegative=kept, near_input=False, gate=gate or facts.gate, made_by=None))
     return mode.now(x, y) if in_place else y

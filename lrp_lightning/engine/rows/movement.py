@@ -127,7 +127,7 @@ def _pad(mode: RelevanceMode, func: Callable, args: tuple, kwargs: dict[str, Any
 
     x, pad, how, value = parse(*args, **kwargs)
     y = (movement if value == 0.0 else _fill)(mode, func, args, kwargs)
-    silent = value == 0.0 and mode.recording.composite.proportional_below(first=mode.of(x).near_input)
+    silent = value == 0.0 and mode.recording.proportional_below(first=mode.of(x).near_input)
     if how == "constant" and mode.of(x).ids is not None:
         mode.learn(y, replace(mode.of(y), ids=_padded_ids(mode.of(x).ids, x, pad, silent)))  # type: ignore[arg-type]
     if value == 0.0 and not silent:
