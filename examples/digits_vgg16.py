@@ -52,27 +52,27 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--logs", type=Path, default=Path("runs"), help="where TensorBoard's logs go")
     options = parser.parse_args()
+    print(f"VGG16 on 1,437 digits, {options.epochs} epochs, some minutes; after each, the monitor draws all its pictures")
     seed_everything(0)
-    digits = load_digits()  # 1,797 images of 8 x 8, values 0 to 16
-    images = F.interpolate(torch.tensor(digits.images[:, None] / 16).float(), size=(32, 32), mode="bilinear")
-    train, val = random_split(TensorDataset(images, torch.tensor(digits.target)), [1437, 360])
+    images, labels = (torch.tensor(part) for part in load_digits(return_X_y=True))  # 1,797 of 8 x 8, values 0 to 16
+    images = F.interpolate(images.view(-1, 1, 8, 8).float() / 16, size=(32, 32), mode="bilinear")
+    train, val = random_split(TensorDataset(images, labels), [1437, 360])
     loader = DataLoader(val, 120)
-    names = [str(digit) for digit in range(10)]
+    names = list("0123456789")
     monitor = RelevanceMonitor(selection=TopK(0.1), class_names=names, max_share=None)  # shows all, whatever it costs
     logger = TensorBoardLogger(options.logs, name="digits_vgg16")
     trainer = Trainer(max_epochs=options.epochs, logger=logger, callbacks=[monitor], log_every_n_steps=10)
     trainer.fit(model := DigitsVGG16(), DataLoader(train, 64, shuffle=True, drop_last=True), loader)
-
     logged = EventAccumulator(logger.log_dir).Reload()
-    tags = "accuracy", "relevance/critical_neuron_accuracy", "relevance/random_accuracy"
-    labels = "validation accuracy", "critical-neuron accuracy at 10 %", "random neurons, as many"
-    measured = {label: [e.value for e in logged.Scalars(tag)] for label, tag in zip(labels, tags, strict=True)}
-    x, _ = next(iter(loader))
-    trace = SelectiveLRP(model, selection=TopK(0.1)).trace(x, target=lambda logits: logits.argmax(1), edges=True)
+    tags = {"validation accuracy": "accuracy", "critical-neuron accuracy at 10 %": "relevance/critical_neuron_accuracy"}
+    tags["random neurons, as many"] = "relevance/random_accuracy"
+    measured = {label: [event.value for event in logged.Scalars(tag)] for label, tag in tags.items()}
+    x, lrp = next(iter(loader))[0], SelectiveLRP(model, selection=TopK(0.1))
+    trace = lrp.trace(x, target=lambda logits: logits.argmax(1), edges=True)
     epochs = Curves("While it trained", measured, xlabel="epoch", ylabel="share of validation samples")
     report = write_report(trace, f"{logger.log_dir}/report.html", x, model, class_names=names, curves=[epochs])
-    print(*(f"{label:<33}{values[-1]:.3f}" for label, values in measured.items()), sep="\n")
-    print(f"report {report}\nopen the logs with {sys.executable} -m tensorboard.main --logdir {options.logs}")
+    print(*(f"{label:<33}{values[-1]:.3f}" for label, values in measured.items()), f"report {report}", sep="\n")
+    print(f"open the logs with {sys.executable} -m tensorboard.main --logdir {options.logs}")
 
 
 if __name__ == "__main__":

@@ -66,7 +66,11 @@ def _parser() -> argparse.ArgumentParser:
     explain.add_argument("--checkpoint", type=Path, help="a Lightning checkpoint of the LightningModule that --model names")
     explain.add_argument("--target", metavar="CLASS", help="number or name of the class to explain; else what is predicted")
     explain.add_argument("--out", type=Path, default=Path("report.html"), help="the report (default: %(default)s)")
-    explain.add_argument("--composite", default="epsilon_plus", help="rules by name (default: %(default)s)")
+    explain.add_argument(
+        "--composite",
+        default="epsilon_plus",
+        help="rules: epsilon, epsilon_plus or epsilon_alpha2_beta1 (default: %(default)s)",
+    )
     explain.add_argument(
         "--keep", type=float, default=0.1, metavar="SHARE",
         help="share of each layer's neurons that are critical (default: %(default)s)",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import Any
 
 import captum.attr
@@ -223,6 +224,12 @@ def test_target_that_does_not_fit(target: Any) -> None:
     with pytest.raises(TargetError, match=r"target.*shape") as caught:
         SelectiveLRP(TwoInputs(4)).attribute(batch(5), target)
     assert isinstance(caught.value, AssertionError)  # what Captum raises
+
+
+@pytest.mark.parametrize("wrong", [lambda logits: logits, lambda logits: logits.argmax(), lambda logits: 1])
+def test_a_target_function_that_gives_no_classes(wrong: Callable) -> None:
+    with pytest.raises(TargetError, match=r"one class a sample"):
+        SelectiveLRP(TwoInputs(4)).attribute(batch(5), wrong)
 
 
 @pytest.mark.parametrize("target", [1, (1,), [(1, 3)] * 2, (2, 0), (1, 4), (1, 1, 1), None], ids=str)

@@ -221,7 +221,19 @@ def _choose(output: Tensor, target: Any) -> Tensor:
             )
         return output.flatten()
     if callable(target):
-        return output.gather(1, target(output.detach()).view(-1, 1)).flatten()
+        classes = target(output.detach())
+        if not isinstance(classes, Tensor) or classes.is_floating_point() or classes.numel() != len(output):
+            given = f"{classes.dtype} {tuple(classes.shape)}" if isinstance(classes, Tensor) else type(classes).__name__
+            raise TargetError(
+                f"the target function must give one class a sample, integers ({len(output)},), such as logits.argmax(1); "
+                f"it gave {given}"
+            )
+        return output.gather(1, classes.long().view(-1, 1)).flatten()
+    if isinstance(target, Tensor) and target.is_floating_point():
+        raise TargetError(f"target does not fit an output of shape {shape}: it is {target.dtype}; convert it with .long()")
+    many = target.numel() if isinstance(target, Tensor) else len(target) if isinstance(target, list) else 1
+    if many not in (1, len(output)):
+        raise TargetError(f"target does not fit an output of shape {shape}: {many} targets for {len(output)} samples")
     indices = target.flatten().tolist() if isinstance(target, Tensor) else target
     for index in indices if isinstance(indices, list) else [indices]:
         along = index if isinstance(index, tuple) else (index,)
@@ -229,7 +241,10 @@ def _choose(output: Tensor, target: Any) -> Tensor:
         if len(along) > len(sizes) or not all(
             isinstance(i, int) and not isinstance(i, bool) and -n <= i < n for i, n in zip(along, sizes, strict=False)
         ):
-            raise TargetError(f"target {index!r} does not fit an output of shape {shape}")
+            raise TargetError(
+                f"target {index!r} does not fit an output of shape {shape}; classes are 0 to {shape[-1] - 1}, or, from the "
+                "end, negative, as in Captum"
+            )
     try:
         chosen = _select_targets(output, target.to(output.device) if isinstance(target, Tensor) else target)
     except (AssertionError, IndexError, TypeError) as error:
