@@ -17,6 +17,7 @@ RIVER = [
     "errors",
     "rules",
     "selection",
+    "metrics.mean_over_samples",
     "metrics.accuracy",
     "metrics.critical_neurons",
     "metrics.selection_error",

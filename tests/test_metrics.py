@@ -90,7 +90,7 @@ def test_shapes_that_are_no_logits(masked: tuple[int, ...], logits: tuple[int, .
 def test_reset() -> None:
     metric = updated((MASKED, LOGITS))
     metric.reset()
-    assert (metric.survived, metric.total) == (0, 0)
+    assert (metric.summed, metric.total) == (0, 0)
     metric.update(MASKED[:1], LOGITS[:1])
     assert metric.compute() == 1
 
@@ -115,7 +115,7 @@ def test_copies_carry_their_state_and_go_their_own_way(duplicate: object) -> Non
 def test_state_dict_resumes_the_count() -> None:
     metric = updated((MASKED[:2], LOGITS[:2]))
     metric.persistent(True)
-    assert set(metric.state_dict()) == {"survived", "total"}
+    assert set(metric.state_dict()) == {"summed", "total"}
     resumed = CriticalNeuronAccuracy()
     resumed.persistent(True)
     resumed.load_state_dict(metric.state_dict())
@@ -125,7 +125,7 @@ def test_state_dict_resumes_the_count() -> None:
 
 def test_moves_to_a_device() -> None:
     metric = updated((MASKED, LOGITS)).to("meta")
-    assert {metric.survived.device.type, metric.total.device.type} == {"meta"}
+    assert {metric.summed.device.type, metric.total.device.type} == {"meta"}
 
 
 def test_half_precision_does_not_reach_the_counts() -> None:
@@ -144,11 +144,11 @@ def test_processes_sum_their_counts() -> None:
 
     synced = updated(
         (MASKED, LOGITS),
-        dist_sync_fn=gathered(iter([there.survived, there.total])),
+        dist_sync_fn=gathered(iter([there.summed, there.total])),
         distributed_available_fn=lambda: True,
     )
     assert synced.compute() == pytest.approx(3 / 5)  # not the mean of 3/4 and 0
-    assert (synced.survived, synced.total) == (here.survived, here.total)  # and each keeps its own count
+    assert (synced.summed, synced.total) == (here.summed, here.total)  # and each keeps its own count
 
 
 def test_critical_and_control_stand_in_one_collection() -> None:

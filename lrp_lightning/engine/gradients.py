@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from lrp_lightning.composites import Composite
 from lrp_lightning.engine.affine import AffineMap
-from lrp_lightning.engine.mode import Facts, MadeBy, RelevanceMode, tensors_in
+from lrp_lightning.engine.mode import Facts, MadeBy, RelevanceMode, likely_dim, tensors_in
 from lrp_lightning.engine.operators import table_of
 from lrp_lightning.engine.recording import Layer, Recording
 from lrp_lightning.engine.rows import affine, attention, elementwise, movement, products
@@ -175,7 +175,7 @@ class GradientMode(RelevanceMode):
             if not self.known(t):
                 raise LayerError(f"the output of layer {name!r} is no tensor that depends on the input")
             told, samples = self.of(t).dim, self.of(t).samples
-            dim = told if told is not None else _likely_neuron_dim(t)
+            dim = told if told is not None else likely_dim(t)
         if samples is None:
             raise LayerError(f"layer {name!r} has samples mixed with other dimensions")
         t = t.movedim((samples, dim), (0, 1)).flatten(2) if t.ndim > 2 else t.movedim(samples, 0)[..., None]
@@ -194,7 +194,7 @@ class GradientMode(RelevanceMode):
 
     def junction(self, y: Tensor, parts: list[tuple[Tensor, float]], nonnegative: bool) -> Tensor:
         dims = [dim for t, _ in parts if (dim := self.of(t).dim) is not None]
-        dim = dims[0] if dims else _likely_neuron_dim(y)
+        dim = dims[0] if dims else likely_dim(y)
         base = self.names.executing()
         layer = self.recording.layer(f"{base}.add" if base else "add", "junction", y, dim, samples=self.samples_in(y))
         self.outputs[layer] = y
@@ -215,11 +215,6 @@ class GradientMode(RelevanceMode):
         return func(*args, **kwargs)
 
     _unlisted = staticmethod(own_gradient)
-
-
-def _likely_neuron_dim(t: Tensor) -> int:
-    """Of a tensor that does not tell: the last of tokens ``(N, L, C)``, else the first after the samples."""
-    return t.ndim - 1 if t.ndim == 3 else 1
 
 
 class _Affine(torch.autograd.Function):

@@ -25,7 +25,7 @@ from lrp_lightning.engine.recording import Layer, Recording
 from lrp_lightning.errors import UnsupportedOperatorError
 from lrp_lightning.layers import LayerNames, neuron_dim, per_neuron
 
-__all__ = ["Facts", "Kept", "MadeBy", "RelevanceMode", "tensors_in"]
+__all__ = ["Facts", "Kept", "MadeBy", "RelevanceMode", "likely_dim", "tensors_in"]
 
 
 @dataclass(frozen=True)
@@ -232,7 +232,7 @@ class RelevanceMode(TorchFunctionMode):
     def junction(self, y: Tensor, parts: list[tuple[Tensor, float]], nonnegative: bool) -> Tensor:
         """Note that ``y`` adds several tensors that carry relevance, each with its factor; autograd splits it by value."""
         known_dims = [f.dim for f in map(self.of, (t for t, _ in parts)) if f.dim is not None]
-        dim = known_dims[0] if known_dims else _likely_dim(y)
+        dim = known_dims[0] if known_dims else likely_dim(y)
         layer = self.recording.layer(self.names.here("add"), "junction", y, dim, samples=self.samples_in(y))
         self.kept[y] = self._collect(layer, y, parts)
         gate = all(self.of(t).gate for t, _ in parts)
@@ -245,7 +245,7 @@ class RelevanceMode(TorchFunctionMode):
         if not recording.follows or facts.samples is None or any(self.of(t).ids is None for t in signals):
             return y
         node = y.view_as(y)  # what arrives there is still whole
-        dim = facts.dim if facts.dim is not None else _likely_dim(y)
+        dim = facts.dim if facts.dim is not None else likely_dim(y)
         layer = recording.layer(self.names.here(what), "junction", node, dim, samples=facts.samples)
         self._collect(layer, node, [(t, 1 / len(signals)) for t in signals], node.detach())
         self.facts[node] = replace(facts, dim=dim, ids=layer.ids(y.ndim))
@@ -318,7 +318,7 @@ class RelevanceMode(TorchFunctionMode):
         facts, recording = self.of(t), self.recording
         if not recording.follows or facts.ids is None or facts.gate or self.of(y).samples is None:
             return
-        dim = facts.dim + y.ndim - t.ndim if facts.dim is not None else _likely_dim(y)
+        dim = facts.dim + y.ndim - t.ndim if facts.dim is not None else likely_dim(y)
         layer = recording.layer(where, "junction", y, dim, facts.near_input, self.of(y).samples)
         self._collect(layer, y, [(t, factor)])
         if recording.want_edges:
@@ -502,7 +502,7 @@ def operator_name(func: Callable) -> str:
     return resolve_name(func) or getattr(func, "__qualname__", None) or repr(func)
 
 
-def _likely_dim(y: Tensor) -> int:
+def likely_dim(y: Tensor) -> int:
     """Which dimension holds the neurons, where nothing tells: the last of tokens, 1 of all else."""
     return y.ndim - 1 if y.ndim == 3 else 1
 

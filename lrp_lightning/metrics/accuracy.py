@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
-from torchmetrics import Metric
 
 from lrp_lightning.errors import InputError
+from lrp_lightning.metrics.mean_over_samples import MeanOverSamples
 
 __all__ = ["AblatedAccuracy", "RetainedAccuracy", "label_predicted"]
 
@@ -42,7 +40,7 @@ def label_predicted(masked_logits: Tensor, labels: Tensor) -> Tensor:
     return (masked_logits.argmax(1) == labels) & masked_logits.isfinite().all(1)
 
 
-class RetainedAccuracy(Metric):
+class RetainedAccuracy(MeanOverSamples):
     """Share of samples whose label is predicted with only the critical neurons kept. NaN before the first sample.
 
     Example:
@@ -54,41 +52,13 @@ class RetainedAccuracy(Metric):
         tensor(0.5000)
     """
 
-    is_differentiable = False
     higher_is_better: bool | None = True
-    full_state_update = False
-    plot_lower_bound = 0.0
     plot_upper_bound = 1.0
-
-    correct: Tensor
-    total: Tensor
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.add_state("correct", torch.tensor(0), dist_reduce_fx="sum")
-        self.add_state("total", torch.tensor(0), dist_reduce_fx="sum")
+    summed_as = torch.long
 
     def update(self, masked_logits: Tensor, labels: Tensor) -> None:
         """Count the samples of one batch; see :func:`label_predicted`."""
-        right = label_predicted(masked_logits, labels)
-        self.correct += right.sum()
-        self.total += right.numel()
-
-    def compute(self) -> Tensor:
-        """The share, in [0, 1]."""
-        return self.correct / self.total
-
-    def plot(self, val: Any = None, ax: Any = None) -> Any:
-        """A value, or several over time, as torchmetrics draws them.
-
-        Args:
-            val: from :meth:`compute`, or a list of such; None for what is computed now.
-            ax: matplotlib's axes to draw in; None for new ones.
-
-        Returns:
-            ``(figure, axes)``.
-        """
-        return self._plot(val, ax)
+        self.add(label_predicted(masked_logits, labels))
 
 
 class AblatedAccuracy(RetainedAccuracy):

@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torchmetrics import Metric
 
 from lrp_lightning.errors import InputError
+from lrp_lightning.metrics.mean_over_samples import MeanOverSamples
 from lrp_lightning.selection import random_masks
 
 __all__ = ["CriticalNeuronAccuracy", "RandomControl", "prediction_survives"]
@@ -42,7 +42,7 @@ def prediction_survives(masked_logits: Tensor, logits: Tensor) -> Tensor:
     return (masked_logits.argmax(1) == logits.argmax(1)) & finite
 
 
-class CriticalNeuronAccuracy(Metric):
+class CriticalNeuronAccuracy(MeanOverSamples):
     """Share of samples whose predicted class survives when only the critical neurons are kept.
 
     The figure means something beside its control, :class:`RandomControl`. NaN before the first sample.
@@ -63,41 +63,13 @@ class CriticalNeuronAccuracy(Metric):
         True
     """
 
-    is_differentiable = False
-    higher_is_better = True
-    full_state_update = False
-    plot_lower_bound = 0.0
+    higher_is_better: bool | None = True
     plot_upper_bound = 1.0
-
-    survived: Tensor
-    total: Tensor
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.add_state("survived", torch.tensor(0), dist_reduce_fx="sum")
-        self.add_state("total", torch.tensor(0), dist_reduce_fx="sum")
+    summed_as = torch.long
 
     def update(self, masked_logits: Tensor, logits: Tensor) -> None:
         """Count the samples of one batch; see :func:`prediction_survives`."""
-        survives = prediction_survives(masked_logits, logits)
-        self.survived += survives.sum()
-        self.total += survives.numel()
-
-    def compute(self) -> Tensor:
-        """The share, in [0, 1]."""
-        return self.survived / self.total
-
-    def plot(self, val: Any = None, ax: Any = None) -> Any:
-        """A value, or several over time, as torchmetrics draws them.
-
-        Args:
-            val: from :meth:`compute`, or a list of such; None for what is computed now.
-            ax: matplotlib's axes to draw in; None for new ones.
-
-        Returns:
-            ``(figure, axes)``.
-        """
-        return self._plot(val, ax)
+        self.add(prediction_survives(masked_logits, logits))
 
 
 class RandomControl(CriticalNeuronAccuracy):
@@ -115,7 +87,7 @@ class RandomControl(CriticalNeuronAccuracy):
         tensor(2)
     """
 
-    higher_is_better = None  # type: ignore[assignment]
+    higher_is_better = None
 
     def __init__(self, seed: int = 0, **kwargs: Any) -> None:
         super().__init__(**kwargs)

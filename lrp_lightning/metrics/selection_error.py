@@ -7,10 +7,10 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torchmetrics import Metric
 
 from lrp_lightning.errors import InputError
 from lrp_lightning.errors import SelectionError as SelectionProblem
+from lrp_lightning.metrics.mean_over_samples import MeanOverSamples
 
 __all__ = ["MEASURES", "SelectionError", "mse", "smape"]
 
@@ -66,7 +66,7 @@ def mse(masked_logits: Tensor, logits: Tensor) -> Tensor:
 MEASURES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"smape": smape, "mse": mse}
 
 
-class SelectionError(Metric):
+class SelectionError(MeanOverSamples):
     """Mean error of the logits with only the critical neurons kept. NaN before the first sample.
 
     Args:
@@ -84,21 +84,13 @@ class SelectionError(Metric):
         tensor(0.5000)
     """
 
-    is_differentiable = False
     higher_is_better = False
-    full_state_update = False
-    plot_lower_bound = 0.0
-
-    summed: Tensor
-    total: Tensor
 
     def __init__(self, measure: Literal["smape", "mse"] = "smape", **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if measure not in MEASURES:
             raise SelectionProblem(f"SelectionError: measure must be one of {sorted(MEASURES)}, got {measure!r}")
         self.measure = measure
-        self.add_state("summed", torch.tensor(0.0, dtype=torch.double), dist_reduce_fx="sum")
-        self.add_state("total", torch.tensor(0), dist_reduce_fx="sum")
 
     def update(self, masked_logits: Tensor, logits: Tensor) -> None:
         """Add the errors of one batch.
@@ -110,25 +102,7 @@ class SelectionError(Metric):
         Raises:
             InputError: unless both are ``(N, classes)``.
         """
-        errors = MEASURES[self.measure](masked_logits, logits)
-        self.summed += errors.to(self.summed.dtype).sum()
-        self.total += errors.numel()
-
-    def compute(self) -> Tensor:
-        """The mean over samples."""
-        return (self.summed / self.total).float()
-
-    def plot(self, val: Any = None, ax: Any = None) -> Any:
-        """A value, or several over time, as torchmetrics draws them.
-
-        Args:
-            val: from :meth:`compute`, or a list of such; None for what is computed now.
-            ax: matplotlib's axes to draw in; None for new ones.
-
-        Returns:
-            ``(figure, axes)``.
-        """
-        return self._plot(val, ax)
+        self.add(MEASURES[self.measure](masked_logits, logits))
 
 
 def _check(masked_logits: Tensor, logits: Tensor) -> None:

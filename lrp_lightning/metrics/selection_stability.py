@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torchmetrics import Metric
 
 from lrp_lightning.errors import InputError
+from lrp_lightning.metrics.mean_over_samples import Drawn
 
 __all__ = ["SelectionStability", "class_frequencies", "jaccard"]
 
@@ -65,7 +65,7 @@ def jaccard(one: Tensor, other: Tensor) -> Tensor:
     return torch.where(either == 0, 1, together / torch.where(either == 0, 1, either))
 
 
-class SelectionStability(Metric):
+class SelectionStability(Drawn):
     """Jaccard index of each class's critical neurons between two states of a network, such as two epochs.
 
     A neuron belongs to a class by the share of the class's samples that it is critical for (:func:`jaccard`). The state
@@ -140,18 +140,6 @@ class SelectionStability(Metric):
     def _degrees(self) -> Tensor:
         samples = self.samples[:, None]
         return torch.where(samples == 0, torch.nan, self.counts / torch.where(samples == 0, 1, samples))
-
-    def plot(self, val: Any = None, ax: Any = None) -> Any:
-        """A value, or several over time, as torchmetrics draws them.
-
-        Args:
-            val: from :meth:`compute`, or a list of such; None for what is computed now.
-            ax: matplotlib's axes to draw in; None for new ones.
-
-        Returns:
-            ``(figure, axes)``.
-        """
-        return self._plot(val, ax)
 
 
 def _first(gathered: Tensor) -> Tensor:
