@@ -36,7 +36,7 @@ the quartiles. Peers are called as for one batch, with what they set up for it."
 OF_RIGHT = """Untrained models where nothing but the input can take relevance (biases, class token and positions are
 zero, batch norms have the variances of the images and no mean), two images of 64 pixels. Smallest and largest sum of
 relevance / logit, and in brackets |relevance - oracle| / |oracle|. The oracle is gradient x input of rewritten modules
-in float64 ([script](oracle.py)). A neuron without inputs of the sign that a rule asks for hands nothing down, so with
+in float64 (`benchmarks/oracle.py`). A neuron without inputs of the sign that a rule asks for hands nothing down, so with
 z+ and alpha-beta the oracle's own sum, too, is another than 1 where activations can be negative. Right: within 5 % of
 the oracle. zennit has its own canonizer (ResNets), or the one that merges batch norms."""
 OF_LEAST = """The least: gradient x input and those kernels that cannot be saved, timed alone: for z+ one more forward of

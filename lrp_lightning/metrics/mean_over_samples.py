@@ -34,7 +34,7 @@ class MeanOverSamples(Drawn):
     full_state_update = False
     plot_lower_bound = 0.0
     summed_as = torch.double
-    """In what values are summed: whole numbers where they say yes or no."""
+    """Dtype of the sum, whole numbers where values say yes or no."""
 
     summed: Tensor
     total: Tensor
