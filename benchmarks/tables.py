@@ -291,32 +291,16 @@ def goals(records: Records, batch: int) -> list[str]:
             met = "yes" if found <= most else "no"
             rows.append((name, [of, f"{most:g}", f"{found:{form}}", met, _number(least)]))
 
+    def time(model: str, method: str) -> float | None:
+        return median(records.one("time", model=model, batch=batch, method=method))
+
     for model in records.models("time"):
-        at = {"model": model, "batch": batch}
-        row("epsilon", model, median(records.one("time", method="epsilon", **at)), 1.10, 1.0)
-        row(
-            "EpsilonPlus",
-            model,
-            median(records.one("time", method="EpsilonPlus", **at)),
-            1.55,
-            floor(records, model, batch, "convolutions"),
-        )
-        row(
-            "TopK(0.1), over the same without",
-            model,
-            median(records.one("time", method=SELECTING.name, **at)),
-            1.03,
-            1.0,
-            ".3f",
-        )
+        row("epsilon", model, time(model, "epsilon"), 1.10, 1.0)
+        row("EpsilonPlus", model, time(model, "EpsilonPlus"), 1.55, floor(records, model, batch, "convolutions"))
+        row("TopK(0.1), over the same without", model, time(model, SELECTING.name), 1.03, 1.0, ".3f")
         if model == "vgg16":
-            row(
-                "whole graph, epsilon",
-                model,
-                median(records.one("time", method="epsilon, all edges", **at)),
-                2.1,
-                floor(records, model, batch, "edges"),
-            )
+            least = floor(records, model, batch, "edges")
+            row("whole graph, epsilon", model, time(model, "epsilon, all edges"), 2.1, least)
     for model in records.models("memory"):
         unit = records.one("memory", model=model, method="gradient x input").get("bytes")
         for method, most in (("epsilon", 1.1), ("EpsilonPlus", 1.25)):

@@ -268,8 +268,9 @@ def _optimise(forward: _Forward, start: _Masks, max_passes: int, verbose: bool) 
             now = torch.cat(list(masks.values()), 1)
             again = torch.stack([(now == before).all(1) for before in seen]).any(0)
             swaps = torch.where(better, 0, swaps)
-            swapped = _swapped(best, at_best, swaps)
-            masks = {layer: torch.where(again[:, None], swapped[layer], masks[layer]) for layer in masks}
+            if bool(again.any()):
+                swapped = _swapped(best, at_best, swaps)
+                masks = {layer: torch.where(again[:, None], swapped[layer], masks[layer]) for layer in masks}
             swaps = swaps + again
         final, final_kept = forward.hard(best)  # as masked_forward gives it, to the last bit
         worse = (final > first) | (first_kept & ~final_kept)
