@@ -3,6 +3,7 @@
 ``python benchmarks/selection.py --cache FOLDER`` trains what is not in the folder yet (VGG16-BN for small images, at two
 widths, on Fashion-MNIST), measures every way of selecting at every budget, and writes table and plots of all that is there.
 It goes on where it was stopped. ``--width narrow --seeds 0 1`` does a part, ``--only-table`` nothing but the writing.
+What is measured of networks trained at another rate, ``--learning-rate 0.05``, gets rows in a table of its own.
 
 A network below 88 % test accuracy is left out. Retained: share of predictions that survive with only the selected channels,
 the same share of every layer. Ablated: with all but them. The whole network's logits are what SMAPE and MSE are against.
@@ -45,7 +46,8 @@ import small_vgg
 
 HERE = Path(__file__).parent
 BUDGETS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5)
-WIDTHS = {"narrow": (small_vgg.NARROW, 2), "full": (small_vgg.FULL, 1)}  # and how many epochs
+WIDTHS = {"narrow": small_vgg.NARROW, "full": small_vgg.FULL}
+LEARNING_RATE, EPOCHS = 0.01, 2
 RULES = {"ε": Epsilon(), "z+": ZPlus(), "γ": Gamma(), "z+, ε in linear layers": EpsilonPlus()}  # noqa: RUF001
 SHARES = (0.3, 0.5, 0.7, 0.9)
 CAPTUM_SAMPLES, CAPTUM_STEPS = 8, 8
@@ -55,14 +57,22 @@ LAST = ("MinError, MSE", *BY_CAPTUM, "PLRP-λ")  # so that what is asked for mos
 Masks = dict[str, Tensor]
 
 
-def network(width: str, seed: int, cache: Path) -> tuple[nn.Module, float]:
+def of_rate(cache: Path, learning_rate: float) -> Path:
+    """Where in the cache the networks of a learning rate are kept."""
+    folder = cache / f"at_{learning_rate:g}"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def network(
+    width: str, seed: int, cache: Path, learning_rate: float = LEARNING_RATE, epochs: int = EPOCHS
+) -> tuple[nn.Module, float]:
     """The trained network and its accuracy on 2,000 test images; trained now, if it is not in the cache."""
     torch.manual_seed(seed)
-    widths, epochs = WIDTHS[width]
-    model, file = small_vgg.small_vgg16(widths), cache / f"{width}_{seed}.pt"
+    model, file = small_vgg.small_vgg16(WIDTHS[width]), of_rate(cache, learning_rate) / f"{width}_{seed}.pt"
     if not file.exists():
         data = fashion_mnist.load(30_000, 2_000, side=32)
-        small_vgg.train(model, *data.train, epochs=epochs, seed=seed)
+        small_vgg.train(model, *data.train, epochs=epochs, seed=seed, learning_rate=learning_rate)
         with torch.no_grad():
             right = torch.cat([model(x).argmax(1) for x in data.test[0].split(200)]) == data.test[1]
         torch.save({"state": model.state_dict(), "accuracy": right.float().mean().item()}, file)
@@ -147,22 +157,21 @@ def measured(model: nn.Module, x: Tensor, logits: Tensor, masks: Masks) -> dict[
 class Network:
     """One network, its images, and what has been measured of it so far, which is kept in the cache."""
 
-    def __init__(self, width: str, seed: int, samples: int, cache: Path) -> None:
-        self.width, self.name, self.file = width, f"{width} {seed}", cache / f"{width}_{seed}.json"
-        self.model, self.accuracy = network(width, seed, cache)
-        self.x = fashion_mnist.load(1, samples, side=32).test[0]
+    def __init__(self, width: str, seed: int, options: argparse.Namespace) -> None:
+        self.name, self.file = f"{width} {seed}", of_rate(options.cache, options.learning_rate) / f"{width}_{seed}.json"
+        self.model, self.accuracy = network(width, seed, options.cache, options.learning_rate, options.epochs)
+        self.x = fashion_mnist.load(1, options.samples, side=32).test[0]
         with torch.no_grad():
             self.logits = self.model(self.x)
         self.ways = ways(self.model, self.x)
-        self.result: dict = {"accuracy": self.accuracy, "samples": len(self.x), "ways": {}}
+        self.result: dict = {"accuracy": self.accuracy, "samples": len(self.x), "epochs": options.epochs, "ways": {}}
         if self.file.exists():
             self.result = json.loads(self.file.read_text())
 
     def measure(self, way: str) -> None:
         """One way at all budgets; what takes long at those that matter most."""
         found = self.result["ways"].setdefault(way, {})
-        slow = way == "MinError, MSE" or (way == "MinError, SMAPE" and self.width == "full")
-        wanted = SHARES if way == "PLRP-λ" else [b for b in BUDGETS if not slow or 0.1 <= b <= 0.3]
+        wanted = SHARES if way == "PLRP-λ" else [b for b in BUDGETS if way != "MinError, MSE" or 0.1 <= b <= 0.3]
         missing = [b for b in wanted if str(b) not in found]
         if not missing:
             return
@@ -198,11 +207,11 @@ def write(cache: Path) -> None:
         "",
     ]
     for width in WIDTHS:
-        runs = [json.loads(file.read_text()) for file in sorted(cache.glob(f"{width}_*.json"))]
+        runs = runs_of(of_rate(cache, LEARNING_RATE), width)
         if not runs:
             continue
         accuracies = ", ".join(f"{run['accuracy']:.3f}" for run in runs)
-        channels = "-".join(map(str, WIDTHS[width][0]))
+        channels = "-".join(map(str, WIDTHS[width]))
         lines += [
             f"## VGG16-BN, {channels} channels", "",
             f"{len(runs)} networks, test accuracy {accuracies}; {runs[0]['samples']} test images each ({CAPTUM_SAMPLES} for "
@@ -232,7 +241,32 @@ def write(cache: Path) -> None:
         plot(runs, width)
         lines += [f"![retained](selection_{width}_retained.png) ![SMAPE](selection_{width}_smape.png)", ""]
     tried = (HERE / "selection_tried.md").read_text()
-    (HERE / "selection.md").write_text("\n".join([*lines, tried]))
+    (HERE / "selection.md").write_text("\n".join([*lines, *by_rate(cache), tried]))
+
+
+def runs_of(folder: Path, width: str) -> list[dict]:
+    """What was measured of each network of a width."""
+    return [json.loads(file.read_text()) for file in sorted(folder.glob(f"{width}_*.json"))]
+
+
+def by_rate(cache: Path) -> list[str]:
+    """What the learning rate makes of it."""
+    ways = ("inside, ε", "MinError, SMAPE")
+    shown = [(way, quantity, b) for way in ways for quantity in ("retained", "SMAPE") for b in (0.1, 0.2)]
+    names = [f"{way.partition(',')[0]}: {quantity}, {budget:.0%}" for way, quantity, budget in shown]
+    lines = ["## The same networks, trained at other learning rates", ""]
+    lines += [f"| width | learning rate | epochs | test accuracy | networks, images | {' | '.join(names)} |"]
+    lines.append(f"| --- |{' ---: |' * (len(names) + 4)}")
+    for width in WIDTHS:
+        for folder in sorted(cache.glob("at_*")):
+            runs = [run for run in runs_of(folder, width) if set(ways) <= run["ways"].keys()]
+            if not runs:
+                continue
+            found = [cell([run["ways"][way].get(str(b), {}).get(quantity) for run in runs]) for way, quantity, b in shown]
+            about = [width, folder.name.removeprefix("at_"), str(runs[0]["epochs"]), cell([run["accuracy"] for run in runs])]
+            many = f"{len(runs)}, {runs[0]['samples']}"
+            lines.append(f"| {' | '.join([*about, many, *found])} |")
+    return [*lines, ""]
 
 
 def cell(values: list[float | None]) -> str:
@@ -264,13 +298,12 @@ def main() -> None:
     parser.add_argument("--width", choices=list(WIDTHS), nargs="+", default=list(WIDTHS))
     parser.add_argument("--seeds", type=int, nargs="+", default=list(range(5)))
     parser.add_argument("--samples", type=int, default=200, help="test images for each network")
+    parser.add_argument("--learning-rate", type=float, default=LEARNING_RATE, help="the networks are trained with")
+    parser.add_argument("--epochs", type=int, default=EPOCHS, help="the networks are trained for")
     parser.add_argument("--only-table", action="store_true")
     options = parser.parse_args()
-    options.cache.mkdir(parents=True, exist_ok=True)
     if not options.only_table:
-        networks = [
-            Network(width, seed, options.samples, options.cache) for width in options.width for seed in options.seeds
-        ]
+        networks = [Network(width, seed, options) for width in options.width for seed in options.seeds]
         networks = [n for n in networks if n.accuracy >= 0.88]
         every = list(networks[0].ways) if networks else []
         for way in [*FIRST, *(w for w in every if w not in (*FIRST, *LAST)), *LAST]:
