@@ -91,7 +91,7 @@ class Trace:
 
     def __repr__(self) -> str:
         samples, layers = len(self.explained), [name for name in self.relevance if self.kinds[name] != "input"]
-        lines = [f"Trace of {samples} sample{'s' * (samples != 1)} through {len(layers)} layers"]
+        lines = [f"Trace of {samples} sample{'s' * (samples != 1)} through {len(layers)} layer{'s' * (len(layers) != 1)}"]
         error = self.conservation_error
         if samples:
             lines[0] += f", conservation error at most {error.max().item():.1e}"
@@ -99,7 +99,8 @@ class Trace:
         for name, relevance in self.relevance.items():
             line = f"  {name:<{width}}  {self.kinds[name]:<13}  {relevance.shape[1]:>5} neurons"
             if name in self.masks:
-                line += f"  {self.masks[name].flatten(1).sum(1).double().mean().item():>7.1f} critical"
+                counts = self.masks[name].flatten(1).sum(1).tolist() or [0]
+                line += f"  {'-'.join(map(str, sorted({min(counts), max(counts)}))):>9} critical"
             lines.append(line)
         if self.unsupported:
             lines.append(f"  by plain gradient: {', '.join(self.unsupported)}")

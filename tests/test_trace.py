@@ -124,13 +124,13 @@ def test_repr_shows_layers_with_their_critical_neurons(trace: Trace) -> None:
     assert [row.split()[:3] for row in rows] == [
         [name, kind, str(trace.relevance[name].shape[1])] for name, kind in trace.kinds.items()
     ]
-    assert [row.split()[0] for row in rows if row.endswith("2.0 critical")] == list(trace.masks)
+    assert [row.split()[0] for row in rows if row.endswith("    2 critical")] == list(trace.masks)
     assert last == "  edges between 6 pairs of layers"
 
 
 def test_repr_of_one_sample_without_selection() -> None:
     text = repr(SelectiveLRP(nn.Sequential(nn.Linear(3, 2))).trace(torch.rand(1, 3), target=0))
-    assert text.startswith("Trace of 1 sample through 1 layers")
+    assert text.startswith("Trace of 1 sample through 1 layer,")
     assert "critical" not in text
     assert "edges" not in text
 
