@@ -4,8 +4,9 @@
 to the 0/1 masks is, at a neuron that is off, the forward difference (what switching it on would bring), and at one that is
 on the backward difference. All neurons may change places in one pass; since each difference holds for the set it was taken
 at, a neuron's score is the sum of those of all passes, older ones fading (discounted fictitious play, each layer the best
-answer to what the others did so far), and the next set is of the best-scored neurons, as many in each layer as at the start.
-For a sample whose sets get worse, older ones fade more slowly, so that its sets change less. What is kept is, per sample,
+answer to what the others did so far). The best-scored neurons, as many in each layer as at the start, are what the next set
+moves towards: a third of the exchanges that are missing are made, those that promise most, since a difference holds the less
+the more neurons change with it. For a sample whose sets get worse, older ones fade more slowly. What is kept is, per sample,
 the best set seen. A sample whose set comes round again, as in small networks, tries instead single swaps of its best set,
 one a pass, in the order of what the differences promise.
 
@@ -35,6 +36,8 @@ __all__ = ["MinError", "Smallest"]
 
 _MEMORY, _LONGER, _WORSE = 0.4, 0.25, 1.1
 """How much of a score is left after a pass, and how much of the rest too after one with so many times the least error."""
+_EXCHANGED, _AT_LEAST = 0.35, 2
+"""Which share of the exchanges between a layer's set and that of the best scores is made at once, and at least how many."""
 _FLOOR = 1.0
 """SMAPE's gradient is zero where signs differ and infinite near zero; this share of the mean logit is added to its scale."""
 _MARGIN = 0.1
@@ -264,7 +267,7 @@ def _optimise(forward: _Forward, start: _Masks, max_passes: int, verbose: bool) 
             seen.append(torch.cat(list(masks.values()), 1))
             memory = torch.where(error > _WORSE * least, memory + _LONGER * (1 - memory), memory)
             scores = {layer: memory[:, None] * scores[layer] - g / _spread_of(g) for layer, g in gradient.items()}
-            masks = {layer: _best(score, sizes[layer]) for layer, score in scores.items()}
+            masks = {layer: _nearer(mask, scores[layer], sizes[layer]) for layer, mask in masks.items()}
             now = torch.cat(list(masks.values()), 1)
             again = torch.stack([(now == before).all(1) for before in seen]).any(0)
             swaps = torch.where(better, 0, swaps)
@@ -282,6 +285,16 @@ def _optimise(forward: _Forward, start: _Masks, max_passes: int, verbose: bool) 
 def _best(scores: Tensor, sizes: Tensor) -> Tensor:
     """The ``sizes``, ``(N,)``, neurons of each sample with the highest scores."""
     return scores.argsort(dim=1, descending=True, stable=True).argsort(dim=1) < sizes[:, None]
+
+
+def _nearer(mask: Tensor, scores: Tensor, sizes: Tensor) -> Tensor:
+    """``mask``, nearer to the neurons with the highest scores by the exchanges that promise most."""
+    goal = _best(scores, sizes)
+    joining, leaving = goal & ~mask, mask & ~goal
+    many = (_EXCHANGED * joining.sum(1)).ceil().clamp(min=_AT_LEAST)
+    joins = _best(scores.masked_fill(~joining, -torch.inf), many) & joining
+    leaves = _best((-scores).masked_fill(~leaving, -torch.inf), many) & leaving
+    return mask ^ joins ^ leaves
 
 
 def _swapped(masks: _Masks, gradient: _Masks, which: Tensor) -> _Masks:
