@@ -175,11 +175,13 @@ def trained_here(options: Options) -> Study:
             torch.save({"state": model.state_dict()}, kept)
     images, labels = data.test
     of_each = torch.cat([(labels == c).nonzero()[: max(1, options.samples // 10), 0] for c in labels.unique()])
-    about = (
-        "The narrow network has VGG16's thirteen convolutions with fewer channels each, and is trained in minutes on one "
-        "core; `--width full` is VGG16's own width. Images are padded to 32 x 32 pixels, and one linear layer stands for "
-        "its three."
-    )
+    widths = {
+        "full": "The thirteen convolutions are VGG16's own in number and width; `--width narrow` has fewer channels, and "
+        "is trained in minutes on one core.",
+        "narrow": "The narrow network has VGG16's thirteen convolutions with fewer channels each, and is trained in minutes "
+        "on one core; `--width full` is VGG16's own width.",
+    }
+    about = widths[options.width] + " Images are padded to 32 x 32 pixels, and one linear layer stands for its three."
     name = f"VGG16-BN, {options.width} ({'-'.join(str(c.out_channels) for c in last_convolutions(model).values())} channels)"
     return Study(
         options, model.eval(), name, data.class_names, images[of_each], labels[of_each], data.test, 50, (0.0,), (1.0,), about
@@ -342,7 +344,7 @@ def optimised_selection(study: Study) -> Step:
 
     A selection is judged by what the selected neurons alone make of the image: all others give zero, and the logits are
     compared with the whole network's. Plain is the most relevant share of each layer; optimised exchanges neurons, as
-    many as before, where forward and backward differences of the error promise a gain and the error really falls.
+    many as before, where forward and backward differences of the error promise a gain, and keeps the best set it meets.
     """
     x, whole = study.x, study.logits(study.x)
     layers = list(study.critical(x[:1], TopK(1.0)))
