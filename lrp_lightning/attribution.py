@@ -27,7 +27,7 @@ class SelectiveLRP(GradientAttribution):
     Takes the place of ``captum.attr.LRP``: same calls, same meanings of ``target``. It differs where Captum is wrong:
     functional operators, in-place operators, reused modules and residual additions are followed, batch norm is folded into
     the layer before it, and the model is never changed, not even for the time of the call. A model in train mode is
-    explained as in eval.
+    explained as in eval. Captum's default rule is ``Epsilon()``; the one here is ``"epsilon_plus"``, z+ in convolutions.
 
     Args:
         model: the classifier; its forward gives one tensor, samples first.
