@@ -66,7 +66,16 @@ class Classifier(nn.Module):
 
     def forward(self, *inputs: Tensor) -> Tensor:
         """``(N, classes)``."""
-        output = _logits(self.call(*inputs))
+        try:
+            output = _logits(self.call(*inputs))
+        except NotImplementedError as error:
+            if 'missing the required "forward"' not in str(error):
+                raise
+            children = ", ".join(repr(name) for name, _ in self.owner.named_children())
+            raise MisconfigurationException(
+                f"RelevanceMonitor explains the forward of {type(self.owner).__name__}, which has none; say what to "
+                f"explain by model=, such as one of {children}"
+            ) from error
         if output.ndim == 1:
             output = output.unsqueeze(1)
         if output.ndim == 3:
@@ -103,22 +112,22 @@ def label_sets(labels: Tensor | None, logits: Tensor) -> Tensor | None:
         logits: ``(N, classes)``.
 
     Raises:
-        MisconfigurationException: if labels are none of these.
+        MisconfigurationException: if labels are none of these, such as those of a regression.
     """
     if labels is None:
         return None
     samples, classes = logits.shape
     labels = labels.to(logits.device)
-    if labels.shape == (samples, classes) and (labels.is_floating_point() or _zeros_and_ones(labels)):
+    if labels.shape == (samples, classes) and bool(((labels >= 0) & (labels <= 1)).all()):
         return labels > 0.5
-    if labels.dtype == torch.bool or (
-        labels.is_floating_point() and classes == 2 and labels.shape in ((samples,), (samples, 1))
-    ):
-        labels = (labels > 0.5).long()
+    of_one_logit = classes == 2 and labels.shape in ((samples,), (samples, 1))
+    if labels.dtype == torch.bool or (of_one_logit and bool(((labels == 0) | (labels == 1)).all())):
+        labels = labels.long()
     if labels.is_floating_point():
         raise MisconfigurationException(
             "RelevanceMonitor reads labels as class numbers, or as zeros and ones for each class; got "
-            f"{tuple(labels.shape)} of {labels.dtype} for an output of {classes} classes"
+            f"{tuple(labels.shape)} of {labels.dtype}, from {labels.min():.4g} to {labels.max():.4g}, for an output of "
+            f"{classes} classes. It explains classifiers; for one with other labels, batch_fn= gives (inputs, labels)"
         )
     numbers = labels.reshape(samples, -1).long()
     if bool((numbers >= classes).any()):
@@ -128,7 +137,3 @@ def label_sets(labels: Tensor | None, logits: Tensor) -> Tensor | None:
         )
     sets = torch.zeros(samples, classes + 1, dtype=torch.bool, device=logits.device)
     return sets.scatter_(1, numbers.where(numbers >= 0, classes), True)[:, :classes]
-
-
-def _zeros_and_ones(labels: Tensor) -> bool:
-    return labels.dtype == torch.bool or bool(((labels == 0) | (labels == 1)).all())

@@ -20,7 +20,7 @@ from matplotlib.image import imsave
 from lrp_lightning.drawing import Report, write_report
 from lrp_lightning.tensorboard_plugin.summary import Record, RelevanceSummary
 
-__all__ = ["Destination", "Findings", "destinations", "has_tab", "write"]
+__all__ = ["Destination", "Findings", "destinations", "has_tab", "reports", "write"]
 
 
 @dataclass(frozen=True)
@@ -107,11 +107,12 @@ class _MLflow:
 
 @dataclass
 class _Folder:
-    """PNG, JSON and Markdown files; in a temporary folder what cannot be written in the run's own."""
+    """PNG, JSON and Markdown files; in a temporary folder what cannot be written in the run's own. Knows its last report."""
 
     folder: Path
     refuge: Path | None = None
     told: set[str] = field(default_factory=set)
+    report: Path | None = None
 
     def write(self, findings: Findings, step: int) -> None:
         for name, picture in findings.pictures.items():
@@ -120,7 +121,8 @@ class _Folder:
             self._save("text", name, step, "md", partial(Path.write_text, data=text))
         if findings.report is not None:
             report = findings.report
-            self._save("report", "relevance_report", None, "html", lambda path: write_report(report, path))
+            save = partial(write_report, report)
+            self.report = self._save("report", "relevance_report", None, "html", save)
         if findings.scalars or findings.histograms:
             numbers = json.dumps(
                 {
@@ -131,24 +133,26 @@ class _Folder:
             )
             self._save("file", "relevance_measures", step, "json", partial(Path.write_text, data=numbers))
 
-    def _save(self, what: str, name: str, step: int | None, kind: str, save: Callable[[Path], Any]) -> None:
+    def _save(self, what: str, name: str, step: int | None, kind: str, save: Callable[[Path], Any]) -> Path:
         file = Path(name.replace("/", "_")) / ("last" if step is None else f"step={step:06d}")
         file = file.with_suffix(f".{kind}")
         try:
-            self._make(self.folder / file, save)
+            return self._make(self.folder / file, save)
         except OSError as error:
             self.refuge = self.refuge or Path(tempfile.mkdtemp(prefix="relevance_"))
-            self._make(self.refuge / file, save)
+            path = self._make(self.refuge / file, save)
             if name not in self.told:
                 self.told.add(name)
                 rank_zero_warn(
                     f"RelevanceMonitor could not write the {what} {name!r}: {error}; it goes to {self.refuge / file.parent}"
                 )
+            return path
 
     @staticmethod
-    def _make(path: Path, save: Callable[[Path], Any]) -> None:
+    def _make(path: Path, save: Callable[[Path], Any]) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         save(path)
+        return path
 
 
 def destinations(trainer: Trainer, folder: str | None) -> list[Destination]:
@@ -157,6 +161,11 @@ def destinations(trainer: Trainer, folder: str | None) -> list[Destination]:
         return []
     found = [taker for logger in trainer.loggers if (taker := _taker(logger)) is not None]
     return found or [_Folder(Path(folder or trainer.default_root_dir))]
+
+
+def reports(to: list[Destination]) -> list[Path]:
+    """The files that reports were written to."""
+    return [destination.report for destination in to if isinstance(destination, _Folder) and destination.report is not None]
 
 
 def has_tab(trainer: Trainer) -> bool:

@@ -75,11 +75,12 @@ class Measures:
             ordinals: ``(N,)``, which of the epoch's samples these are; a sample's random sets depend on it alone.
         """
         kept = ablated = control = None
-        if self.wanted & {"critical_neuron_accuracy", "retained_accuracy", "smape", "mse"}:
+        wanted = self.wanted if trace.masks else frozenset()  # without a hidden layer nothing is kept or left out
+        if wanted & {"critical_neuron_accuracy", "retained_accuracy", "smape", "mse"}:
             kept = masked_forward(classifier, inputs, trace.masks)
-        if "ablated_accuracy" in self.wanted:
+        if "ablated_accuracy" in wanted:
             ablated = masked_forward(classifier, inputs, trace.masks, keep=False)
-        if "random_accuracy" in self.wanted:
+        if "random_accuracy" in wanted:
             control = masked_forward(classifier, inputs, random_sets(trace.masks, ordinals))
         # all passes are done: from here on nothing runs out of memory half way
         whole = trace.output

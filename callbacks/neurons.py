@@ -71,7 +71,7 @@ def look_into_neurons(
             if budget.spent:
                 return None
             try:
-                done.append(look(neurons[first : first + at_once]).detach().cpu())
+                done.append(look(neurons[first : first + at_once]).detach().float().cpu())  # numpy has no bfloat16
             except LRPError:
                 return None
         return torch.cat(done) if done else None

@@ -169,14 +169,26 @@ class Observation:
         try:
             trace = self._trace(samples.inputs, self._explained_class(samples.labels))
         except UnsupportedOperatorError as error:
+            why = str(error).replace('on_unsupported="gradient"', 'on_error="warn"')  # as it is called here
             if self.settings.on_error == "raise" or self.lrp.on_unsupported == "gradient":
-                raise
+                raise UnsupportedOperatorError(why) from error
             self.notes.append(
-                f"RelevanceMonitor: {error}. It goes on with that operator's plain gradient, so measures still say what "
+                f"RelevanceMonitor: {why}. It goes on with that operator's plain gradient, so measures still say what "
                 "they say, of critical neurons that are chosen less well, and relevance is not conserved"
             )
             self.lrp.on_unsupported = "gradient"
             trace = self._trace(samples.inputs, self._explained_class(samples.labels))
+        names, classes = self.settings.class_names, trace.output.shape[1]
+        if names is not None and len(names) < classes:
+            raise MisconfigurationException(
+                f"RelevanceMonitor: class_names must have a name for each of {classes} classes, got {len(names)}: "
+                f"{names!r:.200}"
+            )
+        if not trace.masks:
+            self.notes.append(
+                f"RelevanceMonitor found no hidden layer to mask in {type(self.classifier.owner).__name__}: it has no "
+                "critical neurons, and what is measured of them is not logged; relevance is"
+            )
         sets = label_sets(samples.labels, trace.output)
         self.measures.update(self.classifier, samples.inputs, trace, sets, samples.places)
         self.samples += len(samples)
@@ -187,9 +199,9 @@ class Observation:
                 share = torch.where(whole > 0, relevance / whole, 0).sum(0)
                 self.shares[layer] = self.shares[layer] + share if layer in self.shares else share
         predicted = trace.output.argmax(1)
-        classes = predicted if sets is None else torch.where(sets.any(1), sets.int().argmax(1), predicted)
-        self._note_shown(samples, classes.cpu())
-        self._note_of_class(samples, classes.cpu())
+        of_class = predicted if sets is None else torch.where(sets.any(1), sets.int().argmax(1), predicted)
+        self._note_shown(samples, of_class.cpu())
+        self._note_of_class(samples, of_class.cpu())
         if sets is not None and "mistakes" in self.settings.log:
             margins = mistakes(trace.output, sets)
             worst = margins.topk(min(self.settings.n_heatmaps, len(margins))).indices

@@ -11,14 +11,14 @@ from typing import Any, Literal
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.utilities import rank_zero_warn
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from lrp_lightning.callbacks.batches import BatchFn, read_batch
 from lrp_lightning.callbacks.budget import Budget
 from lrp_lightning.callbacks.classifier import Classifier, ModelOf
-from lrp_lightning.callbacks.loggers import Destination, Findings, destinations, has_tab, write
+from lrp_lightning.callbacks.loggers import Destination, Findings, destinations, has_tab, reports, write
 from lrp_lightning.callbacks.measures import Measures
 from lrp_lightning.callbacks.observation import Observation, Remembered
 from lrp_lightning.callbacks.pictures import DRAWN, draw_epoch
@@ -125,7 +125,7 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
     Raises:
         MisconfigurationException: if an argument is out of range; in ``setup`` if the strategy shards parameters in another
             way than ``fully_shard`` (``FSDPStrategy``, DeepSpeed stage 3, tensor parallelism); at the first batch if inputs
-            and labels cannot be told.
+            and labels cannot be told, labels are none of classes, or there are fewer ``class_names`` than classes.
 
     Example:
         >>> from lightning.pytorch import Trainer
@@ -193,10 +193,17 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
             self._thrift = Thrift(self.settings.max_share, self.settings.max_samples)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        for report in reports(self._destinations or []):
+            rank_zero_info(f"RelevanceMonitor wrote its report to {report}")
         self._forget()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._thrift.start()
+        if not trainer.enable_validation:
+            self._warn(
+                "RelevanceMonitor needs validation batches, and this fit has none, so it does nothing: give fit a "
+                "validation loader, the module a validation_step, and limit_val_batches above 0"
+            )
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._active, self._observation, self._fault, self._drawn = False, None, None, Findings()

@@ -110,5 +110,20 @@ def test_labels_that_cannot_be_read(labels: Tensor, message: str):
         label_sets(labels, LOGITS)
 
 
+@pytest.mark.parametrize(
+    "labels", [torch.tensor([0.0, 3, 1]), torch.tensor([[0.0], [0.4], [1]]), torch.tensor([0, 1, torch.nan])]
+)
+def test_labels_of_a_regression_with_one_output(labels: Tensor):
+    with pytest.raises(
+        MisconfigurationException, match=r"float32, from .* for an output of 2 classes. It explains classifiers"
+    ):
+        label_sets(labels, LOGITS[:, :2])
+
+
+def test_labels_of_a_regression_with_an_output_for_each():
+    with pytest.raises(MisconfigurationException, match=r"\(3, 4\) of torch.float32, from -1 to 2"):
+        label_sets(torch.tensor([-1.0, 0, 1, 2]).expand(3, 4), LOGITS)
+
+
 def test_no_labels():
     assert label_sets(None, LOGITS) is None

@@ -15,7 +15,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 import torch.nn.functional as F
-from lightning.pytorch import Trainer
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, OnExceptionCheckpoint
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.strategies import FSDPStrategy
@@ -90,8 +90,11 @@ def test_tensorboard_gets_everything_of_every_epoch_at_its_step(tmp_path: Path):
 
 
 @pytest.mark.parametrize("csv", [True, False], ids=["CSVLogger", "logger=False"])
-def test_without_tensorboard_pictures_and_numbers_are_files_in_the_runs_folder(tmp_path: Path, csv: bool):
-    run = fit(tmp_path, drawing(), model=Positive(), logger=CSVLogger(tmp_path) if csv else False)
+def test_without_tensorboard_pictures_and_numbers_are_files_in_the_runs_folder(
+    tmp_path: Path, csv: bool, caplog: pytest.LogCaptureFixture
+):
+    with caplog.at_level("INFO"):
+        run = fit(tmp_path, drawing(), model=Positive(), logger=CSVLogger(tmp_path) if csv else False)
     assert run.log_dir is not None
     folder = Path(run.log_dir)
     found = {str(path.relative_to(folder)) for path in folder.rglob("*.png")}
@@ -101,6 +104,7 @@ def test_without_tensorboard_pictures_and_numbers_are_files_in_the_runs_folder(t
         run.callback_metrics["relevance/critical_neuron_accuracy"].item()
     )
     assert len(numbers["histograms"]["relevance/shares/conv2"]) == 16
+    assert caplog.text.count(f"RelevanceMonitor wrote its report to {folder / 'relevance_report' / 'last.html'}") == 1
     page = (folder / "relevance_report" / "last.html").read_text()
     assert "Relevance, epoch 1" in page
     assert "Over epochs" in page
@@ -311,6 +315,49 @@ def test_a_model_that_cannot_be_explained_is_told_before_training(tmp_path: Path
         fit(tmp_path, few(model=model), model=Student())
 
 
+def test_a_module_without_forward_is_told_what_to_name(tmp_path: Path):
+    class Parts(LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net, self.loss = Classifier(), nn.CrossEntropyLoss()
+
+        def validation_step(self, batch: list[Tensor], batch_idx: int) -> None:
+            pass
+
+    message = "explains the forward of Parts, which has none; say what to explain by model=, such as one of 'net', 'loss'"
+    with pytest.raises(MisconfigurationException, match=message):
+        trainer(tmp_path, few()).validate(Parts(), loaders()[1], verbose=False)
+
+
+def test_too_few_class_names_are_told_before_training(tmp_path: Path):
+    with pytest.raises(MisconfigurationException, match="class_names must have a name for each of 10 classes, got 2"):
+        fit(tmp_path, few(class_names=["cat", "dog"]))
+
+
+def test_a_model_without_a_hidden_layer_has_relevance_and_no_measures_of_critical_neurons(tmp_path: Path):
+    class Linear(Classifier):
+        def forward(self, x: Tensor) -> Tensor:
+            return self.flat(x.flatten(1))
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.flat = nn.Linear(64, 10)
+
+    with pytest.warns(UserWarning, match="no hidden layer to mask in Linear") as told:
+        run = fit(tmp_path, drawing(), model=Linear())
+    assert len([w for w in told if "no hidden layer" in str(w.message)]) == 1
+    logged = {name for name in run.callback_metrics if name.startswith("relevance/")}
+    assert logged == {"relevance/conservation_error", "relevance/samples", "relevance/seconds"}
+    assert list((tmp_path / "relevance_heatmaps").iterdir())
+
+
+def test_bfloat16_has_graphs_too(tmp_path: Path):
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message="RelevanceMonitor draws no")
+        fit(tmp_path, drawing(), model=Positive(), precision="bf16-true", epochs=1)
+    assert {"relevance_critical_paths", "relevance_path_heatmaps"} <= {path.name for path in tmp_path.iterdir()}
+
+
 class Headed(Classifier):
     """The network with another head."""
 
@@ -347,7 +394,7 @@ class Turned(nn.Module):
         ("binary", torch.tensor([0, 1, 1, 0, 1, 0])),
         ("binary", torch.tensor([[0.0], [1], [1], [0], [1], [0]])),
         ("binary, flat", torch.tensor([0.0, 1, 1, 0, 1, 0])),
-        ("multi-label", torch.eye(4)[[0, 1, 2, 3, 0, 1]] + torch.eye(4)[[1, 1, 3, 0, 2, 2]].clamp(max=1)),
+        ("multi-label", (torch.eye(4)[[0, 1, 2, 3, 0, 1]] + torch.eye(4)[[1, 1, 3, 0, 2, 2]]).clamp(max=1)),
         ("sequence", torch.arange(6 * 64).view(6, 64) % 4),
         ("sequence", torch.arange(6) % 4),
         ("map", torch.arange(6 * 64).view(6, 8, 8) % 4),
@@ -481,7 +528,7 @@ def test_an_unsupported_model_is_seen_before_training(tmp_path: Path):
 
 
 def test_a_fault_in_a_running_training_is_a_warning(tmp_path: Path):
-    with pytest.warns(UserWarning, match=r"skips this validation.*cumprod"):
+    with pytest.warns(UserWarning, match=r"skips this validation.*cumprod.*with on_error=.warn"):
         run = fit(tmp_path, few(), model=Unsupported(1))
     assert run.current_epoch == 2
 
@@ -623,8 +670,7 @@ def test_strategies_that_shard_parameters_in_ways_it_cannot_gather_are_refused_i
 
 
 def test_nothing_is_logged_where_nothing_was_seen(tmp_path: Path):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with pytest.warns(UserWarning, match="needs validation batches, and this fit has none"):
         run = fit(tmp_path, RelevanceMonitor(), limit_val_batches=0)
     assert not MEASURES & run.callback_metrics.keys()
 
@@ -701,7 +747,7 @@ def test_the_same_package_under_its_other_name(tmp_path: Path):
     class Other(pytorch_lightning.LightningModule):
         def __init__(self) -> None:
             super().__init__()
-            self.net = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+            self.net = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.ReLU(), nn.Linear(8, 10))
 
         def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
             return F.cross_entropy(self.net(batch[0]), batch[1])
