@@ -19,7 +19,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from lrp_lightning import Path as Chain
-from lrp_lightning import SelectiveLRP, TopK, Trace, build_graph, k_best_paths, masked_forward
+from lrp_lightning import SelectiveLRP, TopK, Trace, ZPlus, build_graph, k_best_paths, masked_forward, neuron_heatmaps
 from lrp_lightning.drawing import Curves, Report, relevance_as_images, report_of, write_report
 from lrp_lightning.errors import InputError
 
@@ -173,6 +173,56 @@ def test_predictions_are_named(whole: Page, trace: Trace) -> None:
     share, best = trace.output.softmax(1).max(1)
     for n in range(3):
         assert f"{['cat', 'dog', 'emu', 'fox'][best[n]]} ({share[n]:.0%})" in whole.text
+
+
+def towards(model: nn.Module, images: Tensor, sign: int) -> int:
+    """A class that no image is predicted to be, with logits of one sign."""
+    model[-1].bias.data[:] = torch.tensor([9.0, 0.0, 0.0, 0.0])
+    model[-1].bias.data[3] = 5.0 * sign
+    assert (model(images)[:, 3] * sign > 0).all()
+    return 3
+
+
+def test_another_class_than_the_predicted_is_named_and_its_neurons_keep_no_prediction(
+    images: Tensor, tmp_path: Path
+) -> None:
+    model = network()
+    chosen = towards(model, images, 1)
+    lrp = SelectiveLRP(model, selection=TopK(0.5))
+    trace = lrp.trace(images, chosen, edges=True)
+    report = report_of(trace, images, model, class_names=["cat", "dog", "emu", "fox"])
+    share = trace.output.softmax(1)
+    assert list(report.titles) == [
+        f"predicted cat ({s[0]:.0%}), explained fox ({s[3]:.0%}, logit {y[3]:.3g})"
+        for s, y in zip(share, trace.output, strict=True)
+    ]
+    assert set(report.measures) == {"largest conservation error"}
+    (layer, neuron), heat = next(iter(report.neuron_heatmaps.items()))
+    torch.testing.assert_close(heat, neuron_heatmaps(model, images, layer, [neuron], chosen)[0])
+    page = Page(write_report(report, tmp_path / "report.html"))
+    assert "negative" not in " ".join(page.text)
+
+
+def test_a_negative_output_is_said_to_be_one_and_to_have_no_paths(images: Tensor, tmp_path: Path) -> None:
+    model = network()
+    trace = SelectiveLRP(model, selection=TopK(0.5)).trace(images, towards(model, images, -1), edges=True)
+    text = " ".join(Page(write_report(trace, tmp_path / "report.html", images)).text)
+    assert "The output that is explained is negative. Red still raises it" in text
+    assert "No path is shown: paths carry shares of a positive output" in text
+
+
+def test_signs_of_a_negative_output_are_turned_by_z_plus_alone(images: Tensor) -> None:
+    """What the report says of them."""
+    model = network()
+    chosen = towards(model, images, -1)
+    parts = (model[:-1](images) * model[-1].weight[chosen]).detach()
+    assert (parts > 0).any()
+    assert (parts < 0).any()
+    for name in ("epsilon", "epsilon_plus", "epsilon_alpha2_beta1"):
+        torch.testing.assert_close(SelectiveLRP(model, name).trace(images, chosen).relevance["5"], parts)
+    turned = SelectiveLRP(model, ZPlus()).trace(images, chosen).relevance["5"]
+    assert (turned <= 0).all()
+    assert (turned[parts > 0] < 0).all()
 
 
 def test_figures_are_those_that_the_functions_give(whole: Page, trace: Trace, images: Tensor, model: nn.Module) -> None:

@@ -11,6 +11,7 @@ from importlib.resources import files
 from pathlib import Path as FilePath
 from typing import Any
 
+import networkx as nx
 import numpy as np
 from matplotlib import colormaps
 from PIL import Image
@@ -142,8 +143,21 @@ def _heatmaps(report: Report) -> str:
     more = f" The first {_SAMPLES} of {len(report.images)} are shown." if len(report.images) > _SAMPLES else ""
     return (
         f"<p>Each image beside its heatmap: red where its relevance speaks for the output, blue where against.{more}</p>"
+        + _negative(report)
         + _scale(limit, "% of the image's relevance a pixel")
         + f'<div class="cards {"wide" if max(heat.shape[1:]) > _SMALL else "pairs"}">{cards}</div>'
+    )
+
+
+def _negative(report: Report) -> str:
+    below = 0 if report.trace is None else int((report.trace.explained < 0).sum())
+    if report.trace is None or not below:
+        return ""
+    of = "" if below == len(report.trace.explained) else f" for {below} of {len(report.trace.explained)} images"
+    return (
+        f"<p>The output that is explained is negative{of}. Red still raises it and blue lowers it where the last layer "
+        "follows the ε rule, as linear layers do in every composite that has a name; where it follows z+ or αβ, it is the "
+        "other way round.</p>"
     )
 
 
@@ -178,6 +192,9 @@ def _graph(report: Report) -> str:
 
 def _paths(report: Report) -> str:
     if not report.paths:
+        graph = report.graph or nx.DiGraph()
+        if sum(about["relevance"] for _, about in graph.nodes(data=True) if about.get("output")) < 0:
+            return "<p>No path is shown: paths carry shares of a positive output, and what is explained is negative.</p>"
         return ""
     html = (
         "<p>Chains of neurons from the input to the output, and the share of the output that each carries. A heatmap is "

@@ -25,7 +25,7 @@ from lrp_lightning.selection import TopK, random_masks
 from lrp_lightning.through_neurons import neuron_heatmaps
 from lrp_lightning.trace import Trace
 
-__all__ = ["Curves", "Report", "report_of"]
+__all__ = ["Curves", "Report", "captions", "report_of"]
 
 _AT_ONCE = 32
 """Samples in one pass: bounds the memory."""
@@ -152,6 +152,7 @@ def report_of(
         >>> from lrp_lightning import SelectiveLRP
         >>> from lrp_lightning.drawing import report_of
         >>> from torch import nn
+        >>> _ = torch.manual_seed(1)
         >>> model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(36, 3))
         >>> images = torch.rand(2, 1, 5, 5)
         >>> report = report_of(SelectiveLRP(model).trace(images, target=1, edges=True), images, k=2, title="Two images")
@@ -168,7 +169,7 @@ def report_of(
         measures={"largest conservation error": float(trace.conservation_error.max())},
         images=pictures,
         relevance=None if pictures is None else trace.inputs,  # type: ignore[arg-type]
-        titles=_predictions(trace.output, class_names) if trace.output.ndim == 2 else (),
+        titles=captions(trace, class_names) if trace.output.ndim == 2 else (),
         graph=graph,
         paths=paths,
         trace=trace,
@@ -186,7 +187,7 @@ def report_of(
         )
         if pictures is not None:
             few = pictures[:_FEW]
-            target = trace.output[:_FEW].argmax(1)
+            target = _classes(trace)[:_FEW]
             report = replace(
                 report,
                 path_heatmaps=path_heatmaps(model, few, paths, composite) if paths else None,
@@ -196,12 +197,44 @@ def report_of(
     return replace(report, **about)
 
 
-def _predictions(output: Tensor, class_names: Sequence[str] | None) -> list[str]:
-    shares, classes = output.softmax(1).max(1)
+def captions(trace: Trace, class_names: Sequence[str] | None = None) -> list[str]:
+    """What was predicted, one line a sample; and what is explained, where that is another class.
+
+    Args:
+        trace: whose output is ``(N, classes)``.
+        class_names: of all classes; None for their numbers.
+
+    Example:
+        >>> import torch
+        >>> from lrp_lightning import SelectiveLRP
+        >>> from lrp_lightning.drawing.report import captions
+        >>> trace = SelectiveLRP(torch.nn.Linear(2, 2, bias=False)).trace(torch.zeros(1, 2), target=0)
+        >>> captions(trace, ["cat", "dog"])
+        ['cat (50%)']
+    """
+
+    def named(number: int, *about: str) -> str:
+        return f"{f'class {number}' if class_names is None else class_names[number]} ({', '.join(about)})"
+
+    shares, predicted = trace.output.softmax(1).max(1)
     return [
-        f"{c if class_names is None else class_names[c]} ({s:.0%})"
-        for c, s in zip(classes.tolist(), shares.tolist(), strict=True)
+        named(best, f"{share:.0%}")
+        if best == other
+        else f"predicted {named(best, f'{share:.0%}')}, explained {named(other, f'{there:.0%}', f'logit {logit:.3g}')}"
+        for best, share, other, there, logit in zip(
+            predicted.tolist(),
+            shares.tolist(),
+            _classes(trace).tolist(),
+            (trace.explained - trace.output.logsumexp(1)).exp().tolist(),
+            trace.explained.tolist(),
+            strict=True,
+        )
     ]
+
+
+def _classes(trace: Trace) -> Tensor:
+    """``(N,)``, the classes that are explained; of several with one logit the first."""
+    return (trace.output == trace.explained[:, None]).int().argmax(1)
 
 
 def _survives(model: nn.Module, images: Tensor, masks: dict[str, Tensor], output: Tensor) -> float:
@@ -214,8 +247,8 @@ def _survives(model: nn.Module, images: Tensor, masks: dict[str, Tensor], output
 
 
 def _survival(model: nn.Module, images: Tensor, trace: Trace) -> dict[str, float]:
-    if not trace.masks or trace.output.ndim != 2:
-        return {}
+    if not trace.masks or trace.output.ndim != 2 or not bool((_classes(trace) == trace.output.argmax(1)).any()):
+        return {}  # neurons that are critical for another class need not keep the prediction
     control = random_masks(trace.masks, torch.Generator().manual_seed(0))
     return {
         "critical-neuron accuracy": _survives(model, images, trace.masks, trace.output),
