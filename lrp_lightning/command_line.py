@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import difflib
 import importlib
+import os
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 from urllib.error import URLError
 
@@ -20,6 +22,7 @@ from torchvision.transforms import v2
 
 from lrp_lightning.attribution import SelectiveLRP
 from lrp_lightning.drawing import write_report
+from lrp_lightning.drawing.report import captions
 from lrp_lightning.errors import InputError, LRPError, ModelError, TargetError, UnsupportedOperatorError
 from lrp_lightning.selection import TopK
 
@@ -47,12 +50,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("python -m lrp_lightning", description="Layer-wise relevance propagation.")
-    commands = parser.add_subparsers(required=True, metavar="explain")
-    explain = commands.add_parser(
-        "explain",
-        help="explain a classifier's decisions on images, in one HTML report",
-        description="Explain a classifier's decisions on images, in one HTML report.",
+    commands = parser.add_subparsers(
+        required=True, metavar="explain", help="explain a classifier's decisions on images, in one HTML report"
     )
+    explain = commands.add_parser("explain", description="Explain a classifier's decisions on images, in one HTML report.")
     explain.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="image files that Pillow reads")
     explain.add_argument(
         "--model", required=True,
@@ -72,15 +73,28 @@ def _parser() -> argparse.ArgumentParser:
         help="rules: epsilon, epsilon_plus or epsilon_alpha2_beta1 (default: %(default)s)",
     )
     explain.add_argument(
-        "--keep", type=float, default=0.1, metavar="SHARE",
-        help="share of each layer's neurons that are critical (default: %(default)s)",
+        "--keep", type=_budget, default=0.1, metavar="SHARE|NUMBER",
+        help="how many of each layer's neurons are critical: a share such as 0.1, or a number such as 5 "
+        "(default: %(default)s)",
     )  # fmt: skip
     explain.add_argument("--classes", type=Path, metavar="FILE", help="names of the classes, one a line")
-    own = explain.add_argument_group("images of your own model", "torchvision's models say for themselves what they take.")
-    own.add_argument("--size", type=int, default=224, help="side in pixels (default: %(default)s)")
-    own.add_argument("--mean", type=float, nargs="+", help="what is subtracted from values in [0, 1], one a channel")
-    own.add_argument("--std", type=float, nargs="+", help="what they are divided by")
+    taken = explain.add_argument_group("what the model takes", "torchvision's models say so themselves, if you do not.")
+    taken.add_argument("--size", type=int, help="side of the images in pixels (default: 224)")
+    taken.add_argument("--mean", type=float, nargs="+", help="what is subtracted from values in [0, 1], one a channel")
+    taken.add_argument("--std", type=float, nargs="+", help="what they are divided by")
     return parser
+
+
+def _budget(text: str) -> int | float:
+    """As :class:`lrp_lightning.TopK` takes it: ``5`` is a number of neurons, ``0.1`` a share."""
+    try:
+        return int(text)
+    except ValueError:
+        pass
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a share such as 0.1 or a number such as 5, got {text!r}") from None
 
 
 @dataclass(frozen=True)
@@ -96,32 +110,32 @@ class _Classifier:
 
 def _explain(options: argparse.Namespace) -> int:
     pictures = [_read(path) for path in options.images]
+    _check(options)
     classifier = _torchvision(options) if options.model.startswith(_TORCHVISION) else _own(options)
     if options.classes is not None:
-        classifier = _Classifier(
-            classifier.model, classifier.prepare, classifier.mean, classifier.std, _text(options.classes).splitlines()
-        )
+        classifier = replace(classifier, class_names=_text(options.classes).rstrip().splitlines())
     model, names = classifier.model.eval(), classifier.class_names
     images = torch.stack([classifier.prepare(picture) for picture in pictures])
 
     lrp = SelectiveLRP(model, options.composite, TopK(options.keep))
-    target = _target(options.target, names)
-    print(f"explaining {len(images)} image{'s' * (len(images) != 1)} with {options.model}", flush=True)
+    classes = _classes(options.model, model, images[:1])
+    if names is not None and len(names) != classes:
+        raise InputError(f"{str(options.classes)!r} names {len(names)} classes; {options.model} tells {classes} apart")
+    target = _target(options.target, names, classes)
+    explained = "what is predicted" if callable(target) else names[target] if names is not None else f"class {target}"
+    print(f"explaining {explained} in {len(images)} image{'s' * (len(images) != 1)} with {options.model}", flush=True)
     try:
         trace = lrp.trace(images, target, edges=True)
     except UnsupportedOperatorError as error:
         trace = lrp.trace(images, target)  # if it was the relevance that could not pass, this says so
         print(f"the report has no graph: {error}")
-    titles = []
-    for path, output in zip(options.images, trace.output, strict=True):
-        share, best = output.softmax(0).max(0)
-        titles.append(f"{path.name}: {_name(int(best), names)} ({share:.0%})")
-        print(f"  {titles[-1]}")
+    titles = [f"{path.name}: {caption}" for path, caption in zip(options.images, captions(trace, names), strict=True)]
+    print(*(f"  {title}" for title in titles), sep="\n")
     print("drawing what its neurons see", flush=True)
     settings = {
         "model": options.model,
         "weights": options.checkpoint or options.weights or "as made",
-        "explained": "what is predicted" if options.target is None else options.target,
+        "explained": explained,
         "composite": lrp.composite,
         "selection": lrp.selection,
         "torch": torch.__version__,
@@ -136,20 +150,57 @@ def _explain(options: argparse.Namespace) -> int:
     return 0
 
 
-def _name(number: int, names: Sequence[str] | None) -> str:
-    return names[number] if names is not None and number < len(names) else f"class {number}"
+def _check(options: argparse.Namespace) -> None:
+    """What would else go wrong only when the work is done, or not be noticed at all."""
+    above = next(folder for folder in options.out.absolute().parents if folder.exists())
+    if options.out.is_dir():
+        raise InputError(
+            f"--out must be a file, such as {str(options.out / 'report.html')!r}; {str(options.out)!r} is a folder"
+        )
+    if not above.is_dir() or not os.access(options.out if options.out.exists() else above, os.W_OK):
+        raise InputError(f"--out {str(options.out)!r} cannot be written: see {str(above)!r}")
+    if options.size is not None and options.size < 1:
+        raise InputError(f"--size must be at least 1 pixel, got {options.size}")
+    if (options.mean is None) != (options.std is None):
+        raise InputError("--mean and --std belong together: give both or neither")
+    if not all(s > 0 for s in options.std or ()):
+        raise InputError(f"--std must be above 0, since values are divided by it, got {options.std}")
 
 
-def _target(given: str | None, names: Sequence[str] | None) -> Any:
+def _classes(name: str, model: nn.Module, image: Tensor) -> int:
+    """How many classes the model tells apart."""
+    try:
+        with torch.no_grad():
+            output = model(image)
+    except (RuntimeError, AssertionError, ValueError) as error:  # whatever operators and models say to a wrong shape
+        raise ModelError(
+            f"{name} cannot read images {tuple(image.shape[1:])}: {_shortly(error)}; give the side that it takes by --size"
+        ) from None
+    if not isinstance(output, Tensor) or output.ndim != 2:
+        got = f"shape {tuple(output.shape)}" if isinstance(output, Tensor) else type(output).__name__
+        raise ModelError(f"{name} is no classifier: its output must be a tensor (N, classes), got {got}")
+    return output.shape[1]
+
+
+def _target(given: str | None, names: Sequence[str] | None, classes: int) -> Any:
     if given is None:
         return lambda output: output.argmax(1)
-    if given.isdecimal():
-        return int(given)
-    known = {name.lower(): number for number, name in enumerate(names or ())}
-    if given.lower() in known:
-        return known[given.lower()]
-    close = difflib.get_close_matches(given.lower(), known, n=3)
-    hint = f"did you mean {', '.join(map(repr, close))}?" if close else "give its number"
+    if given.removeprefix("-").isdecimal():
+        if not -classes <= int(given) < classes:
+            raise TargetError(
+                f"there is no class {given}; classes are 0 to {classes - 1}, or, from the end, -1 to {-classes}"
+            )
+        return int(given) % classes
+    known = list(names or ())
+    found = [n for n, name in enumerate(known) if name == given]
+    found = found or [n for n, name in enumerate(known) if name.lower() == given.lower()]
+    if len(found) > 1:
+        raise TargetError(f"{len(found)} classes are called {given!r}: give the number, {' or '.join(map(str, found))}")
+    if found:
+        return found[0]
+    spelt = {name.lower(): name for name in known}
+    close = difflib.get_close_matches(given.lower(), spelt, n=3) or [name for name in spelt if given.lower() in name][:3]
+    hint = f"did you mean {', '.join(repr(spelt[name]) for name in close)}?" if close else "give its number"
     raise TargetError(f"there is no class {given!r}; {hint}")
 
 
@@ -162,6 +213,8 @@ def _read(path: Path) -> Image.Image:
             return picture.convert("RGB")
     except FileNotFoundError:
         raise InputError(f"there is no file {str(path)!r}") from None
+    except IsADirectoryError:
+        raise InputError(f"{str(path)!r} is a folder; give its images, such as {path}/*.jpg") from None
     except UnidentifiedImageError:
         raise InputError(f"{str(path)!r} is no image that Pillow can read") from None
     except OSError as error:
@@ -182,7 +235,10 @@ def _state(path: Path) -> dict[str, Tensor]:
     except FileNotFoundError:
         raise InputError(f"there is no file {str(path)!r}") from None
     except Exception as error:  # whatever unpickling comes to
-        raise InputError(f"{str(path)!r} holds no weights that torch.load can read safely: {_shortly(error)}") from None
+        raise InputError(
+            f"{str(path)!r} holds no weights that torch.load can read safely: {_shortly(error)}; a state dict is wanted, as "
+            "torch.save(model.state_dict(), PATH) writes it"
+        ) from None
     state = state.get("state_dict", state) if isinstance(state, dict) else state
     if not isinstance(state, dict) or not all(isinstance(t, Tensor) for t in state.values()) or not state:
         raise InputError(f"{str(path)!r} holds no state dict")
@@ -223,7 +279,11 @@ def _torchvision(options: argparse.Namespace) -> _Classifier:
     if options.checkpoint is not None:
         raise ModelError("--checkpoint is for a LightningModule of your own; give --weights to a model of torchvision")
     weights = torchvision.models.get_model_weights(name).DEFAULT
-    transform = weights.transforms()
+    asked = {} if options.size is None else {"crop_size": options.size, "resize_size": options.size}
+    if options.mean is not None:
+        mean, std = _normalisation(options, 3)
+        asked |= {"mean": mean, "std": std}
+    transform = weights.transforms(**asked)
     categories: Sequence[str] | None = weights.meta["categories"]
     if options.weights in (None, "DEFAULT"):
         try:
@@ -261,17 +321,22 @@ def _own(options: argparse.Namespace) -> _Classifier:
     channels = next((p.shape[1] for p in model.parameters() if p.ndim == 4), 3)
     if channels not in (1, 3):
         raise ModelError(f"the first convolution of {options.model} reads {channels} channels; an image has 1 or 3")
-    if (options.mean is None) != (options.std is None):
-        raise InputError("--mean and --std belong together: give both or neither")
+    size = options.size or 224
+    mean, std = _normalisation(options, channels)
+    steps = [v2.Grayscale()] if channels == 1 else []
+    steps += [
+        v2.Resize(size), v2.CenterCrop(size), v2.ToImage(), v2.ToDtype(torch.float32, scale=True),
+        v2.Normalize(mean, std),
+    ]  # fmt: skip
+    return _Classifier(model, v2.Compose(steps), mean, std, None)
+
+
+def _normalisation(options: argparse.Namespace, channels: int) -> tuple[list[float], list[float]]:
+    """One value a channel."""
     mean, std = options.mean or [0.0], options.std or [1.0]
     if {len(mean), len(std)} - {1, channels}:
         raise InputError(f"--mean and --std must have one value for each of {channels} channels, got {mean} and {std}")
-    steps = [v2.Grayscale()] if channels == 1 else []
-    steps += [
-        v2.Resize(options.size), v2.CenterCrop(options.size), v2.ToImage(), v2.ToDtype(torch.float32, scale=True),
-        v2.Normalize(mean * (channels // len(mean)), std * (channels // len(std))),
-    ]  # fmt: skip
-    return _Classifier(model, v2.Compose(steps), mean, std, None)
+    return mean * (channels // len(mean)), std * (channels // len(std))
 
 
 def _made(name: str, made: Any) -> nn.Module:
@@ -292,9 +357,16 @@ def _checkpoint(made: Any, path: Path) -> nn.Module:
     try:
         return made.load_from_checkpoint(path, map_location="cpu")
     except Exception as error:
+        if error.args == ("pytorch-lightning_version",):  # what Lightning looks for first
+            raise InputError(
+                f"{str(path)!r} is no Lightning checkpoint, as Trainer.save_checkpoint writes it; is it for --weights?"
+            ) from None
         raise ModelError(f"the checkpoint {str(path)!r} does not fit {made.__name__}: {_shortly(error)}") from None
 
 
 def _shortly(error: Exception) -> str:
-    """The first line, of what may be a page."""
+    """The first line, of what may be a page; of torch.load's page what it comes to."""
+    if isinstance(error, UnpicklingError):
+        known = "Unsupported global" in str(error)
+        return "it holds a whole model or other objects" if known else "torch.save did not write it"
     return next(iter(str(error).strip().splitlines()), type(error).__name__)

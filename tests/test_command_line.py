@@ -12,6 +12,7 @@ import torch
 import torchvision
 from lightning.pytorch import LightningModule, Trainer
 from PIL import Image
+from torchvision.transforms import v2
 
 from lrp_lightning.command_line import main
 
@@ -25,6 +26,10 @@ class Small(nn.Sequential):
 
 def grey():
     return Small(1)
+
+class Wide(nn.Sequential):
+    def __init__(self):
+        super().__init__(nn.Flatten(), nn.Linear(3 * 16 * 16, 3))
 
 class Lit(LightningModule):
     def __init__(self, width=5):
@@ -62,10 +67,10 @@ def test_a_model_of_ones_own(folder: Path, capsys: pytest.CaptureFixture) -> Non
     arguments = "one.png two.jpg --model own_models:Small --size 24 --keep 0.5 --classes names.txt --target Fox"
     assert explain(f"{arguments} --out new/report.html") == 0
     said = capsys.readouterr().out
-    assert "explaining 2 images with own_models:Small" in said
+    assert "explaining fox in 2 images with own_models:Small" in said
     assert "written to new/report.html (" in said
     page = (folder / "new/report.html").read_text()
-    for part in ("one.png: ", "two.jpg: ", "TopK(keep=0.5", "<td>Fox</td>", 'id="graph"', 'id="reconstructions"'):
+    for part in ("one.png: ", "two.jpg: ", "TopK(keep=0.5", "<td>fox</td>", 'id="graph"', 'id="reconstructions"'):
         assert part in page
     assert "<b>dog" not in page
 
@@ -97,6 +102,33 @@ def test_a_lightning_checkpoint(folder: Path, capsys: pytest.CaptureFixture) -> 
     trainer.save_checkpoint(folder / "last.ckpt")
     assert explain("one.png --model own_models:Lit --size 16 --checkpoint last.ckpt") == 0
     assert "one.png: class 0 (100%)" in capsys.readouterr().out
+
+
+def test_another_class_than_the_predicted(folder: Path, capsys: pytest.CaptureFixture) -> None:
+    import own_models
+
+    model = own_models.Small()
+    with torch.no_grad():
+        model[-1].bias.copy_(torch.tensor([0.0, 100.0, -50.0]))
+    torch.save(model.state_dict(), folder / "weights.pt")
+    assert explain("one.png --model own_models:Small --size 16 --weights weights.pt --target -1 --keep 2") == 0
+    said = capsys.readouterr().out
+    assert "explaining class 2 in 1 image with" in said
+    assert "one.png: predicted class 1 (100%), explained class 2 (0%, logit -" in said
+    page = (folder / "report.html").read_text()
+    for part in ("explained class 2 (0%, logit -", "is explained is negative", "No path is shown", "TopK(keep=2"):
+        assert part in page
+    assert "critical-neuron accuracy" not in page
+
+
+def test_size_and_normalisation_of_a_model_of_torchvision(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    monkeypatch.setattr("lrp_lightning.command_line._classes", lambda name, model, image: seen.append(image) or 1000)
+    torch.save(torchvision.models.squeezenet1_1().state_dict(), folder / "weights.pt")
+    taken = "--size 40 --mean 0.5 --std 0.25 --target nothing"
+    assert explain(f"one.png --model torchvision:squeezenet1_1 --weights weights.pt {taken}") == 2
+    pixels = v2.functional.to_dtype(v2.functional.pil_to_tensor(Image.open("one.png")), torch.float32, scale=True)
+    torch.testing.assert_close(seen[0][0], (pixels[:, :, 5:45] - 0.5) / 0.25)
 
 
 @pytest.mark.slow
@@ -138,9 +170,43 @@ def test_a_model_of_torchvision_with_weights_of_a_file(folder: Path) -> None:
         ("one.png --model own_models:Lit --checkpoint missing.ckpt", "there is no file 'missing.ckpt'"),
         ("one.png --model own_models:Lit --checkpoint text.png", "does not fit Lit"),
         ("one.png --model torchvision:vgg16 --checkpoint other.pt", "give --weights to a model of torchvision"),
-        ("one.png --model own_models:Small --size 16 --target 3", "target 3 does not fit"),
+        (
+            "one.png --model own_models:Small --size 16 --target 3",
+            "there is no class 3; classes are 0 to 2, or, from the end, -1 to -3",
+        ),
         ("one.png --model own_models:Small --size 16 --target cat", "there is no class 'cat'; give its number"),
+        ("one.png --model own_models:Small --size 16 --target -4", "there is no class -4; classes are 0 to 2, or, from"),
         ("one.png --model own_models:Small --size 16 --classes names.txt --target cta", "did you mean 'cat'?"),
+        (
+            "one.png --model own_models:Small --size 16 --classes long.txt --target retriever",
+            "did you mean 'Golden Retriever'?",
+        ),
+        (
+            "one.png --model own_models:Small --size 16 --classes twice.txt --target CAT",
+            "2 classes are called 'CAT': give the ",
+        ),
+        (
+            "one.png --model own_models:Small --size 16 --classes few.txt",
+            "'few.txt' names 2 classes; own_models:Small tells 3",
+        ),
+        ("one.png --model own_models:Wide", "cannot read images (3, 224, 224): mat1 and mat2"),
+        ("one.png --model own_models:Wide", "give the side that it takes by --size"),
+        ("one.png --model own_models:Small --size 0", "--size must be at least 1 pixel, got 0"),
+        ("one.png --model own_models:Small --size -8", "--size must be at least 1 pixel, got -8"),
+        ("one.png --model own_models:Small --mean 0 --std 0", "--std must be above 0"),
+        ("one.png --model torchvision:vgg16 --mean 0 0 --std 1 1", "one value for each of 3 channels"),
+        ("one.png --model own_models:Small --out folder", "--out must be a file, such as 'folder/report.html'"),
+        ("one.png --model own_models:Small --out text.png/report.html", "cannot be written: see"),
+        ("folder --model own_models:Small", "'folder' is a folder; give its images"),
+        (
+            "one.png --model own_models:Small --weights whole.pt",
+            "it holds a whole model or other objects; a state dict is wanted",
+        ),
+        ("one.png --model own_models:Lit --checkpoint other.pt", "'other.pt' is no Lightning checkpoint"),
+        (
+            "one.png --model own_models:Lit --checkpoint whole.pt",
+            "does not fit Lit: it holds a whole model or other objects",
+        ),
         ("one.png --model own_models:Small --size 16 --classes missing.txt", "'missing.txt' cannot be read"),
         ("one.png --model own_models:Small --size 16 --mean 0.5", "--mean and --std belong together"),
         ("one.png --model own_models:Small --size 16 --mean 0.5 0.5 --std 1 1", "one value for each of 3 channels"),
@@ -151,10 +217,15 @@ def test_a_model_of_torchvision_with_weights_of_a_file(folder: Path) -> None:
 def test_errors_are_one_line_that_says_what_to_do(
     folder: Path, arguments: str, message: str, capsys: pytest.CaptureFixture
 ) -> None:
-    (folder / "names.txt").write_text("cat\ndog\nfox\n")
+    (folder / "names.txt").write_text("cat\ndog\nfox\n\n")
+    (folder / "few.txt").write_text("cat\ndog\n")
+    (folder / "twice.txt").write_text("cat\ndog\nCat\n")
+    (folder / "long.txt").write_text("cat\nGolden Retriever\nfox\n")
+    (folder / "folder").mkdir()
     torch.save({"other": torch.zeros(1), "more": torch.zeros(1)}, folder / "other.pt")
     import own_models
 
+    torch.save(own_models.Small(), folder / "whole.pt")
     torch.save(own_models.Small().state_dict() | {"0.weight": torch.zeros(2, 2)}, folder / "shape.pt")
     assert explain(arguments) == 2
     said = capsys.readouterr()
@@ -185,3 +256,6 @@ def test_help(capsys: pytest.CaptureFixture) -> None:
     said = capsys.readouterr().out
     for option in ("--model", "--weights", "--checkpoint", "--target", "--out"):
         assert option in said
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    assert capsys.readouterr().out.count("\n  explain") == 1
