@@ -114,9 +114,9 @@ def test_another_class_than_the_predicted(folder: Path, capsys: pytest.CaptureFi
     assert explain("one.png --model own_models:Small --size 16 --weights weights.pt --target -1 --keep 2") == 0
     said = capsys.readouterr().out
     assert "explaining class 2 in 1 image with" in said
-    assert "one.png: predicted class 1 (100%), explained class 2 (0%, logit -" in said
+    assert "one.png: predicted class 1 (100%), explained class 2 (<1%, logit -" in said
     page = (folder / "report.html").read_text()
-    for part in ("explained class 2 (0%, logit -", "is explained is negative", "No path is shown", "TopK(keep=2"):
+    for part in ("explained class 2 (&lt;1%, logit -", "is explained is negative", "No path is shown", "TopK(keep=2"):
         assert part in page
     assert "critical-neuron accuracy" not in page
 

@@ -213,23 +213,20 @@ def captions(trace: Trace, class_names: Sequence[str] | None = None) -> list[str
         ['cat (50%)']
     """
 
-    def named(number: int, *about: str) -> str:
-        return f"{f'class {number}' if class_names is None else class_names[number]} ({', '.join(about)})"
+    def said(number: int, share: float, *more: str) -> str:
+        name = f"class {number}" if class_names is None else class_names[number]
+        return f"{name} ({', '.join([f'{share:.0%}' if share >= 0.005 else '<1%', *more])})"
 
     shares, predicted = trace.output.softmax(1).max(1)
+    classes, logits = _classes(trace), trace.explained
+    explained = (logits - trace.output.logsumexp(1)).exp()
     return [
-        named(best, f"{share:.0%}")
-        if best == other
-        else f"predicted {named(best, f'{share:.0%}')}, explained {named(other, f'{there:.0%}', f'logit {logit:.3g}')}"
-        for best, share, other, there, logit in zip(
-            predicted.tolist(),
-            shares.tolist(),
-            _classes(trace).tolist(),
-            (trace.explained - trace.output.logsumexp(1)).exp().tolist(),
-            trace.explained.tolist(),
-            strict=True,
+        said(best, share) if best == number
+        else f"predicted {said(best, share)}, explained {said(number, other, f'logit {logit:.3g}')}"
+        for best, share, number, other, logit in zip(
+            *(values.tolist() for values in (predicted, shares, classes, explained, logits)), strict=True
         )
-    ]
+    ]  # fmt: skip
 
 
 def _classes(trace: Trace) -> Tensor:
