@@ -373,12 +373,14 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
                 self._log_scalar(pl_module, name, value.float(), "mean")
             scalars = {name: value.item() for name, value in values.items()}
             history = [*self._history, {"epoch": float(trainer.current_epoch), **scalars}]
+            here = torch.tensor(observation.samples, device=pl_module.device)
+            samples = int(trainer.strategy.reduce(here, reduce_op="sum"))  # on every process, as it waits for all
             if trainer.state.fn == "fit":
                 self._history = history
             if trainer.is_global_zero:
                 step = trainer.fit_loop.epoch_loop._batches_that_stepped  # the step at which Lightning logs scalars
                 self._tell_settings(trainer, step)
-                write(self._open(trainer), self._findings(observation, history), step)
+                write(self._open(trainer), self._findings(observation, history, samples), step)
         for name, number, reduce in (("samples", observation.samples, "sum"), ("seconds", self._budget.seconds, "max")):
             if name in self.settings.log:
                 self._log_scalar(pl_module, name, torch.tensor(float(number), device=pl_module.device), reduce)
@@ -405,7 +407,7 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
             step, self._told = step if self._told else 0, text
             write(self._open(trainer), Findings(texts={f"{self._name}/settings": f"| | |\n|-|-|\n{text}"}), step)
 
-    def _findings(self, observation: Observation, history: list[dict[str, float]]) -> Findings:
+    def _findings(self, observation: Observation, history: list[dict[str, float]], samples: int) -> Findings:
         scalars = {name: value for name, value in history[-1].items() if name != "epoch"}
         shares = {layer: (total / observation.samples).cpu().numpy() for layer, total in observation.shares.items()}
         record = self._drawn.record
@@ -415,15 +417,15 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
             histograms={f"{self._name}/shares/{layer}": values for layer, values in shares.items()},
             # the tab shows one monitor; a second one beside it has its pictures
             record=record and replace(record, measures=scalars) if self._name == "relevance" else None,
-            report=self._report(scalars, history) if "report" in self.settings.log else None,
+            report=self._report(scalars, history, samples) if "report" in self.settings.log else None,
         )
 
-    def _report(self, scalars: dict[str, float], history: list[dict[str, float]]) -> Report | None:
+    def _report(self, scalars: dict[str, float], history: list[dict[str, float]], samples: int) -> Report | None:
         names = [name for name in SCALARS if name.endswith("accuracy") and all(name in row for row in history)]
         curves = {name.replace("_", " "): [row[name] for row in history] for name in names}
         epochs = [row["epoch"] for row in history]
         over_epochs = [Curves("Over epochs", curves, epochs, "epoch", "share of samples")] if curves else []
-        numbers = {name.replace("_", " "): value for name, value in scalars.items()}
+        numbers = {"samples": samples, **{name.replace("_", " "): value for name, value in scalars.items()}}
         report = self._drawn.report
         return report and replace(report, measures=numbers, curves=over_epochs)
 

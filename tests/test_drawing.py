@@ -19,7 +19,7 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from lrp_lightning import Path, k_best_paths
+from lrp_lightning import Path, diff_graphs, k_best_paths
 from lrp_lightning.drawing import as_array, draw_graph, draw_heatmaps, draw_paths
 from lrp_lightning.drawing.figures import NEGATIVE, POSITIVE
 from lrp_lightning.drawing.layout import Layout, lay_out
@@ -211,6 +211,13 @@ def test_class_names_name_the_output_neurons_and_no_others() -> None:
     graph = small_graph()
     graph.add_node(("head", 7), relevance=1.0, order=2, kind="linear")
     assert {"cat", "7"} <= set(texts(draw_static(graph, class_names=["cat", "dog"])))  # a class without a name is its number
+
+
+def test_the_colours_of_what_changed_are_told_as_such() -> None:
+    graph = small_graph()
+    diff = diff_graphs(graph, graph)
+    assert [any("red more, blue less" in text for text in texts(draw_static(g))) for g in (graph, diff)] == [False, True]
+    assert any("red for, blue against" in text for text in texts(draw_static(graph)))
 
 
 def test_title() -> None:

@@ -108,6 +108,7 @@ def test_without_tensorboard_pictures_and_numbers_are_files_in_the_runs_folder(
     page = (folder / "relevance_report" / "last.html").read_text()
     assert "Relevance, epoch 1" in page
     assert "Over epochs" in page
+    assert "<dt>samples</dt><dd>12</dd>" in page
     assert "TopK" in (folder / "relevance_settings" / "step=000000.md").read_text()
 
 

@@ -236,6 +236,15 @@ def test_figures_are_those_that_the_functions_give(whole: Page, trace: Trace, im
     assert budgets["data"][0]["x"][-1] == 1
 
 
+def test_it_says_of_how_many_samples_it_is_and_which_class_each_path_explains(whole: Page, trace: Trace) -> None:
+    assert whole.text[whole.text.index("samples") + 1] == str(len(trace.output))
+    ends = [path.nodes[-1][1] for path in k_best_paths(build_graph(trace, min_share=1e-4), 5)]
+    heads = [text for text in whole.text if re.match(r"path \d to ", text)]
+    names = ["cat", "dog", "emu", "fox"]
+    assert [head.split(",")[0] for head in heads] == [f"path {i} to {names[c]}" for i, c in enumerate(ends, 1)]
+    assert any("a column explains the class at the end of its path, " in text for text in whole.text)
+
+
 def test_neurons_on_paths_have_heatmaps_to_click(whole: Page, trace: Trace) -> None:
     neurons = next(found for data in whole.data if isinstance(found := json.loads(data), list))
     graph = build_graph(trace)
@@ -297,7 +306,7 @@ def test_a_report_filled_by_hand(tmp_path: Path, images: Tensor) -> None:
     )
     page = Page(write_report(report, tmp_path / "report.html"))
     assert page.sections == ["heatmaps", "graph", "paths", "curves", "settings"]
-    assert {"0.9871", "12", "epoch 3", "over epochs", "path 1, 25\N{NO-BREAK SPACE}%", repr(TopK(0.1))} <= {
+    assert {"0.9871", "12", "epoch 3", "over epochs", "path 1 to 2, 25\N{NO-BREAK SPACE}%", repr(TopK(0.1))} <= {
         t.strip() for t in page.text
     }
     assert len(page.images) == 2 * 3 + 3 * (1 + 2)

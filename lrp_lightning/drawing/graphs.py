@@ -20,6 +20,7 @@ from lrp_lightning.paths import Node, Path
 __all__ = ["draw_graph"]
 
 _LEGEND = "neurons: relevance within their layer, red for, blue against · edges: as wide as what they carry"
+_DIFF_LEGEND = "neurons and edges: by how much their share changed, red more, blue less"
 _WIDTHS = 6
 """Plotly draws all lines of a trace alike, so edges are drawn in this many widths."""
 
@@ -209,7 +210,7 @@ def _neurons(graph: nx.DiGraph, layout: Layout, labels: dict[Node, str]) -> go.S
         },
         text=[_plain(labels[node]) for node in nodes],
         textposition=["middle right" if node in named else "bottom center" for node in nodes],
-        textfont={"size": [11 if node in named else 8 for node in nodes], "color": "#222222"},
+        textfont={"size": [11 if node in named else 10 for node in nodes], "color": "#222222", "shadow": "auto"},
         cliponaxis=False,
         customdata=[[node[0], node[1]] for node in nodes],
         hovertext=[about(node) for node in nodes],
@@ -256,8 +257,9 @@ def _static(
     _draw_neurons(axis, layout, labels)
 
     axis.set_ylim(layout.lowest - 0.7, layout.highest + 0.5)
+    legend = _DIFF_LEGEND if any("change" in about for _, about in graph.nodes(data=True)) else _LEGEND
     axis.text(
-        0.0, 1.01, _LEGEND + (" · black: best paths" if paths else ""),
+        0.0, 1.01, legend + (" · black: best paths" if paths else ""),
         transform=axis.transAxes, fontsize=7, ha="left", va="bottom", color="#555555",
     )  # fmt: skip
     for column, layer in enumerate(names):

@@ -197,8 +197,8 @@ def _paths(report: Report) -> str:
             return "<p>No path is shown: paths carry shares of a positive output, and what is explained is negative.</p>"
         return ""
     html = (
-        "<p>Chains of neurons from the input to the output, and the share of the output that each carries. A heatmap is "
-        "empty where its path carries nothing.</p>"
+        "<p>Chains of neurons from the input to the output, and the share of the output that each carries. There are very "
+        "many of them, so that shares are small, and near ties say little.</p>"
         f'<ol class="chain">{"".join(map(_chain, report.paths))}</ol>'
     )
     if report.path_heatmaps is None or report.images is None:
@@ -207,8 +207,24 @@ def _paths(report: Report) -> str:
     if heat.ndim != 4 or len(heat) != len(report.paths):
         raise InputError(f"there are {len(report.paths)} paths, and path_heatmaps {tuple(report.path_heatmaps.shape)}")
     images = displayable(report.images[: heat.shape[1]], report.mean, report.std)
-    heads = [f"path {i}, {100 * path.share:.2g}\N{NO-BREAK SPACE}%" for i, path in enumerate(report.paths, 1)]
-    return html + _sheet(images, heat, heads, "% of the heatmap's relevance a pixel")
+    names = dict(enumerate(report.class_names or ()))
+    explained = [str(names.get(neuron, neuron)) for _, neuron in (path.nodes[-1] for path in report.paths)]
+    heads = [
+        f"path {i} to {name}, {100 * path.share:.2g}\N{NO-BREAK SPACE}%"
+        for i, (path, name) in enumerate(zip(report.paths, explained, strict=True), 1)
+    ]
+    return (
+        html
+        + f"<p>Whatever an image shows, a column explains the class at the end of its path, {escape(_listed(explained))}. A "
+        "heatmap is empty where its path carries nothing.</p>"
+        + _sheet(images, heat, heads, "% of the heatmap's relevance a pixel")
+    )
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Each once."""
+    *most, last = dict.fromkeys(names)
+    return f"{', '.join(most)} or {last}" if most else last
 
 
 def _chain(path: Path) -> str:
@@ -295,7 +311,8 @@ def _conservation(report: Report) -> str:
     ]
     return (
         "<p>What reached the input and what stayed on the way add up to the output; the last column is what is missing, as "
-        "a share of the output.</p>"
+        "a share of the output. Heatmaps show shares of what reached the input, however little that is: with a selection "
+        "most of the output stays above, in unselected neurons.</p>"
         + _table(["sample", *columns, "error"], rows)
         + "<details><summary>Layer by layer</summary>"
         + _table(["layer", "kind", "neurons", "critical", "relevance, mean"], layers)

@@ -166,7 +166,7 @@ def report_of(
     graph = build_graph(trace, min_share=_FAINT) if trace.edges else None
     paths = k_best_paths(graph, k) if graph is not None else []
     report = Report(
-        measures={"largest conservation error": float(trace.conservation_error.max())},
+        measures={"samples": len(trace.output), "largest conservation error": float(trace.conservation_error.max())},
         images=pictures,
         relevance=None if pictures is None else trace.inputs,  # type: ignore[arg-type]
         titles=captions(trace, class_names) if trace.output.ndim == 2 else (),
@@ -175,7 +175,7 @@ def report_of(
         trace=trace,
         class_names=class_names,
         curves=curves,
-        settings={"samples": len(trace.output), "torch": torch.__version__},
+        settings={"torch": torch.__version__},
     )
     if model is not None and images is not None:
         composite = as_composite(composite)
