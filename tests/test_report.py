@@ -196,7 +196,7 @@ def test_another_class_than_the_predicted_is_named_and_its_neurons_keep_no_predi
         f"predicted cat ({s[0]:.0%}), explained fox ({s[3]:.0%}, logit {y[3]:.3g})"
         for s, y in zip(share, trace.output, strict=True)
     ]
-    assert set(report.measures) == {"largest conservation error"}
+    assert set(report.measures) == {"samples", "largest conservation error"}
     (layer, neuron), heat = next(iter(report.neuron_heatmaps.items()))
     torch.testing.assert_close(heat, neuron_heatmaps(model, images, layer, [neuron], chosen)[0])
     page = Page(write_report(report, tmp_path / "report.html"))
