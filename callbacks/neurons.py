@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -96,12 +97,15 @@ def look_into_neurons(
 
 
 def _most_relevant(graphs: Sequence[ClassGraph]) -> list[Node]:
-    """Hidden neurons that the tab shows: those on best paths first, then by their share of a class's output."""
-    rank: dict[Node, tuple[bool, float]] = {}
+    """Hidden neurons that the tab shows: those on best paths first, then the first of each layer, the second, and so on."""
+    rank: dict[Node, tuple[bool, int]] = {}
     for of in graphs:
-        output = sum(about["relevance"] for _, about in of.graph.nodes(data=True) if about["output"]) or 1.0
         on_paths = {node for path in of.paths for node in path.nodes}
-        for node, about in shown_part(of.graph, of.paths).nodes(data=True):
+        part, of_layer = shown_part(of.graph, of.paths), Counter[str]()
+        for node in sorted(part, key=lambda node: abs(part.nodes[node]["relevance"]), reverse=True):
+            about = part.nodes[node]
             if about["kind"] in ("convolution", "linear") and not about["output"]:
-                rank[node] = max(rank.get(node, (False, 0.0)), (node in on_paths, abs(about["relevance"] / output)))
-    return sorted(rank, key=lambda node: rank[node], reverse=True)
+                of_layer[about["layer"]] += 1
+                known = (node not in on_paths, of_layer[about["layer"]])
+                rank[node] = min(rank.get(node, known), known)
+    return sorted(rank, key=lambda node: rank[node])

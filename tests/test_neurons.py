@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
+import networkx as nx
 import numpy as np
 import pytest
 import torch
@@ -17,7 +18,7 @@ from trainings import Classifier, Witness, loaders, same, trainer
 from lrp_lightning import neuron_heatmaps, path_heatmaps, reconstruct
 from lrp_lightning.callbacks import RelevanceMonitor, loggers, neurons
 from lrp_lightning.callbacks.settings import LOGGED
-from lrp_lightning.tensorboard_plugin.summary import Record
+from lrp_lightning.tensorboard_plugin.summary import ClassGraph, Record
 
 LOG = ["heatmaps", "critical_paths", "neurons", "path_heatmaps", "reconstructions"]
 
@@ -75,6 +76,17 @@ def test_those_on_paths_come_first(tmp_path: Path, records: list[Record], monkey
     on_paths = {node for graph in record.graphs for path in graph.paths for node in path.nodes}
     assert len(record.neuron_heatmaps) == 12 // 3
     assert set(record.neuron_heatmaps) <= on_paths
+
+
+def test_then_those_that_are_first_in_their_layer_however_little_reaches_it():
+    graph = nx.DiGraph()
+    for order, (layer, scale) in enumerate({"low": 1e-9, "high": 1.0}.items()):
+        for neuron in range(3):
+            graph.add_node((layer, neuron), relevance=scale * (-1) ** neuron * (1 + neuron), layer=layer, order=order,
+                           kind="linear", output=False)  # fmt: skip
+    found = neurons._most_relevant([ClassGraph(0, graph)])
+    assert [{neuron for _, neuron in found[at : at + 2]} for at in (0, 2, 4)] == [{2}, {1}, {0}]
+    assert {layer for layer, _ in found[:2]} == {"low", "high"}
 
 
 def test_training_ends_in_the_same_bits(tmp_path: Path, records: list[Record]):

@@ -55,7 +55,8 @@ export function neuronDetails(look, key) {
     ]),
     found && !found.shown ? h("p", { class: "quiet" }, "Not among the neurons that the graph shows.") : null,
     pictures(look, "Where it looks", "heatmap", heatmaps,
-      "No heatmaps of this neuron are in the log; RelevanceMonitor keeps those of the most relevant ones, and of more with a greater max_samples."),
+      `No heatmaps of this neuron are in the log. RelevanceMonitor keeps those of hidden neurons, first of those on best paths, then of the first in each layer: ${
+        head.neurons.filter(([, , kept]) => kept).length} here, and more with a greater max_samples or fewer n_heatmaps.`),
     reconstructions ? pictures(look, "Reconstruction", "reconstruction", reconstructions, "") : null,
     h("section", {}, later(look.lines(key), (lines) => lineChart({
       title: "share of the output's relevance", lines, at: look.step, onPick: look.onStep, format: percent,
@@ -109,6 +110,7 @@ export function overview(look) {
       ? h("p", { class: "quiet" }, "None: the output of this class is not positive.")
       : h("ol", { class: "paths" }, graph.paths.map((path) => h("li", {}, pathButton(graph, path, onPick),
         h("span", { class: "chain" }, path.nodes.map((node) => (node.output ? nameOf(node.neuron) : node.neuron)).join(" → ")))))),
+    graph.paths.length === 0 ? null : h("p", { class: "quiet" }, "A path is one of very many, so that shares are small, and near ties say little."),
     head.notes.length ? h("section", {}, h("h3", {}, "Notes"), head.notes.map((note) => h("p", { class: "quiet" }, note))) : null,
     Object.keys(head.settings).length ? h("section", {}, h("h3", {}, "Settings"), facts(Object.entries(head.settings))) : null,
   ];

@@ -3,7 +3,7 @@
 import { h, s } from "./dom.js";
 import { number, ticks } from "./numbers.js";
 
-const LEFT = 40;
+const DIGIT = 6; // pixels
 const RIGHT = 10;
 const TOP = 8;
 const BOTTOM = 20;
@@ -19,8 +19,10 @@ export function lineChart({ title, lines, at, onPick, range = null, width = 230,
   if (!steps.length) return h("p", { class: "quiet" }, "no values");
   let [low, high] = range ?? [Math.min(...points.map((p) => p[1])), Math.max(...points.map((p) => p[1]))];
   if (high - low < 1e-12) [low, high] = [low - (Math.abs(low) || 1) * 0.1, high + (Math.abs(high) || 1) * 0.1];
+  const marks = ticks(low, high).map((value) => [value, format(value)]);
+  const left = 10 + DIGIT * Math.max(5, ...marks.map(([, text]) => text.length));
   const [first, last] = [steps[0], steps[steps.length - 1]];
-  const x = (step) => LEFT + (last === first ? 0.5 : (step - first) / (last - first)) * (width - LEFT - RIGHT);
+  const x = (step) => left + (last === first ? 0.5 : (step - first) / (last - first)) * (width - left - RIGHT);
   const y = (value) => TOP + (1 - (value - low) / (high - low)) * (height - TOP - BOTTOM);
 
   const marker = s("line", { class: "marker", y1: TOP, y2: height - BOTTOM });
@@ -29,9 +31,9 @@ export function lineChart({ title, lines, at, onPick, range = null, width = 230,
     marker.setAttribute("x2", x(step));
   };
   const chart = s("svg", { class: "chart", viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": describe(title, lines, format) },
-    ticks(low, high).map((value) => [
-      s("line", { class: "grid", x1: LEFT, x2: width - RIGHT, y1: y(value), y2: y(value) }),
-      s("text", { class: "axis", x: LEFT - 5, y: y(value) + 3, "text-anchor": "end" }, format(value)),
+    marks.map(([value, text]) => [
+      s("line", { class: "grid", x1: left, x2: width - RIGHT, y1: y(value), y2: y(value) }),
+      s("text", { class: "axis", x: left - 5, y: y(value) + 3, "text-anchor": "end" }, text),
     ]),
     [...new Set([first, last])].map((step, i) =>
       s("text", { class: "axis", x: x(step), y: height - 5, "text-anchor": last === first ? "middle" : i ? "end" : "start" }, `${step}`)),
