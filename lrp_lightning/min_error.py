@@ -40,6 +40,8 @@ _EXCHANGED, _AT_LEAST = 0.35, 2
 """Which share of the exchanges between a layer's set and that of the best scores is made at once, and at least how many."""
 _FLOOR = 1.0
 """SMAPE's gradient is zero where signs differ and infinite near zero; this share of the mean logit is added to its scale."""
+_ROUND = 0.1
+"""Below this share of the mean logit a difference counts by its square; else nearly right logits pull as hard as others."""
 _MARGIN = 0.1
 """By which share of the mean logit the predicted class is to stay ahead."""
 _PRICE, _DEARER, _CHEAPER = 0.6, 1.5, 0.8
@@ -224,7 +226,8 @@ class _Forward:
             if self.measure == "mse":
                 loss = (off / self.scale).square().mean(1)
             else:
-                loss = (2 * off.abs() / (self.whole.abs() + output.detach().abs() + _FLOOR * self.scale)).mean(1)
+                rounded = off.square() / (off.abs() + _ROUND * self.scale)
+                loss = (2 * rounded / (self.whole.abs() + output.detach().abs() + _FLOOR * self.scale)).mean(1)
             if output.shape[1] > 1:
                 others = output.scatter(1, self.predicted, -torch.inf).amax(1)
                 behind = others - output.gather(1, self.predicted)[:, 0] + _MARGIN * self.scale[:, 0]
