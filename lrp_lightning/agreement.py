@@ -56,7 +56,7 @@ class Agreement:
     def __post_init__(self) -> None:
         if self.measure not in MEASURES:
             raise SelectionError(f"Agreement: measure must be one of {sorted(MEASURES)}, got {self.measure!r}")
-        check_budget("Agreement", self.keep)
+        object.__setattr__(self, "keep", check_budget("Agreement", self.keep))
         object.__setattr__(self, "rules", tuple(self.rules))
         for rule in self.rules:
             as_composite(rule)

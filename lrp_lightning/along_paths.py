@@ -44,7 +44,7 @@ def path_heatmaps(
         ``(k, N, ...)`` shaped like the output of ``at``. The pass takes the memory of one over ``k * N`` samples.
 
     Raises:
-        GraphError: if there are no paths, or one does not run from the input to the output.
+        GraphError: if there are no paths, they are none, or one does not run from the input to the output.
         LayerError: if a path runs through a layer that the model does not have, or there is no layer ``at``.
         InputError, ModelError, UnsupportedOperatorError: as :class:`lrp_lightning.SelectiveLRP`.
 
@@ -58,8 +58,10 @@ def path_heatmaps(
         >>> path_heatmaps(model, x, paths).shape
         torch.Size([2, 5, 4])
     """
+    if not isinstance(paths, Sequence) or not all(isinstance(path, Path) for path in paths):
+        raise GraphError(f"paths must be a list of Path, from k_best_paths, got {type(paths).__name__}: {paths!r:.80}")
     if not paths:
-        raise GraphError("there are no paths")
+        raise GraphError("there are no paths; of a negative output k_best_paths finds some with signed=True only")
     given = inputs if isinstance(inputs, tuple) else (inputs,)
     samples, k = len(given[0]), len(paths)
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from lrp_lightning.composites import Composite, EpsilonPlus, as_composite
 from lrp_lightning.engine import propagate
 from lrp_lightning.errors import InputError, ModelError, RuleError, SelectionError
+from lrp_lightning.layers import LayerNames
 from lrp_lightning.rules import Rule
 from lrp_lightning.selection import Search, Selection
 from lrp_lightning.trace import Trace
@@ -163,7 +164,10 @@ class SelectiveLRP(GradientAttribution):
         return output.flatten() - sum(part.flatten(1).sum(1) for part in parts)
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({type(self.model).__name__}, {self.composite!r}, selection={self.selection!r})"
+        return f"{type(self).__name__}({self._what()}, {self.composite!r}, selection={self.selection!r})"
+
+    def _what(self) -> str:
+        return type(self.model).__name__
 
 
 class LayerSelectiveLRP(SelectiveLRP, LayerAttribution):
@@ -201,6 +205,12 @@ class LayerSelectiveLRP(SelectiveLRP, LayerAttribution):
     ) -> None:
         SelectiveLRP.__init__(self, model, composite, selection, on_unsupported)
         LayerAttribution.__init__(self, model, layer)
+
+    def _what(self) -> str:
+        names = LayerNames(self.model).of_module
+        several = isinstance(self.layer, list | tuple)
+        layers = [names.get(id(layer), layer) for layer in (self.layer if several else [self.layer])]
+        return f"{super()._what()}, layer={layers if several else layers[0]!r}"
 
     @log_usage(part_of_slo=True)
     def attribute(

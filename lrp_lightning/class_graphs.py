@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from lrp_lightning.arguments import check_batches, is_whole
 from lrp_lightning.attribution import SelectiveLRP
 from lrp_lightning.composites import Composite, EpsilonPlus
-from lrp_lightning.errors import GraphError, InputError
+from lrp_lightning.errors import GraphError, InputError, TargetError
 from lrp_lightning.graph import build_graph
 from lrp_lightning.rules import Rule
 from lrp_lightning.selection import Selection
@@ -54,7 +55,8 @@ def class_graph(
 
     Raises:
         GraphError: if the loader has no sample of the class.
-        InputError: if a batch is neither.
+        InputError: if the loader gives no batches, or a batch is neither.
+        TargetError: if ``target`` is not the number of a class.
 
     Example:
         >>> import torch
@@ -66,8 +68,12 @@ def class_graph(
         >>> graph.graph
         {'target': 1, 'samples': 7}
     """
-    if max_samples is not None and max_samples < 1:
-        raise GraphError(f"max_samples must be at least 1, got {max_samples}")
+    if max_samples is not None and not (is_whole(max_samples) and max_samples >= 1):
+        raise GraphError(f"max_samples must be a whole number, at least 1, got {max_samples!r}")
+    if not is_whole(target):
+        raise TargetError(f"target must be the number of one class, an int, got {type(target).__name__}: {target!r:.80}")
+    target = int(target)
+    check_batches(loader)
     lrp = SelectiveLRP(model, composite, selection, on_unsupported)
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     mean: _Sum | None = None

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from lrp_lightning.arguments import check_batches, is_whole
 from lrp_lightning.engine.gradients import GradientMode, Method
 from lrp_lightning.engine.propagate import check_inputs, check_not_nested, out_of_autocast
 from lrp_lightning.engine.rows.elementwise import RECTIFIERS
@@ -158,8 +159,9 @@ def reconstruct_top_activations(
         >>> top.patches[0][0].shape  # what a place of that layer can see
         torch.Size([1, 5, 5])
     """
-    if not isinstance(k, int) or k < 1:
-        raise InputError(f"k must be at least 1, got {k!r}")
+    if not is_whole(k) or k < 1:
+        raise InputError(f"k must be a whole number, at least 1, got {k!r}")
+    check_batches(loader)
     model = unwrapped(model)
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     best: tuple[Tensor, Tensor, Tensor] | None = None  # values, numbers, images
@@ -234,8 +236,11 @@ def _checked(model: nn.Module, inputs: Any) -> Tensor:
 
 def _checked_neurons(neurons: Sequence[int] | Tensor, there_are: int) -> Tensor:
     chosen = neurons.tolist() if isinstance(neurons, Tensor) else neurons
-    if not isinstance(chosen, Sequence) or not chosen or not all(isinstance(n, int) for n in chosen):
-        raise LayerError(f"neurons must be numbers of neurons, at least one, got {neurons!r}")
+    if not isinstance(chosen, Sequence) or not chosen or not all(map(is_whole, chosen)):
+        raise LayerError(
+            "neurons must be numbers of neurons, at least one, such as [0, 5] or mask.nonzero().flatten(), got "
+            f"{neurons!r:.100}"
+        )
     wrong = [n for n in chosen if not 0 <= n < there_are]
     if wrong:
         raise LayerError(f"there is no neuron {wrong[0]}; the layer has {there_are}, counted from 0")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import networkx as nx
 
 from lrp_lightning.errors import GraphError
+from lrp_lightning.graph import check_graph
+from lrp_lightning.paths import Node
 
 __all__ = ["diff_graphs"]
 
@@ -24,7 +26,7 @@ def diff_graphs(before: nx.DiGraph, after: nx.DiGraph) -> nx.DiGraph:
         ``after``, or where there is none of ``before``. It can be drawn like any graph: red is more, blue less.
 
     Raises:
-        GraphError: if a graph is empty, or its output has no relevance.
+        GraphError: if a graph is none or empty, its output has no relevance, or the two are of different networks.
 
     Example:
         >>> import torch
@@ -37,6 +39,9 @@ def diff_graphs(before: nx.DiGraph, after: nx.DiGraph) -> nx.DiGraph:
         >>> diff.nodes["2", 0]["change"], diff.nodes["2", 1]["change"]
         ('vanished', 'appeared')
     """
+    for graph in (before, after):
+        check_graph(graph, nodes=("relevance", "order"), edges=("relevance", "share"))
+    _check_same_network(before, after)
     totals = [_output_relevance(graph) for graph in (before, after)]
     diff = nx.DiGraph()
     order = _common_order(before, after)
@@ -53,11 +58,32 @@ def diff_graphs(before: nx.DiGraph, after: nx.DiGraph) -> nx.DiGraph:
     return diff
 
 
+def _check_same_network(before: nx.DiGraph, after: nx.DiGraph) -> None:
+    """Refuse graphs whose layers are not those of one network; a layer may be missing where nothing of it is left."""
+    one, other = ({node[0]: order for node, order in graph.nodes(data="order")} for graph in (before, after))
+    at = [{order: layer for layer, order in layers.items()} for layers in (one, other)]
+    apart = {layer for layer in {*one, *other} if one.get(layer, other.get(layer)) != other.get(layer, one.get(layer))}
+    apart |= {layers[place] for place in at[0].keys() & at[1].keys() if at[0][place] != at[1][place] for layers in at}
+    outputs = [{node[0] for node in _outputs(graph)} for graph in (before, after)]
+    if apart or outputs[0] != outputs[1]:
+        mine, theirs = (sorted({*layers} - {*others}, key=str) for layers, others in ((one, other), (other, one)))
+        raise GraphError(
+            "the graphs are of different networks, so they cannot be compared: layers in the first only are "
+            f"{_listed(mine)}, in the second only {_listed(theirs)}"
+        )
+
+
+def _listed(layers: list[str], most: int = 5) -> str:
+    shown = ", ".join(map(repr, layers[:most])) or "none"
+    return f"{shown} and {len(layers) - most} more" if len(layers) > most else shown
+
+
+def _outputs(graph: nx.DiGraph) -> list[Node]:
+    return [n for n, output in graph.nodes(data="output") if output] or [n for n in graph if graph.out_degree(n) == 0]
+
+
 def _output_relevance(graph: nx.DiGraph) -> float:
-    if len(graph) == 0:
-        raise GraphError("the graph is empty: nothing to compare")
-    outputs = [n for n, output in graph.nodes(data="output") if output] or [n for n in graph if graph.out_degree(n) == 0]
-    total = sum(graph.nodes[n]["relevance"] for n in outputs)
+    total = sum(graph.nodes[n]["relevance"] for n in _outputs(graph))
     if total == 0:
         raise GraphError("the graph's output has no relevance, so nothing can be compared as a share of it")
     return total

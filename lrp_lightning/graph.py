@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import networkx as nx
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor
 from lrp_lightning.errors import GraphError
 from lrp_lightning.trace import Trace
 
-__all__ = ["build_graph"]
+__all__ = ["build_graph", "check_graph"]
 
 _MOST_EDGES = 1_000_000
 """networkx takes about 0.5 kB an edge."""
@@ -35,10 +35,10 @@ def build_graph(trace: Trace, min_share: float = 0.0, classes: Sequence[str] | N
     Args:
         trace: made with ``edges=True``.
         min_share: leave out edges whose ``|share|`` is below this.
-        classes: names of the output's neurons.
+        classes: names of the output's neurons, one each.
 
     Raises:
-        GraphError: if the trace has no edges, ``min_share`` is not in [0, 1], or there are fewer names than classes.
+        GraphError: if the trace has no edges, ``min_share`` is not in [0, 1], or ``classes`` are not a name for each output.
 
     Example:
         >>> import torch
@@ -56,8 +56,10 @@ def build_graph(trace: Trace, min_share: float = 0.0, classes: Sequence[str] | N
     relevance = {layer: r.double().sum(0).cpu() for layer, r in trace.relevance.items()}
     lowers = {lower for lower, _ in trace.edges}
     outputs = [layer for layer in trace.relevance if layer not in lowers]
+    if classes is not None and (isinstance(classes, str) or not isinstance(classes, Sequence)):
+        raise GraphError(f"classes must be names, one for each output, such as ['cat', 'dog'], got {classes!r:.80}")
     for layer in outputs:
-        if classes is not None and len(classes) < len(relevance[layer]):
+        if classes is not None and len(classes) != len(relevance[layer]):
             raise GraphError(f"{len(classes)} class names were given for {len(relevance[layer])} outputs")
 
     found = {pair: _present(trace, *pair, relevance[pair[1]], min_share) for pair in trace.edges}
@@ -100,6 +102,33 @@ def build_graph(trace: Trace, min_share: float = 0.0, classes: Sequence[str] | N
             for i, o, r, s in zip(rows.tolist(), columns.tolist(), edges.tolist(), share.tolist(), strict=True)
         )
     return graph
+
+
+def check_graph(graph: object, nodes: Collection[str] = (), edges: Collection[str] = ()) -> None:
+    """Refuse what is no relevance graph, or an empty one.
+
+    Args:
+        graph: what was given.
+        nodes, edges: which attributes each node and each edge must have.
+
+    Raises:
+        GraphError: saying what to give.
+    """
+    if isinstance(graph, Trace):
+        raise GraphError("a graph is expected, not a trace; build_graph(trace) makes one of a trace with edges=True")
+    if not isinstance(graph, nx.DiGraph):
+        raise GraphError(f"a graph is expected, a networkx.DiGraph from build_graph, got {type(graph).__name__}")
+    if len(graph) == 0:
+        raise GraphError("the graph is empty")
+    for what, names, there in (
+        ("node", frozenset(nodes), graph.nodes(data=True)),
+        ("edge", frozenset(edges), ((edge[:2], edge[2]) for edge in graph.edges(data=True))),
+    ):
+        for thing, about in there:
+            if not names <= about.keys():
+                raise GraphError(
+                    f"{what} {thing!r} has no {min(names - about.keys())!r}; relevance graphs are made by build_graph"
+                )
 
 
 Found = tuple[Tensor, Tensor, Tensor]

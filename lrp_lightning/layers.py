@@ -12,8 +12,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
-from lrp_lightning.errors import LayerError, ModelError
+from lrp_lightning.errors import LayerError, LRPError, ModelError
 from lrp_lightning.rules import Rule, as_rule
 
 __all__ = [
@@ -60,6 +61,10 @@ class LayerNames:
             self.modules[name] = module
             for owned, parameter in module._parameters.items():  # as named_parameters does, without its cost for each module
                 if parameter is not None:
+                    if is_lazy(parameter):
+                        raise ModelError(
+                            f"parameter {owned!r} of module {name!r} has no size yet; run the model once on a batch first"
+                        )
                     full = f"{name}.{owned}" if name else owned
                     self.of_parameter.setdefault(id(parameter), full.removesuffix(".weight"))
 
@@ -91,6 +96,12 @@ class LayerNames:
     def here(self, what: str) -> str:
         """A name for something without parameters in the module that runs."""
         return f"{self.executing()}.{what}".removeprefix(".")
+
+    def note(self, error: RuntimeError) -> None:
+        """Add to what torch says of an operator that failed in which module it did."""
+        known = isinstance(error, LRPError) or getattr(error, "__notes__", None)
+        if not known and hasattr(error, "add_note"):
+            error.add_note(f"in module {self.executing()!r} of the model; does the input fit it?")
 
     def executing(self) -> str:
         """Name of the innermost module whose code is on the call stack, found by looking, so that no hook is needed."""

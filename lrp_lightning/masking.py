@@ -21,9 +21,10 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from lrp_lightning.engine.dimensions import moved
 from lrp_lightning.engine.mode import tensors_in
+from lrp_lightning.engine.propagate import check_inputs, out_of_autocast
 from lrp_lightning.engine.rows.arguments import is_in_place
 from lrp_lightning.engine.rows.attention import multi_head
-from lrp_lightning.errors import InputError, SelectionError, UnsupportedOperatorError
+from lrp_lightning.errors import SelectionError, UnsupportedOperatorError
 from lrp_lightning.layers import (
     LayerNames,
     elementwise,
@@ -78,8 +79,10 @@ def masked_forward(
         Logits, ``(N, classes)``.
 
     Raises:
-        SelectionError: if a mask is not boolean or does not fit its layer, or ``replacement`` is none of these.
-        InputError: if the inputs are no tensors.
+        SelectionError: if a mask is not boolean or does not fit its layer, or ``keep`` or ``replacement`` is none of these.
+        ModelError: if the model is no module.
+        InputError: if the inputs are no tensors, not of the model's dtype or device, or not finite. The last is looked at on
+            the CPU only, since a look at another device waits for it.
         LayerError: if the forward reaches no layer of a name in ``masks``.
 
     Example:
@@ -96,18 +99,27 @@ def masked_forward(
     """
     if replacement not in ("zero", "mean"):
         raise SelectionError(f"replacement must be 'zero' or 'mean', got {replacement!r}")
+    if not isinstance(keep, bool):
+        raise SelectionError(
+            f"keep says whether the masks' neurons stay on, True or False, got {keep!r}; how many neurons the masks keep is "
+            "said by the selection that made them, such as TopK(0.1)"
+        )
     if not isinstance(masks, Mapping):
         raise SelectionError(f"masks must be a mapping of layers to boolean tensors, got {type(masks).__name__}")
     for name, mask in masks.items():
         if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
             given = mask.dtype if isinstance(mask, Tensor) else type(mask).__name__
             raise SelectionError(f"the mask of layer {name!r} must be a torch.bool tensor, got {given}")
+    model = unwrapped(model)
+    xs = tuple(out_of_autocast(model, x) for x in (inputs if isinstance(inputs, tuple) else (inputs,)))
+    on_host = all(isinstance(x, Tensor) and x.device.type == "cpu" for x in xs)
+    check_inputs(model, xs, may_be_integer=True, values=on_host)
     masks = masks if keep else {name: ~mask for name, mask in masks.items()}
     means: dict[str, Tensor] | None = {} if replacement == "mean" else None
     with torch.no_grad():
         if means is not None:
-            _run(model, inputs, masks, additional_forward_args, _Means, means)
-        return _run(model, inputs, masks, additional_forward_args, _Masking, means)
+            _run(model, xs, masks, additional_forward_args, _Means, means)
+        return _run(model, xs, masks, additional_forward_args, _Masking, means)
 
 
 def soft_forward(
@@ -141,8 +153,6 @@ def _run(
 ) -> Tensor:
     model = unwrapped(model)
     inputs = inputs if isinstance(inputs, tuple) else (inputs,)
-    if not inputs or not all(isinstance(x, Tensor) and x.ndim for x in inputs):
-        raise InputError(f"inputs must be a tensor or a tuple of them, samples first, got {inputs!r:.200}")
     extra = additional_forward_args if isinstance(additional_forward_args, tuple) else (additional_forward_args,)
     extra = () if additional_forward_args is None else extra
     with_gradients = torch.is_grad_enabled()
@@ -172,7 +182,13 @@ class _Masking(TorchFunctionMode):
         self.whole = WeakIdKeyDictionary()  # masked output of a unit layer -> it unmasked, its name, its kind, its version
 
     def __torch_function__(self, func: Callable, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None) -> Any:
-        kwargs = kwargs or {}
+        try:
+            return self._run(func, args, kwargs or {})
+        except RuntimeError as error:
+            self.names.note(error)
+            raise
+
+    def _run(self, func: Callable, args: tuple, kwargs: dict[str, Any]) -> Any:
         given = list(tensors_in((args, kwargs.values())))
         if not any(t in self.signals for t in given):
             return func(*args, **kwargs)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import heapq
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 import networkx as nx
 
+from lrp_lightning.arguments import is_whole
 from lrp_lightning.errors import GraphError
+from lrp_lightning.graph import check_graph
 
 __all__ = ["Path", "k_best_paths"]
 
@@ -57,10 +60,10 @@ def k_best_paths(
         signed: whether negative edges count too.
 
     Returns:
-        Best first.
+        Best first. None, with a warning, of a negative output without ``signed``.
 
     Raises:
-        GraphError: if the graph is empty or has a cycle, ``k`` is below 1, or a node is not in the graph.
+        GraphError: if the graph is none, empty or has a cycle, ``k`` is below 1, or a node is not in the graph.
 
     Example:
         >>> import networkx as nx
@@ -72,10 +75,9 @@ def k_best_paths(
         >>> k_best_paths(graph, k=1)
         [Path(in[0] -> out[0], share=0.7)]
     """
-    if len(graph) == 0:
-        raise GraphError("the graph is empty")
-    if not isinstance(k, int) or isinstance(k, bool) or k < 1:
-        raise GraphError(f"k must be at least 1, got {k!r}")
+    check_graph(graph, edges=("share",))
+    if not is_whole(k) or k < 1:
+        raise GraphError(f"k must be a whole number, at least 1, got {k!r}")
     for node in (source, target):
         if node is not None and node not in graph:
             raise GraphError(f"node {node!r} is not in the graph; nodes are (layer, neuron)")
@@ -116,4 +118,9 @@ def k_best_paths(
         for rank, (share, _, _) in enumerate(best[n])
         if weight[n] > 0 or (signed and weight[n])
     ]
+    if not found and not signed and sum(graph.nodes[n].get("relevance", 1.0) for n in ends) < 0:
+        warnings.warn(
+            "the output has negative relevance, so no path carries positive relevance; signed=True ranks paths by its size",
+            stacklevel=2,
+        )
     return [Path(chain(n, rank), share) for share, n, rank in heapq.nlargest(k, found, key=lambda c: abs(c[0]))]

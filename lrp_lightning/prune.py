@@ -8,6 +8,7 @@ from typing import Any
 import networkx as nx
 
 from lrp_lightning.errors import GraphError
+from lrp_lightning.graph import check_graph
 from lrp_lightning.paths import Node
 
 __all__ = ["prune_graph"]
@@ -37,7 +38,7 @@ def prune_graph(graph: nx.DiGraph, node_share: float = 0.8, edge_share: float = 
         ================  ============================================================================================
 
     Raises:
-        GraphError: if the graph is empty or has a cycle, a share is not in (0, 1], or the output has no relevance.
+        GraphError: if the graph is none, empty or has a cycle, a share is not in (0, 1], or the output has no relevance.
 
     Example:
         >>> import torch
@@ -49,8 +50,7 @@ def prune_graph(graph: nx.DiGraph, node_share: float = 0.8, edge_share: float = 
         >>> len(pruned) < len(graph), 0 < pruned.graph["completeness"] <= 1
         (True, True)
     """
-    if len(graph) == 0:
-        raise GraphError("the graph is empty: nothing to prune")
+    check_graph(graph, nodes=("relevance",), edges=("relevance",))
     for name, share in (("node_share", node_share), ("edge_share", edge_share)):
         if not 0 < share <= 1:
             raise GraphError(f"{name} must be in (0, 1], got {share!r}")

@@ -15,6 +15,7 @@ Lapuschkin et al. 2019 (flat), Andeol et al. 2021 (gamma for inputs and outputs 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import cast
@@ -22,6 +23,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
+from lrp_lightning.arguments import as_number
 from lrp_lightning.errors import RuleError
 
 __all__ = [
@@ -63,14 +65,14 @@ class Part:
             case "gamma_negative":
                 return torch.add(t, t.clamp(max=0), alpha=cast(float, self.value))
             case "constant":
+                if not isinstance(self.value, tuple):
+                    return t.new_full((), self.value).expand(t.shape)
+                if t.ndim < 2 or t.shape[1] != len(self.value):
+                    raise RuleError(
+                        f"{len(self.value)} values, one a channel, were given for an input of shape {tuple(t.shape)}"
+                    )
                 value = torch.as_tensor(self.value, dtype=t.dtype, device=t.device)
-                if value.ndim:
-                    if t.ndim < 2 or t.shape[1] != len(value):
-                        raise RuleError(
-                            f"{len(value)} values, one a channel, were given for an input of shape {tuple(t.shape)}"
-                        )
-                    value = value.view(1, -1, *[1] * (t.ndim - 2))
-                return value.expand(t.shape)
+                return value.view(1, -1, *[1] * (t.ndim - 2)).expand(t.shape)
         raise RuleError(f"unknown part {self.kind!r}")
 
     @property
@@ -126,9 +128,10 @@ class Rule:
         eps: stabiliser of the denominator.
         name: what ``repr`` shows.
         relative: whether ``eps`` is relative to the mean of ``|z|`` in a sample.
+        box: least and greatest value that the input may have, None for any.
 
     Raises:
-        RuleError: if ``eps`` is negative or not finite.
+        RuleError: if ``eps`` is no number, negative or not finite.
 
     Example:
         >>> from lrp_lightning import Epsilon, ZPlus
@@ -142,15 +145,22 @@ class Rule:
     eps: float = 1e-6
     name: str = "Rule"
     relative: bool = True
+    box: tuple[Part, Part] | None = None
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.eps) and self.eps >= 0):
+        if not 0 <= as_number(self.eps) < math.inf:
             raise RuleError(f"{self.name}: eps must be finite and not negative")
 
     @property
     def passes(self) -> bool:
         """Whether relevance goes through unchanged, value by value."""
         return not self.groups
+
+    def leaves_box(self, a: Tensor) -> Tensor:
+        """Whether an input has values outside of the box, on its device."""
+        assert self.box is not None
+        low, high = self.box
+        return ((a < low(a)) | (a > high(a))).any()
 
     @cached_property
     def needs_scale(self) -> bool:
@@ -232,7 +242,7 @@ def AlphaBeta(alpha: float = 2, beta: float = 1, eps: float = 1e-6) -> Rule:
         >>> SelectiveLRP(model, AlphaBeta(2, 1, eps=0)).attribute(torch.tensor([[3.0, -1.0]]))
         tensor([[ 8., -4.]])
     """
-    if not (beta >= 0 and math.isclose(alpha - beta, 1)):
+    if not (as_number(beta) >= 0 and math.isclose(as_number(alpha) - beta, 1)):
         raise RuleError(f"AlphaBeta: alpha - beta must be 1 and beta at least 0, got alpha={alpha}, beta={beta}")
     groups = (_excitation(alpha),) if beta == 0 else (_excitation(alpha), _inhibition(-beta))
     return Rule(groups, eps, f"AlphaBeta(alpha={alpha}, beta={beta}, eps={eps})")
@@ -256,7 +266,7 @@ def Gamma(gamma: float = 0.25, eps: float = 1e-6) -> Rule:
         >>> SelectiveLRP(model, Gamma(1.0, eps=0)).attribute(torch.tensor([[3.0, -1.0]])).sum()
         tensor(4.)
     """
-    if not (math.isfinite(gamma) and gamma >= 0):
+    if not 0 <= as_number(gamma) < math.inf:
         raise RuleError(f"Gamma: gamma must be finite and not negative, got {gamma}")
     up, down = Part("gamma_positive", float(gamma)), Part("gamma_negative", float(gamma))
     groups = (
@@ -274,6 +284,8 @@ def ZBox(low: float | tuple[float, ...], high: float | tuple[float, ...], eps: f
         high: the greatest, likewise.
         eps: stabiliser, relative to the scale of ``z``.
 
+    Inputs outside of the box are warned of after the pass, where a layer that reads the model's input has this rule.
+
     Raises:
         RuleError: if ``low`` is not below ``high``, or their lengths differ.
 
@@ -282,15 +294,22 @@ def ZBox(low: float | tuple[float, ...], high: float | tuple[float, ...], eps: f
         >>> Composite(Epsilon(), first=ZBox(0.0, 1.0))  # for images with values in [0, 1]
         Composite(default=Epsilon(eps=1e-06), first=ZBox(low=0.0, high=1.0))
     """
-    lows, highs = (tuple(map(float, v)) if isinstance(v, tuple | list) else (float(v),) for v in (low, high))
+    lows, highs = (tuple(map(as_number, v)) if isinstance(v, tuple | list) else (as_number(v),) for v in (low, high))
     if len(lows) != len(highs) or not all(a < b for a, b in zip(lows, highs, strict=True)):
-        raise RuleError(f"ZBox: low must be below high, value by value, got low={low}, high={high}")
+        raise RuleError(
+            "ZBox: low must be below high, value by value, each one number or a tuple of one a channel, got "
+            f"low={low}, high={high}"
+        )
 
-    def less(v: tuple[float, ...]) -> Part:
-        return Part("constant", -v[0] if len(v) == 1 else tuple(-x for x in v))
+    def part(values: Iterable[float]) -> Part:
+        one, *more = values
+        return Part("constant", (one, *more) if more else one)
 
-    terms = (Term(identity, identity, zero), Term(less(lows), positive, zero), Term(less(highs), negative, zero))
-    return Rule((Group(1.0, terms),), eps, f"ZBox(low={low}, high={high})")
+    less_low, less_high = part(-v for v in lows), part(-v for v in highs)
+    terms = (Term(identity, identity, zero), Term(less_low, positive, zero), Term(less_high, negative, zero))
+    about = [(a, b, 1e-3 * (b - a)) for a, b in zip(lows, highs, strict=True)]  # what rounding may put outside is let be
+    box = part(a - margin for a, _, margin in about), part(b + margin for _, b, margin in about)
+    return Rule((Group(1.0, terms),), eps, f"ZBox(low={low}, high={high})", box=box)
 
 
 def WSquare() -> Rule:

@@ -19,11 +19,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from fnmatch import fnmatchcase
+from numbers import Real
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
+from lrp_lightning.arguments import is_whole
 from lrp_lightning.errors import SelectionError
 
 __all__ = ["Coverage", "Fixed", "PerLayer", "Search", "Selection", "Threshold", "TopK", "random_masks"]
@@ -137,7 +139,7 @@ class TopK(_Chosen):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_budget("TopK", self.keep)
+        object.__setattr__(self, "keep", check_budget("TopK", self.keep))
         if self.by not in ("relevance", "magnitude"):
             raise SelectionError(f"TopK: by must be 'relevance' or 'magnitude', got {self.by!r}")
 
@@ -336,27 +338,27 @@ class PerLayer:
         return None if selection is None else selection.select(relevance, layer=layer, output=output)
 
 
-def check_budget(who: str, keep: int | float) -> None:
-    """Refuse what is neither a number of neurons nor a share of them.
+def check_budget(who: str, keep: int | float) -> int | float:
+    """Refuse what is neither a number of neurons nor a share of them; give it as Python's own number.
 
     Raises:
         SelectionError: naming ``who`` asked.
     """
-    count = isinstance(keep, int) and not isinstance(keep, bool) and keep >= 1
-    share = isinstance(keep, float) and 0 < keep <= 1
-    if not (count or share):
+    whole = is_whole(keep)
+    if not (keep >= 1 if whole else _is_number(keep) and 0 < keep <= 1):
         raise SelectionError(
             f"{who}: keep must be a number of neurons (int >= 1) or a share (float in (0, 1]), got {keep!r}"
         )
+    return int(keep) if whole else float(keep)
 
 
 def number_of(keep: int | float, neurons: int) -> int:
     """How many of a layer's neurons a budget is: at least one, and no more than there are."""
-    return min(keep, neurons) if isinstance(keep, int) else max(1, round(keep * neurons))
+    return min(int(keep), neurons) if is_whole(keep) else max(1, round(keep * neurons))
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def _neurons(layer: str | nn.Module, given: int | Sequence[int] | Tensor) -> tuple[int, ...] | Tensor:
@@ -364,17 +366,17 @@ def _neurons(layer: str | nn.Module, given: int | Sequence[int] | Tensor) -> tup
     if isinstance(given, Tensor) and given.dtype == torch.bool and given.ndim:
         return given
     numbers = given.flatten().tolist() if isinstance(given, Tensor) else given
-    numbers = [numbers] if isinstance(numbers, int) else numbers
+    numbers = [numbers] if is_whole(numbers) else numbers
     if (
         isinstance(numbers, str)
         or not isinstance(numbers, Sequence | range | set | frozenset)
-        or not all(isinstance(n, int) and not isinstance(n, bool) for n in numbers)
+        or not all(map(is_whole, numbers))
     ):
         raise SelectionError(
             f"Fixed: neurons of layer {layer!r} must be a number, several numbers, or a torch.bool mask (C,) or (N, C), "
             f"got {given!r:.100}"
         )
-    return tuple(sorted(set(numbers)))
+    return tuple(sorted(set(map(int, numbers))))
 
 
 def random_masks(masks: dict[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:

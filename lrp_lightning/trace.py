@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from lrp_lightning.errors import LayerError
+from lrp_lightning.layers import unknown_layer
+
 __all__ = ["Trace"]
 
 
@@ -82,7 +85,19 @@ class Trace:
 
         Args:
             layer: one of ``masks``.
+
+        Raises:
+            LayerError: if there is no such layer, or it has no mask.
         """
+        if layer not in self.masks:
+            if layer not in self.relevance:
+                raise unknown_layer(layer, list(self.masks or self.relevance))
+            why = (
+                f"masks are of {', '.join(map(repr, self.masks))}"
+                if self.masks
+                else "there was no selection, such as TopK(0.1)"
+            )
+            raise LayerError(f"layer {layer!r} was left whole, so it has no critical neurons; {why}")
         mask = self.masks[layer]
         if mask.ndim == 2:
             return mask

@@ -15,6 +15,7 @@ PACKAGE = Path(lrp_lightning.__file__).parent
 
 RIVER = [
     "errors",
+    "arguments",
     "rules",
     "selection",
     "metrics.mean_over_samples",
@@ -55,8 +56,8 @@ RIVER = [
     "through_neurons",
     "graph",
     "class_graphs",
-    "diff",
     "paths",
+    "diff",
     "along_paths",
     "prune",
     "drawing.figures",

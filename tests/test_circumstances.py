@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torchmetrics.classification import MulticlassAccuracy
 
 from lrp_lightning import Epsilon, SelectiveLRP, TopK, masked_forward
-from lrp_lightning.errors import LRPError
+from lrp_lightning.errors import InputError, LRPError
 
 PASS = sys.modules["lrp_lightning.engine.propagate"]
 
@@ -181,7 +181,8 @@ def test_no_device_is_mixed_and_the_host_waits_for_none(name: str, monkeypatch: 
     monkeypatch.setattr(torch, "is_autocast_enabled", lambda *_: False)  # which does not know this device
     monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())
     monkeypatch.setattr(PASS, "check_inputs", lambda model, inputs, **_: [False] * len(inputs))  # the looks before
-    monkeypatch.setattr(PASS, "_check_finite", lambda explained: None)  # and after
+    monkeypatch.setattr(PASS, "_check_finite", lambda explained, outside: [])  # and after
+    monkeypatch.setattr(sys.modules["lrp_lightning.masking"], "check_inputs", lambda *_, **__: [])
     with torch.device("meta"):
         model, x = torchvision.models.get_model(name, weights=None).eval(), torch.rand(2, 3, 224, 224)
     trace = SelectiveLRP(model, selection=TopK(0.1)).trace(x, target=1)
@@ -194,7 +195,10 @@ def test_on_the_meta_device_a_look_at_values_raises() -> None:
     with torch.device("meta"):
         model, x = net(), torch.rand(2, 3, 8, 8)
     with pytest.raises((RuntimeError, NotImplementedError)):
-        SelectiveLRP(model).trace(x, target=1)
+        PASS._check_finite(x, {})
+    for run in (lambda: SelectiveLRP(model).trace(x, target=1), lambda: masked_forward(model, x, {})):
+        with pytest.raises(InputError, match="the input is on the meta device"):
+            run()
 
 
 @pytest.mark.gpu

@@ -12,6 +12,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from lrp_lightning.arguments import check_tensors
 from lrp_lightning.drawing.figures import new_figure
 from lrp_lightning.drawing.pixels import COLOURS, check_pair, displayable, limit_of, over_grey, summed
 from lrp_lightning.errors import InputError
@@ -125,6 +126,7 @@ def draw_contact_sheet(
         >>> len(figure.axes)  # two images, six heatmaps, the colour bar
         9
     """
+    check_tensors(images=images, relevance=relevance)
     if relevance.ndim != 5 or len(relevance) == 0:
         raise InputError(f"relevance must be (K, N, C, H, W), got {tuple(relevance.shape)}")
     check_pair(images, relevance[0])

@@ -9,6 +9,7 @@ import networkx as nx
 import numpy as np
 
 from lrp_lightning.errors import GraphError, LayerError
+from lrp_lightning.graph import check_graph
 from lrp_lightning.paths import Node, Path
 
 __all__ = ["DrawnEdge", "Layout", "lay_out"]
@@ -64,11 +65,10 @@ def lay_out(
             drawn, what flows through layers that are not is one edge.
 
     Raises:
-        GraphError: if there is nothing to draw, a path is not in the graph, or ``neurons_per_layer`` is below 1.
+        GraphError: if the graph is none or empty, a path is not in the graph, or ``neurons_per_layer`` is below 1.
         LayerError: if a layer is not in the graph.
     """
-    if len(graph) == 0:
-        raise GraphError("the graph is empty: nothing to draw")
+    check_graph(graph, nodes=("relevance", "order"), edges=("relevance", "share"))
     if not isinstance(neurons_per_layer, int) or neurons_per_layer < 1:
         raise GraphError(f"neurons_per_layer must be at least 1, got {neurons_per_layer}")
     on_paths = {node for path in paths for node in path.nodes}

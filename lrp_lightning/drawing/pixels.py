@@ -9,6 +9,7 @@ import torch
 from matplotlib import colormaps
 from torch import Tensor
 
+from lrp_lightning.arguments import check_tensors
 from lrp_lightning.errors import InputError
 
 __all__ = ["COLOURS", "coloured", "displayable", "limit_of", "over_grey", "relevance_as_images", "summed"]
@@ -57,6 +58,7 @@ def check_pair(images: Tensor, relevance: Tensor) -> None:
     Raises:
         InputError: naming both shapes.
     """
+    check_tensors(images=images, relevance=relevance)
     same = images.ndim == relevance.ndim == 4 and len(images) == len(relevance) and images.shape[2:] == relevance.shape[2:]
     if not same or len(images) == 0:
         raise InputError(
@@ -71,6 +73,7 @@ def summed(relevance: Tensor, shares: bool) -> np.ndarray:
     Raises:
         InputError: if it is not finite, or has fewer dimensions.
     """
+    check_tensors(relevance=relevance)
     if relevance.ndim < 4 or relevance.numel() == 0:
         raise InputError(f"relevance must be (..., N, C, H, W), not empty, got {tuple(relevance.shape)}")
     heat = relevance.detach().double().cpu().sum(-3).numpy()

@@ -22,7 +22,7 @@ from lrp_lightning.engine.dimensions import moved
 from lrp_lightning.engine.notes import Notes
 from lrp_lightning.engine.origins import feature_ids, run_of
 from lrp_lightning.engine.recording import Layer, Recording
-from lrp_lightning.errors import UnsupportedOperatorError
+from lrp_lightning.errors import RuleError, UnsupportedOperatorError
 from lrp_lightning.layers import LayerNames, neuron_dim, per_neuron
 
 __all__ = ["Facts", "Kept", "MadeBy", "RelevanceMode", "likely_dim", "tensors_in"]
@@ -406,6 +406,9 @@ class RelevanceMode(TorchFunctionMode):
                 return row(self, func, args, kwargs)
             with torch.autocast(device, enabled=False):  # the model's own; a model is explained without
                 return row(self, func, args, kwargs)
+        except RuntimeError as error:
+            self.names.note(error)
+            raise
         finally:
             self._running = outer
 
@@ -544,9 +547,13 @@ class _Affine(torch.autograd.Function):
         try:
             select = recording.selecting(layer, kept.value, grad[0])
             down = hand_down(unit, a, kept.value, grad[0], recording.samples, select, kept.mean)
+        except RuleError as error:
+            raise RuleError(f"layer {layer.name!r} with {layer.rule}: {error}") from error
         except Exception as error:
             error.add_note(f"in layer {layer.name!r}") if hasattr(error, "add_note") else None
             raise
+        if layer.first and layer.rule.box is not None:
+            recording.outside[layer] = layer.rule.leaves_box(a)
         recording.arrived(layer, kept.value, down.arrived)
         stays = {"bias": down.bias, "stabiliser": down.stabiliser} if b is not None else {"stabiliser": down.stabiliser}
         for what, by_neuron in stays.items():

@@ -70,7 +70,7 @@ def register_operator(
         ``func``, or the operator that it became.
 
     Raises:
-        RuleError: if ``kind`` is none of these.
+        RuleError: if ``func`` cannot be called, or ``kind`` is none of these.
 
     Example:
         >>> import torch
@@ -94,6 +94,8 @@ def register_operator(
         >>> bool((trace.conservation_error < 1e-3).all())
         True
     """
+    if not callable(func):
+        raise RuleError(f"func must be the operator itself, such as torch.cumsum, got {func!r}")
     row = _KINDS.get(kind) if isinstance(kind, str) else kind
     if row is None or not callable(row):
         raise RuleError(f"kind must be one of {', '.join(map(repr, _KINDS))}, or a row, got {kind!r}")

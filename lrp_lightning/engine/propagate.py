@@ -9,9 +9,11 @@ from typing import Any, Literal
 import torch
 from captum._utils.common import _select_targets
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 from torch.overrides import _get_current_function_mode_stack
 from torch.utils.checkpoint import CheckpointError
 
+from lrp_lightning.arguments import is_whole
 from lrp_lightning.composites import Composite
 from lrp_lightning.engine.captures import Captures
 from lrp_lightning.engine.mode import Facts, RelevanceMode, affine_layers_below, is_custom
@@ -48,7 +50,7 @@ def propagate(
         What the pass left behind, and the whole relevance at ``layers``, of their inputs if ``of_layer_input``.
 
     Raises:
-        ModelError: if the model is no module, or its output is no finite tensor.
+        ModelError: if the model is no module, has parameters without a size, or its output is no finite tensor.
         InputError: if an input is no floating tensor, not finite, or not of the model's dtype.
         TargetError: if the target is missing or does not fit the output.
         UnsupportedOperatorError: if the model uses an operator that has no rule.
@@ -81,6 +83,11 @@ def propagate(
                 f"activation checkpointing in the model cannot be followed; switch it off: {error}"
             ) from error
         output = mode.latest(output, model.forward)
+        if isinstance(output, Tensor) and not output.ndim:
+            raise ModelError(
+                "the model gives a single number for the whole batch, such as a loss; it must give outputs of each sample, "
+                "(N, classes)"
+            )
         if not isinstance(output, Tensor):
             raise ModelError(
                 f"the model must give one tensor of outputs, got {type(output).__name__}; wrap it in a module whose "
@@ -107,7 +114,12 @@ def propagate(
                 if x.ndim == 2:
                     recording.activation[layer] = x.detach()
             relevances.append(r)
-        _check_finite(recording.explained)
+        for layer in _check_finite(recording.explained, recording.outside):
+            warnings.warn(
+                f"layer {layer.name!r} reads values outside of its box, {layer.rule}, so its relevance is not the rule's; "
+                "give the box that the inputs lie in, of normalised images (0 - mean) / std to (1 - mean) / std a channel",
+                stacklevel=4,
+            )
         if recording.unsupported:
             warnings.warn(
                 f"relevance passed by plain gradient, without a rule: {', '.join(recording.unsupported)}", stacklevel=4
@@ -123,9 +135,13 @@ def propagate(
         return trace, captures.results()
 
 
-def _check_finite(explained: Tensor) -> None:
-    if not bool(torch.isfinite(explained).all()):  # the one look at values after the pass
+def _check_finite(explained: Tensor, outside: dict[Layer, Tensor]) -> list[Layer]:
+    """Refuse an output that is not finite; tell which of the layers read values outside of their box."""
+    facts = [torch.isfinite(explained).all(), *(is_so.to(explained.device) for is_so in outside.values())]
+    finite, *is_outside = torch.stack(facts).tolist()  # the one look at values after the pass
+    if not finite:
         raise ModelError("the model's output is not finite for these inputs; are its weights NaN or infinite?")
+    return [layer for layer, is_so in zip(outside, is_outside, strict=True) if is_so]
 
 
 def check_not_nested() -> None:
@@ -136,7 +152,7 @@ def check_not_nested() -> None:
 def out_of_autocast(model: nn.Module, x: Any) -> Any:
     """An input in the model's own precision, where autocast would have brought the two together."""
     parameter = next((p for p in model.parameters() if p.is_floating_point()), None)
-    if parameter is None or not isinstance(x, Tensor) or not x.is_floating_point():
+    if parameter is None or not isinstance(x, Tensor) or not x.is_floating_point() or x.is_meta:
         return x
     return x.to(parameter.dtype) if torch.is_autocast_enabled(x.device.type) else x
 
@@ -169,12 +185,19 @@ def _by_name(recording: Recording) -> dict[str, Any]:
     }
 
 
-def check_inputs(model: nn.Module, inputs: tuple[Any, ...], may_be_integer: bool = False) -> list[bool]:
-    """Refuse what cannot be explained; tell for each input whether all its values are at least 0."""
+def check_inputs(model: nn.Module, inputs: tuple[Any, ...], may_be_integer: bool = False, values: bool = True) -> list[bool]:
+    """Refuse what cannot be explained; tell for each input whether all its values are at least 0.
+
+    Without ``values`` they are not looked at, for which a device would have to be waited for.
+    """
+    if not inputs:
+        raise InputError("there is no input")
     for i, x in enumerate(inputs):
         where = f"input {i}" if len(inputs) > 1 else "the input"
         if not isinstance(x, Tensor):
             raise InputError(f"{where} must be a tensor, got {type(x).__name__}")
+        if x.is_meta:
+            raise InputError(f"{where} is on the meta device, so it has no values")
         if not x.is_floating_point() and not may_be_integer:
             raise InputError(
                 f"{where} must be a floating-point tensor, got {x.dtype}; convert it with .float(), or, if it numbers "
@@ -184,7 +207,7 @@ def check_inputs(model: nn.Module, inputs: tuple[Any, ...], may_be_integer: bool
             raise InputError(f"{where} must be a batch (samples first) with at least one sample, got {tuple(x.shape)}")
         if len(x) != len(inputs[0]):
             raise InputError(f"{where} has {len(x)} samples, the first input has {len(inputs[0])}")
-        parameter = next((p for p in model.parameters() if p.is_floating_point()), None)
+        parameter = next((p for p in model.parameters() if p.is_floating_point() and not is_lazy(p)), None)
         if parameter is not None and parameter.is_inference():
             raise ModelError("the model was made in inference mode, so it cannot be differentiated; make it outside of it")
         if parameter is not None and x.is_floating_point() and (parameter.dtype, parameter.device) != (x.dtype, x.device):
@@ -193,7 +216,7 @@ def check_inputs(model: nn.Module, inputs: tuple[Any, ...], may_be_integer: bool
                 "bring them together with .to()"
             )
     nonnegative = []
-    for i, x in enumerate(inputs):  # the one look at values, before the pass
+    for i, x in enumerate(inputs if values else ()):  # the one look at values, before the pass
         least, most = torch.stack(x.detach().aminmax()).tolist()
         if x.is_floating_point() and not (abs(least) < float("inf") and abs(most) < float("inf")):  # NaN compares false
             where = f"input {i}" if len(inputs) > 1 else "the input"
@@ -203,7 +226,11 @@ def check_inputs(model: nn.Module, inputs: tuple[Any, ...], may_be_integer: bool
 
 
 def _on_host(target: Any) -> Any:
-    """A target whose values can be checked without waiting for the device in the middle of the pass."""
+    """A target whose values can be checked without waiting for the device in the middle of the pass, ints as Python's."""
+    if type(target) in (list, tuple):
+        return type(target)(map(_on_host, target))
+    if is_whole(target):
+        return int(target)
     return target.detach().cpu() if isinstance(target, Tensor) else target
 
 

@@ -81,6 +81,8 @@ class Recording:
         self.edges: dict[tuple[Layer, Layer], Tensor] = {}
         self.absorbed: dict[str, Tensor] = {}
         self.unsupported: list[str] = []
+        self.outside: dict[Layer, Tensor] = {}
+        """Whether what a layer reads of the model's input lies outside of its rule's box."""
         self.whole: dict[Layer, Tensor | None] = {}
         self.per_sample, self.along = per_sample, along
         self.stays: dict[Layer, Tensor] = {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from lrp_lightning.arguments import check_tensors
 from lrp_lightning.errors import InputError
 from lrp_lightning.metrics.mean_over_samples import MeanOverSamples
 
@@ -30,6 +31,7 @@ def label_predicted(masked_logits: Tensor, labels: Tensor) -> Tensor:
         >>> label_predicted(torch.tensor([[1.0, 2.0], [3.0, 0.0]]), torch.tensor([1, 1]))
         tensor([ True, False])
     """
+    check_tensors(masked_logits=masked_logits, labels=labels)
     if masked_logits.ndim != 2 or masked_logits.shape[1] < 2:
         raise InputError(f"logits must be (N, classes) with at least two classes, got {tuple(masked_logits.shape)}")
     if labels.shape != masked_logits.shape[:1] or labels.is_floating_point() or labels.dtype == torch.bool:

@@ -37,6 +37,9 @@ class ConservationError(MeanOverSamples):
         Raises:
             InputError: if it is not one number a sample.
         """
-        if error.ndim != 1:
-            raise InputError(f"errors must be (N,), one number a sample, got {tuple(error.shape)}")
+        if not isinstance(error, Tensor) or error.ndim != 1:
+            given = tuple(error.shape) if isinstance(error, Tensor) else type(error).__name__
+            raise InputError(
+                f"errors must be a tensor (N,), one number a sample, such as trace.conservation_error, got {given}"
+            )
         self.add(error)

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lrp_lightning.arguments import check_tensors
 from lrp_lightning.errors import InputError
 from lrp_lightning.metrics.mean_over_samples import MeanOverSamples
 from lrp_lightning.selection import random_masks
@@ -33,6 +34,7 @@ def prediction_survives(masked_logits: Tensor, logits: Tensor) -> Tensor:
         >>> prediction_survives(torch.tensor([[1.0, 2.0], [3.0, 0.0]]), torch.tensor([[1.0, 5.0], [0.0, 9.0]]))
         tensor([ True, False])
     """
+    check_tensors(masked_logits=masked_logits, logits=logits)
     if masked_logits.shape != logits.shape or logits.ndim != 2 or logits.shape[1] < 2:
         raise InputError(
             "logits must both be (N, classes) with at least two classes, got "

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from numbers import Real
 from typing import Any
 
 import torch
@@ -10,6 +12,7 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities.plot import plot_curve
 
+from lrp_lightning.arguments import check_tensors
 from lrp_lightning.errors import InputError
 from lrp_lightning.errors import SelectionError as SelectionProblem
 from lrp_lightning.metrics.critical_neurons import prediction_survives
@@ -60,6 +63,10 @@ def faithfulness(kept: Tensor, whole: Tensor, none: Tensor) -> Tensor:
     return (kept - none) / torch.where(whole == none, torch.nan, whole - none)
 
 
+def _is_share(budget: object) -> bool:
+    return isinstance(budget, Real) and 0 < budget < 1  # type: ignore[operator]
+
+
 class RetentionCurve(Metric):
     """What is retained at each budget, from no neuron to all of them.
 
@@ -97,10 +104,10 @@ class RetentionCurve(Metric):
 
     def __init__(self, budgets: Sequence[float], **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        shares = isinstance(budgets, Sequence) and len(budgets) > 0 and all(map(_is_share, budgets))
+        if not shares or not all(a < b for a, b in pairwise(budgets)):
+            raise SelectionProblem(f"RetentionCurve: budgets must be shares in (0, 1), ascending, got {budgets!r:.80}")
         self.budgets = tuple(budgets)
-        ascending = all(a < b for a, b in zip(self.budgets, self.budgets[1:], strict=False))
-        if not self.budgets or not ascending or not all(0 < b < 1 for b in self.budgets):
-            raise SelectionProblem(f"RetentionCurve: budgets must be shares in (0, 1), ascending, got {tuple(budgets)}")
         zeros = torch.zeros(len(self.budgets) + 2, dtype=torch.double)
         for name in ("survived", "error", "logit"):
             self.add_state(name, zeros.clone(), dist_reduce_fx="sum")
@@ -119,6 +126,7 @@ class RetentionCurve(Metric):
         """
         if set(masked_logits) != set(self.budgets):
             raise InputError(f"logits must be given for the budgets {self.budgets}, got {tuple(masked_logits)}")
+        check_tensors(logits=logits, without=without)
         outputs = [without, *(masked_logits[b] for b in self.budgets), logits]
         predicted = logits.argmax(1, keepdim=True)
         self.survived += torch.stack([prediction_survives(o, logits).sum() for o in outputs]).to(self.survived)

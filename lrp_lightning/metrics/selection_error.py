@@ -8,6 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from lrp_lightning.arguments import check_tensors
 from lrp_lightning.errors import InputError
 from lrp_lightning.errors import SelectionError as SelectionProblem
 from lrp_lightning.metrics.mean_over_samples import MeanOverSamples
@@ -106,5 +107,6 @@ class SelectionError(MeanOverSamples):
 
 
 def _check(masked_logits: Tensor, logits: Tensor) -> None:
+    check_tensors(masked_logits=masked_logits, logits=logits)
     if masked_logits.shape != logits.shape or logits.ndim != 2 or not logits.shape[1]:
         raise InputError(f"logits must both be (N, classes), got {tuple(masked_logits.shape)} and {tuple(logits.shape)}")

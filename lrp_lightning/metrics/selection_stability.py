@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lrp_lightning.arguments import check_tensors
 from lrp_lightning.errors import InputError
 from lrp_lightning.metrics.mean_over_samples import Drawn
 
@@ -35,6 +36,8 @@ def class_frequencies(masks: Mapping[str, Tensor], labels: Tensor, num_classes: 
         >>> class_frequencies(masks, labels=torch.tensor([1, 1]), num_classes=2)["conv"].tolist()
         [[0.0, 0.0], [2.0, 1.0]]
     """
+    check_tensors(labels=labels)
+    check_tensors(**masks)
     if labels.ndim != 1 or labels.is_floating_point() or any(len(m) != len(labels) for m in masks.values()):
         raise InputError(f"labels must be integers, one for each mask's sample, got {labels.dtype} {tuple(labels.shape)}")
     if len(labels) and not bool(((labels >= 0) & (labels < num_classes)).all()):
@@ -61,6 +64,7 @@ def jaccard(one: Tensor, other: Tensor) -> Tensor:
         >>> jaccard(torch.tensor([1.0, 1.0, 0.0]), torch.tensor([1.0, 0.0, 1.0]))
         tensor(0.3333)
     """
+    check_tensors(one=one, other=other)
     together, either = torch.minimum(one, other).sum(-1), torch.maximum(one, other).sum(-1)
     return torch.where(either == 0, 1, together / torch.where(either == 0, 1, either))
 
@@ -116,6 +120,7 @@ class SelectionStability(Drawn):
         Raises:
             InputError: if masks are not those of the layers, or labels do not fit.
         """
+        check_tensors(**masks)
         given = {layer: mask.flatten(1).shape[1] for layer, mask in masks.items()}
         if given != self.neurons:
             raise InputError(f"masks must be of the layers and neurons {self.neurons}, got {given}")
