@@ -69,7 +69,7 @@ def class_graph(
         {'target': 1, 'samples': 7}
     """
     if max_samples is not None and not (is_whole(max_samples) and max_samples >= 1):
-        raise GraphError(f"max_samples must be a whole number, at least 1, got {max_samples!r}")
+        raise GraphError(f"max_samples must be at least 1, got {max_samples!r}")
     if not is_whole(target):
         raise TargetError(f"target must be the number of one class, an int, got {type(target).__name__}: {target!r:.80}")
     target = int(target)

@@ -160,7 +160,7 @@ def reconstruct_top_activations(
         torch.Size([1, 5, 5])
     """
     if not is_whole(k) or k < 1:
-        raise InputError(f"k must be a whole number, at least 1, got {k!r}")
+        raise InputError(f"k must be at least 1, got {k!r}")
     check_batches(loader)
     model = unwrapped(model)
     device = next((p.device for p in model.parameters()), torch.device("cpu"))

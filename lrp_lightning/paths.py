@@ -77,7 +77,7 @@ def k_best_paths(
     """
     check_graph(graph, edges=("share",))
     if not is_whole(k) or k < 1:
-        raise GraphError(f"k must be a whole number, at least 1, got {k!r}")
+        raise GraphError(f"k must be at least 1, got {k!r}")
     for node in (source, target):
         if node is not None and node not in graph:
             raise GraphError(f"node {node!r} is not in the graph; nodes are (layer, neuron)")

@@ -92,11 +92,8 @@ class Trace:
         if layer not in self.masks:
             if layer not in self.relevance:
                 raise unknown_layer(layer, list(self.masks or self.relevance))
-            why = (
-                f"masks are of {', '.join(map(repr, self.masks))}"
-                if self.masks
-                else "there was no selection, such as TopK(0.1)"
-            )
+            masked = f"masks are of {', '.join(map(repr, self.masks))}"
+            why = masked if self.masks else "there was no selection, such as TopK(0.1)"
             raise LayerError(f"layer {layer!r} was left whole, so it has no critical neurons; {why}")
         mask = self.masks[layer]
         if mask.ndim == 2:

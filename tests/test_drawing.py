@@ -243,7 +243,7 @@ def test_a_graph_without_relevance_can_be_drawn() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"graph": nx.DiGraph()}, "nothing to draw"),
+        ({"graph": nx.DiGraph()}, "the graph is empty"),
         ({"graph": small_graph(), "neurons_per_layer": 0}, "neurons_per_layer must be at least 1, got 0"),
         ({"graph": small_graph(), "paths": [Path((("conv", 99), ("head", 0)), 0.5)]}, r"\('conv', 99\), which is not in"),
     ],

@@ -104,13 +104,19 @@ def test_nothing_is_pruned_where_all_is_asked_for() -> None:
     assert "influence" not in graph.nodes["0", 0]  # the graph given is left as it was
 
 
+def cycle() -> nx.DiGraph:
+    graph = nx.DiGraph([(("a", 0), ("b", 0), {"relevance": 1.0}), (("b", 0), ("a", 0), {"relevance": 1.0})])
+    nx.set_node_attributes(graph, 1.0, "relevance")
+    return graph
+
+
 @pytest.mark.parametrize(
     ("graph", "shares", "message"),
     [
         (nx.DiGraph(), {}, "empty"),
         (layered(0), {"node_share": 0.0}, r"node_share must be in \(0, 1\]"),
         (layered(0), {"edge_share": 1.1}, r"edge_share must be in \(0, 1\]"),
-        (nx.DiGraph([(("a", 0), ("b", 0)), (("b", 0), ("a", 0))]), {}, "cycle"),
+        (cycle(), {}, "cycle"),
     ],
 )
 def test_graphs_that_cannot_be_pruned(graph: nx.DiGraph, shares: dict, message: str) -> None:
