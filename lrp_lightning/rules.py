@@ -307,7 +307,7 @@ def ZBox(low: float | tuple[float, ...], high: float | tuple[float, ...], eps: f
 
     less_low, less_high = part(-v for v in lows), part(-v for v in highs)
     terms = (Term(identity, identity, zero), Term(less_low, positive, zero), Term(less_high, negative, zero))
-    about = [(a, b, 1e-3 * (b - a)) for a, b in zip(lows, highs, strict=True)]  # what rounding may put outside is let be
+    about = [(a, b, 1e-2 * (b - a)) for a, b in zip(lows, highs, strict=True)]  # what half precision rounds out is let be
     box = part(a - margin for a, _, margin in about), part(b + margin for _, b, margin in about)
     return Rule((Group(1.0, terms),), eps, f"ZBox(low={low}, high={high})", box=box)
 
