@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -833,10 +832,8 @@ class OfWrongShape:
 
 
 def test_an_error_in_a_layer_says_which() -> None:
-    with pytest.raises(RuleError, match=r"Pass\(\)") as caught:
+    with pytest.raises(RuleError, match=r"layer '4' with Pass\(\)"):
         SelectiveLRP(small_net(), Composite(Epsilon(), layers={"4": Pass()})).trace(images(), 1)
-    if sys.version_info >= (3, 11):
-        assert "in layer '4'" in caught.value.__notes__
     with pytest.raises(LRPError, match="for layer '9'"):
         SelectiveLRP(small_net(), selection=OfWrongShape()).trace(images(), 1)
 
