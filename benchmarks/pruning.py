@@ -88,7 +88,7 @@ def section(width: str, runs: list[dict]) -> list[str]:
     names = [by for by in ORDER if all(by in run["by"] for run in runs)]
     of = {by: [run["by"][by]["accuracy"] for run in runs] for by in names}
     parameters = {by: [run["by"][by]["parameters"] for run in runs] for by in names}
-    channels = "-".join(map(str, selection.WIDTHS[width][0]))
+    channels = "-".join(map(str, selection.WIDTHS[width]))
     lines = [
         f"## VGG16-BN, {channels} channels", "",
         f"{len(runs)} networks, {runs[0]['samples']} test images each; mean ± deviation over networks.", "",
