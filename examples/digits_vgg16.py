@@ -69,11 +69,10 @@ def main() -> None:
     measured = {label: [event.value for event in logged.Scalars(tag)] for label, tag in tags.items()}
     x, lrp = next(iter(loader))[0], SelectiveLRP(model, selection=TopK(0.1))
     trace = lrp.trace(x, target=lambda logits: logits.argmax(1), edges=True)
-    watched = int(trainer.callback_metrics["relevance/samples"])
-    title = f"While it trained, critical and random neurons of {watched} samples"
+    title = f"While it trained, critical and random neurons of {int(trainer.callback_metrics['relevance/samples'])} samples"
     epochs = Curves(title, measured, xlabel="epoch", ylabel="share of validation samples")
     settings = {"model": "VGG16", "composite": lrp.composite, "selection": lrp.selection, "torch": torch.__version__}
-    path = Path(logger.log_dir) / "report.html"
+    path = f"{logger.log_dir}/report.html"
     report = write_report(trace, path, x, model, class_names=names, curves=[epochs], settings=settings)
     print(*(f"{label:<33}{values[-1]:.3f}" for label, values in measured.items()), f"report {report}", sep="\n")
     print(f"open the logs with {sys.executable} -m tensorboard.main --logdir {options.logs}")

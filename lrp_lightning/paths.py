@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import heapq
-import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -60,7 +59,7 @@ def k_best_paths(
         signed: whether negative edges count too.
 
     Returns:
-        Best first. None, with a warning, of a negative output without ``signed``.
+        Best first. None of a negative output, unless ``signed``.
 
     Raises:
         GraphError: if the graph is none, empty or has a cycle, ``k`` is below 1, or a node is not in the graph.
@@ -118,9 +117,4 @@ def k_best_paths(
         for rank, (share, _, _) in enumerate(best[n])
         if weight[n] > 0 or (signed and weight[n])
     ]
-    if not found and not signed and sum(graph.nodes[n].get("relevance", 1.0) for n in ends) < 0:
-        warnings.warn(
-            "the output has negative relevance, so no path carries positive relevance; signed=True ranks paths by its size",
-            stacklevel=2,
-        )
     return [Path(chain(n, rank), share) for share, n, rank in heapq.nlargest(k, found, key=lambda c: abs(c[0]))]

@@ -269,10 +269,10 @@ def test_paths_of_a_negative_output_are_signed() -> None:
     model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2, bias=False))
     model[2].weight.data.abs_().neg_()
     graph = build_graph(SelectiveLRP(model).trace(torch.rand(3, 4), target=0, edges=True))
-    with pytest.warns(UserWarning, match="the output has negative relevance.*signed=True"):
-        assert k_best_paths(graph) == []
-    assert not warned(lambda: k_best_paths(graph, signed=True))
-    assert not warned(lambda: k_best_paths(GRAPH))
+    assert k_best_paths(graph) == []
+    assert k_best_paths(graph, signed=True)
+    with pytest.raises(GraphError, match="signed=True"):
+        path_heatmaps(model, torch.rand(3, 4), [])
 
 
 # NumPy's numbers
