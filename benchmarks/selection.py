@@ -202,9 +202,10 @@ def write(cache: Path) -> None:
     """Table and plots of what is in the cache."""
     lines = ["# Which selection finds the neurons that decide", "", (__doc__ or "").rpartition("\n\n")[2].strip(), ""]
     lines += [
-        "Made by `python benchmarks/selection.py`, with `--width narrow --samples 100` and `--width full --samples 24`; what",
-        "was trained at 0.05, with `--samples 40`, at full width `--epochs 1 --seeds 0 2 3 4 5 --samples 16`. Mean ± deviation",
-        "over networks, as many as the last column says, or fewer where their number stands behind.",
+        "Made by `python benchmarks/selection.py`, with `--width narrow --samples 100` and `--width full --samples 24`;",
+        "what was trained at 0.05, with `--learning-rate 0.05 --samples 40`, at full width `--epochs 1 --seeds 0 2 3 4 5",
+        "--samples 16`. Mean ± deviation over networks, as many as the last column says, or fewer where their number stands",
+        "behind.",
         "",
     ]
     for width in WIDTHS:
