@@ -7,6 +7,7 @@ import argparse
 import sys
 from pathlib import Path
 
+import small_vgg
 import torch
 import torch.nn.functional as F
 from lightning.pytorch import LightningModule, Trainer, seed_everything
@@ -15,7 +16,6 @@ from sklearn.datasets import load_digits
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset, random_split
-from torchvision.models import vgg16_bn
 
 from lrp_lightning import SelectiveLRP, TopK
 from lrp_lightning.callbacks import RelevanceMonitor
@@ -27,10 +27,8 @@ class DigitsVGG16(LightningModule):
 
     def __init__(self) -> None:
         super().__init__()
-        self.model = vgg16_bn(num_classes=10)
-        self.model.features[0] = nn.Conv2d(1, 64, kernel_size=3, padding=1)
-        self.model.avgpool = nn.Identity()
-        self.model.classifier = nn.Sequential(nn.Dropout(0.3), nn.Linear(512, 10))
+        self.model = small_vgg.small_vgg16()
+        self.model.avgpool = nn.Dropout(0.3)  # instead of nothing, before the linear layer
 
     def forward(self, x: Tensor) -> Tensor:
         return self.model(x)
@@ -71,9 +69,8 @@ def main() -> None:
     trace = lrp.trace(x, target=lambda logits: logits.argmax(1), edges=True)
     title = f"While it trained, critical and random neurons of {int(trainer.callback_metrics['relevance/samples'])} samples"
     epochs = Curves(title, measured, xlabel="epoch", ylabel="share of validation samples")
-    settings = {"model": "VGG16", "composite": lrp.composite, "selection": lrp.selection, "torch": torch.__version__}
-    path = f"{logger.log_dir}/report.html"
-    report = write_report(trace, path, x, model, class_names=names, curves=[epochs], settings=settings)
+    how = {"model": "VGG16", "composite": lrp.composite, "selection": lrp.selection, "torch": torch.__version__}
+    report = write_report(trace, f"{logger.log_dir}/report.html", x, model, class_names=names, curves=[epochs], settings=how)
     print(*(f"{label:<33}{values[-1]:.3f}" for label, values in measured.items()), f"report {report}", sep="\n")
     print(f"open the logs with {sys.executable} -m tensorboard.main --logdir {options.logs}")
 

@@ -12,7 +12,7 @@ from lrp_lightning.composites import Composite, EpsilonPlus, as_composite
 from lrp_lightning.engine import propagate
 from lrp_lightning.errors import SelectionError
 from lrp_lightning.masking import activations
-from lrp_lightning.metrics.selection_error import MEASURES
+from lrp_lightning.metrics.selection_error import check_measure
 from lrp_lightning.rules import Epsilon, Gamma, Rule
 from lrp_lightning.selection import Fixed, Selection, TopK, check_budget, number_of
 
@@ -54,8 +54,7 @@ class Agreement:
     rules: tuple[Rule | Composite, ...] = (Epsilon(), EpsilonPlus(), Gamma())
 
     def __post_init__(self) -> None:
-        if self.measure not in MEASURES:
-            raise SelectionError(f"Agreement: measure must be one of {sorted(MEASURES)}, got {self.measure!r}")
+        check_measure("Agreement", self.measure)
         object.__setattr__(self, "keep", check_budget("Agreement", self.keep))
         object.__setattr__(self, "rules", tuple(self.rules))
         for rule in self.rules:

@@ -61,11 +61,11 @@ def diff_graphs(before: nx.DiGraph, after: nx.DiGraph) -> nx.DiGraph:
 def _check_same_network(before: nx.DiGraph, after: nx.DiGraph) -> None:
     """Refuse graphs whose layers are not those of one network; a layer may be missing where nothing of it is left."""
     one, other = ({node[0]: order for node, order in graph.nodes(data="order")} for graph in (before, after))
-    at = [{order: layer for layer, order in layers.items()} for layers in (one, other)]
-    apart = {layer for layer in {*one, *other} if one.get(layer, other.get(layer)) != other.get(layer, one.get(layer))}
-    apart |= {layers[place] for place in at[0].keys() & at[1].keys() if at[0][place] != at[1][place] for layers in at}
+    at_one, at_other = ({order: layer for layer, order in layers.items()} for layers in (one, other))
+    agree = all(one[layer] == other[layer] for layer in one.keys() & other.keys())
+    agree = agree and all(at_one[place] == at_other[place] for place in at_one.keys() & at_other.keys())
     outputs = [{node[0] for node in _outputs(graph)} for graph in (before, after)]
-    if apart or outputs[0] != outputs[1]:
+    if not agree or outputs[0] != outputs[1]:
         mine, theirs = (sorted({*layers} - {*others}, key=str) for layers, others in ((one, other), (other, one)))
         raise GraphError(
             "the graphs are of different networks, so they cannot be compared: layers in the first only are "

@@ -29,7 +29,7 @@ from lrp_lightning.composites import Composite
 from lrp_lightning.engine import propagate
 from lrp_lightning.errors import InputError, SelectionError
 from lrp_lightning.masking import masked_forward, soft_forward
-from lrp_lightning.metrics.selection_error import MEASURES
+from lrp_lightning.metrics.selection_error import MEASURES, check_measure
 from lrp_lightning.selection import Fixed, Selection, TopK, check_budget
 
 __all__ = ["MinError", "Smallest"]
@@ -91,8 +91,7 @@ class MinError:
     verbose: bool = False
 
     def __post_init__(self) -> None:
-        if self.measure not in MEASURES:
-            raise SelectionError(f"MinError: measure must be one of {sorted(MEASURES)}, got {self.measure!r}")
+        check_measure("MinError", self.measure)
         if not isinstance(self.keep, Selection) or isinstance(self.keep, type):
             check_budget("MinError", self.keep)  # type: ignore[arg-type]
         if not isinstance(self.max_passes, int) or isinstance(self.max_passes, bool) or self.max_passes < 1:

@@ -13,7 +13,7 @@ from lrp_lightning.errors import InputError
 from lrp_lightning.errors import SelectionError as SelectionProblem
 from lrp_lightning.metrics.mean_over_samples import MeanOverSamples
 
-__all__ = ["MEASURES", "SelectionError", "mse", "smape"]
+__all__ = ["MEASURES", "SelectionError", "check_measure", "mse", "smape"]
 
 
 def smape(masked_logits: Tensor, logits: Tensor) -> Tensor:
@@ -67,6 +67,16 @@ def mse(masked_logits: Tensor, logits: Tensor) -> Tensor:
 MEASURES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"smape": smape, "mse": mse}
 
 
+def check_measure(name: str, measure: str) -> None:
+    """Refuse a measure that there is not, for whoever takes one.
+
+    Raises:
+        SelectionError: naming those that there are.
+    """
+    if measure not in MEASURES:
+        raise SelectionProblem(f"{name}: measure must be one of {sorted(MEASURES)}, got {measure!r}")
+
+
 class SelectionError(MeanOverSamples):
     """Mean error of the logits with only the critical neurons kept. NaN before the first sample.
 
@@ -89,8 +99,7 @@ class SelectionError(MeanOverSamples):
 
     def __init__(self, measure: Literal["smape", "mse"] = "smape", **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        if measure not in MEASURES:
-            raise SelectionProblem(f"SelectionError: measure must be one of {sorted(MEASURES)}, got {measure!r}")
+        check_measure("SelectionError", measure)
         self.measure = measure
 
     def update(self, masked_logits: Tensor, logits: Tensor) -> None:
