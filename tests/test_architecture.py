@@ -16,6 +16,7 @@ PACKAGE = Path(lrp_lightning.__file__).parent
 RIVER = [
     "errors",
     "arguments",
+    "axes",
     "rules",
     "selection",
     "metrics.mean_over_samples",

@@ -1,0 +1,217 @@
+"""The algebra of axes against brute force: what a move does to a tensor of numbers, it does to their axis."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from lrp_lightning.axes import NOBODY, Axis, broadcast_shapes, cat, join, stack, write
+
+
+def numbers(axis: Axis) -> Tensor:
+    """The tensor of numbers that an axis stands for."""
+    total = torch.full(axis.shape, axis.base)
+    bare = Axis(axis.shape, axis.terms)
+    for d in range(len(axis.shape)):
+        adds = torch.tensor(bare.listed(d), dtype=torch.long)
+        total = total + adds.view([-1 if e == d else 1 for e in range(len(axis.shape))])
+    return torch.where(total < 0, NOBODY, total)
+
+
+def axis_of(t: Tensor) -> Axis | None:
+    """The axis of a tensor of numbers without nobody, where there is one: the one form that every axis has."""
+    found = Axis.constant(t.shape)
+    if not t.numel():
+        return found
+    first = t.flatten()[0]
+    total = first.expand(t.shape)
+    for d in range(t.ndim):
+        adds = t[tuple(slice(None) if e == d else 0 for e in range(t.ndim))]
+        total = total + (adds - first).view([-1 if e == d else 1 for e in range(t.ndim)])
+        found = found._with(d, tuple((adds - adds.min()).tolist()))
+    if not torch.equal(total, t):
+        return None
+    return Axis(found.shape, found.terms, int(t.min()))
+
+
+Move = Callable[[random.Random, Tensor, Axis], "tuple[Tensor, Axis | None] | None"]
+
+
+def permute(rng: random.Random, t: Tensor, axis: Axis) -> tuple[Tensor, Axis | None]:
+    order = rng.sample(range(t.ndim), t.ndim)
+    return t.permute(order), axis.permute(order)
+
+
+def reshape(rng: random.Random, t: Tensor, axis: Axis) -> tuple[Tensor, Axis | None]:
+    sizes, left = [], t.numel()
+    while left > 1 and len(sizes) < 3:
+        sizes.append(rng.choice([n for n in range(1, left + 1) if left % n == 0]))
+        left //= sizes[-1]
+    return t.reshape(*sizes, left), axis.reshape((*sizes, left))
+
+
+def flatten(rng: random.Random, t: Tensor, axis: Axis) -> tuple[Tensor, Axis | None] | None:
+    if t.ndim < 2:
+        return None
+    d = rng.randrange(t.ndim - 1)
+    y = t.flatten(d, d + 1)
+    return y, axis.reshape(y.shape)
+
+
+def insert(rng: random.Random, t: Tensor, axis: Axis) -> tuple[Tensor, Axis | None]:
+    d = rng.randrange(t.ndim + 1)
+    return t.unsqueeze(d), axis.insert(d)
+
+
+def take(rng: random.Random, t: Tensor, axis: Axis) -> tuple[Tensor, Axis | None]:
+    d = rng.randrange(t.ndim)
+    places = [rng.randrange(t.shape[d]) for _ in range(rng.choice((1, 2, t.shape[d])))]
+    return t.index_select(d, torch.tensor(places)), axis.take(d, places)
+
+
+def slices(rng: random.Random, t: Tensor, axis: Axis) -> tuple[Tensor, Axis | None]:
+    d = rng.randrange(t.ndim)
+    start = rng.randrange(t.shape[d])
+    stop, step = rng.randrange(start, t.shape[d]) + 1, rng.choice((1, 1, 2))
+    there = torch.arange(t.shape[d])[start:stop:step]
+    return t.index_select(d, there), axis.take(d, range(t.shape[d])[start:stop:step])
+
+
+def flip(rng: random.Random, t: Tensor, axis: Axis) -> tuple[Tensor, Axis | None]:
+    d = rng.randrange(t.ndim)
+    return t.flip(d), axis.take(d, range(t.shape[d])[::-1])
+
+
+def roll(rng: random.Random, t: Tensor, axis: Axis) -> tuple[Tensor, Axis | None]:
+    d, by = rng.randrange(t.ndim), rng.randrange(1, 4)
+    return t.roll(by, d), axis.take(d, [(i - by) % t.shape[d] for i in range(t.shape[d])])
+
+
+def select(rng: random.Random, t: Tensor, axis: Axis) -> tuple[Tensor, Axis | None] | None:
+    if t.ndim < 2:
+        return None
+    d = rng.randrange(t.ndim)
+    place = rng.randrange(t.shape[d])
+    return t.select(d, place), axis.select(d, place)
+
+
+def windows(rng: random.Random, t: Tensor, axis: Axis) -> tuple[Tensor, Axis | None]:
+    d, step = rng.randrange(t.ndim), rng.choice((1, 2))
+    size = rng.randrange(1, t.shape[d] + 1)
+    return t.unfold(d, size, step), axis.windows(d, size, step)
+
+
+def diagonal(rng: random.Random, t: Tensor, axis: Axis) -> tuple[Tensor, Axis | None] | None:
+    if t.ndim < 2:
+        return None
+    one, other = rng.sample(range(t.ndim), 2)
+    offset = rng.choice((0, 0, 1, -1))
+    y = t.diagonal(offset, one, other)
+    if not y.numel():
+        return None
+    if offset < 0:
+        return y, axis.diagonal(-offset, other, one)
+    return y, axis.diagonal(offset, one, other)
+
+
+def repeat(rng: random.Random, t: Tensor, axis: Axis) -> tuple[Tensor, Axis | None]:
+    times = [rng.choice((1, 1, 2)) for _ in range(t.ndim + rng.choice((0, 1)))]
+    return t.repeat(times), axis.repeat(times)
+
+
+def repeat_interleave(rng: random.Random, t: Tensor, axis: Axis) -> tuple[Tensor, Axis | None]:
+    d = rng.randrange(t.ndim)
+    return t.repeat_interleave(2, d), axis.repeat_interleave(2, d)
+
+
+def catted(rng: random.Random, t: Tensor, axis: Axis) -> tuple[Tensor, Axis | None]:
+    d = rng.randrange(t.ndim)
+    return torch.cat([t, t.flip(d)], d), cat([axis, axis.take(d, range(t.shape[d])[::-1])], d)
+
+
+def stacked(rng: random.Random, t: Tensor, axis: Axis) -> tuple[Tensor, Axis | None]:
+    d = rng.randrange(t.ndim + 1)
+    return torch.stack([t, t], d), stack([axis, axis], d)
+
+
+def written(rng: random.Random, t: Tensor, axis: Axis) -> tuple[Tensor, Axis | None]:
+    d = rng.randrange(t.ndim)
+    places = rng.sample(range(t.shape[d]), rng.randrange(1, t.shape[d] + 1))
+    there = torch.tensor(places)
+    y = t.index_copy(d, there, t.flip(d).index_select(d, there))
+    new = axis.take(d, range(t.shape[d])[::-1]).take(d, places)
+    return y, write(axis, new, d, places, t.shape[d])
+
+
+MOVES: list[Move] = [
+    permute, reshape, flatten, insert, take, slices, flip, roll, select, windows, diagonal, repeat, repeat_interleave,
+    catted, stacked, written,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["samples", "neurons"])
+def test_random_programs_of_moves(kind: str) -> None:
+    rng = random.Random(0)
+    known = 0
+    for _ in range(800):
+        d = 0 if kind == "samples" else 1
+        axis: Axis | None = Axis.along((3, 4, 6), d)
+        t = numbers(axis)
+        names = []
+        for _ in range(rng.choice((2, 3, 4, 5))):
+            move = rng.choice(MOVES)
+            made = move(rng, t, axis)
+            if made is None:
+                continue
+            (t, axis), names = made, [*names, move.__name__]
+            assert (axis_of(t) is None) == (axis is None), (names, t, axis)
+            if axis is None or t.numel() > 2000 or t.ndim > 5:
+                break
+            assert axis.shape == t.shape, names
+            assert torch.equal(numbers(axis), t), (names, axis)
+            assert axis == axis_of(t), (names, axis, axis_of(t))
+        known += axis is not None
+    assert known > 500
+
+
+def test_constants_are_nobodys_or_of_the_sample_beside_them() -> None:
+    x = Axis.along((3, 4), 0)
+    assert cat([None, x], 1, [1, 4], filled=True) == Axis.along((3, 5), 0)
+    rows = cat([x, None], 0, [3, 2], filled=True)
+    assert numbers(rows).tolist() == [[0] * 4, [1] * 4, [2] * 4, [NOBODY] * 4, [NOBODY] * 4]
+    assert rows.take(0, range(3)) == x
+    neurons = Axis.along((3, 4), 1, range(10, 14))
+    padded = cat([neurons, None], 1, [4, 1])
+    assert numbers(padded)[0].tolist() == [10, 11, 12, 13, NOBODY]
+    tokens = cat([None, neurons], 0, [1, 3])
+    assert numbers(tokens)[:, 0].tolist() == [NOBODY, 10, 10, 10]
+
+
+def test_a_buffer_filled_row_by_row_is_of_the_samples_in_the_end() -> None:
+    x = Axis.along((3, 4), 0)
+    buffer = None
+    for row in (2, 0, 1):
+        buffer = write(buffer, x.take(0, (row,)), 0, (row,), 3, filled=True)
+    assert buffer == x
+
+
+def test_what_is_brought_together_must_be_of_the_same_samples() -> None:
+    x = Axis.along((3, 4), 0)
+    assert join([x, Axis.along((3, 1), 0)], (3, 4)) == x
+    assert join([x, x.take(0, (1, 0, 2))], (3, 4)) is None
+    assert x.drop([0]) is None
+    assert x.drop([1]) == Axis.along((3,), 0)
+    assert x.resize({0: 2}) is None
+    assert Axis.along((1, 4), 0).drop([0]) == Axis.constant((4,))  # of one sample is all
+
+
+def test_shapes() -> None:
+    for one, other in itertools.product([(), (1,), (3,), (2, 1), (2, 3), (4, 1, 1)], repeat=2):
+        assert broadcast_shapes(one, other) == torch.broadcast_shapes(one, other)
+    assert Axis.along((3, 0), 0).reshape((0, 5)) == Axis.constant((0, 5))
+    assert Axis.along((3, 4), 0).expand((2, 3, 4)) == Axis.along((2, 3, 4), 1)
