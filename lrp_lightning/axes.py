@@ -95,6 +95,10 @@ class Axis:
             return (self.base,) * self.shape[dim]
         return term.listed() if self.base == 0 else tuple(_plus(label, self.base) for label in term.listed())
 
+    def is_along(self, dim: int) -> bool:
+        """Whether the numbers are 0, 1, 2, ... along that dimension, and do not change along any other."""
+        return self == Axis.along(self.shape, dim)
+
     # dimensions
 
     def permute(self, order: Sequence[int]) -> Axis:

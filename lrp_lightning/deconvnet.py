@@ -14,9 +14,8 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from lrp_lightning.arguments import check_batches, is_whole
-from lrp_lightning.engine.gradients import GradientMode, Method
+from lrp_lightning.engine.gradients import METHODS, Method, activation_of
 from lrp_lightning.engine.propagate import check_inputs, check_not_nested, out_of_autocast
-from lrp_lightning.engine.rows.elementwise import RECTIFIERS
 from lrp_lightning.errors import InputError, LayerError, RuleError
 from lrp_lightning.layers import LayerNames, explained, unwrapped
 
@@ -69,8 +68,8 @@ def reconstruct(
         >>> reconstruct(model, torch.rand(2, 1, 9, 9), "2", neurons=[0, 5, 7]).shape
         torch.Size([3, 2, 1, 9, 9])
     """
-    if method not in RECTIFIERS:
-        raise RuleError(f"method must be one of {', '.join(map(repr, RECTIFIERS))}, got {method!r}")
+    if method not in METHODS:
+        raise RuleError(f"method must be one of {', '.join(map(repr, METHODS))}, got {method!r}")
     if at not in ("everywhere", "strongest"):
         raise RuleError(f"at must be 'everywhere' or 'strongest', got {at!r}")
     model = unwrapped(model)
@@ -79,7 +78,7 @@ def reconstruct(
     extra = () if additional_forward_args is None else extra
     with explained(model, x.device):
         x = _leaf(x)
-        places = GradientMode(LayerNames(model), len(x), method).activation_of(model, x, extra, layer)
+        places = activation_of(model, x, extra, layer, method)
         places = places.index_select(1, _checked_neurons(neurons, places.shape[1]).to(x.device))
         return _gradients(places.sum(2) if at == "everywhere" else places.max(2).values, x)
 
@@ -197,7 +196,7 @@ def _places(model: nn.Module, inputs: Tensor, layer: nn.Module | str, neuron: in
     """The inputs as a leaf, and a neuron's value at each place, ``(N, places)``."""
     with explained(model, inputs.device):
         x = _leaf(inputs)
-        places = GradientMode(LayerNames(model), len(x), method).activation_of(model, x, (), layer)
+        places = activation_of(model, x, (), layer, method)
         [chosen] = _checked_neurons([neuron], places.shape[1]).tolist()
         return x, places[:, chosen]
 

@@ -24,7 +24,9 @@ class Trace:
     Attributes:
         inputs: relevance of the input, shaped like it; a tuple for several inputs.
         output: the model's output (logits), ``(N, classes)``.
-        explained: the output that the target chose, ``(N,)``.
+        explained: the output that the target chose, ``(N,)``, to which the relevance of each layer adds up. Where the model
+            ends in a softmax, a sigmoid or another monotone map, it is the logit that the map reads, not the probability.
+        explains: what ``explained`` is, where it is not the model's output itself; else empty.
         relevance: ``{layer: (N, C)}``, what arrived at each neuron, summed over space, before any selection.
         activation: ``{layer: (N, C)}``, each neuron's mean over space; only when edges were asked for.
         masks: ``{layer: (N, C) bool}``, the critical neurons of hidden layers, but of those left whole; shaped like the
@@ -68,6 +70,7 @@ class Trace:
     unsupported: tuple[str, ...] = ()
     history: Tensor | None = None
     per_sample: bool = False
+    explains: str = ""
 
     @property
     def conservation_error(self) -> Tensor:
@@ -107,6 +110,8 @@ class Trace:
         error = self.conservation_error
         if samples:
             lines[0] += f", conservation error at most {error.max().item():.1e}"
+        if self.explains:
+            lines.append(f"  of {self.explains}: relevance adds up to that, not to the output")
         width = max((len(name) for name in self.relevance), default=0)
         for name, relevance in self.relevance.items():
             line = f"  {name:<{width}}  {self.kinds[name]:<13}  {relevance.shape[1]:>5} neurons"

@@ -181,7 +181,7 @@ def test_no_device_is_mixed_and_the_host_waits_for_none(name: str, monkeypatch: 
     monkeypatch.setattr(torch, "is_autocast_enabled", lambda *_: False)  # which does not know this device
     monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())
     monkeypatch.setattr(PASS, "check_inputs", lambda model, inputs, **_: [False] * len(inputs))  # the looks before
-    monkeypatch.setattr(PASS, "_check_finite", lambda explained, outside: [])  # and after
+    monkeypatch.setattr(PASS, "_check_finite", lambda explained, outside, stray: [])  # and after
     monkeypatch.setattr(sys.modules["lrp_lightning.masking"], "check_inputs", lambda *_, **__: [])
     with torch.device("meta"):
         model, x = torchvision.models.get_model(name, weights=None).eval(), torch.rand(2, 3, 224, 224)

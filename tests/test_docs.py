@@ -16,7 +16,7 @@ from test_public_names import PUBLIC
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from lrp_lightning.engine.operators import TABLE
+from lrp_lightning.engine.operators.table import TABLE
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted(path for path in (ROOT / "docs").rglob("*.md") if "_build" not in path.parts)]

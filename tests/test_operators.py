@@ -19,7 +19,7 @@ from lrp_lightning import (
     WSquare,
     register_operator,
 )
-from lrp_lightning.engine.operators import TABLE
+from lrp_lightning.engine.operators.table import TABLE
 from lrp_lightning.errors import RuleError, UnsupportedOperatorError
 
 CHANNELS = 6

@@ -1,17 +1,17 @@
-"""One forward and one backward that hand relevance from the output to the input.
+"""One forward and one backward that propagate relevance from the output to the input.
 
-``affine.py``     affine maps, and the one backward through them by any rule
-``recording.py``  what a pass writes down: layers, relevance, masks, edges, what was absorbed
-``mode.py``       the mode that watches the forward of an untouched model
-``dimensions.py`` where samples and neurons are in an operator's result
-``rows/``         what the backward of each operator is
-``operators.py``  the table of them, and how to add to it
-``captures.py``   whole tensors of relevance at layers that the caller names
-``propagate.py``  the pass itself
-``gradients.py``  the mode of reconstruction: every operator's own gradient, but rectifiers'
+| | |
+| --- | --- |
+| reading a call | ``calls.py`` (which operator, in whichever spelling), ``aliases.py`` (what was written in place) |
+| the interpreter | ``interpreter.py`` (read, row, note), ``facts.py`` (what is known of a tensor), ``notes.py``, ``neuron_numbers.py`` |
+| rows | ``operators/``: the result of each operator, and what is known of it |
+| visitors | ``visitor.py`` (the interface), ``relevance.py``, ``gradients.py``, ``masked.py`` |
+| relevance | ``affine.py`` (the one backward of affine maps), ``functions.py`` (as autograd Functions), ``by_sample.py`` |
+| what is written down | ``layers.py``, ``ledger.py``, ``selecting.py``, ``edges.py``, ``along.py``, ``captures.py`` |
+| the pass | ``propagate.py`` |
 """
 
-from lrp_lightning.engine.operators import register_operator
+from lrp_lightning.engine.operators.table import register_operator, registered_operator, unregister_operator
 from lrp_lightning.engine.propagate import propagate
 
-__all__ = ["propagate", "register_operator"]
+__all__ = ["propagate", "register_operator", "registered_operator", "unregister_operator"]

@@ -15,8 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lrp_lightning.composites import Kind
+from lrp_lightning.engine.by_sample import BySample, per_neuron
 from lrp_lightning.errors import RuleError
-from lrp_lightning.layers import neuron_dim, per_neuron
 from lrp_lightning.rules import Group, Rule
 
 __all__ = [
@@ -47,6 +47,14 @@ class AffineMap(Protocol):
     @property
     def kind(self) -> Kind: ...
 
+    def neurons(self, ndim: int) -> int:
+        """Which dimension of input and output holds the neurons."""
+        ...
+
+    def mixed(self, a: Tensor, w: Tensor, y: Tensor) -> dict[int, int]:
+        """The dimensions of the input whose values meet, that of the neurons among them, with their size in the output."""
+        ...
+
     def forward(self, a: Tensor, w: Tensor, b: Tensor | None) -> Tensor: ...
 
     def pull_back(self, s: Tensor, a: Tensor, w: Tensor, want_weight: bool) -> tuple[Tensor, Tensor | None]:
@@ -75,6 +83,12 @@ class Linear:
     """``F.linear``; neurons are the last dimension."""
 
     kind: Kind = "linear"
+
+    def neurons(self, ndim: int) -> int:
+        return ndim - 1
+
+    def mixed(self, a: Tensor, w: Tensor, y: Tensor) -> dict[int, int]:
+        return {a.ndim - 1: y.shape[-1]}
 
     def forward(self, a: Tensor, w: Tensor, b: Tensor | None) -> Tensor:
         return F.linear(a, w, b)
@@ -114,6 +128,13 @@ class Convolution:
     more_right: tuple[int, ...] = ()
     """Zeros on the right beyond ``padding``, one number a dimension of space; empty for none."""
     kind: Kind = "convolution"
+
+    def neurons(self, ndim: int) -> int:
+        return 1
+
+    def mixed(self, a: Tensor, w: Tensor, y: Tensor) -> dict[int, int]:
+        meet = (d for d in range(2, a.ndim) if w.shape[d] > 1 or a.shape[d] != y.shape[d])
+        return {d: y.shape[d] for d in (1, *meet)}
 
     @property
     def _geometry(self) -> tuple:
@@ -168,6 +189,12 @@ class ChannelScale:
 
     kind: Kind = "normalisation"
 
+    def neurons(self, ndim: int) -> int:
+        return 1
+
+    def mixed(self, a: Tensor, w: Tensor, y: Tensor) -> dict[int, int]:
+        return {1: y.shape[1]}
+
     def _wide(self, v: Tensor, a: Tensor) -> Tensor:
         return v.view(1, -1, *[1] * (a.ndim - 2))
 
@@ -184,7 +211,7 @@ class ChannelScale:
         return (w * dw).diag_embed()
 
     def weight_gradients(self, s: Tensor, a: Tensor, w: Tensor, n: int, samples: int) -> Tensor:
-        return per_neuron(s * a, 1).unflatten(0, (n, -1)).sum(1)
+        return per_neuron(s * a, 1, 0).unflatten(0, (n, -1)).sum(1)
 
     def scaled(self, w: Tensor, scale: Tensor) -> Tensor:
         return w * scale
@@ -195,16 +222,16 @@ def relevance_of(a: Tensor, g: Tensor, proportional: bool) -> Tensor:
     return a * g if proportional else away_from_zero(a) * g
 
 
-def blocks(t: Tensor, samples: int, n: int) -> list[tuple[int, int]]:
+def blocks(t: Tensor, rows: BySample) -> list[tuple[int, int]]:
     """Where blocks of whole samples start in the dimension that holds them, and how long they are.
 
     What is computed on the way then needs memory for a block only, that caches can hold and the allocator has at hand.
     """
-    rows, at_once = t.shape[samples], n
-    if t.device.type == "cpu" and t.numel():
-        at_once = max(1, _BLOCK * n // t.numel())
-    size = min(at_once, n) * (rows // n)
-    return [(start, min(size, rows - start)) for start in range(0, rows, size)]
+    many = t.shape[rows.dim]
+    if rows.owner is not None or t.device.type != "cpu" or not t.numel():
+        return [(0, many)]
+    at_once = min(max(1, _BLOCK * rows.n // t.numel()), rows.n)
+    return [(start, min(at_once * rows.each, many - start)) for start in range(0, many, at_once * rows.each)]
 
 
 def away_from_zero(a: Tensor) -> Tensor:
@@ -213,9 +240,9 @@ def away_from_zero(a: Tensor) -> Tensor:
     return torch.where(a.abs() < tiny, tiny, a)
 
 
-def mean_magnitude(t: Tensor, samples: int, n: int, positive: bool = False) -> Tensor:
-    """Mean of ``|t|`` in each of ``n`` samples, each of one row or several in dimension ``samples``, to broadcast."""
-    others = [d for d in range(t.ndim) if d != samples]
+def mean_magnitude(t: Tensor, rows: BySample, positive: bool = False) -> Tensor:
+    """Mean of ``|t|`` in each sample, to broadcast over ``t``."""
+    others = [d for d in range(t.ndim) if d != rows.dim]
     wide = torch.float32 if t.dtype == torch.float16 else t.dtype  # whose largest number sums soon exceed
     # neither asks for memory, as |t| would; a sum is faster
     total = (
@@ -223,14 +250,17 @@ def mean_magnitude(t: Tensor, samples: int, n: int, positive: bool = False) -> T
         if positive
         else torch.linalg.vector_norm(t, 1, others, keepdim=True, dtype=wide)
     )
-    rows = t.shape[samples] // n
-    if rows != 1:
-        total = total.unflatten(samples, (n, rows)).sum(samples + 1).repeat_interleave(rows, samples)
-    return (total * (n / max(t.numel(), 1))).to(t.dtype)
+    if rows.owner is not None:
+        by_row = total.flatten()
+        values = rows.sum(torch.full_like(by_row, t.numel() / max(len(by_row), 1)))
+        return rows.over(rows.sum(by_row) / values.clamp(min=1), t).to(t.dtype)
+    if rows.each != 1:
+        total = rows.over(rows.sum(total.flatten()), t)
+    return (total * (rows.n / max(t.numel(), 1))).to(t.dtype)
 
 
 def _divided(
-    r: Tensor, z: Tensor, rule: Rule, samples: int, n: int, neurons: int, mean: Tensor | None, positive: bool, own: bool
+    r: Tensor, z: Tensor, rule: Rule, rows: BySample, neurons: int, mean: Tensor | None, positive: bool, own: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     """``s = r / z`` with the denominator kept from zero: it, its sum by neuron, and what the stabiliser takes by neuron.
 
@@ -240,15 +270,17 @@ def _divided(
         r: the relevance to divide, 0 where ``z`` is, as nothing contributed there.
         z: the denominator.
         rule: says how the stabiliser is scaled, by the ``mean`` of ``|z|`` where that is known.
-        samples: which dimension holds the ``n`` samples, and ``neurons`` which one the neurons.
+        rows: how the samples lie in both.
+        neurons: which dimension holds the neurons.
         positive: whether ``z`` is known to have no negative values.
         own: whether ``z`` may be overwritten.
     """
     if rule.relative:
-        scale = (mean_magnitude(z, samples, n, positive) if mean is None else mean) * rule.eps
+        scale = (mean_magnitude(z, rows, positive) if mean is None else mean) * rule.eps
     else:
         scale = z.new_full((1,) * z.ndim, rule.eps)
     scale.clamp_(min=_TINY[z.dtype])
+    samples = rows.dim
     if positive:
         s = r.div_(z.add_(scale) if own else z + scale)
         by_neuron = per_neuron(s, neurons, samples)
@@ -266,8 +298,8 @@ class UnitMap:
     rule: Rule
     w: Tensor
     b: Tensor | None
-    samples: int
-    """Which dimension holds the samples, of each of which several rows may lie in it."""
+    rows: BySample
+    """How the samples lie in input and output."""
     nonnegative: bool
     """Whether its input is known to have no negative values."""
     rectified: bool
@@ -287,11 +319,11 @@ class HandedDown(NamedTuple):
     g: Tensor
     """For the input, shaped like it."""
     arrived: Tensor
-    """(S, C), the relevance that came, by neuron of the output."""
+    """(rows, C), the relevance that came, by neuron of the output."""
     bias: Tensor
-    """(S, C), what of it stays in the bias."""
+    """(rows, C), what of it stays in the bias."""
     stabiliser: Tensor
-    """(S, C), what of it the stabiliser takes."""
+    """(rows, C), what of it the stabiliser takes."""
     edges: Tensor | None
     """(lower channels or features, upper channels), summed over space and batch; or for each sample, first."""
 
@@ -301,7 +333,6 @@ def hand_down(
     a: Tensor,
     y: Tensor,
     g: Tensor,
-    n: int,
     select: Callable[[Tensor], Tensor | None] | None = None,
     mean: Tensor | None = None,
 ) -> HandedDown:
@@ -312,15 +343,14 @@ def hand_down(
         a: its input, ``(N, ...)``.
         y: its output.
         g: with ``y`` the relevance of it.
-        n: how many samples there are.
-        select: says what part of the relevance, by neuron, is handed on: ``(S, C)`` to what broadcasts over ``y``.
+        select: says what part of the relevance, by neuron, is handed on: ``(rows, C)`` to what broadcasts over ``y``.
         mean: mean of the output's magnitude in each sample, where it is known.
 
     Raises:
         RuleError: if the rule passes relevance through but ``a`` and ``y`` differ in shape.
     """
-    samples, neurons = unit.samples, neuron_dim(y, unit.op.kind)
-    places = blocks(y, samples, n)
+    samples, neurons = unit.rows.dim, unit.op.neurons(y.ndim)
+    places = blocks(y, unit.rows)
 
     def arriving(start: int, size: int) -> tuple[Tensor, Tensor]:
         r = relevance_of(y.narrow(samples, start, size), g.narrow(samples, start, size), unit.proportional)
@@ -329,7 +359,7 @@ def hand_down(
     if len(places) == 1:
         r, arrived = arriving(*places[0])
         carried = None if select is None else select(arrived)
-        return _hand_down(unit, a, y, r if carried is None else r.mul_(carried), arrived, n, mean)
+        return _hand_down(unit, a, y, r if carried is None else r.mul_(carried), arrived, mean)
     carried = None if select is None else select(torch.cat([arriving(*place)[1] for place in places]))
     found: list[HandedDown] = []
     for start, size in places:
@@ -338,7 +368,8 @@ def hand_down(
             r.mul_(carried.narrow(samples, start, size))
         a_here, y_here = a.narrow(samples, start, size), y.narrow(samples, start, size)
         mean_here = None if mean is None else mean.narrow(samples, start, size)
-        here = _hand_down(unit, a_here, y_here, r, arrived, n * size // y.shape[samples], mean_here)
+        part = replace(unit, rows=BySample(size // unit.rows.each, samples, unit.rows.each))
+        here = _hand_down(part, a_here, y_here, r, arrived, mean_here)
         whole = found[0].g if found else torch.empty_like(a)
         whole.narrow(samples, start, size).copy_(here.g)
         found.append(here._replace(g=whole))
@@ -349,17 +380,18 @@ def hand_down(
     return HandedDown(found[0].g, arrived, bias, stabiliser, joined)
 
 
-def _hand_down(unit: UnitMap, a: Tensor, y: Tensor, r: Tensor, arrived: Tensor, n: int, mean: Tensor | None) -> HandedDown:
+def _hand_down(unit: UnitMap, a: Tensor, y: Tensor, r: Tensor, arrived: Tensor, mean: Tensor | None) -> HandedDown:
     """The same at once: ``r`` is the relevance to hand on, which is used up, of what ``arrived``."""
-    op, rule, w, b, samples = unit.op, unit.rule, unit.w, unit.b, unit.samples
-    neurons = neuron_dim(y, op.kind)
+    op, rule, w, b, rows = unit.op, unit.rule, unit.w, unit.b, unit.rows
+    samples, neurons = rows.dim, op.neurons(y.ndim)
     if rule.passes:
         if a.shape != y.shape:
             raise RuleError(f"Pass() needs an input shaped like the output, got {tuple(a.shape)} and {tuple(y.shape)}")
         by_neuron, nothing = per_neuron(r, neurons, samples), torch.zeros_like(arrived)
-        edges = by_neuron.unflatten(0, (n if unit.per_sample else 1, -1)).sum(1).diag_embed() if unit.want_edges else None
-        edges = edges.unflatten(-2, (-1, unit.run)).sum(-2) if edges is not None else None
-        edges = edges[0] if edges is not None and not unit.per_sample else edges
+        edges = None
+        if unit.want_edges:
+            handed = rows.sum(by_neuron) if unit.per_sample else by_neuron.sum(0)
+            edges = handed.diag_embed().unflatten(-2, (-1, unit.run)).sum(-2)
         return HandedDown(r / away_from_zero(a), arrived, nothing, nothing, edges)
 
     g_direct: Tensor | None = None  # from terms whose share of R is a * g
@@ -384,7 +416,7 @@ def _hand_down(unit: UnitMap, a: Tensor, y: Tensor, r: Tensor, arrived: Tensor, 
                 per_neuron(share, neurons, samples).sub_(per_neuron(share.masked_fill_(z == 0, 0), neurons, samples))
             ]
         s, s_by_neuron, taken = _divided(
-            share, z, rule, samples, n, neurons, mean if group.plain else None,
+            share, z, rule, rows, neurons, mean if group.plain else None,
             positive=group.excitation or (group.plain and unit.rectified), own=not group.plain,
         )  # fmt: skip
         stabiliser.append(taken)
@@ -394,7 +426,9 @@ def _hand_down(unit: UnitMap, a: Tensor, y: Tensor, r: Tensor, arrived: Tensor, 
                 bias.append(s_by_neuron * b_part)
             ga, dw = op.pull_back(s, a_part, w_part, unit.want_edges and not unit.per_sample)
             if unit.want_edges and unit.per_sample:
-                dw = op.weight_gradients(s, a_part, w_part, n, samples)
+                each = rows.n if rows.owner is None else y.shape[samples]
+                dw = op.weight_gradients(s, a_part, w_part, each, samples)
+                dw = dw if rows.owner is None else rows.sum(dw)
             if not term.input.proportional:
                 r_other = a_part * ga if r_other is None else r_other + a_part * ga
             else:

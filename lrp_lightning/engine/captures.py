@@ -11,9 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils import _pytree as pytree
 
-from lrp_lightning.engine.mode import Facts, RelevanceMode
-from lrp_lightning.engine.recording import Layer
+from lrp_lightning.engine.calls import tensors_in
+from lrp_lightning.engine.facts import Facts
+from lrp_lightning.engine.interpreter import Interpreter
+from lrp_lightning.engine.layers import Layer
+from lrp_lightning.engine.ledger import Ledger
 from lrp_lightning.errors import LayerError
 from lrp_lightning.layers import unknown_layer, without_compilation
 
@@ -33,7 +37,8 @@ class Captures:
     """What is noted at the layers asked for.
 
     Args:
-        mode: of the pass.
+        run: the interpreter of the pass.
+        ledger: what its backward writes down.
         model: what is explained.
         layers: modules of it, or names: of modules, of calls (``"conv#2"``) or of junctions (``"layer1.0.add"``).
         of_input: whether the relevance of the layers' inputs is wanted, not of their outputs.
@@ -42,8 +47,10 @@ class Captures:
         LayerError: if a layer is not in the model.
     """
 
-    def __init__(self, mode: RelevanceMode, model: nn.Module, layers: Sequence[nn.Module | str], of_input: bool) -> None:
-        self.mode, self.of_input = mode, of_input
+    def __init__(
+        self, run: Interpreter, ledger: Ledger, model: nn.Module, layers: Sequence[nn.Module | str], of_input: bool
+    ) -> None:
+        self.run, self.ledger, self.of_input = run, ledger, of_input
         self.sources: list[Tensor] = []  # outputs of layers that no input reaches with relevance, such as an embedding's
         by_name = {without_compilation(name): module for name, module in model.named_modules()}
         known = {id(module) for module in by_name.values()}
@@ -54,7 +61,7 @@ class Captures:
                 raise LayerError(f"{type(layer).__name__} is no module of the model")
             module = by_name.get(layer) if isinstance(layer, str) else layer
             self.modules.append(module)
-            self.names.append(layer if isinstance(layer, str) else mode.names.of_module[id(layer)])
+            self.names.append(layer if isinstance(layer, str) else run.names.of_module[id(layer)])
         self.found: list[list[list[_Captured]]] = [[] for _ in layers]  # of each layer, of each call, its tensors
         self.single: list[bool] = [True for _ in layers]
 
@@ -67,7 +74,7 @@ class Captures:
                 if module is None:
                     continue
                 if self.of_input:
-                    handles.append(module.register_forward_pre_hook(partial(self._enter, place)))
+                    handles.append(module.register_forward_pre_hook(partial(self._enter, place), with_kwargs=True))
                 else:
                     handles.append(module.register_forward_hook(partial(self._leave, place)))
             yield
@@ -75,43 +82,44 @@ class Captures:
             for handle in handles:
                 handle.remove()
 
-    def _enter(self, place: int, module: nn.Module, args: tuple) -> tuple | None:
+    def _enter(self, place: int, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]] | None:
         # a view of its own, so that what others do with the same tensor is not counted; a batch norm may fold, so it sees
         # the tensor itself
-        args = tuple(self.mode.latest(a, module.forward) for a in args)
-        tensors = [t for t in args if self.mode.known(t)]
+        args, kwargs = pytree.tree_map_only(Tensor, self.run.latest, (args, kwargs))
+        tensors = [t for t in tensors_in(args, kwargs) if self.run.known(t)]
         if isinstance(module, _BatchNorm):
             self.found[place].append([self._watch(t) for t in tensors])
             return None
-        views = {id(t): t.view_as(t) for t in tensors}
+        views = {id(t): self.run.dispatch(torch.Tensor.view_as, t, t) for t in tensors}
         self.found[place].append([self._watch(views[id(t)], as_it_is=True) for t in tensors])
-        return tuple(views.get(id(a), a) for a in args)
+        return pytree.tree_map_only(Tensor, lambda t: views.get(id(t), t), (args, kwargs))
 
     def _leave(self, place: int, module: nn.Module, args: tuple, output: Any) -> Any:
-        output = self.mode.latest(output, module.forward)
-        outputs = output if isinstance(output, tuple | list) else (output,)
+        output = pytree.tree_map_only(Tensor, self.run.latest, output)
         self.single[place] = isinstance(output, Tensor)
-        tensors = [self.mode.latest(t, module.forward) for t in outputs]
-        tensors = [t for t in tensors if isinstance(t, Tensor) and t.is_floating_point()]
-        if isinstance(output, Tensor) and not self.mode.known(output) and output.is_floating_point():
+        tensors = [t for t in tensors_in((output,)) if t.is_floating_point()]
+        if isinstance(output, Tensor) and not self.run.known(output) and output.is_floating_point():
             output = output.detach().requires_grad_()
-            self.mode.learn(output, Facts(near_input=True))
+            first = self.run.assumed(output)
+            self.run.facts[output] = Facts(
+                first,
+                near_input=True,
+                lost="" if first is not None else f"layer {self.names[place]!r} has no samples in its first dimension",
+            )
             self.sources.append(output)
             tensors = [output]
-        self.found[place].append([self._watch(t) for t in tensors if self.mode.known(t)])
+        self.found[place].append([self._watch(t) for t in tensors if self.run.known(t)])
         return output
 
     def _watch(self, t: Tensor, as_it_is: bool = False) -> _Captured:
-        made_by = self.mode.of(t).made_by
+        made_by = self.run.of(t).made_by
         if made_by is not None and not as_it_is:  # a batch norm may still fold into it, and then it gets no gradient itself
-            captured = _Captured(t.detach(), layer=made_by.layer)
-            self.mode.recording.keep_whole(made_by.layer)
-            return captured
+            self.ledger.keep_whole(made_by.layer)
+            return _Captured(t.detach(), layer=made_by.layer)
         captured = _Captured(t.detach())
-        recording = self.mode.recording
 
         def note(g: Tensor) -> None:
-            captured.relevance = recording.relevance_of(captured.value, g, first=True)
+            captured.relevance = self.ledger.relevance_of(captured.value, g, first=True)
 
         t.register_hook(note)
         return captured
@@ -122,7 +130,7 @@ class Captures:
         Raises:
             LayerError: if there is none, or a module did not run, or ran more than once.
         """
-        by_name = {layer.name: layer for layer in self.mode.recording.layers}
+        by_name = {layer.name: layer for layer in self.run.visitor.layers.all}
         for place, (module, name) in enumerate(zip(self.modules, self.names, strict=True)):
             if module is None:
                 layer = by_name.get(name)
@@ -132,7 +140,7 @@ class Captures:
                     raise LayerError(
                         f"{name!r} is no module, so its input cannot be told; ask for the relevance of its output"
                     )
-                self.mode.recording.keep_whole(layer)
+                self.ledger.keep_whole(layer)
                 self.found[place] = [[_Captured(torch.empty(0), layer=layer)]]
             elif not self.found[place]:
                 raise LayerError(f"layer {name!r} does not run in this forward")
@@ -148,5 +156,5 @@ class Captures:
         ]
 
     def _relevance(self, captured: _Captured) -> Tensor:
-        r = captured.relevance if captured.layer is None else self.mode.recording.whole.get(captured.layer)
+        r = captured.relevance if captured.layer is None else self.ledger.whole.get(captured.layer)
         return torch.zeros_like(captured.value) if r is None else r

@@ -8,16 +8,22 @@ from typing import Any, Generic, TypeVar
 
 from torch import Tensor
 
-__all__ = ["Notes"]
+__all__ = ["Notes", "Ref"]
 
 T = TypeVar("T")
 
 
-class _Ref(weakref.ref):
+class Ref(weakref.ref):
     """A weak reference that knows whose it is after that has gone."""
 
     __slots__ = ("key",)
     key: int
+
+    @staticmethod
+    def to(t: Tensor) -> Ref:
+        ref = Ref(t)
+        ref.key = id(t)
+        return ref
 
     def tensor(self) -> Tensor | None:
         t = self()
@@ -33,10 +39,10 @@ class Notes(Generic[T]):
     """
 
     def __init__(self) -> None:
-        self._of: dict[int, tuple[_Ref, T]] = {}
+        self._of: dict[int, tuple[Ref, T]] = {}
 
     def __setitem__(self, t: Tensor, note: T) -> None:
-        ref = _Ref(t, self._gone)
+        ref = Ref(t, self._gone)
         ref.key = id(t)
         self._of[ref.key] = (ref, note)
 

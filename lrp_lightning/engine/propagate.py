@@ -14,13 +14,22 @@ from torch.overrides import _get_current_function_mode_stack
 from torch.utils.checkpoint import CheckpointError
 
 from lrp_lightning.arguments import is_whole
+from lrp_lightning.axes import Axis
 from lrp_lightning.composites import Composite
+from lrp_lightning.engine.along import AlongPaths, Paths
+from lrp_lightning.engine.by_sample import per_neuron
 from lrp_lightning.engine.captures import Captures
-from lrp_lightning.engine.mode import Facts, RelevanceMode, affine_layers_below, is_custom
-from lrp_lightning.engine.operators import TABLE
-from lrp_lightning.engine.recording import Layer, Recording
+from lrp_lightning.engine.edges import Edges
+from lrp_lightning.engine.facts import Facts
+from lrp_lightning.engine.functions import is_foreign, unit_layers_below
+from lrp_lightning.engine.interpreter import Interpreter
+from lrp_lightning.engine.layers import Layer, Layers
+from lrp_lightning.engine.ledger import Ledger
+from lrp_lightning.engine.operators.table import TABLE
+from lrp_lightning.engine.relevance import Relevance
+from lrp_lightning.engine.selecting import Selecting
 from lrp_lightning.errors import InputError, LRPError, ModelError, TargetError, UnsupportedOperatorError
-from lrp_lightning.layers import LayerNames, explained, neuron_dim, per_neuron, unwrapped
+from lrp_lightning.layers import LayerNames, explained, neuron_dim, unwrapped
 from lrp_lightning.selection import Selection
 from lrp_lightning.trace import Trace
 
@@ -68,37 +77,27 @@ def propagate(
 
     with explained(model, given[0].device):
         target, *more = (t.clone() if isinstance(t, Tensor) and t.is_inference() else t for t in (target, *extra))
-        recording = Recording(
-            LayerNames(model), composite, selection, edges, len(given[0]), on_unsupported, per_sample, along
-        )
-        mode = RelevanceMode(recording, TABLE)
-        captures = Captures(mode, model, layers, of_layer_input)
+        run, visitor = _interpreter(model, len(given[0]), composite, selection, on_unsupported, edges, per_sample, along)
+        ledger, selecting = visitor.ledger, visitor.selecting
+        captures = Captures(run, ledger, model, layers, of_layer_input)
         xs = tuple((x.clone() if x.is_inference() else x.detach()).requires_grad_(x.is_floating_point()) for x in given)
-        inputs_at = [_input_layer(mode, x, known) for x, known in zip(xs, nonnegative, strict=True) if x.requires_grad]
+        inputs_at = [_input_layer(run, x, known) for x, known in zip(xs, nonnegative, strict=True) if x.requires_grad]
         try:
-            with captures.hooked(), mode:
+            with captures.hooked(), run:
                 output = model(*xs, *more)
+                output = run.latest(output)
         except CheckpointError as error:
             raise UnsupportedOperatorError(
                 f"activation checkpointing in the model cannot be followed; switch it off: {error}"
             ) from error
-        output = mode.latest(output, model.forward)
-        if isinstance(output, Tensor) and not output.ndim:
-            raise ModelError(
-                "the model gives a single number for the whole batch, such as a loss; it must give outputs of each sample, "
-                "(N, classes)"
-            )
-        if not isinstance(output, Tensor):
-            raise ModelError(
-                f"the model must give one tensor of outputs, got {type(output).__name__}; wrap it in a module whose "
-                "forward returns the tensor to explain"
-            )
-        if not mode.known(output) or (is_custom(output.grad_fn) and on_unsupported != "gradient"):
-            made_by = output.grad_fn.name() if output.grad_fn is not None else "no operator that relevance passes"
-            raise ModelError(f"the model's output does not depend on its input: it was made by {made_by}")
-        chosen = _choose(output, target)
-        recording.explained = chosen.detach()
-        recording.forward_done(affine_layers_below(output))
+        _check_output(run, output, on_unsupported)
+        with run:
+            explains, below = _what_is_explained(run, output)
+        chosen = _choose(output, target, below)
+        selecting.explained = chosen.detach()
+        visitor.layers.settle(composite, unit_layers_below(below), selecting.patterns)
+        if visitor.along is not None:
+            visitor.along.settle({layer.name: layer for layer in visitor.layers.all})
         captures.forward_done()
         sources = [x for x in xs if x.requires_grad]
         gradients = torch.autograd.grad(chosen.sum(), [*sources, *captures.sources], allow_unused=True)
@@ -107,45 +106,128 @@ def propagate(
         relevances = []
         for x, g, layer in zip(sources, gradients, inputs_at, strict=False):
             g = torch.zeros_like(x) if g is None else g
-            r = recording.relevance_of(x, g, first=True).detach()
-            recording.relevance[layer] = per_neuron(r, layer.dim)
+            r = ledger.relevance_of(x, g, first=True).detach()
+            ledger.relevance[layer] = per_neuron(r, layer.dim, 0)
             if edges:
-                recording.activation[layer] = x.detach().mean([d for d in range(1, x.ndim) if d != layer.dim] or 0)
+                ledger.activation[layer] = x.detach().mean([d for d in range(1, x.ndim) if d != layer.dim] or 0)
                 if x.ndim == 2:
-                    recording.activation[layer] = x.detach()
+                    ledger.activation[layer] = x.detach()
             relevances.append(r)
-        for layer in _check_finite(recording.explained, recording.outside):
+        for layer in _check_finite(selecting.explained, ledger.outside, ledger.stray):
             warnings.warn(
                 f"layer {layer.name!r} reads values outside of its box, {layer.rule}, so its relevance is not the rule's; "
                 "give the box that the inputs lie in, of normalised images (0 - mean) / std to (1 - mean) / std a channel",
                 stacklevel=4,
             )
-        if recording.unsupported:
+        if visitor.unsupported:
             warnings.warn(
-                f"relevance passed by plain gradient, without a rule: {', '.join(recording.unsupported)}", stacklevel=4
+                f"relevance passed by plain gradient, without a rule: {', '.join(visitor.unsupported)}", stacklevel=4
             )
         trace = Trace(
             inputs=relevances[0] if len(relevances) == 1 and not isinstance(inputs, tuple) else tuple(relevances),
             output=output.detach(),
-            explained=recording.explained,
-            unsupported=tuple(recording.unsupported),
+            explained=selecting.explained,
+            unsupported=tuple(visitor.unsupported),
             per_sample=per_sample,
-            **_by_name(recording),
+            explains=explains,
+            **_by_name(visitor),
         )
         return trace, captures.results()
 
 
-def _check_finite(explained: Tensor, outside: dict[Layer, Tensor]) -> list[Layer]:
-    """Refuse an output that is not finite; tell which of the layers read values outside of their box."""
-    facts = [torch.isfinite(explained).all(), *(is_so.to(explained.device) for is_so in outside.values())]
-    finite, *is_outside = torch.stack(facts).tolist()  # the one look at values after the pass
+def _interpreter(
+    model: nn.Module,
+    samples: int,
+    composite: Composite,
+    selection: Selection | None,
+    on_unsupported: str,
+    edges: bool,
+    per_sample: bool,
+    along: Paths | None,
+) -> tuple[Interpreter, Relevance]:
+    """The interpreter of one pass, and its visitor."""
+    names = LayerNames(model)
+    own = [names.rule_of(name) for name in set(names.of_parameter.values())]
+    proportional = composite.proportional and all(rule is None or rule.proportional for rule in own)
+    follows = edges or along is not None
+    layers = Layers(names, samples)
+    ledger = Ledger(samples, proportional, proportional and composite.proportional_below(True), edges)
+    noted = Edges(layers, ledger, per_sample) if edges else None
+    paths = None if along is None else AlongPaths(along, samples)
+    selecting = Selecting(selection, names, ledger, noted)
+    visitor = Relevance(layers, composite, ledger, selecting, noted, paths, on_unsupported)
+    assert visitor.follows == follows
+    return Interpreter(names, TABLE, visitor, samples), visitor
+
+
+def _check_output(run: Interpreter, output: Any, on_unsupported: str) -> None:
+    """Refuse an output that cannot be explained.
+
+    Raises:
+        ModelError: saying why.
+    """
+    if isinstance(output, Tensor) and not output.ndim:
+        raise ModelError(
+            "the model gives a single number for the whole batch, such as a loss; it must give outputs of each sample, "
+            "(N, classes)"
+        )
+    if not isinstance(output, Tensor):
+        raise ModelError(
+            f"the model must give one tensor of outputs, got {type(output).__name__}; wrap it in a module whose "
+            "forward returns the tensor to explain"
+        )
+    if not run.known(output) or (is_foreign(output.grad_fn) and on_unsupported != "gradient"):
+        made_by = output.grad_fn.name() if output.grad_fn is not None else "no operator that relevance passes"
+        raise ModelError(
+            f"the model's output does not depend on its input: it was made by {made_by}. If that is a custom "
+            "autograd.Function, say how relevance passes it with lrp_lightning.register_operator"
+        )
+    facts = run.of(output)
+    if facts.samples is None:
+        raise UnsupportedOperatorError(facts.lost)
+    if run.samples > 1 and not (facts.samples.is_along(0) and len(output) == run.samples):
+        raise UnsupportedOperatorError(
+            f"the rows of the model's output, {tuple(output.shape)}, are not those of the {run.samples} samples in their order, "
+            "so which of them explains which sample cannot be told; give one row a sample, in the order of the inputs"
+        )
+
+
+def _what_is_explained(run: Interpreter, output: Tensor) -> tuple[str, Tensor]:
+    """What relevance is of, if not of the output itself, and that tensor.
+
+    A softmax, a sigmoid or another monotone map at the end turns signs round: log-probabilities are negative, so neurons that
+    speak for a class would count against it. So what is explained are the logits that the map reads.
+    """
+    logits = run.of(output).logits
+    if logits is None:
+        return "", output
+    below, _ = logits()
+    if below.shape != output.shape:
+        return "", output
+    return f"what the last {_map_of(output)} reads, its logits", below
+
+
+def _map_of(output: Tensor) -> str:
+    return "monotone map of the output"
+
+
+def _check_finite(explained: Tensor, outside: dict[Layer, Tensor], stray: Sequence[Tensor] = ()) -> list[Layer]:
+    """Refuse an output that is not finite, or relevance of no sample; tell which layers read values outside of their box."""
+    facts = [torch.isfinite(explained).all(), *outside.values()]
+    facts += [torch.stack(list(stray)).sum() == 0] if stray else []
+    finite, *rest = torch.stack([fact.to(explained.device) for fact in facts]).tolist()  # the one look at values after the pass
     if not finite:
         raise ModelError("the model's output is not finite for these inputs; are its weights NaN or infinite?")
-    return [layer for layer, is_so in zip(outside, is_outside, strict=True) if is_so]
+    if stray and not rest.pop():
+        raise UnsupportedOperatorError(
+            "relevance arrived in rows of a tensor that belong to no sample, such as constants put beside the samples; "
+            "put constants beside them in another dimension than that of the samples"
+        )
+    return [layer for layer, is_so in zip(outside, rest, strict=True) if is_so]
 
 
 def check_not_nested() -> None:
-    if any(isinstance(mode, RelevanceMode) for mode in _get_current_function_mode_stack()):
+    if any(isinstance(mode, Interpreter) for mode in _get_current_function_mode_stack()):
         raise LRPError("an attribution runs inside the forward of a model that is being explained; call it outside")
 
 
@@ -157,31 +239,32 @@ def out_of_autocast(model: nn.Module, x: Any) -> Any:
     return x.to(parameter.dtype) if torch.is_autocast_enabled(x.device.type) else x
 
 
-def _input_layer(mode: RelevanceMode, x: Tensor, nonnegative: bool) -> Layer:
+def _input_layer(run: Interpreter, x: Tensor, nonnegative: bool) -> Layer:
     dim = neuron_dim(x, "input")
-    layer = mode.recording.layer("input", "input", x, dim, first=True)
-    ids = layer.ids(x.ndim) if mode.recording.follows else None
-    told = None if x.ndim == 3 else dim  # (N, C, L) or (N, L, C): the first layer that reads it will tell
-    mode.learn(x, Facts(nonnegative=nonnegative, near_input=True, dim=told, ids=ids))
+    samples = Axis.along(x.shape, 0)
+    layer = run.visitor.layers.add("input", "input", x, dim, samples, first=True)
+    run.facts[x] = Facts(samples, layer.axis(x.shape), nonnegative, near_input=True)
     return layer
 
 
-def _by_name(recording: Recording) -> dict[str, Any]:
-    """The notes under their layers' names, in the order of the forward pass."""
+def _by_name(visitor: Relevance) -> dict[str, Any]:
+    """What was written down under the layers' names, in the order of the forward pass."""
+    layers, ledger, edges = visitor.layers.all, visitor.ledger, visitor.edges
 
     def named(notes: dict[Layer, Tensor]) -> dict[str, Tensor]:
-        return {layer.name: notes[layer] for layer in recording.layers if layer in notes}
+        return {layer.name: notes[layer] for layer in layers if layer in notes}
 
-    order = {layer: i for i, layer in enumerate(recording.layers)}
-    pairs = sorted(recording.edges, key=lambda pair: (order[pair[1]], order[pair[0]]))
+    order = {layer: i for i, layer in enumerate(layers)}
+    between = {} if edges is None else edges.between
+    pairs = sorted(between, key=lambda pair: (order[pair[1]], order[pair[0]]))
     return {
-        "relevance": named(recording.relevance),
-        "activation": named(recording.activation),
-        "masks": named(recording.masks),
-        "edges": {(lower.name, upper.name): recording.edges[lower, upper] for lower, upper in pairs},
-        "absorbed_by": named(recording.stays),
-        "absorbed": dict(reversed(recording.absorbed.items())),
-        "kinds": {layer.name: layer.kind for layer in recording.layers if layer in recording.relevance},
+        "relevance": named(ledger.relevance),
+        "activation": named(ledger.activation),
+        "masks": named(visitor.selecting.masks),
+        "edges": {(lower.name, upper.name): between[lower, upper] for lower, upper in pairs},
+        "absorbed_by": {} if edges is None else named(edges.stays),
+        "absorbed": dict(reversed(ledger.absorbed.items())),
+        "kinds": {layer.name: layer.kind for layer in layers if layer in ledger.relevance},
     }
 
 
@@ -234,8 +317,10 @@ def _on_host(target: Any) -> Any:
     return target.detach().cpu() if isinstance(target, Tensor) else target
 
 
-def _choose(output: Tensor, target: Any) -> Tensor:
+def _choose(output: Tensor, target: Any, below: Tensor) -> Tensor:
     """The outputs to explain, ``(N,)``, with Captum's meaning of ``target``; or what a function makes of the output.
+
+    Of them that is, which is as large, the logits ``below`` a monotone map, or the output itself.
 
     Raises:
         TargetError: if it is missing or does not fit.
@@ -246,7 +331,7 @@ def _choose(output: Tensor, target: Any) -> Tensor:
             raise TargetError(
                 f"target is missing: the output has shape {shape}, more than one value a sample, so say which to explain"
             )
-        return output.flatten()
+        return below.flatten()
     if callable(target):
         classes = target(output.detach())
         if not isinstance(classes, Tensor) or classes.is_floating_point() or classes.numel() != len(output):
@@ -255,7 +340,7 @@ def _choose(output: Tensor, target: Any) -> Tensor:
                 f"the target function must give one class a sample, integers ({len(output)},), such as logits.argmax(1); "
                 f"it gave {given}"
             )
-        return output.gather(1, classes.long().view(-1, 1)).flatten()
+        return below.gather(1, classes.long().view(-1, 1)).flatten()
     if isinstance(target, Tensor) and target.is_floating_point():
         raise TargetError(f"target does not fit an output of shape {shape}: it is {target.dtype}; convert it with .long()")
     many = target.numel() if isinstance(target, Tensor) else len(target) if isinstance(target, list) else 1
@@ -273,7 +358,7 @@ def _choose(output: Tensor, target: Any) -> Tensor:
                 "end, negative, as in Captum"
             )
     try:
-        chosen = _select_targets(output, target.to(output.device) if isinstance(target, Tensor) else target)
+        chosen = _select_targets(below, target.to(output.device) if isinstance(target, Tensor) else target)
     except (AssertionError, IndexError, TypeError) as error:
         raise TargetError(f"target {target!r} does not fit an output of shape {shape}: {error}") from error
     if chosen.numel() != len(output):

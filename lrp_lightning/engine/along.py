@@ -1,0 +1,66 @@
+"""Relevance along given paths alone: below each layer, where in each sample it may go on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from lrp_lightning.axes import Axis
+from lrp_lightning.engine.by_sample import BySample
+from lrp_lightning.engine.edges import not_followed
+from lrp_lightning.engine.layers import Layer
+from lrp_lightning.engine.neuron_numbers import numbers_of
+from lrp_lightning.errors import GraphError
+from lrp_lightning.layers import unknown_layer
+
+__all__ = ["AlongPaths", "Paths"]
+
+Paths = Sequence[Sequence[tuple[str, int]]]
+
+_NOWHERE = -2.0
+
+
+class AlongPaths:
+    """Which neuron below may get relevance, of each layer and sample.
+
+    Args:
+        paths: of ``(layer, neuron)``; the first samples go along the first, and so on, each having the same number of them.
+        samples: how many there are.
+    """
+
+    def __init__(self, paths: Paths, samples: int) -> None:
+        self.paths, self.samples = paths, samples
+        self._onward: dict[Layer, Tensor] = {}
+
+    def settle(self, by_name: dict[str, Layer]) -> None:
+        """Find the paths in the layers of the forward.
+
+        Raises:
+            LayerError: if a path runs through a layer that is not there.
+            GraphError: if one does not run from the input to the output, or through a neuron that its layer does not have.
+        """
+        each = self.samples // len(self.paths)
+        for place, nodes in enumerate(self.paths):
+            for name, neuron in nodes:
+                if name not in by_name:
+                    raise unknown_layer(name, list(by_name))
+                if not 0 <= neuron < by_name[name].neurons:
+                    raise GraphError(f"layer {name!r} has {by_name[name].neurons} neurons and no {neuron}")
+            if by_name[nodes[0][0]].kind != "input" or not by_name[nodes[-1][0]].is_output:
+                raise GraphError(f"the path {nodes[0]!r} ... {nodes[-1]!r} does not run from the input to the output")
+            for (below, neuron), (above, _) in pairwise(nodes):
+                nowhere = torch.full((self.samples,), _NOWHERE, dtype=torch.double)
+                onward = self._onward.setdefault(by_name[above], nowhere)
+                onward[place * each : (place + 1) * each] = by_name[below].first_id + neuron
+
+    def below(self, layer: Layer, neurons: Axis | Tensor | None, like: Tensor, rows: BySample) -> Tensor:
+        """Where relevance may go on below a layer: boolean, broadcasts over ``like``, which it hands it to."""
+        if neurons is None:
+            raise not_followed(layer)
+        numbers = (numbers_of(neurons) if isinstance(neurons, Axis) else neurons) - 1
+        onward = self._onward.get(layer, torch.full((self.samples,), _NOWHERE, dtype=torch.double))
+        numbers = numbers.view((1,) * (like.ndim - numbers.ndim) + tuple(numbers.shape))
+        return torch.eq(numbers, rows.over(onward, like)).to(like.device)

@@ -1,0 +1,99 @@
+"""Sums by sample and by neuron: how the rows of a tensor's dimension belong to the samples of the batch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lrp_lightning.axes import NOBODY, Axis
+
+__all__ = ["BySample", "by_sample", "per_neuron"]
+
+
+@dataclass(frozen=True, eq=False)
+class BySample:
+    """Of ``n`` samples, whose is each row of dimension ``dim``."""
+
+    n: int
+    dim: int
+    each: int
+    """How many rows, one after the other, each sample has, where they lie so."""
+    owner: Tensor | None = None
+    """``(rows,)``, the sample of each row where they do not; ``n`` for rows that are of none."""
+
+    def sum(self, rows: Tensor) -> Tensor:
+        """``(rows, ...)`` summed by sample: ``(N, ...)``. What is of no sample is left out."""
+        if self.owner is not None:
+            summed = rows.new_zeros(self.n + 1, *rows.shape[1:])
+            return summed.index_add_(0, self.owner.to(rows.device), rows)[: self.n]
+        return rows if self.each == 1 else rows.unflatten(0, (self.n, self.each)).sum(1)
+
+    def stray(self, rows: Tensor) -> Tensor | None:
+        """What ``sum`` leaves out, its magnitude; None where every row is of a sample."""
+        if self.owner is None or not bool((self.owner == self.n).any()):
+            return None
+        return rows[(self.owner == self.n).to(rows.device)].abs().sum()
+
+    def spread(self, values: Tensor) -> Tensor:
+        """``(N, ...)``, one value for each sample, as one for each of its rows."""
+        if self.owner is not None:
+            values = torch.cat([values, torch.zeros_like(values[:1])])
+            return values.index_select(0, self.owner.to(values.device))
+        return values if self.each == 1 else values.repeat_interleave(self.each, 0)
+
+    def over(self, values: Tensor, t: Tensor, neurons: int | None = None) -> Tensor:
+        """``(N,)``, or ``(N, C)`` for each of its ``neurons``, shaped to broadcast over ``t``."""
+        rows = self.spread(values)
+        shape = [1] * t.ndim
+        shape[self.dim] = len(rows)
+        if neurons is None:
+            return rows.view(shape)
+        shape[neurons] = rows.shape[1]
+        return (rows if self.dim < neurons else rows.T).reshape(shape)
+
+    def first(self, t: Tensor) -> Tensor:
+        """``t`` with samples first, ``(N, ...)``, their rows in a dimension of their own where there are several."""
+        t = t.movedim(self.dim, 0)
+        if self.owner is None:
+            return t if self.each == 1 else t.unflatten(0, (self.n, self.each))
+        order = self.owner.argsort(stable=True)
+        return t.index_select(0, order.to(t.device)).unflatten(0, (self.n, -1))
+
+    def as_first(self, values: Tensor, t: Tensor) -> Tensor:
+        """What :meth:`first` made, shaped like ``t`` again."""
+        values = values.reshape(t.movedim(self.dim, 0).shape)
+        if self.owner is not None:
+            order = self.owner.argsort(stable=True)
+            values = values.index_select(0, order.argsort().to(values.device))
+        return values.movedim(0, self.dim)
+
+    @property
+    def even(self) -> bool:
+        """Whether every sample has as many rows, and no row is of none."""
+        return self.owner is None or bool((torch.bincount(self.owner, minlength=self.n)[: self.n] * self.n == len(self.owner)).all())
+
+
+def by_sample(axis: Axis, n: int, neurons: int | None) -> BySample | None:
+    """How the samples of a tensor lie; None where they lie along several dimensions, or along that of its neurons."""
+    dims = axis.dims
+    if len(dims) > 1 or dims == [neurons] or not axis.shape:
+        return None
+    dim = dims[0] if dims else 1 if neurons == 0 else 0
+    if dim >= len(axis.shape):
+        return None
+    rows, term = axis.shape[dim], axis.terms[dim]
+    if term is None and n == 1:
+        return BySample(1, dim, rows)
+    if term is not None and term.outer == 1 and term.labels == range(n):
+        return BySample(n, dim, term.inner)
+    owner = torch.tensor([n if label == NOBODY else label for label in axis.listed(dim)])
+    return BySample(n, dim, 0, owner)
+
+
+def per_neuron(t: Tensor, neurons: int, samples: int) -> Tensor:
+    """``t`` summed over all but two dimensions: ``(rows, C)``, in memory of its own."""
+    others = [d for d in range(t.ndim) if d not in (samples, neurons)]
+    t = t.sum(others) if others else t.clone()
+    return t if samples < neurons else t.T

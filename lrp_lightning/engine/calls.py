@@ -1,0 +1,162 @@
+"""Reading a call: which operator it is, whatever the spelling, and what it is to change in place.
+
+``x.add_(1)``, ``x += 1``, ``torch.add(x, 1, out=x)`` and ``torch.add(input=x, other=1)`` are one operator, ``add``, with one
+row. A row's parameters have the names that torch's schemas give them, the first always ``input``.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.overrides import resolve_name
+from torch.utils import _pytree as pytree
+
+__all__ = ["Call", "Operator", "named", "operator_name", "spellings", "tensors_in", "without_in_place"]
+
+OWNERS = (torch, Tensor, F, torch._C._nn, torch.linalg, torch.special)
+
+_AT_INPLACE = {
+    f: list(parameters).index("inplace")
+    for f in vars(F).values()
+    if inspect.isfunction(f) and "inplace" in (parameters := inspect.signature(f).parameters)
+}
+"""At which place functions that take ``inplace`` take it."""
+
+_SAME = {"axis": "dim", "keepdims": "keepdim", "x": "input", "self": "input", "x2": "other"}
+"""NumPy's names of parameters, which torch takes too, and a schema's name of the first."""
+
+
+@dataclass(frozen=True, eq=False)
+class Operator:
+    """One spelling of an operator, and the row that it shares with all others."""
+
+    name: str
+    """In the form that leaves its input as it is, without an owner: ``add``."""
+    func: Callable
+    """That form."""
+    row: Callable | None
+    in_place: bool = False
+    inplace_at: int | None = None
+    views: bool = False
+    """Whether its result may lie in the memory of its input."""
+
+    def asks_in_place(self, args: tuple, kwargs: dict[str, Any]) -> bool:
+        if self.in_place or kwargs.get("inplace", False) or kwargs.get("out") is not None:
+            return True
+        return self.inplace_at is not None and len(args) > self.inplace_at and bool(args[self.inplace_at])
+
+
+@dataclass(frozen=True, eq=False)
+class Call:
+    """An operator at work, out of place, with its arguments as they were given."""
+
+    operator: Operator
+    args: tuple
+    kwargs: dict[str, Any]
+    in_place: bool = False
+    """Whether the model wants the result in the memory of the first argument."""
+
+    @property
+    def name(self) -> str:
+        return self.operator.name
+
+    @property
+    def func(self) -> Callable:
+        return self.operator.func
+
+    def __call__(self) -> Any:
+        """Run it as it was called, with its own gradient."""
+        return self.operator.func(*self.args, **self.kwargs)
+
+    def values(self) -> Any:
+        """Run it without one."""
+        with torch.no_grad():
+            return self.operator.func(*self.args, **self.kwargs)
+
+    def map(self, change: Callable[[Tensor], Any]) -> Call:
+        """The same call with other tensors."""
+        args, kwargs = pytree.tree_map_only(Tensor, change, (self.args, self.kwargs))
+        return Call(self.operator, args, kwargs)
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        return tensors_in(self.args, self.kwargs)
+
+
+def tensors_in(args: Any, kwargs: dict[str, Any] | None = None) -> list[Tensor]:
+    """The tensors among an operator's arguments or results, wherever they stand."""
+    found: list[Tensor] = []
+    for value in (*args, *kwargs.values()) if kwargs else args:
+        if isinstance(value, Tensor):
+            found.append(value)
+        elif isinstance(value, list | tuple | dict | slice):
+            leaves = pytree.tree_leaves((value.start, value.stop, value.step) if isinstance(value, slice) else value)
+            found += [leaf for leaf in leaves if isinstance(leaf, Tensor)]
+    return found
+
+
+def named(kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Keyword arguments under the names that rows give them."""
+    return {_SAME.get(name, name): value for name, value in kwargs.items()}
+
+
+def spellings(name: str) -> Iterator[tuple[Callable, Callable, bool]]:
+    """Every function by which an operator is called, its form out of place, and whether it changes its input.
+
+    Args:
+        name: ``"add"``; or with an owner, ``"torch.batch_norm"``, where forms differ in the order of their arguments; of
+            reading an attribute ``"T.__get__"``; of a form that Python reverses ``"__rsub__"``.
+    """
+    owner, _, attribute = name.rpartition(".")
+    if attribute == "__get__":
+        read = getattr(Tensor, owner).__get__
+        yield read, read, False
+        return
+    owners = {"torch": (torch,), "F": (F,)}.get(owner, OWNERS)
+    plain = next((func for o in owners if callable(func := getattr(o, attribute, None))), None)
+    if plain is None:
+        return
+    forms = [(attribute, False), (f"__{attribute}__", False), (f"{attribute}_", True), (f"__i{attribute}__", True)]
+    for spelt, in_place in forms if not attribute.startswith("__") else forms[:1]:
+        for o in owners:
+            func = getattr(o, spelt, None)
+            if callable(func) and not (spelt.startswith("__i") and spelt.strip("_") in ("index", "invert", "int")):
+                yield func, plain if in_place or spelt.startswith("__") else func, in_place
+
+
+def inplace_at(func: Callable) -> int | None:
+    """At which place a function takes ``inplace``, None if it does not."""
+    return _AT_INPLACE.get(func)
+
+
+def name_of(func: Callable) -> str:
+    """The name of an operator that has no row, in place or not: ``T`` of reading the attribute."""
+    name = getattr(func, "__name__", "")
+    return getattr(getattr(func, "__self__", None), "__name__", name) if name == "__get__" else name
+
+
+def changes_input(func: Callable) -> bool:
+    """Whether an operator that has no row changes its input, as its name tells."""
+    name = name_of(func)
+    if name.startswith("__"):
+        return name == "__setitem__" or (name.startswith("__i") and name not in ("__invert__", "__index__", "__int__"))
+    return name.endswith("_")
+
+
+def without_in_place(operator: Operator, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
+    """The arguments with nothing that asks for in-place."""
+    at = operator.inplace_at
+    if at is not None and len(args) > at:
+        args = (*args[:at], False, *args[at + 1 :])
+    return args, {name: value for name, value in kwargs.items() if name not in ("inplace", "out")}
+
+
+def operator_name(func: Callable) -> str:
+    """A name to show: ``torch.Tensor.cumsum``."""
+    return resolve_name(func) or getattr(func, "__qualname__", None) or repr(func)

@@ -1,0 +1,161 @@
+"""LRP's backwards as autograd Functions. What travels back is ``g``, with ``R = a g`` for every activation ``a``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from torch.autograd.function import BackwardCFunction
+from torch.nn.modules._functions import BackwardHookFunction
+
+from lrp_lightning.engine.affine import away_from_zero
+from lrp_lightning.engine.layers import Layer
+
+__all__ = ["Activation", "Affine", "Kept", "Rectified", "Valued", "Watched", "Watcher", "is_foreign", "unit_layers_below"]
+
+
+@dataclass(eq=False)
+class Kept:
+    """The output of a unit layer or a sum as its backward will want it.
+
+    The invariant: ``value`` is the output wherever relevance can arrive. Where a rectifier is the only reader of the output,
+    no relevance comes to what is not positive; so what the rectifier gives, which the next layer keeps anyway, stands in its
+    place, and the output itself is let go. A second reader puts it back.
+    """
+
+    value: Tensor
+    layer: Layer
+    rectified: bool = False
+    mean: Tensor | None = None
+    """Mean of the output's ``|y|`` in each sample, where what is kept is rectified and that is asked for."""
+    readers: int = 0
+    has_weights: bool = True
+    """Whether it is a unit layer; a node without weights hands on what comes to it as it is."""
+
+    def rectify(self, rectified: Tensor, mean: Tensor | None) -> None:
+        self.value, self.rectified, self.mean = rectified, True, mean
+
+    def read(self, t: Tensor) -> None:
+        """Note that an operator reads the output ``t``."""
+        self.readers += 1
+        if self.readers > 1 and self.rectified:
+            self.value, self.rectified, self.mean = t.detach(), False, None
+
+
+class Affine(torch.autograd.Function):
+    """A unit layer: gives the ``y`` it is handed, and what ``hand_down`` makes of relevance in its backward."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, a: Tensor, w: Tensor, b: Tensor | None, kept: Kept, hand_down: Callable[..., Tensor]
+    ) -> Tensor:
+        ctx.save_for_backward(a, w, b)
+        ctx.kept, ctx.layer, ctx.hand_down = kept, kept.layer, hand_down
+        return kept.value.view_as(kept.value)
+
+    @staticmethod
+    def backward(ctx: Any, *grad: Tensor) -> tuple[Tensor | None, ...]:
+        kept, ctx.kept = ctx.kept, None  # let go here, as autograd lets go of what it saved
+        return ctx.hand_down(kept, *ctx.saved_tensors, grad[0]), None, None, None, None
+
+
+class Rectified(torch.autograd.Function):
+    """A rectifier: gives the ``y`` it is handed.
+
+    Where its layer keeps that ``y``, everything is let through: relevance, the product of both, is 0 where ``y`` is.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, y: Tensor, kept: Kept) -> Tensor:
+        ctx.save_for_backward(y)
+        ctx.kept = kept
+        return y.view_as(y)
+
+    @staticmethod
+    def backward(ctx: Any, *grad: Tensor) -> tuple[Tensor | None, ...]:
+        if ctx.kept.rectified and ctx.kept.has_weights:
+            return grad[0], None, None
+        return torch.ops.aten.threshold_backward(grad[0], ctx.saved_tensors[0], 0), None, None
+
+
+class Activation(torch.autograd.Function):
+    """An element-wise non-linearity: relevance passes unchanged, ``g_x = g_y y / x``; where ``x`` is 0 it is absorbed."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, y: Tensor, proportional: bool, absorb: Callable[[Tensor], None] | None) -> Tensor:
+        ctx.save_for_backward(x, y)
+        ctx.proportional, ctx.absorb = proportional, absorb
+        return y.view_as(y)
+
+    @staticmethod
+    def backward(ctx: Any, *grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, y = ctx.saved_tensors
+        if not ctx.proportional:
+            return grad[0] * away_from_zero(y) / away_from_zero(x), None, None, None
+        if ctx.absorb is None:
+            return torch.where(x == 0, 0, grad[0] * (y / x)), None, None, None
+        at_zero = x.abs() < torch.finfo(x.dtype).tiny ** 0.5
+        r = grad[0] * y
+        ctx.absorb(torch.where(at_zero, r, 0))
+        return torch.where(at_zero, 0, r / torch.where(at_zero, 1, x)), None, None, None
+
+
+class Valued(torch.autograd.Function):
+    """The value of one tensor with the gradient of another."""
+
+    @staticmethod
+    def forward(ctx: Any, gradient_of: Tensor, value: Tensor) -> Tensor:
+        return value.view_as(value)
+
+    @staticmethod
+    def backward(ctx: Any, *grad: Tensor) -> tuple[Tensor | None, ...]:
+        return grad[0], None
+
+
+class Watcher(Protocol):
+    """Sees what comes back to a tensor, and says what goes on."""
+
+    def back(self, g: Tensor) -> Tensor: ...
+
+
+class Watched(torch.autograd.Function):
+    """The identity, whose backward a watcher sees."""
+
+    @staticmethod
+    def forward(ctx: Any, t: Tensor, watcher: Watcher) -> Tensor:
+        ctx.watcher = watcher
+        return t.view_as(t)
+
+    @staticmethod
+    def backward(ctx: Any, *grad: Tensor) -> tuple[Tensor | None, ...]:
+        return ctx.watcher.back(grad[0]), None
+
+
+def is_foreign(node: Any) -> bool:
+    """Whether a node of autograd's graph is of a Function of the model's own, whatever operators its forward is made of."""
+    known = (Affine, Rectified, Activation, Valued, Watched, BackwardHookFunction)
+    if not isinstance(node, BackwardCFunction):
+        return False
+    function = node._forward_cls  # type: ignore[attr-defined]
+    return not issubclass(function, known) and not function.__module__.startswith("lrp_lightning.")
+
+
+def unit_layers_below(output: Tensor) -> list[Layer]:
+    """The unit layers whose output reaches ``output`` without another unit layer between."""
+    found: list[Layer] = []
+    todo: list[Any] = [output.grad_fn]
+    seen = set()
+    while todo:
+        node = todo.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        layer = getattr(node, "layer", None)  # what Affine.forward kept, on autograd's node
+        if isinstance(layer, Layer):
+            found.append(layer.standing)
+        else:
+            todo.extend(below for below, _ in node.next_functions)
+    return found

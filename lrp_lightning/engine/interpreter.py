@@ -1,0 +1,335 @@
+"""The interpreter: it watches one ordinary forward of an untouched model, operator by operator.
+
+Each call that reads a tensor which depends on the input goes three steps:
+
+1. read       ``calls.py``: which operator it is, in whichever spelling; ``aliases.py``: what its arguments are by now
+2. row        ``operators/``: the result, and what is known of it, ``(result, facts)``
+3. note       the facts beside the result; whose memory it lies in
+
+What a row does with values is the visitor's affair, of which there are three: relevance, gradients, and neurons switched off.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from lrp_lightning import axes
+from lrp_lightning.axes import Axis
+from lrp_lightning.engine.aliases import Aliases, Frame, region
+from lrp_lightning.engine.calls import (
+    Call,
+    Operator,
+    changes_input,
+    inplace_at,
+    name_of,
+    named,
+    operator_name,
+    tensors_in,
+    without_in_place,
+)
+from lrp_lightning.engine.facts import Facts
+from lrp_lightning.engine.neuron_numbers import axis_of, compact, numbers_of
+from lrp_lightning.engine.notes import Notes
+from lrp_lightning.engine.visitor import Visitor
+from lrp_lightning.errors import UnsupportedOperatorError
+from lrp_lightning.layers import LayerNames
+
+__all__ = ["Interpreter", "Move"]
+
+Move = Callable[[Axis], "Axis | None"]
+"""What an operator that moves values does to an axis."""
+
+
+class Interpreter(TorchFunctionMode):
+    """Watches one forward.
+
+    Args:
+        names: of the model's layers.
+        table: operators by the functions that call them.
+        visitor: what is done with values.
+        samples: how many there are.
+    """
+
+    def __init__(self, names: LayerNames, table: dict[Callable, Operator], visitor: Visitor, samples: int) -> None:
+        super().__init__()
+        self.names, self.table, self.visitor, self.samples = names, table, visitor, samples
+        self.facts: Notes[Facts] = Notes()
+        self.weights: Notes[bool] = Notes()
+        """Constants that were made of a parameter."""
+        self.aliases = Aliases(self.dispatch)
+
+    # what rows ask
+
+    def known(self, t: Any) -> bool:
+        """Whether ``t`` is a tensor that depends on the input: a signal."""
+        return isinstance(t, Tensor) and t in self.facts
+
+    def of(self, t: Tensor) -> Facts:
+        return self.facts[t]
+
+    def signals(self, given: Iterable[Any]) -> list[Tensor]:
+        return [t for t in given if isinstance(t, Tensor) and t in self.facts]
+
+    def dispatch(self, func: Callable, *args: Any, **kwargs: Any) -> Any:
+        """Run an operator as if the model had called it."""
+        return self.__torch_function__(func, (), args, kwargs)
+
+    def latest(self, t: Any) -> Any:
+        """What ``t`` is after all that was done to it in place."""
+        return self.aliases.latest(t) if isinstance(t, Tensor) else t
+
+    def is_weight(self, t: Any) -> bool:
+        """Whether a constant is a parameter, or was made of one."""
+        return isinstance(t, Tensor) and (
+            isinstance(t, nn.Parameter) or t in self.weights or isinstance(t._base, nn.Parameter)
+        )
+
+    def unsupported(self, func: Callable, why: str) -> UnsupportedOperatorError:
+        return UnsupportedOperatorError(f"{operator_name(func)} in {self.where()}: {why}")
+
+    def where(self) -> str:
+        module = self.names.executing()
+        return f"module {module!r}" if module else "the model's own forward"
+
+    # facts that many rows give
+
+    def joined(self, call: Call, y: Tensor, parts: list[Tensor]) -> Facts:
+        """Facts of what is made, value by value, of signals: the sample and the neuron are those of all of them."""
+        facts = [self.of(t) for t in parts]
+        shape = tuple(y.shape)
+        samples = [f.samples for f in facts]
+        lost = next((f.lost for f in facts if f.samples is None), "")
+        joined = None if None in samples else axes.join(samples, shape)  # type: ignore[arg-type]
+        if joined is None and not lost:
+            lost = self.lost(call, "brings values of different samples together")
+        neurons = [f.neurons for f in facts]
+        one = None
+        if all(isinstance(n, Axis) for n in neurons):
+            one = axes.join(neurons, shape)  # type: ignore[arg-type]
+        elif len(parts) == 1 and isinstance(neurons[0], Tensor):
+            one = neurons[0].view((1,) * (len(shape) - neurons[0].ndim) + tuple(neurons[0].shape))
+        return Facts(joined, one, lost=lost)
+
+    def moved(self, call: Call, x: Tensor, y: Tensor, move: Move | None, facts: Facts | None = None) -> Facts:
+        """Facts of ``y``, into which the values of ``x`` were moved and not mixed.
+
+        Args:
+            call: the operator.
+            x: the signal.
+            y: a result.
+            move: what it does to an axis, None where no plan says so: then it is run on numbers.
+            facts: those of ``x``, where they are known.
+        """
+        was = self.of(x) if facts is None else facts
+        samples, lost = was.samples, was.lost
+        if samples is not None:
+            moved = None if move is None else move(samples)
+            samples = moved if moved is not None else self.by_numbers(call, x, y, samples, filled=True)
+            if samples is None:
+                lost = self.lost(call, "moves samples into places that cannot be told")
+        neurons: Axis | Tensor | None = None
+        if isinstance(was.neurons, Axis) and move is not None:
+            neurons = move(was.neurons)
+        if neurons is None and was.neurons is not None and (isinstance(was.neurons, Axis) or self.visitor.follows):
+            neurons = self.neurons_by_numbers(call, x, y, was.neurons)
+        return Facts(samples, neurons, was.nonnegative, was.near_input, was.gate, lost)
+
+    def by_numbers(self, call: Call, x: Tensor, y: Tensor, axis: Axis, filled: bool) -> Axis | None:
+        """The axis of ``y`` found by running the operator on the numbers of ``x``; None where they are no sum."""
+        numbers = self.numbers(call, {id(x): axis}, y)
+        return None if numbers is None else axis_of(numbers, filled)
+
+    def neurons_by_numbers(self, call: Call, x: Tensor, y: Tensor, neurons: Axis | Tensor) -> Axis | Tensor | None:
+        numbers = self.numbers(call, {id(x): neurons}, y)
+        if numbers is None:
+            return None
+        found = axis_of(numbers)
+        return found if found is not None or not self.visitor.follows else compact(numbers)
+
+    def numbers(self, call: Call, of: dict[int, Axis | Tensor], y: Tensor | None = None) -> Tensor | None:
+        """What an operator that moves values makes of numbers in place of them; constants are nobody's, 0."""
+
+        def number(t: Tensor) -> Tensor:
+            axis = of.get(id(t))
+            if axis is not None:
+                numbers = numbers_of(axis) if isinstance(axis, Axis) else axis
+                return torch.broadcast_to(numbers, t.shape)
+            return torch.zeros(t.shape, dtype=torch.double) if t.is_floating_point() else t.cpu()
+
+        try:
+            with torch.no_grad():
+                instead = call.map(number)
+                views: dict[str, Callable] = {"view": Tensor.reshape, "view_as": Tensor.reshape_as}
+                result = views.get(call.name, call.func)(*instead.args, **instead.kwargs)
+        except Exception:  # it does not take such tensors; then nothing is known
+            return None
+        found = [t for t in tensors_in((result,)) if y is None or t.shape == y.shape]
+        return found[0] if len(found) == 1 and found[0].is_floating_point() else None
+
+    def assumed(self, t: Tensor) -> Axis | None:
+        """The samples of a tensor that an operator without a row made, if they are where they must be: first."""
+        if self.samples == 1:
+            return Axis.constant(tuple(t.shape))
+        return Axis.along(tuple(t.shape), 0) if t.ndim and t.shape[0] == self.samples else None
+
+    def lost(self, call: Call, why: str) -> str:
+        """What is said where relevance would have to be told by sample and cannot be."""
+        return (
+            f"{operator_name(call.func)} in {self.where()} {why}, so relevance cannot be told by sample; keep samples in a "
+            "dimension of their own, the first, and explain one sample at a time where the model brings them together"
+        )
+
+    # one call
+
+    def __torch_function__(self, func: Callable, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None) -> Any:
+        if func is torch._C._set_grad_enabled:
+            return None  # a frozen part of the model, run under no_grad, carries relevance like any other
+        kwargs = kwargs or {}
+        operator = self.table.get(func) or self._unlisted(func)
+        given = tensors_in(args, kwargs)
+        if not given:
+            return func(*args, **kwargs)
+        try:
+            if operator.asks_in_place(args, kwargs):
+                return self._write(func, operator, args, kwargs, given)
+            if self.aliases.written:
+                args, kwargs, given = self._current(args, kwargs, given)
+            return self._run(operator, args, kwargs, given)
+        except RuntimeError as error:
+            self.names.note(error)
+            raise
+
+    def _run(self, operator: Operator, args: tuple, kwargs: dict[str, Any], given: list[Tensor], in_place: bool = False) -> Any:
+        facts = self.facts
+        if not any(t in facts for t in given):
+            return self._constant(operator, args, kwargs, given)
+        visitor = self.visitor
+        if visitor.differentiates:
+            if torch.is_inference_mode_enabled():
+                raise self.unsupported(
+                    operator.func, "runs in inference mode, where there is no backward; use no_grad to freeze a part"
+                )
+            if not torch.is_grad_enabled():  # in the forward of a custom autograd.Function, which has its own backward
+                result = operator.func(*args, **kwargs)
+                if operator.name == "view_as" and args[0] is args[1]:  # what it gives back as it got it
+                    facts[result] = facts[args[0]]
+                return result
+        visitor.read(self, operator, given)
+        call = Call(operator, args, kwargs, in_place)
+        device = given[0].device.type
+        if torch.is_autocast_enabled(device):  # the model's own; a model is explained without
+            with torch.autocast(device, enabled=False):
+                result, known = self._row(call, args, kwargs)
+        else:
+            result, known = self._row(call, args, kwargs)
+        if known is not None:
+            if isinstance(result, Tensor):
+                facts[result] = known  # type: ignore[assignment]
+            else:
+                several = known if isinstance(known, list) else None
+                for i, t in enumerate(tensors_in((result,))):
+                    about = several[i] if several is not None else known
+                    if about is not None and (t.is_floating_point() or t.is_complex()):
+                        facts[t] = about  # type: ignore[assignment]
+        if operator.views:
+            self._note_views(result, given)
+        return result
+
+    def _row(self, call: Call, args: tuple, kwargs: dict[str, Any]) -> tuple[Any, Facts | list[Facts | None] | None]:
+        row = call.operator.row
+        if row is None:
+            return self.visitor.unlisted(self, call)
+        return row(self, call, *args, **(named(kwargs) if kwargs else kwargs))
+
+    def _note_views(self, result: Any, given: list[Tensor]) -> None:
+        for t in (result,) if isinstance(result, Tensor) else tensors_in((result,)):
+            for parent in given:
+                if t is not parent and torch._C._is_alias_of(t, parent):  # type: ignore[attr-defined]
+                    self.aliases.view(t, parent)
+                    break
+
+    def _constant(self, operator: Operator, args: tuple, kwargs: dict[str, Any], given: list[Tensor]) -> Any:
+        """An operator on nothing that depends on the input: its result is a constant."""
+        if self.visitor.differentiates:
+            for t in given:
+                if t.grad_fn is not None and not isinstance(t, nn.Parameter):
+                    self.visitor.foreign(self, operator, t)
+                    return self._run(operator, args, kwargs, given)
+        with torch.no_grad():
+            result = operator.func(*args, **kwargs)
+        made = tensors_in((result,))
+        if made:
+            if any(self.is_weight(t) for t in given):
+                for t in made:
+                    self.weights[t] = True
+            self._note_views(result, given)
+        return result
+
+    def _current(self, args: tuple, kwargs: dict[str, Any], given: list[Tensor]) -> tuple[tuple, dict[str, Any], list[Tensor]]:
+        """The arguments as they are by now."""
+        latest = [self.aliases.latest(t) for t in given]
+        if all(t is new for t, new in zip(given, latest, strict=True)):
+            return args, kwargs, given
+        by_id = {id(t): new for t, new in zip(given, latest, strict=True)}
+        call = Call(_ANY, args, kwargs).map(lambda t: by_id.get(id(t), t))
+        return call.args, call.kwargs, latest
+
+    def _write(self, func: Callable, operator: Operator, args: tuple, kwargs: dict[str, Any], given: list[Tensor]) -> Any:
+        """An operator that changes a tensor, run out of place."""
+        out = kwargs.get("out")
+        targets = tensors_in((out,)) if out is not None else given[:1]
+        plain_args, plain_kwargs = without_in_place(operator, args, kwargs)
+        read = [t for t in given if out is None or all(t is not target for target in targets)]
+        if self.aliases.written:
+            plain_args, plain_kwargs, read = self._current(plain_args, plain_kwargs, read)
+        tops = [self.latest(self.aliases.top_of(t)) for t in targets]
+        if out is None and tops[0] in self.facts and read and read[0] not in self.facts:
+            # a constant that lies in the memory of a signal, as what detach gives: what is not written to stays a signal
+            top, place = self.aliases.top_of(targets[0]), targets[0]
+            signal = self.dispatch(region, tops[0], Frame.of(top), Frame.of(place))
+            constant, read = read[0], [signal, *read[1:]]
+            changed = Call(_ANY, plain_args, plain_kwargs).map(lambda t: signal if t is constant else t)
+            plain_args, plain_kwargs = changed.args, changed.kwargs
+        if not any(t in self.facts for t in (*read, *tops)):
+            if self.visitor.differentiates and any(t.grad_fn is not None for t in read):
+                self._constant(operator, plain_args, plain_kwargs, read)  # says what is wrong with it
+            with torch.no_grad():
+                return func(*args, **kwargs)
+        result = self._run(operator, plain_args, plain_kwargs, read, in_place=True)
+        made = tensors_in((result,))
+        if operator.in_place and operator.name in _DIMENSIONS_ONLY:
+            return self.aliases.rename(targets[0], made[0])
+        written = [
+            self._write_to(operator, target, new) for target, new in zip(targets, made, strict=False)
+        ]
+        return written[0] if isinstance(result, Tensor) else type(result)(written)
+
+    def _write_to(self, operator: Operator, target: Tensor, new: Tensor) -> Tensor:
+        if new.dtype != target.dtype:
+            new = self.dispatch(Tensor.to, new, target.dtype)
+        if new.shape != target.shape and not (target.numel() == 0):
+            new = self.dispatch(torch.broadcast_to, new, target.shape)
+        if new is target or new in self.aliases.places:  # a view of something else: that is not what is written to
+            new = self.dispatch(torch.clone, new)
+        return self.aliases.write(target, new)
+
+    def _unlisted(self, func: Callable) -> Operator:
+        """An operator that is in no row."""
+        in_place = changes_input(func)
+        name = name_of(func)
+        plain = func
+        if in_place and name != "__setitem__":
+            bare = name.removeprefix("__i").strip("_")
+            found = next((f for owner in (torch, Tensor, torch.nn.functional) if (f := getattr(owner, bare, None))), None)
+            plain = found if found is not None else func
+            name = bare
+        return Operator(name, plain, None, in_place, inplace_at(func), views=True)
+
+
+_ANY = Operator("", lambda *_: None, None)
+_DIMENSIONS_ONLY = ("squeeze", "unsqueeze", "transpose", "swapaxes", "swapdims", "t")

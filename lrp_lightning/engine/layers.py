@@ -1,0 +1,137 @@
+"""The layers that a forward meets: inputs, calls of unit layers, residual sums; what they are called, what their rules are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+
+from torch import Tensor
+
+from lrp_lightning.axes import Axis
+from lrp_lightning.composites import Composite
+from lrp_lightning.engine.by_sample import BySample, by_sample
+from lrp_lightning.errors import LayerError, UnsupportedOperatorError
+from lrp_lightning.layers import LayerNames, numbered
+from lrp_lightning.rules import Rule
+
+__all__ = ["Layer", "Layers"]
+
+
+@dataclass(eq=False)
+class Layer:
+    """One place where relevance is recorded: an input, one call of a unit layer, a residual sum or a normalisation."""
+
+    base_name: str
+    kind: str
+    neurons: int
+    dim: int
+    """Which dimension of its tensor holds the neurons."""
+    first_id: int
+    """Its neurons are numbered from here on, uniquely over the pass."""
+    rows: BySample | None
+    """How the samples lie in its tensor, None where that is not known."""
+    first: bool = False
+    """Whether it reads the input through data movement and normalisation only."""
+    lost: str = ""
+    """Why ``rows`` are not known."""
+    name: str = ""
+    rule: Rule | None = None
+    is_output: bool = False
+    folded_into: Layer | None = None
+    asked_for: bool = field(default=False)
+    """Whether a selection names it, so that it may select in a sum or a normalisation too."""
+
+    @property
+    def selectable(self) -> bool:
+        return (self.kind in ("convolution", "linear") and not self.is_output) or (self.asked_for and self.kind != "input")
+
+    @property
+    def standing(self) -> Layer:
+        """The layer that it is after a normalisation was folded in."""
+        layer = self
+        while layer.folded_into is not None:
+            layer = layer.folded_into
+        return layer
+
+    def axis(self, shape: Sequence[int]) -> Axis:
+        """The numbers of its neurons in its tensor."""
+        return Axis.along(shape, self.dim, range(self.first_id, self.first_id + self.neurons))
+
+    def by_sample(self) -> BySample:
+        """How the samples lie in its tensor.
+
+        Raises:
+            UnsupportedOperatorError: if that is not known.
+        """
+        if self.rows is None:
+            raise UnsupportedOperatorError(self.lost)
+        return self.rows
+
+
+class Layers:
+    """All of one forward, in its order."""
+
+    def __init__(self, names: LayerNames, samples: int) -> None:
+        self.names, self.samples = names, samples
+        self.all: list[Layer] = []
+        self.by_number: list[Layer] = []
+        self.neurons = 0
+
+    def add(
+        self, base_name: str, kind: str, t: Tensor, dim: int, samples: Axis | None, lost: str = "", first: bool = False
+    ) -> Layer:
+        """A layer whose tensor is ``t``, its neurons in ``dim``."""
+        rows = None if samples is None else by_sample(samples, self.samples, dim)
+        if rows is None and not lost:
+            lost = (
+                f"in {base_name!r} samples lie along several dimensions, or along that of its neurons, so relevance cannot be "
+                "told by sample; keep samples in a dimension of their own, the first"
+            )
+        layer = Layer(base_name, kind, t.shape[dim], dim, self.neurons, rows, first, lost)
+        self.all.append(layer)
+        self.by_number.append(layer)
+        self.neurons += layer.neurons
+        return layer
+
+    def fold(self, layer: Layer, into: Layer) -> None:
+        """Let ``into`` stand for ``layer``, whose output a normalisation took up."""
+        layer.folded_into = into
+        self.all.remove(layer)
+        self.by_number.remove(into)
+        self.by_number[self.by_number.index(layer)] = into
+        into.first_id = layer.first_id  # the same neurons, by whichever tensor they are known
+
+    def named(self) -> dict[str, Layer]:
+        """All under their names, those that run several times numbered."""
+        for layer, name in zip(self.all, numbered([layer.base_name for layer in self.all]), strict=True):
+            layer.name = name
+        return {layer.name: layer for layer in self.all}
+
+    def settle(self, composite: Composite, outputs: Sequence[Layer], patterns: Sequence[str]) -> None:
+        """Settle what only the whole forward tells: names, rules, and which layers make the output.
+
+        Raises:
+            LayerError: if a name pattern of the composite or of the selection (``patterns``) fits no layer.
+        """
+        for layer in outputs:
+            layer.is_output = True
+        by_name = self.named()
+        for name, layer in by_name.items():
+            if layer.kind in ("convolution", "linear", "normalisation"):
+                # what makes the output is explained by contribution, of either sign: not by what excites it alone
+                kind = "linear" if layer.is_output and layer.kind == "convolution" else layer.kind
+                own = self.names.rule_of(layer.base_name)
+                layer.rule = own or composite.rule_for(name, kind, layer.first)  # type: ignore[arg-type]
+        used = {composite.pattern_for(name) for name in by_name}
+        for pattern in composite.layers:
+            if pattern not in used:
+                known = ", ".join(repr(name) for name, layer in by_name.items() if layer.rule is not None)
+                raise LayerError(f"the composite's pattern {pattern!r} fits none of the layers {known}")
+        hidden = [name for name, layer in by_name.items() if layer.selectable]
+        for pattern in patterns:
+            if pattern in by_name and by_name[pattern].kind != "input" and not by_name[pattern].is_output:
+                by_name[pattern].asked_for = True
+            elif not any(fnmatchcase(name, pattern) for name in hidden):
+                known = ", ".join(map(repr, hidden))
+                raise LayerError(f"the selection's layer {pattern!r} is none of the hidden layers {known}")

@@ -1,0 +1,108 @@
+"""The ledger: how much relevance arrived at every layer, by neuron, and who absorbed what of it."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from lrp_lightning.axes import Axis
+from lrp_lightning.engine.affine import relevance_of
+from lrp_lightning.engine.by_sample import by_sample, per_neuron
+from lrp_lightning.engine.layers import Layer
+from lrp_lightning.errors import UnsupportedOperatorError
+
+__all__ = ["Ledger"]
+
+
+class Ledger:
+    """What the backward of one pass writes down.
+
+    Args:
+        samples: how many there are.
+        proportional: whether no rule gives relevance to an activation of zero.
+        first_too: the same where a layer that reads the input itself may be what hands it down.
+        activations: whether layers' activations are wanted too.
+    """
+
+    def __init__(self, samples: int, proportional: bool, first_too: bool, activations: bool) -> None:
+        self.samples, self.proportional, self.first_too, self.activations = samples, proportional, first_too, activations
+        self.relevance: dict[Layer, Tensor] = {}
+        self.activation: dict[Layer, Tensor] = {}
+        self.absorbed: dict[str, Tensor] = {}
+        self.whole: dict[Layer, Tensor | None] = {}
+        """Layers whose relevance is kept value by value, and that."""
+        self.outside: dict[Layer, Tensor] = {}
+        """Whether what a layer reads of the model's input lies outside of its rule's box."""
+        self.stray: list[Tensor] = []
+        """Magnitudes of relevance in rows that belong to no sample; they must be 0."""
+
+    def proportional_below(self, first: bool) -> bool:
+        """Whether an activation of zero gets no relevance; ``first`` if a first layer may be what hands it down."""
+        return self.first_too if first else self.proportional
+
+    def relevance_of(self, a: Tensor, g: Tensor, first: bool = False) -> Tensor:
+        """``R`` from ``g``."""
+        return relevance_of(a, g, self.proportional_below(first))
+
+    def keep_whole(self, layer: Layer) -> None:
+        """Keep the relevance of this layer value by value, not only by neuron."""
+        self.whole.setdefault(layer, None)
+
+    def keep(self, layer: Layer, y: Tensor, g: Tensor) -> None:
+        """Keep the relevance ``y g`` of a layer value by value, if that is asked for."""
+        if self.whole:
+            for asked in self.whole:
+                if asked.standing is layer:
+                    self.whole[asked] = self.relevance_of(y, g, layer.first)
+
+    def arrive(self, layer: Layer, y: Tensor, g: Tensor) -> None:
+        """Note the relevance ``y g`` that arrives at a layer without a rule of its own."""
+        self.keep(layer, y, g)
+        rows = layer.by_sample()
+        self.arrived(layer, y, rows.sum(per_neuron(self.relevance_of(y, g, layer.first), layer.dim, rows.dim)))
+
+    def arrived(self, layer: Layer, y: Tensor, relevance: Tensor) -> None:
+        """Note the relevance that arrives at a layer, by neuron: ``(N, C)``."""
+        self.relevance[layer] = self.relevance[layer] + relevance if layer in self.relevance else relevance
+        if self.activations and layer not in self.activation:
+            self.activate(layer, y)
+
+    def activate(self, layer: Layer, y: Tensor) -> None:
+        """Note the activation of a layer's neurons, the mean over space of its output ``y``."""
+        rows = layer.by_sample()
+        values = max(y.numel(), 1) // (layer.neurons * self.samples)
+        self.activation[layer] = rows.sum(per_neuron(y, layer.dim, rows.dim)) / max(values, 1)
+
+    def absorb(self, where: str, relevance: Tensor) -> None:
+        """Count relevance that goes no further, ``(N,)``."""
+        self.absorbed[where] = self.absorbed[where] + relevance if where in self.absorbed else relevance
+
+    def absorb_values(self, where: str, relevance: Tensor, samples: Axis | None, lost: str) -> None:
+        """Count relevance that goes no further, a tensor of it, whose samples lie as ``samples`` says.
+
+        Raises:
+            UnsupportedOperatorError: if that is not known.
+        """
+        self.absorb(where, self.per_sample(relevance, samples, lost))
+
+    def per_sample(self, t: Tensor, samples: Axis | None, lost: str) -> Tensor:
+        """A tensor summed by sample: ``(N,)``."""
+        if samples is None:
+            raise UnsupportedOperatorError(lost)
+        if t.shape != samples.shape:
+            t = t.expand(samples.shape)
+        if not samples.shape:
+            t, samples = t[None], samples.insert(0)
+        rows = by_sample(samples, self.samples, None)
+        if rows is None:  # along several dimensions
+            dims = samples.dims
+            order = [*dims, *(d for d in range(t.ndim) if d not in dims)]
+            t, merged = t.permute(order).flatten(0, len(dims) - 1), samples.permute(order)
+            listed = merged.reshape((t.shape[0], *merged.shape[len(dims) :]))
+            rows = None if listed is None else by_sample(listed, self.samples, None)
+            assert rows is not None
+        others = [d for d in range(t.ndim) if d != rows.dim]
+        by_row = t.sum(others) if others else t
+        stray = rows.stray(by_row)
+        if stray is not None:
+            self.stray.append(stray)
+        return rows.sum(by_row)

@@ -1,0 +1,127 @@
+"""The visitor that switches neurons off in the outputs of layers; every operator else runs as it is."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lrp_lightning.engine.by_sample import per_neuron
+from lrp_lightning.engine.interpreter import Interpreter
+from lrp_lightning.engine.layers import Layer, Layers
+from lrp_lightning.engine.notes import Notes
+from lrp_lightning.engine.visitor import Part, Unit, Visitor
+from lrp_lightning.errors import SelectionError
+from lrp_lightning.layers import numbered, unknown_layer
+
+__all__ = ["Activations", "Masking", "Means", "SoftMasking"]
+
+
+class Masking(Visitor):
+    """Switches neurons off.
+
+    Args:
+        layers: those of the forward.
+        masks: ``{layer: (N, C) or (C,) or shaped like its output, bool}``, True for what stays on.
+        means: what a neuron that is off gives, ``{layer: (...)}`` value by value; None for zero.
+    """
+
+    differentiates = False
+
+    def __init__(self, layers: Layers, masks: Mapping[str, Tensor], means: dict[str, Tensor] | None = None) -> None:
+        super().__init__(layers)
+        self.masks, self.means = masks, means
+        self.calls: Counter[str] = Counter()
+        self.used: set[str] = set()
+        self.unmasked: Notes[Tensor] = Notes()
+
+    def layer(self, run: Interpreter, unit: Unit) -> Tensor:
+        return self._at(unit.layer, unit.y)
+
+    def node(self, run: Interpreter, layer: Layer, y: Tensor, parts: Sequence[Part], stays: Any = None) -> Tensor:
+        return self._at(layer, y)
+
+    def whole(self, t: Tensor) -> Tensor:
+        # a neuron is off after the normalisation of its layer
+        whole = self.unmasked.get(t)
+        return t if whole is None else whole
+
+    def _at(self, layer: Layer, y: Tensor) -> Tensor:
+        base = layer.base_name
+        self.calls[base] = sum(other.base_name == base for other in self.layers.all)
+        of_call = f"{base}#{self.calls[base]}"
+        name = of_call if of_call in self.masks else base
+        if name not in self.masks:
+            return y
+        masked = self._masked(layer, y, name)
+        self.unmasked[masked] = y
+        return masked
+
+    def _masked(self, layer: Layer, y: Tensor, name: str) -> Tensor:
+        mask = self.masks[name]
+        if layer.rows is None:
+            raise SelectionError(f"layer {name!r} cannot be masked: {layer.lost}")
+        rows, neurons = layer.rows, layer.neurons
+        values = rows.first(y)
+        if mask.shape not in ((rows.n, neurons), (neurons,), values.shape):
+            raise SelectionError(
+                f"the mask of layer {name!r} has shape {tuple(mask.shape)}; its output has {neurons} neurons in {rows.n} "
+                f"samples, so it must be {(rows.n, neurons)} or {(neurons,)}, or {tuple(values.shape)} for single values"
+            )
+        if mask.device != y.device:
+            raise SelectionError(f"the mask of layer {name!r} is on {mask.device}, its output on {y.device}")
+        self.used.add(name)
+        each = mask if mask.ndim > 1 else mask.expand(rows.n, neurons)
+        on = rows.as_first(each, y) if each.ndim > 2 else rows.over(each, y, layer.dim)
+        return self._switched(layer, y, on, name)
+
+    def _switched(self, layer: Layer, y: Tensor, on: Tensor, name: str) -> Tensor:
+        """The output of a layer with the neurons off that are not ``on``."""
+        if self.means is None:
+            return torch.where(on, y, 0)
+        rows = layer.by_sample()
+        mean = self.means[name].expand(rows.first(y).shape)
+        return torch.where(on, y, rows.as_first(mean, y))
+
+    def check_all_used(self) -> None:
+        """Refuse masks of layers that did not run, or of a layer that ran several times.
+
+        Raises:
+            LayerError, SelectionError: naming the layer.
+        """
+        for name in self.masks:
+            if name not in self.used:
+                raise unknown_layer(name, numbered([layer.base_name for layer in self.layers.all if layer.kind != "input"]))
+            if self.calls.get(name, 0) > 1:
+                raise SelectionError(f"layer {name!r} ran {self.calls[name]} times; give masks for {name}#1, {name}#2, ...")
+
+
+class Means(Masking):
+    """Notes what each layer gives, on average over the samples, and switches nothing off."""
+
+    def _switched(self, layer: Layer, y: Tensor, on: Tensor, name: str) -> Tensor:
+        assert self.means is not None
+        self.means[name] = layer.by_sample().first(y).mean(0)
+        return y.clone()
+
+
+class Activations(Masking):
+    """Notes the activation of each neuron, ``(N, C)``, rectified and summed over space, and switches nothing off."""
+
+    def _masked(self, layer: Layer, y: Tensor, name: str) -> Tensor:
+        assert self.means is not None
+        if layer.rows is None:
+            raise SelectionError(f"layer {name!r} has no neurons to tell: {layer.lost}")
+        self.means[name] = layer.rows.sum(per_neuron(y.relu(), layer.dim, layer.rows.dim))
+        self.used.add(name)
+        return y.clone()
+
+
+class SoftMasking(Masking):
+    """Multiplies, so that masks have gradients: by a little more than zero, else a ReLU behind would let none through."""
+
+    def _switched(self, layer: Layer, y: Tensor, on: Tensor, name: str) -> Tensor:
+        return y * (on + torch.finfo(y.dtype).tiny ** 0.5)

@@ -1,0 +1,104 @@
+"""The number of the neuron, or of the sample, of every value, as tensors: where the algebra of axes ends.
+
+An operator that moves values in a way that no plan describes is run on a tensor of their numbers. Numbers are one more than
+those of the axis, so 0 is nobody's: what an operator fills in. They are in double precision, since not every operator that
+moves values takes integers, and exact up to 2**53.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lrp_lightning.axes import NOBODY, Axis
+
+__all__ = ["axis_of", "averaged", "compact", "mixed", "numbers_of", "run_of"]
+
+
+def numbers_of(axis: Axis) -> Tensor:
+    """The numbers of an axis, of size 1 in dimensions along which they do not change."""
+    total = torch.full((1,) * len(axis.shape), float(axis.base + 1) if axis.base != NOBODY else -torch.inf, dtype=torch.double)
+    for dim, term in enumerate(axis.terms):
+        if term is not None:
+            adds = torch.tensor([-torch.inf if label == NOBODY else label for label in term.listed()], dtype=torch.double)
+            total = total + adds.view([-1 if d == dim else 1 for d in range(len(axis.shape))])
+    return total.clamp(min=0)
+
+
+def axis_of(numbers: Tensor, filled: bool = False) -> Axis | None:
+    """The axis that numbers make up; None if they are no sum over dimensions.
+
+    With ``filled`` what is nobody's has the number of what stands beside it, where only one dimension tells.
+    """
+    shape = tuple(numbers.shape)
+    if not numbers.numel():
+        return Axis.constant(shape)
+    if filled and bool((numbers == 0).any()):
+        return _beside(numbers)
+    if not bool(numbers.any()):
+        return Axis.constant(shape, NOBODY)
+    present = numbers > 0
+    least = numbers[present].min()
+    found, total, there = Axis.constant(shape, int(least) - 1), least.expand(shape), torch.ones_like(present)
+    for dim in range(numbers.ndim):
+        others = [d for d in range(numbers.ndim) if d != dim]
+        adds = torch.where(present, numbers, torch.inf).amin(others) if others else torch.where(present, numbers, torch.inf)
+        along = [-1 if d == dim else 1 for d in range(numbers.ndim)]
+        somebody = adds.isfinite()
+        total, there = total + (adds - least).view(along), there & somebody.view(along)
+        if numbers.shape[dim] > 1:
+            found = found._with(dim, tuple(int(a - least) if a < torch.inf else NOBODY for a in adds.tolist()))
+    return found if torch.equal(there, present) and torch.equal(total[present], numbers[present]) else None
+
+
+def _beside(numbers: Tensor) -> Axis | None:
+    for dim in range(numbers.ndim):
+        others = [d for d in range(numbers.ndim) if d != dim]
+        adds = numbers.amax(others) if others else numbers
+        along = adds.view([-1 if d == dim else 1 for d in range(numbers.ndim)])
+        if bool(torch.where(numbers > 0, numbers == along, True).all()):
+            return Axis.along(tuple(numbers.shape), dim, tuple(int(a) - 1 if a > 0 else NOBODY for a in adds.tolist()))
+    return None
+
+
+def compact(numbers: Tensor) -> Tensor:
+    """Dimensions along which the numbers do not change, brought to size 1."""
+    for dim in range(numbers.ndim if numbers.numel() else 0):
+        first, last = numbers.narrow(dim, 0, 1), numbers.narrow(dim, -1, 1)
+        if numbers.stride(dim) == 0 or (torch.equal(first, last) and torch.equal(first.expand_as(numbers), numbers)):
+            numbers = first
+    return numbers
+
+
+def run_of(numbers: Tensor | None) -> int:
+    """How many features, one after the other, are of one neuron, all along: 49 after flattening 7 x 7 pixels, 1 for none."""
+    if numbers is None or len(numbers) < 2 or numbers[0] != numbers[1]:
+        return 1
+    other = (numbers != numbers[0]).nonzero()
+    run = int(other[0]) if len(other) else len(numbers)
+    return run if len(numbers) % run == 0 and torch.equal(numbers[::run].repeat_interleave(run), numbers) else 1
+
+
+def mixed(numbers: Tensor, dims: list[int], keepdim: bool = True) -> Tensor | None:
+    """Numbers after values along ``dims`` were mixed; None if values of several neurons met."""
+    least, most = numbers.amin(dims, keepdim=keepdim), numbers.amax(dims, keepdim=keepdim)
+    return most if torch.equal(least, most) else None
+
+
+def averaged(func: Callable, values: Callable[[Callable[[Tensor], Tensor]], tuple[tuple, dict[str, Any]]]) -> Tensor | None:
+    """Numbers after any operator that is linear in a signal; None where values of several neurons met.
+
+    Every weight is taken as 1: if all values that meet have one number, the mean of its square is the square of its mean.
+
+    Args:
+        func: the operator.
+        values: gives its arguments, with what a function makes of the numbers for the signal, and ones for all else.
+    """
+    count, total, squares = (
+        func(*args, **kwargs).double() for args, kwargs in map(values, (torch.ones_like, lambda t: t, torch.square))
+    )
+    pure = torch.where(count > 0, (squares * count - total.square()).abs() <= 1e-9 * squares * count, True)
+    return compact(torch.where(count > 0, (total / count).round(), 0)) if bool(pure.all()) else None

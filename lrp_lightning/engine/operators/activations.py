@@ -1,0 +1,157 @@
+"""Activations: what becomes of each value depends on it alone, and its relevance passes unchanged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lrp_lightning.engine.calls import Call
+from lrp_lightning.engine.facts import Facts, Gate, Written
+from lrp_lightning.engine.interpreter import Interpreter
+from lrp_lightning.engine.notes import Ref
+from lrp_lightning.engine.operators.affine import only_input
+
+__all__ = ["RECTIFIERS", "ROWS", "activation", "root_of", "softmax_of"]
+
+
+def root_of(run: Interpreter, t: Tensor) -> Ref:
+    """The tensor that ``t`` is an element-wise function of: itself, if no other is there."""
+    root = run.of(t).written.root
+    return root if root is not None and root() is not None else Ref.to(t)
+
+
+def _relu(run: Interpreter, call: Call, input: Tensor, inplace: bool = False) -> tuple[Tensor, Facts]:
+    facts = run.of(input)
+    y = run.visitor.rectifier(run, call, input)
+    return y, Facts(
+        facts.samples, facts.neurons, True, False, _gate(facts, False), facts.lost, written=Written(root_of(run, input))
+    )
+
+
+def activation(
+    run: Interpreter,
+    call: Call,
+    input: Tensor,
+    *rest: Any,
+    nonnegative: bool = False,
+    keeps_sign: bool = True,
+    gate: bool = False,
+    turns: bool = False,
+    mixes: bool = False,
+    **named: Any,
+) -> tuple[Tensor, Facts]:
+    """An element-wise function, or one whose coupling of values (a norm, a softmax's sum) is taken as constant.
+
+    Args:
+        run: the interpreter.
+        call: the operator.
+        input: its argument, and ``rest`` and ``named`` those after it.
+        nonnegative: whether its values are never negative.
+        keeps_sign: whether values that are not negative stay so, and zero stays zero. Of what does not, relevance of inputs
+            of zero is counted as absorbed.
+        gate: whether a product with its values is a gate.
+        turns: whether it is monotone but may turn signs round, so that not it is explained but what it reads.
+        mixes: whether values are coupled.
+    """
+    only_input(run, call, input, *rest, *named.values())
+    facts = run.of(input)
+    samples, lost = facts.samples, facts.lost
+    if mixes and samples is not None:
+        dims = _coupled(input, call.name, *rest, **named)
+        if any(samples.terms[d] is not None for d in dims):
+            samples, lost = None, run.lost(call, "brings values of different samples together")
+    y = run.visitor.activation(run, call, input, keeps_sign)
+    about = run.joined(call, y, [input]) if y.shape != input.shape else facts  # a slope a channel may broadcast
+    return y, Facts(
+        samples if about is facts else about.samples,
+        about.neurons,
+        nonnegative or (keeps_sign and facts.nonnegative),
+        False,
+        _gate(facts, gate),
+        lost,
+        written=Written(None if mixes else root_of(run, input), exp_of=input if call.name == "exp" else None),
+        logits=partial(_below, run, input) if turns else None,
+    )
+
+
+def _below(run: Interpreter, x: Tensor) -> tuple[Tensor, Facts]:
+    """The logits that a monotone map reads: ``x``, or what is below it in turn."""
+    facts = run.of(x)
+    return facts.logits() if facts.logits is not None else (x, facts)
+
+
+def _gate(facts: Facts, gate: bool) -> Gate:
+    return Gate.YES if gate or facts.gate == Gate.YES else Gate.NO
+
+
+def _coupled(x: Tensor, name: str, *rest: Any, **named: Any) -> list[int]:
+    """Dimensions along which values are coupled."""
+    if name == "local_response_norm":
+        return [1]
+    if name == "rms_norm":
+        shape = rest[0] if rest else named["normalized_shape"]
+        return list(range(x.ndim - (1 if isinstance(shape, int) else len(shape)), x.ndim))
+    at = named.get("dim", rest[1] if name == "normalize" and len(rest) > 1 else rest[0] if rest and name != "normalize" else None)
+    if at is None:
+        at = 1 if name == "normalize" else 0 if x.ndim in (0, 1, 3) else 1  # as torch chooses a softmax's
+    return [d % max(x.ndim, 1) for d in (at if isinstance(at, list | tuple) else (at,))]
+
+
+def _softmax(run: Interpreter, call: Call, input: Tensor, *rest: Any, **named: Any) -> tuple[Tensor, Facts]:
+    """Its output weighs (a gate), or is what is explained: then relevance passes unchanged, its sum being a constant."""
+    if run.visitor.attention == "values":
+        return activation(
+            run, call, input, *rest, nonnegative=True, keeps_sign=False, gate=True, turns=True, mixes=True, **named
+        )
+    facts = run.of(input)
+    samples, lost = facts.samples, facts.lost
+    if samples is not None and any(samples.terms[d] is not None for d in _coupled(input, call.name, *rest, **named)):
+        samples, lost = None, run.lost(call, "brings values of different samples together")
+    y = run.visitor.accounted(run, call, "softmax", Call.__call__)
+    return y, Facts(samples, facts.neurons, True, lost=lost, logits=partial(_below, run, input))
+
+
+def softmax_of(run: Interpreter, scores: Tensor, dims: tuple[int, ...], y: Tensor) -> tuple[Tensor, Facts]:
+    """``y``, a softmax of ``scores`` over ``dims`` that was written out: the value as it is, all else as torch's own has it."""
+    less = run.of(scores).written.less
+    if less is not None and all(less[1].ndim == scores.ndim and less[1].shape[d] == 1 for d in dims):
+        scores = less[0]  # what is the same for all that it is over makes no difference
+    by_torch = run.dispatch(torch.softmax, scores, dims[0])
+    return run.visitor.valued(lambda: by_torch, lambda: y), run.of(by_torch)
+
+
+def _dropout(run: Interpreter, call: Call, input: Tensor, *rest: Any, **named: Any) -> tuple[Tensor, Facts]:
+    return input, run.of(input)  # a model is explained as in eval
+
+
+def _rows(names: str, **about: bool) -> dict[str, Callable]:
+    return dict.fromkeys(names.split(), partial(activation, **about))
+
+
+ROWS: dict[str, Callable] = {
+    "relu": _relu,
+    **_rows("relu6 abs absolute square", nonnegative=True),
+    **_rows(
+        """leaky_relu elu celu selu rrelu prelu hardtanh tanh gelu silu mish hardswish softsign tanhshrink softshrink
+        hardshrink sin asinh atan arctan erf sign sqrt nan_to_num sinh expm1 log1p"""
+    ),
+    **_rows("normalize local_response_norm rms_norm", mixes=True),
+    **_rows("threshold clamp clip clamp_min clamp_max cos", keeps_sign=False),
+    **_rows("logsigmoid log_sigmoid log log2 log10", keeps_sign=False, turns=True),
+    **_rows("log_softmax", keeps_sign=False, turns=True, mixes=True),
+    **_rows("softplus exp exp2", nonnegative=True, keeps_sign=False, turns=True),
+    **_rows("sigmoid expit hardsigmoid", nonnegative=True, keeps_sign=False, gate=True, turns=True),
+    **_rows("softmin", nonnegative=True, keeps_sign=False, gate=True, mixes=True),
+    **_rows("rsqrt reciprocal pow __rpow__ float_power", keeps_sign=False, gate=True),
+    **dict.fromkeys(("softmax", "_softmax"), _softmax),
+    **dict.fromkeys(
+        ["dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_dropout", "feature_alpha_dropout"], _dropout
+    ),
+}
+
+RECTIFIERS = tuple(["relu", "relu6", "clamp", "clip", "clamp_min", "hardtanh", "threshold"])
+"""Those that may let nothing below zero through."""

@@ -1,0 +1,58 @@
+"""Nodes without weights: residual sums, and, where edges are wanted, all else in which values of several neurons meet."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+
+from lrp_lightning.axes import Axis
+from lrp_lightning.engine.edges import features_of
+from lrp_lightning.engine.facts import Facts
+from lrp_lightning.engine.interpreter import Interpreter
+from lrp_lightning.engine.visitor import Part
+
+__all__ = ["apart", "neuron_dim_of", "node", "relayed"]
+
+
+def neuron_dim_of(facts: Facts, t: Tensor) -> int:
+    """Which dimension holds the neurons: as is known, or the last of tokens, 1 of all else."""
+    likely = t.ndim - 1 if t.ndim in (1, 3) else 1
+    neurons = facts.neurons
+    if not isinstance(neurons, Axis) or (facts.near_input and t.ndim == 3):  # (N, C, L) or (N, L, C)
+        return likely
+    if len(neurons.dims) == 1:
+        return neurons.dims[0]
+    if not neurons.dims:  # a layer of one neuron
+        samples = facts.samples.dims if facts.samples is not None else []
+        one = [d for d in (likely, *range(1, t.ndim)) if t.shape[d] == 1 and d not in samples]
+        return one[0] if one else likely
+    return likely
+
+
+def apart(run: Interpreter, t: Any) -> Any:
+    """A tensor of the same values that one node alone reads."""
+    return run.visitor.apart(run, t)
+
+
+def node(
+    run: Interpreter, name: str, kind: str, y: Tensor, facts: Facts, dim: int, parts: Sequence[Part], stays: Any = None
+) -> tuple[Tensor, Facts]:
+    """Make ``y`` a node whose neurons are in ``dim``: its value, and what is known of it."""
+    layer = run.visitor.layers.add(name, kind, y, dim, facts.samples, facts.lost, facts.near_input)
+    out = run.visitor.node(run, layer, y, parts, stays and stays(layer))
+    return out, facts._replace(neurons=layer.axis(y.shape), made_by=None)
+
+
+def relayed(run: Interpreter, t: Tensor, dim: int) -> Tensor:
+    """``t``, whose values along ``dim`` each come from one neuron: where several meet in one, a node of its own."""
+    if not run.visitor.follows:
+        return t
+    facts = run.of(t)
+    if facts.neurons is None or facts.samples is None or features_of(facts.neurons, t.shape, dim) is not None:
+        return t
+    part = apart(run, t)
+    y, known = node(run, run.names.here("values"), "junction", part.view_as(part), facts, dim, [Part(part)])
+    run.facts[y] = known
+    return y

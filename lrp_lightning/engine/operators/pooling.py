@@ -1,0 +1,54 @@
+"""Pooling and resampling: values of one channel are mixed or chosen from, channels and samples are not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor
+
+from lrp_lightning.axes import Axis
+from lrp_lightning.engine.calls import Call, tensors_in
+from lrp_lightning.engine.facts import Facts
+from lrp_lightning.engine.interpreter import Interpreter
+from lrp_lightning.engine.operators.nodes import relayed
+
+__all__ = ["POOLINGS", "ROWS"]
+
+
+def _channelwise(run: Interpreter, call: Call, input: Tensor, *rest: Any, **named: Any) -> tuple[Any, Any]:
+    spatial = next((int(c) for c in call.name if c.isdigit()), input.ndim - 2)
+    first = input.ndim - spatial  # the first dimension of space
+    x = relayed(run, input, first - 1) if first >= 1 else input
+    result = run.visitor.pooled(run, call if x is input else call.map(lambda t: x if t is input else t), x)
+    facts = run.of(x)
+    found = []
+    for y in tensors_in((result,)):
+        sizes = {d: y.shape[d] for d in range(first, y.ndim)}
+        samples, lost = facts.samples, facts.lost
+        if samples is not None:
+            samples = samples.resize(sizes)
+            if samples is None:
+                lost = run.lost(call, "mixes samples")
+        neurons = facts.neurons.resize(sizes) if isinstance(facts.neurons, Axis) else None
+        if isinstance(facts.neurons, Tensor) and all(facts.neurons.shape[d] == 1 for d in sizes):
+            neurons = facts.neurons  # type: ignore[assignment]
+        found.append(Facts(samples, neurons, facts.nonnegative, gate=facts.gate, lost=lost))
+    return result, found[0] if isinstance(result, Tensor) else found
+
+
+def _sampled(run: Interpreter, call: Call, input: Tensor, grid: Tensor, *how: Any, **named: Any) -> tuple[Any, Any]:
+    """Values read between others at places; the places, where they depend on the input, are constants."""
+    if not run.known(input):
+        return call().detach(), None
+    return _channelwise(run, call.map(lambda t: run.visitor.detached(t) if t is grid else t), input)
+
+
+_KINDS = ("max_pool{}d", "max_pool{}d_with_indices", "adaptive_max_pool{}d", "adaptive_max_pool{}d_with_indices",
+          "avg_pool{}d", "adaptive_avg_pool{}d", "max_unpool{}d")  # fmt: skip
+POOLINGS = tuple(kind.format(n) for kind in _KINDS for n in (1, 2, 3))
+
+ROWS: dict[str, Callable] = {
+    **dict.fromkeys((*POOLINGS, "interpolate", "upsample", "upsample_nearest", "upsample_bilinear"), _channelwise),
+    "grid_sample": _sampled,
+}

@@ -1,0 +1,239 @@
+"""Sums and means over dimensions, choices among values, statistics, and other linear operators without parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lrp_lightning import axes
+from lrp_lightning.axes import Axis
+from lrp_lightning.engine.calls import Call, tensors_in
+from lrp_lightning.engine.facts import Facts, Gate, Written
+from lrp_lightning.engine.interpreter import Interpreter
+from lrp_lightning.engine.neuron_numbers import averaged, axis_of, mixed, numbers_of
+from lrp_lightning.engine.notes import Ref
+from lrp_lightning.engine.operators.nodes import neuron_dim_of, relayed
+from lrp_lightning.engine.operators.unlisted import samples_by_trial
+
+__all__ = ["ROWS", "followed_by_mean", "linear", "reduced"]
+
+
+def dims_of(x: Tensor, dim: Any) -> list[int]:
+    """Dimensions as a reduction names them; all of them for none."""
+    if dim is None or (isinstance(dim, list | tuple) and not dim):
+        return list(range(x.ndim))
+    return [d % max(x.ndim, 1) for d in (dim if isinstance(dim, list | tuple) else (dim,))]
+
+
+def reduced(run: Interpreter, call: Call, x: Tensor, dims: list[int], keepdim: bool) -> Facts:
+    """Facts of a result in which the values along some dimensions were brought into one."""
+    facts = run.of(x)
+    samples, lost = facts.samples, facts.lost
+    if samples is not None:
+        samples = samples.drop(dims, keepdim)
+        if samples is None:
+            lost = run.lost(call, "mixes samples")
+    neurons = facts.neurons
+    if isinstance(neurons, Axis):
+        neurons = neurons.drop(dims, keepdim)
+    elif neurons is not None:
+        neurons = mixed(neurons, dims, keepdim)
+    return Facts(samples, neurons, facts.nonnegative, gate=facts.gate, lost=lost)
+
+
+def _reduction(
+    run: Interpreter, call: Call, input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: Any = None
+) -> tuple[Tensor, Facts]:
+    """Sum or mean over dimensions; a neuron's values must not meet another's for its edges to be known."""
+    x, dims = input, dims_of(input, dim)
+    at = neuron_dim_of(run.of(x), x)
+    if run.visitor.follows and at not in dims and reduced(run, call, x, dims, keepdim).neurons is None:
+        x = relayed(run, x, at)
+    y = call() if x is input else call.map(lambda t: x if t is input else t)()
+    about = reduced(run, call, x, dims, keepdim)
+    if call.name == "sum":
+        about = about._replace(written=Written(sum_of=(Ref.to(input), tuple(dims))))
+    return y, about
+
+
+def _accumulated(run: Interpreter, call: Call, what: str = "constant") -> Any:
+    return run.visitor.accounted(run, call, what, Call.__call__)
+
+
+def _choice(
+    run: Interpreter, call: Call, input: Tensor, dim: Any = None, keepdim: bool = False, **more: Any
+) -> tuple[Any, Any]:
+    """The greatest, least or middle of values along dimensions; or, of two tensors, value by value."""
+    if isinstance(dim, Tensor) or "other" in more:
+        return _choice_of_two(run, call, input, dim if isinstance(dim, Tensor) else more["other"])
+    result = _accumulated(run, call)
+    facts = reduced(run, call, input, dims_of(input, dim), keepdim)
+    return result, facts._replace(gate=Gate.NO)
+
+
+def _choice_of_two(run: Interpreter, call: Call, input: Any, other: Any) -> tuple[Tensor, Facts]:
+    parts = run.signals((input, other))
+    y = _accumulated(run, call)
+    about = run.joined(call, y, parts)
+    return y, about._replace(
+        nonnegative=all(run.of(t).nonnegative for t in parts), neurons=about.neurons if len(parts) == 1 else None
+    )
+
+
+def _sorted(run: Interpreter, call: Call, input: Tensor, *rest: Any, **named: Any) -> tuple[Any, Any]:
+    """``topk``, ``sort``, ``kthvalue``, cumulative choices: values of one dimension change places."""
+    first = 1 if call.name in ("topk", "kthvalue") else 0
+    dim = named.get("dim", rest[first] if len(rest) > first else -1)
+    dim = dim if type(dim) is int else -1
+    keepdim = bool(named.get("keepdim", rest[2] if call.name == "kthvalue" and len(rest) > 2 else False))
+    result = _accumulated(run, call)
+    y = tensors_in((result,))[0]
+    if call.name == "kthvalue":
+        return result, reduced(run, call, input, dims_of(input, dim), keepdim)._replace(gate=Gate.NO)
+    facts = run.of(input)
+    at = dim % max(input.ndim, 1)
+    samples, lost, neurons = facts.samples, facts.lost, None
+    if samples is not None:
+        samples = samples.resize({at: y.shape[at]} if y.ndim else {})
+        if samples is None:
+            lost = run.lost(call, "changes the order of samples")
+    if isinstance(facts.neurons, Axis):
+        neurons = facts.neurons.resize({at: y.shape[at]} if y.ndim else {})
+    return result, Facts(samples, neurons, facts.nonnegative, lost=lost)
+
+
+def followed_by_mean(run: Interpreter, call: Call, signal: Tensor, neurons: Axis | Tensor | None) -> Tensor | None:
+    """The numbers of the neurons after an operator that is linear in ``signal``; None where several met in one value."""
+    if neurons is None or not run.visitor.follows:
+        return None
+    numbers = numbers_of(neurons) if isinstance(neurons, Axis) else neurons
+    whole = torch.broadcast_to(numbers, signal.shape)
+
+    def values(of_signal: Callable[[Tensor], Tensor]) -> tuple[tuple, dict[str, Any]]:
+        def value(t: Tensor) -> Tensor:
+            if t is signal:
+                return of_signal(whole)
+            return torch.ones(t.shape, dtype=whole.dtype) if t.is_floating_point() else t.cpu()
+
+        made = call.map(value)
+        return made.args, made.kwargs
+
+    try:
+        with torch.no_grad():
+            return averaged(call.func, values)
+    except Exception:  # an error only if an edge asks for it
+        return None
+
+
+def linear(run: Interpreter, call: Call, *args: Any, mixes: int | None = None, **kwargs: Any) -> tuple[Any, Any]:
+    """Linear in its inputs, so autograd's backward is the rule; neurons are followed where they do not meet."""
+    result = call()
+    signals = run.signals(call.tensors)
+    facts = run.of(signals[0])
+    made = tensors_in((result,))
+    found = []
+    for y in made:
+        samples, lost = _samples_after(run, call, signals, y)
+        neurons = followed_by_mean(run, call, signals[0], facts.neurons) if len(signals) == 1 and len(made) == 1 else None
+        found.append(Facts(samples, neurons, lost=lost))
+    return result, found[0] if isinstance(result, Tensor) else found
+
+
+def _samples_after(run: Interpreter, call: Call, signals: list[Tensor], y: Tensor) -> tuple[Axis | None, str]:
+    """Samples after an operator that is linear, found by running it on numbers with every weight 1."""
+    for t in signals:
+        if run.of(t).samples is None:
+            return None, run.of(t).lost
+    if run.samples == 1:
+        return Axis.constant(tuple(y.shape)), ""
+    [signal, *others] = signals
+    if not others:
+        numbers = torch.broadcast_to(numbers_of(run.of(signal).samples), signal.shape)  # type: ignore[arg-type]
+
+        def values(of_signal: Callable[[Tensor], Tensor]) -> tuple[tuple, dict[str, Any]]:
+            made = call.map(
+                lambda t: of_signal(numbers) if t is signal
+                else torch.ones(t.shape, dtype=numbers.dtype) if t.is_floating_point() else t.cpu()
+            )  # fmt: skip
+            return made.args, made.kwargs
+
+        try:
+            with torch.no_grad():
+                found = averaged(call.func, values)
+        except Exception:
+            found = None
+        if found is not None and found.ndim == y.ndim:
+            axis = axis_of(torch.broadcast_to(found, y.shape), filled=True)
+            if axis is not None:
+                return axis, ""
+    tried = samples_by_trial(run, call, y, [y])
+    return tried, "" if tried is not None else run.lost(call, "mixes samples")
+
+
+def _along_one(run: Interpreter, call: Call, input: Tensor, dim: Any = None, *rest: Any, **named: Any) -> tuple[Any, Any]:
+    """``cumsum`` and the like: values along one dimension are mixed, which keeps its size or nearly."""
+    y = call()
+    facts = run.of(input)
+    at = (-1 if dim is None else dim) % max(input.ndim, 1)
+    samples, lost = facts.samples, facts.lost
+    if samples is not None:
+        samples = samples.resize({at: y.shape[at]} if y.ndim else {})
+        if samples is None:
+            lost = run.lost(call, "mixes samples")
+    neurons = facts.neurons.resize({at: y.shape[at]} if y.ndim else {}) if isinstance(facts.neurons, Axis) else None
+    return y, Facts(samples, neurons, facts.nonnegative, gate=facts.gate, lost=lost)
+
+
+def _diff(run: Interpreter, call: Call, input: Tensor, n: int = 1, dim: int = -1, **more: Any) -> tuple[Any, Any]:
+    y, facts = _along_one(run, call, input, dim)
+    return y, facts._replace(nonnegative=False)
+
+
+def _statistic(run: Interpreter, call: Call, input: Tensor, *rest: Any, **named: Any) -> tuple[Any, Any]:
+    """A scale of the signal (a norm, a deviation): a gate, since what it divides or multiplies is not made by it.
+
+    Where it is a signal itself, a norm and a deviation are of the first degree in their input, so their gradient is the rule;
+    a variance is of the second, so half of it is.
+    """
+    at = {"norm": 1, "linalg_norm": 1, "vector_norm": 1, "linalg_vector_norm": 1}.get(call.name, 0)
+    dim = named.get("dim", rest[at] if len(rest) > at else None)
+    dim = None if isinstance(dim, bool) else dim
+    after = rest[at + 1] if len(rest) > at + 1 and at == 1 else False
+    keepdim = bool(named.get("keepdim", after))
+    result = call()
+    about = reduced(run, call, input, dims_of(input, dim), keepdim)._replace(nonnegative=True, gate=Gate.YES)
+    if call.name == "var":
+        return run.visitor.shared(result, (result, result)), about
+    if call.name in ("var_mean", "std_mean"):
+        first, mean = result
+        first = run.visitor.shared(first, (first, first)) if call.name == "var_mean" else first
+        was = run.of(input)
+        return (first, mean), [about, about._replace(nonnegative=was.nonnegative, gate=was.gate)]
+    return result, about
+
+
+def _cosine(run: Interpreter, call: Call, x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -> tuple[Tensor, Facts]:
+    """The product of two signals, their norms being constants."""
+    with torch.no_grad():
+        shape = axes.broadcast_shapes(tuple(x1.shape), tuple(x2.shape))
+        scales = [t.detach().norm(dim=dim, keepdim=True).clamp(min=eps) for t in (x1.expand(shape), x2.expand(shape))]
+    one, other = (run.dispatch(torch.div, t, s) for t, s in zip((x1, x2), scales, strict=True))
+    summed = run.dispatch(torch.sum, run.dispatch(torch.mul, one, other), dim)
+    y = run.visitor.valued(lambda: summed, call)
+    return y, run.of(summed)
+
+
+ROWS: dict[str, Callable] = {
+    **dict.fromkeys(("mean", "sum", "nansum", "nanmean"), _reduction),
+    **dict.fromkeys(("max", "min", "amax", "amin", "median"), _choice),
+    **dict.fromkeys(("maximum", "minimum", "fmax", "fmin"), _choice_of_two),
+    **dict.fromkeys(("topk", "sort", "kthvalue", "cummax", "cummin"), _sorted),
+    "cumsum": _along_one,
+    "diff": _diff,
+    **dict.fromkeys(("F.fold", "col2im", "trace"), linear),
+    **dict.fromkeys(("norm", "std", "var", "linalg_norm", "vector_norm", "linalg_vector_norm", "var_mean", "std_mean"), _statistic),
+    "cosine_similarity": _cosine,
+}

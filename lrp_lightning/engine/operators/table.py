@@ -1,0 +1,224 @@
+"""The table of operators: every function by which one is called, and the row that they share; and how to add to it."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Literal
+
+from torch import Tensor
+from torch.overrides import handle_torch_function, has_torch_function, is_tensor_method_or_property, resolve_name
+
+from lrp_lightning.engine.calls import Call, Operator, inplace_at, spellings, tensors_in
+from lrp_lightning.engine.operators import (
+    activations,
+    affine,
+    attention,
+    contractions,
+    moves,
+    normalisations,
+    pooling,
+    products,
+    reductions,
+    sums,
+    writes,
+)
+from lrp_lightning.errors import RuleError
+
+__all__ = ["TABLE", "register_operator", "registered_operator", "table_of", "unregister_operator"]
+
+Row = Callable[..., Any]
+
+
+def table_of(*rows: Mapping[str, Row]) -> dict[Callable, Operator]:
+    """Rows by every function that calls their operators; of several for one function the last counts."""
+    table: dict[Callable, Operator] = {}
+    for group in rows:
+        for name, row in sorted(group.items(), key=lambda item: item[0].startswith(("F.", "torch."))):
+            shown = name if name.startswith(("F.", "torch.")) else name.removesuffix(".__get__")
+            for func, plain, in_place in spellings(name):
+                views = row in (moves.movement, writes.ROWS["detach"], activations.ROWS["dropout"])
+                table[func] = Operator(shown, plain, row, in_place, inplace_at(func), views)
+    return table
+
+
+TABLE = table_of(
+    affine.ROWS, activations.ROWS, moves.ROWS, writes.ROWS, reductions.ROWS, pooling.ROWS, sums.ROWS, products.ROWS,
+    contractions.ROWS, normalisations.ROWS, attention.ROWS,
+)  # fmt: skip
+for _name, _function in (
+    ("__setitem__", writes.set_item),
+    ("copy_", writes.copied),
+    ("fill_", writes.filled),
+    ("zero_", writes.zeroed),
+):
+    TABLE[getattr(Tensor, _name)] = Operator(_name.strip("_"), _function, writes.FUNCTIONS[_function], in_place=True)
+for _function, _row in writes.FUNCTIONS.items():
+    TABLE[_function] = Operator(_function.__name__, _function, _row)
+
+
+def _linear(run: Any, call: Call, *args: Any, **kwargs: Any) -> Any:
+    return reductions.linear(run, call, *args, **kwargs)
+
+
+def _movement(run: Any, call: Call, *args: Any, **kwargs: Any) -> Any:
+    y = call()
+    [x, *_] = run.signals(call.tensors)
+    made = tensors_in((y,))
+    facts = [run.moved(call, x, t, None) for t in made]
+    return y, facts[0] if isinstance(y, Tensor) else facts
+
+
+_KINDS: dict[str, Row] = {
+    "activation": functools.partial(activations.activation, keeps_sign=False),
+    "gate": activations.ROWS["sigmoid"],
+    "movement": _movement,
+    "linear": _linear,
+    "product": lambda run, call, *args, **kwargs: contractions.product(run, call),
+}
+
+
+def register_operator(
+    func: Callable, kind: Literal["activation", "gate", "movement", "linear", "product"] | Row
+) -> Callable:
+    """Say how relevance passes an operator that has no rule: one of torch's, or a function of your own.
+
+    ======================= ===============================================================================================
+    ``"activation"``        each value depends on one value of the first argument: relevance passes unchanged
+    ``"gate"``              the same, and in a product with a signal its values are constants
+    ``"movement"``          values move and are not mixed: relevance moves back with them
+    ``"linear"``            linear in all that carries relevance, without a bias: the gradient is the rule
+    ``"product"``           linear in each of several signals: each gets an equal share; gates among them are constants
+    ======================= ===============================================================================================
+
+    Of one of torch's, every spelling is registered: function, method, and the one that works in place.
+    :func:`unregister_operator` undoes it, and so does leaving :func:`registered_operator`.
+
+    Args:
+        func: the operator. A function of your own, such as one that calls a ``torch.autograd.Function``, becomes an
+            operator: use what is returned in its place.
+        kind: one of these, or a row of the engine's table, ``(run, call, *args, **kwargs) -> (result, facts)``.
+
+    Returns:
+        ``func``, or the operator that it became.
+
+    Raises:
+        RuleError: if ``func`` cannot be called, or ``kind`` is none of these.
+
+    Example:
+        >>> import torch
+        >>> from lrp_lightning import SelectiveLRP, register_operator
+        >>> class Square(torch.autograd.Function):
+        ...     @staticmethod
+        ...     def forward(ctx, x):
+        ...         ctx.save_for_backward(x)
+        ...         return x * x
+        ...     @staticmethod
+        ...     def backward(ctx, g):
+        ...         return 2 * ctx.saved_tensors[0] * g
+        >>> square = register_operator(Square.apply, "activation")
+        >>> class Model(torch.nn.Module):
+        ...     def __init__(self):
+        ...         super().__init__()
+        ...         self.below, self.above = torch.nn.Linear(4, 8), torch.nn.Linear(8, 3)
+        ...     def forward(self, x):
+        ...         return self.above(square(self.below(x)))
+        >>> trace = SelectiveLRP(Model()).trace(torch.randn(5, 4), target=0)
+        >>> bool((trace.conservation_error < 1e-3).all())
+        True
+    """
+    if not callable(func):
+        raise RuleError(f"func must be the operator itself, such as torch.cumsum, got {func!r}")
+    row = _KINDS.get(kind) if isinstance(kind, str) else kind
+    if row is None or not callable(row):
+        raise RuleError(f"kind must be one of {', '.join(map(repr, _KINDS))}, or a row, got {kind!r}")
+    if is_tensor_method_or_property(func) or resolve_name(func) is not None:
+        for spelt, plain, in_place in _spelt(func):
+            _before.setdefault(spelt, TABLE.get(spelt))
+            TABLE[spelt] = Operator(plain.__name__.strip("_"), plain, row, in_place, inplace_at(spelt), row is _movement)
+        return func
+
+    @functools.wraps(func, assigned=("__module__", "__name__", "__qualname__", "__doc__"), updated=())
+    def operator(*args: Any, **kwargs: Any) -> Any:
+        tensors = tuple(tensors_in(args, kwargs))
+        if has_torch_function(tensors):
+            return handle_torch_function(operator, tensors, *args, **kwargs)
+        return func(*args, **kwargs)
+
+    _before[operator] = None
+    name = getattr(func, "__name__", "operator")
+    TABLE[operator] = Operator(name, operator, row, views=row is _movement)
+    return operator
+
+
+_before: dict[Callable, Operator | None] = {}
+"""What stood in the table before an operator was registered."""
+
+
+def _spelt(func: Callable) -> list[tuple[Callable, Callable, bool]]:
+    """Every spelling of one of torch's operators, given by any of them."""
+    name = getattr(func, "__name__", "")
+    if name == "__get__":
+        name = f"{func.__self__.__name__}.__get__"  # type: ignore[attr-defined]
+    bare = name if name.endswith(".__get__") else name.strip("_").removeprefix("i") if name.startswith("__i") else name.rstrip("_")
+    found = list(spellings(bare))
+    return found if any(spelt is func or spelt == func for spelt, *_ in found) else [(func, func, False)]
+
+
+def unregister_operator(func: Callable) -> None:
+    """Undo :func:`register_operator`: the operator has the rule that it had before, or none.
+
+    Args:
+        func: what was registered, or what :func:`register_operator` returned.
+
+    Raises:
+        RuleError: if it was not registered.
+
+    Example:
+        >>> import torch
+        >>> from lrp_lightning import register_operator, unregister_operator
+        >>> _ = register_operator(torch.lgamma, "activation")
+        >>> unregister_operator(torch.lgamma)
+    """
+    ours = [spelt for spelt, *_ in (_spelt(func) if func not in _before else [(func, func, False)]) if spelt in _before]
+    if func in _before:
+        ours = [spelt for spelt, *_ in _spelt(func) if spelt in _before] or [func]
+    if not ours:
+        raise RuleError(f"{func!r} is not registered; give what register_operator was given, or what it returned")
+    for spelt in ours:
+        before = _before.pop(spelt)
+        if before is None:
+            TABLE.pop(spelt, None)
+        else:
+            TABLE[spelt] = before
+
+
+@contextmanager
+def registered_operator(func: Callable, kind: Literal["activation", "gate", "movement", "linear", "product"] | Row) -> Iterator[Callable]:
+    """:func:`register_operator` for the time of a ``with`` statement.
+
+    Args:
+        func, kind: as there.
+
+    Raises:
+        RuleError: as there.
+
+    Example:
+        >>> import torch
+        >>> from lrp_lightning import SelectiveLRP, registered_operator
+        >>> class Model(torch.nn.Module):
+        ...     def __init__(self):
+        ...         super().__init__()
+        ...         self.below, self.above = torch.nn.Linear(4, 8), torch.nn.Linear(8, 3)
+        ...     def forward(self, x):
+        ...         return self.above(torch.i0(self.below(x)))
+        >>> with registered_operator(torch.i0, "activation"):
+        ...     SelectiveLRP(Model()).attribute(torch.randn(5, 4), target=0).shape
+        torch.Size([5, 4])
+    """
+    operator = register_operator(func, kind)
+    try:
+        yield operator
+    finally:
+        unregister_operator(operator)

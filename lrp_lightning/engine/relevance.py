@@ -1,0 +1,386 @@
+"""The visitor that puts LRP's backwards in place, and what they do with relevance as it arrives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lrp_lightning.axes import Axis
+from lrp_lightning.composites import Composite
+from lrp_lightning.engine.affine import UnitMap, hand_down, mean_magnitude
+from lrp_lightning.engine.along import AlongPaths
+from lrp_lightning.engine.by_sample import per_neuron
+from lrp_lightning.engine.calls import Call, Operator, operator_name
+from lrp_lightning.engine.edges import Edges, features_of
+from lrp_lightning.engine.facts import Facts
+from lrp_lightning.engine.functions import Activation, Affine, Kept, Rectified, Valued, Watched, is_foreign
+from lrp_lightning.engine.interpreter import Interpreter
+from lrp_lightning.engine.layers import Layer, Layers
+from lrp_lightning.engine.ledger import Ledger
+from lrp_lightning.engine.neuron_numbers import run_of
+from lrp_lightning.engine.notes import Notes
+from lrp_lightning.engine.operators.unlisted import as_it_is
+from lrp_lightning.engine.selecting import Selecting
+from lrp_lightning.engine.visitor import Part, Unit, Visitor
+from lrp_lightning.errors import RuleError, UnsupportedOperatorError
+
+__all__ = ["Relevance"]
+
+
+class Relevance(Visitor):
+    """One pass of relevance.
+
+    Args:
+        layers: those of the forward.
+        composite: which rule each gets.
+        ledger: where relevance is written down.
+        selecting: the selection at work.
+        edges: where edges are written down, None if they are not asked for.
+        along: the paths along which relevance may run alone, None for everywhere.
+        on_unsupported: what to do at an operator without a rule.
+    """
+
+    def __init__(
+        self,
+        layers: Layers,
+        composite: Composite,
+        ledger: Ledger,
+        selecting: Selecting,
+        edges: Edges | None,
+        along: AlongPaths | None,
+        on_unsupported: str,
+    ) -> None:
+        super().__init__(layers)
+        self.composite, self.ledger, self.selecting, self.edges, self.along = composite, ledger, selecting, edges, along
+        self.on_unsupported = on_unsupported
+        self.attention = composite.attention
+        self.follows = edges is not None or along is not None
+        self.unsupported: list[str] = []
+        self.refusals: dict[str, UnsupportedOperatorError] = {}
+        self.kept: Notes[Kept] = Notes()  # output of a layer -> what its backward keeps of it
+        self.passages: Notes[_Passage] = Notes()
+
+    def values(self) -> AbstractContextManager:
+        return torch.no_grad()
+
+    # what is read
+
+    def read(self, run: Interpreter, operator: Operator, given: list[Tensor]) -> None:
+        for t in given:
+            kept = self.kept.get(t)
+            if kept is not None:
+                kept.read(t)
+            if t.grad_fn is not None and is_foreign(t.grad_fn) and run.known(t):
+                self.foreign(run, operator, t)
+
+    def foreign(self, run: Interpreter, operator: Operator, t: Tensor) -> None:
+        made_by = t.grad_fn.name()  # type: ignore[union-attr]
+        where = f"{made_by} in {run.names.executing() or 'the model'}"
+        if self.on_unsupported != "gradient":
+            raise run.unsupported(
+                operator.func,
+                f"reads a tensor made by {made_by}, a custom autograd.Function that did not go through torch's overridable "
+                "operators and whose backward is not LRP's. Say how relevance passes it with "
+                'lrp_lightning.register_operator, or use its plain gradient with on_unsupported="gradient"',
+            )
+        if where not in self.unsupported:
+            self.unsupported.append(where)
+        if not run.known(t):
+            run.facts[t] = Facts(run.assumed(t), lost=f"{where} may mix samples, so relevance cannot be told by sample")
+
+    def unlisted(self, run: Interpreter, call: Call) -> tuple[Any, Any]:
+        """Harmless if the result carries no relevance (a size, a comparison); refused where relevance arrives at it."""
+        name = operator_name(call.func)
+        if self.on_unsupported == "gradient":
+            result, facts = as_it_is(run, call, lambda: self.accounted(run, call, call.name or "operator", Call.__call__))
+            if facts is not None:
+                where = f"{name} in {run.names.executing() or 'the model'}"
+                if where not in self.unsupported:
+                    self.unsupported.append(where)
+            return result, facts
+        result, facts = as_it_is(run, call)
+        if facts is None:
+            return result, None
+        below = next((f.lost for t in run.signals(call.tensors) if (f := run.of(t)).lost in self.refusals), None)
+        refusal = self.refusals[below] if below is not None else run.unsupported(
+            call.func,
+            "mixes values and has no rule, so relevance cannot pass through it. Give it one with "
+            'lrp_lightning.register_operator, or use its plain gradient with on_unsupported="gradient"',
+        )  # fmt: skip
+        self.refusals[str(refusal)] = refusal
+        refused = _Refused(refusal)
+
+        def watched(t: Tensor) -> Tensor:
+            return Watched.apply(t, refused) if t.requires_grad else t
+
+        if isinstance(result, Tensor):
+            result = watched(result)
+        elif isinstance(result, list | tuple):
+            result = type(result)([watched(t) if isinstance(t, Tensor) else t for t in result])
+        return result, Facts(lost=str(refusal))
+
+    # layers
+
+    def layer(self, run: Interpreter, unit: Unit) -> Tensor:
+        kept = Kept(unit.y, unit.layer)
+        down = _Down(self, unit)
+        out = Affine.apply(unit.a, unit.w.detach(), None if unit.b is None else unit.b.detach(), kept, down)
+        self.kept[out] = kept
+        return out
+
+    def silent_at_zero(self, near_input: bool) -> bool:
+        return self.ledger.proportional_below(near_input)
+
+    def _needs_scale(self, layer: Layer) -> bool:
+        """Whether the rule of a layer, which may not be settled yet, may ask for the scale of its output."""
+        if layer.kind not in ("convolution", "linear", "normalisation"):
+            return False
+        own, composite = self.layers.names.rule_of(layer.base_name), self.composite
+        if own is not None:
+            return own.needs_scale
+        kinds = (layer.kind, "linear") if layer.kind == "convolution" else (layer.kind,)
+        rules = [composite.rule_for("", kind, layer.first) for kind in kinds]  # type: ignore[arg-type]
+        return any(rule.needs_scale for rule in (*rules, *composite.layers.values()))
+
+    def rectifier(self, run: Interpreter, call: Call, x: Tensor) -> Tensor:
+        if not self.ledger.proportional:
+            return Activation.apply(x, call.values(), False, None)
+        kept = self.kept.get(x)
+        if kept is None or kept.readers > 1 or kept.layer.rows is None:
+            return torch.relu(x)  # autograd's backward is the rule: y / x is its derivative
+        layer = kept.layer
+        with torch.no_grad():
+            if self.edges is not None:
+                self.ledger.activate(layer, x.detach())
+            mean = mean_magnitude(x, layer.rows, False) if self._needs_scale(layer) else None
+            # in memory of x where the model wants that; not noticed by autograd, which would mind: nothing but the layer's
+            # backward kept it
+            in_place = call.in_place and not run.aliases.shares(x)
+            y = kept.value.data.relu_() if in_place else torch.relu(x.detach())
+        kept.rectify(y, mean)
+        return Rectified.apply(x, y, kept)
+
+    def activation(self, run: Interpreter, call: Call, x: Tensor, keeps_sign: bool) -> Tensor:
+        y = call.values()
+        y = y.clone() if y is x else y
+        absorb = None
+        if not keeps_sign:
+            facts, where, ledger = run.of(x), run.names.here("activation"), self.ledger
+
+            def absorb(r: Tensor) -> None:
+                ledger.absorb_values(where, r, facts.samples, facts.lost)
+
+        return Activation.apply(x, y, self.ledger.proportional, absorb)
+
+    def one_activation(self, run: Interpreter, call: Call, root: Tensor) -> Tensor:
+        return self.activation(run, call, root, keeps_sign=True)
+
+    def valued(self, gradient_of: Callable[[], Tensor], value: Callable[[], Tensor]) -> Tensor:
+        with torch.no_grad():
+            y = value()
+        return Valued.apply(gradient_of(), y)
+
+    # sums and products
+
+    def apart(self, run: Interpreter, t: Any) -> Any:
+        """A tensor of the same values that one node alone reads, so that what is handed to it there can be chosen."""
+        if self.along is None or not run.known(t):
+            return t
+        passage = _Passage(self.along, run.of(t))
+        view = Watched.apply(t, passage)
+        run.facts[view] = run.of(t)
+        self.passages[view] = passage
+        return view
+
+    def node(self, run: Interpreter, layer: Layer, y: Tensor, parts: Sequence[Part], stays: Any = None) -> Tensor:
+        kept = Kept(y.detach(), layer, has_weights=False)
+        handed = []
+        for t, factor, whole, by_value in parts:
+            passage = self.passages.get(t)
+            if passage is not None:
+                passage.layer = layer
+            if self.edges is not None and by_value:
+                handed.append(((t if whole is None else whole).detach(), factor, run.of(t).neurons))
+        out = Watched.apply(y, _Node(self, kept, handed, stays))
+        self.kept[out] = kept
+        return out
+
+    def constant(
+        self, run: Interpreter, y: Tensor, part: Tensor | float, samples: Axis | None, where: str, lost: str
+    ) -> Tensor:
+        if not y.requires_grad:
+            return y
+        return Watched.apply(y, _Taken(self.ledger, where, part, samples, lost))
+
+    def detached(self, t: Tensor) -> Tensor:
+        return t.detach()
+
+    def shared(self, y: Tensor, signals: Sequence[Tensor]) -> Tensor:
+        return Watched.apply(y, _Scaled(1 / len(signals))) if len(signals) > 1 and y.requires_grad else y
+
+    def accounted(self, run: Interpreter, call: Call, what: str, run_it: Callable[[Call], Any]) -> Any:
+        """Run an operator with its plain gradient; what relevance comes to it and is not handed on by it is counted."""
+        ledger, where = self.ledger, run.names.here(what)
+
+        def watched(t: Tensor) -> Tensor:
+            if not run.known(t):
+                return t
+            about = run.of(t)
+            return Watched.apply(t, _Taken(ledger, where, -t.detach(), about.samples, about.lost))
+
+        result = run_it(call.map(watched))
+        about = run.of(run.signals(call.tensors)[0])
+
+        def taken(t: Tensor) -> Tensor:
+            if not t.requires_grad:
+                return t
+            samples = about.samples
+            if samples is not None and samples.shape != tuple(t.shape):
+                samples = run.assumed(t)
+            return Watched.apply(t, _Taken(ledger, where, t.detach(), samples, about.lost or f"{where} mixes samples"))
+
+        if isinstance(result, Tensor):
+            return taken(result)
+        items = [taken(t) if isinstance(t, Tensor) else t for t in result]
+        return type(result)(items)
+
+
+@dataclass(eq=False)
+class _Down:
+    """The backward of a unit layer."""
+
+    by: Relevance
+    unit: Unit
+
+    def __post_init__(self) -> None:
+        unit = self.unit  # not its tensors, which autograd keeps
+        self.op, self.facts, self.layer = unit.op, unit.facts, unit.layer
+        self.neurons, self.shape = unit.facts.neurons if self.by.follows else None, unit.a.shape
+        self.unit = None  # type: ignore[assignment]
+
+    def __call__(self, kept: Kept, a: Tensor, w: Tensor, b: Tensor | None, g: Tensor) -> Tensor:
+        by, layer, y = self.by, self.layer.standing, kept.value
+        assert layer.rule is not None
+        ledger, edges = by.ledger, by.edges
+        rows = layer.by_sample()
+        dim = self.op.neurons(a.ndim)
+        features = features_of(self.neurons, a.shape, dim) if by.follows else None
+        run = run_of(features) if self.op.kind == "linear" and edges is not None else 1
+        unit = UnitMap(
+            self.op, layer.rule, w, b, rows, self.facts.nonnegative, kept.rectified, ledger.proportional_below(layer.first),
+            edges is not None, edges is not None and edges.per_sample, run,
+        )  # fmt: skip
+        try:
+            ledger.keep(layer, y, g)
+            down = hand_down(unit, a, y, g, by.selecting.at(layer, y, g), kept.mean)
+        except RuleError as error:
+            raise RuleError(f"layer {layer.name!r} with {layer.rule}: {error}") from error
+        except Exception as error:
+            error.add_note(f"in layer {layer.name!r}") if hasattr(error, "add_note") else None
+            raise
+        if layer.first and layer.rule.box is not None:
+            ledger.outside[layer] = layer.rule.leaves_box(a)
+        stray = rows.stray(down.arrived)
+        if stray is not None:
+            ledger.stray.append(stray)
+        ledger.arrived(layer, y, rows.sum(down.arrived))
+        stays = {"bias": down.bias, "stabiliser": down.stabiliser} if b is not None else {"stabiliser": down.stabiliser}
+        for what, by_neuron in stays.items():
+            ledger.absorb(f"{layer.name}.{what}", rows.sum(by_neuron.sum(1)))
+        if edges is not None and down.edges is not None:
+            edges.stay(layer, rows.sum(sum(stays.values(), torch.zeros_like(down.bias))))
+            edges.connect(None if features is None else features[::run], layer, down.edges)
+        if by.along is None:
+            return down.g
+        numbers = None if features is None else (features + 1).double().view([-1 if d == dim else 1 for d in range(a.ndim)])
+        return down.g * by.along.below(layer, numbers, down.g, rows)
+
+
+@dataclass(eq=False)
+class _Node:
+    """What a node without weights does with relevance: it notes what arrives, and each of its parts gets its own share."""
+
+    by: Relevance
+    kept: Kept
+    parts: list[tuple[Tensor, float, Any]]
+    stays: Any
+
+    def back(self, g: Tensor) -> Tensor:
+        by, y, layer = self.by, self.kept.value, self.kept.layer
+        ledger = by.ledger
+        carried = None
+        select = by.selecting.at(layer, y, g)
+        if select is not None:
+            rows = layer.by_sample()
+            carried = select(per_neuron(ledger.relevance_of(y, g, layer.first), layer.dim, rows.dim))
+        ledger.arrive(layer, y, g)
+        if carried is not None:
+            g = g * carried
+        for part, factor, neurons in self.parts:
+            handed = ledger.relevance_of(part.expand(g.shape), g, layer.first) * factor
+            by.edges.connect_values(neurons, layer, handed)  # type: ignore[union-attr]
+        if by.edges is not None and self.stays is not None:
+            self.stays(layer, g)
+        return g
+
+
+@dataclass(eq=False)
+class _Taken:
+    """Counts the relevance of a constant ``part``, that a tensor is a sum of, or is in some places."""
+
+    ledger: Ledger
+    where: str
+    part: Tensor | float
+    samples: Axis | None
+    lost: str
+
+    def back(self, g: Tensor) -> Tensor:
+        r = torch.where(g == 0, 0, g * self.part)  # part may be infinite
+        self.ledger.absorb_values(self.where, r, self.samples, self.lost)
+        return g
+
+
+@dataclass(eq=False)
+class _Scaled:
+    """Hands on a share."""
+
+    share: float
+
+    def back(self, g: Tensor) -> Tensor:
+        return g * self.share
+
+
+@dataclass(eq=False)
+class _Refused:
+    """Hands nothing on, and says why."""
+
+    error: UnsupportedOperatorError
+
+    def back(self, g: Tensor) -> Tensor:
+        raise self.error
+
+
+@dataclass(eq=False)
+class _Passage:
+    """Lets the relevance that a node hands to one of its parts run along the paths only."""
+
+    along: AlongPaths
+    facts: Facts
+    layer: Layer | None = None
+
+    def back(self, g: Tensor) -> Tensor:
+        if self.layer is None:
+            return g
+        samples = self.facts.samples
+        assert samples is not None
+        from lrp_lightning.engine.by_sample import by_sample
+
+        rows = by_sample(samples, self.along.samples, None)
+        if rows is None:
+            raise UnsupportedOperatorError(self.layer.lost)
+        return g * self.along.below(self.layer, self.facts.neurons, g, rows)

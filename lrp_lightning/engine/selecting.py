@@ -1,0 +1,89 @@
+"""The selection at work: which part of the relevance that arrived at a layer is carried on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from lrp_lightning.engine.by_sample import BySample, per_neuron
+from lrp_lightning.engine.edges import Edges
+from lrp_lightning.engine.layers import Layer
+from lrp_lightning.engine.ledger import Ledger
+from lrp_lightning.errors import SelectionError
+from lrp_lightning.layers import LayerNames
+from lrp_lightning.selection import Fixed, PerLayer, Selection
+
+__all__ = ["Selecting"]
+
+
+class Selecting:
+    """Asks the selection of one pass, and notes its masks."""
+
+    def __init__(self, selection: Selection | None, names: LayerNames, ledger: Ledger, edges: Edges | None) -> None:
+        if isinstance(selection, Fixed):  # by name, not by module
+            selection = Fixed({names.name_of(layer): neurons for layer, neurons in selection.layers.items()})
+        self.selection, self.ledger, self.edges = selection, ledger, edges
+        self.masks: dict[Layer, Tensor] = {}
+        self.explained: Tensor | None = None
+
+    @property
+    def patterns(self) -> list[str]:
+        """The layers that must be there."""
+        return list(getattr(self.selection, "patterns", ()))
+
+    def at(self, layer: Layer, y: Tensor, g: Tensor) -> Callable[[Tensor], Tensor | None] | None:
+        """What decides how much of the relevance ``y g`` of a layer is carried on; None if all of it is.
+
+        It takes the relevance by row and neuron, and gives what broadcasts over ``y``.
+        """
+        if self.selection is None or not layer.selectable:
+            return None
+        decides = self.selection.in_layer(layer.name) if isinstance(self.selection, PerLayer) else self.selection
+        if decides is None or (layer.kind not in ("convolution", "linear") and layer.name not in _named(decides, self.patterns)):
+            return None
+        return partial(self._select, decides, layer, y, g)
+
+    def _select(self, decides: Selection, layer: Layer, y: Tensor, g: Tensor, by_row: Tensor) -> Tensor | None:
+        rows = layer.by_sample()
+        arrived = rows.sum(by_row)
+
+        def elements() -> Tensor:
+            return rows.first(self.ledger.relevance_of(y, g, layer.first))
+
+        units = elements() if getattr(decides, "unit", "channel") == "element" else arrived
+        kept = decides.select(units, layer=layer.name, output=self.explained)  # type: ignore[arg-type]
+        if kept is None:
+            return None
+        if not isinstance(kept, Tensor) or kept.dtype != torch.bool or kept.shape not in (units.shape, rows.first(y).shape):
+            given = f"{kept.dtype} {tuple(kept.shape)}" if isinstance(kept, Tensor) else type(kept).__name__
+            raise SelectionError(
+                f"{decides!r} gave {given} for layer {layer.name!r}; it must give torch.bool {tuple(units.shape)}"
+            )
+        self.masks[layer] = kept | self.masks[layer] if layer in self.masks else kept
+        if kept.shape != units.shape:
+            units = elements()
+        part, rest = ((units * on).flatten(1).sum(1) for on in (kept, ~kept))
+        carried = kept
+        if getattr(decides, "rescale", False):
+            factor = torch.where(part == 0, 1, (part + rest) / torch.where(part == 0, 1, part))
+            carried, rest = kept * factor.view(-1, *[1] * (kept.ndim - 1)), rest + part * (1 - factor)
+        self.ledger.absorb(f"{layer.name}.unselected", rest)
+        spread = _over(carried, y, layer, rows)
+        if self.edges is not None and kept.shape == arrived.shape:
+            self.edges.stay(layer, arrived - arrived * carried)
+        elif self.edges is not None:
+            r = self.ledger.relevance_of(y, g, layer.first) * spread
+            self.edges.stay(layer, arrived - rows.sum(per_neuron(r, layer.dim, rows.dim)))
+        return spread
+
+
+def _over(mask: Tensor, y: Tensor, layer: Layer, rows: BySample) -> Tensor:
+    """A mask of channels ``(N, C)``, or of single values, shaped to broadcast over ``y``."""
+    return rows.as_first(mask, y) if mask.ndim > 2 else rows.over(mask, y, layer.dim)
+
+
+def _named(decides: Selection, patterns: list[str]) -> list[str]:
+    return patterns or list(getattr(decides, "patterns", ()))

@@ -1,0 +1,144 @@
+"""What is done with the values of a forward: the interface of the three visitors of the interpreter.
+
+As it stands here, every operator runs as it is, with its own gradient, and layers are counted. ``relevance.py`` puts LRP's
+backwards in place, ``gradients.py`` those of reconstruction, ``masked.py`` switches neurons off. All see the same calls, and
+give layers the same names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from torch import Tensor
+
+from lrp_lightning.axes import Axis
+from lrp_lightning.engine.facts import Facts
+from lrp_lightning.engine.layers import Layer, Layers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from lrp_lightning.engine.affine import AffineMap
+    from lrp_lightning.engine.calls import Call, Operator
+    from lrp_lightning.engine.interpreter import Interpreter
+
+__all__ = ["Part", "Unit", "Visitor"]
+
+
+class Unit(NamedTuple):
+    """A unit layer at work: ``y = w a + b``."""
+
+    op: AffineMap
+    a: Tensor
+    w: Tensor
+    b: Tensor | None
+    y: Tensor
+    facts: Facts
+    """Of ``a``."""
+    layer: Layer
+
+
+class Part(NamedTuple):
+    """A signal in a sum, and its factor there."""
+
+    t: Tensor
+    factor: float = 1.0
+    whole: Tensor | None = None
+    """What is handed out, where that is not the signal's own value: a product."""
+    by_value: bool = True
+    """Whether the signal gets its own share of each value."""
+
+
+class Visitor:
+    """Runs every operator as it is. ``layers`` are those met so far."""
+
+    differentiates = True
+    """Whether gradients are to be taken, so that there must be some."""
+    follows = False
+    """Whether it is to be known of every value which neuron it came from."""
+    attention = "values"
+    """What attention hands relevance to, as in ``Composite.attention``."""
+
+    def __init__(self, layers: Layers) -> None:
+        self.layers = layers
+
+    def values(self) -> AbstractContextManager:
+        """In which a row computes values that get a backward of their own."""
+        return nullcontext()
+
+    def read(self, run: Interpreter, operator: Operator, given: list[Tensor]) -> None:
+        """Called before an operator reads its arguments."""
+
+    def foreign(self, run: Interpreter, operator: Operator, t: Tensor) -> None:
+        """Called before an operator reads a tensor that was made by none that the interpreter saw."""
+        run.facts[t] = Facts(lost=run.unsupported(operator.func, "reads a tensor made by a custom autograd.Function").args[0])
+
+    def unlisted(self, run: Interpreter, call: Call) -> tuple[Any, Facts | list[Facts | None] | None]:
+        """An operator that has no row."""
+        from lrp_lightning.engine.operators.unlisted import as_it_is
+
+        return as_it_is(run, call)
+
+    # what rows hand over
+
+    def layer(self, run: Interpreter, unit: Unit) -> Tensor:
+        """The output of a unit layer."""
+        return unit.y
+
+    def whole(self, t: Tensor) -> Tensor:
+        """What a normalisation reads of the output of a layer."""
+        return t
+
+    def apart(self, run: Interpreter, t: Any) -> Any:
+        """A tensor of the same values that one node alone reads, where what is handed to it there is to be chosen."""
+        return t
+
+    def node(self, run: Interpreter, layer: Layer, y: Tensor, parts: Sequence[Part], stays: Any = None) -> Tensor:
+        """The value of a sum of signals; ``stays`` is what of it is a constant."""
+        return y
+
+    def silent_at_zero(self, near_input: bool) -> bool:
+        """Whether an input of zero gets no relevance; ``near_input`` if a first layer may read it."""
+        return True
+
+    def rectifier(self, run: Interpreter, call: Call, x: Tensor) -> Tensor:
+        """``relu(x)``."""
+        return call()
+
+    def activation(self, run: Interpreter, call: Call, x: Tensor, keeps_sign: bool) -> Tensor:
+        """An element-wise function of ``x``."""
+        return call()
+
+    def pooled(self, run: Interpreter, call: Call, x: Tensor) -> Any:
+        """A pooling of ``x``."""
+        return call()
+
+    def constant(self, run: Interpreter, y: Tensor, part: Tensor | float, samples: Axis | None, where: str, lost: str) -> Tensor:
+        """``y``, a sum of signals and of the constant ``part``."""
+        return y
+
+    def detached(self, t: Tensor) -> Tensor:
+        """A gate, beside a signal that it weighs."""
+        return t
+
+    def shared(self, y: Tensor, signals: Sequence[Tensor]) -> Tensor:
+        """``y``, a product of several signals."""
+        return y
+
+    def shared_parts(self, y: Tensor, signals: Sequence[Tensor]) -> list[Part]:
+        """What each of several signals is handed of a product ``y``."""
+        return [Part(t, 1 / len(signals), y) for t in signals]
+
+    def one_activation(self, run: Interpreter, call: Call, root: Tensor) -> Tensor:
+        """An element-wise function of ``root`` that is written as a product of others."""
+        return call()
+
+    def accounted(self, run: Interpreter, call: Call, what: str, run_it: Callable[[Call], Any]) -> Any:
+        """The result of an operator that keeps some of the relevance that comes to it."""
+        return run_it(call)
+
+    def valued(self, gradient_of: Callable[[], Tensor], value: Callable[[], Tensor]) -> Tensor:
+        """A tensor of one value, with the gradient of another way to compute it."""
+        return value()
