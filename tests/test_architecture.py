@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -96,14 +95,11 @@ RIVER = [
 
 
 def modules() -> dict[str, Path]:
-    """Every module of the package by its name below it; ``callbacks`` is a link in a checkout."""
+    """Every module of the package by its name below it."""
     found = {}
-    for folder, _, files in os.walk(PACKAGE, followlinks=True):
-        for file in files:
-            if file.endswith(".py"):
-                path = Path(folder, file)
-                parts = path.relative_to(PACKAGE).with_suffix("").parts
-                found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    for path in PACKAGE.rglob("*.py"):
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
     return found
 
 

@@ -247,6 +247,6 @@ print([name for name in ("lightning", "pytorch_lightning", "tensorboard") if nam
 
 
 def test_callbacks_are_part_of_the_package_only() -> None:
-    """The folder stands at the top of the repository, but no module ``callbacks`` may reach a user's environment."""
+    """A link to the folder stands at the top of the repository; no module ``callbacks`` may reach a user's environment."""
     assert RelevanceMonitor.__module__ == "lrp_lightning.callbacks.relevance_monitor"
     assert run("import importlib.util, os; os.chdir('/'); print(importlib.util.find_spec('callbacks'))") == "None"
