@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from lrp_lightning.arguments import check_batches, is_whole
 from lrp_lightning.attribution import SelectiveLRP
+from lrp_lightning.checks import check_batches, is_whole
 from lrp_lightning.composites import Composite, EpsilonPlus
 from lrp_lightning.errors import GraphError, InputError, TargetError
 from lrp_lightning.graph import build_graph

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import networkx as nx
 
-from lrp_lightning.arguments import is_whole
+from lrp_lightning.checks import is_whole
 from lrp_lightning.errors import GraphError
 from lrp_lightning.graph import check_graph
 

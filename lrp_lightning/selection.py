@@ -25,7 +25,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from lrp_lightning.arguments import is_whole
+from lrp_lightning.checks import is_whole
 from lrp_lightning.errors import SelectionError
 
 __all__ = ["Coverage", "Fixed", "PerLayer", "Search", "Selection", "Threshold", "TopK", "random_masks"]

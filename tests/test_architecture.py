@@ -14,7 +14,7 @@ PACKAGE = Path(lrp_lightning.__file__).parent
 
 RIVER = [
     "errors",
-    "arguments",
+    "checks",
     "rules",
     "selection",
     "metrics.mean_over_samples",

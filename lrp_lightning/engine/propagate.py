@@ -13,7 +13,7 @@ from torch.nn.parameter import is_lazy
 from torch.overrides import _get_current_function_mode_stack
 from torch.utils.checkpoint import CheckpointError
 
-from lrp_lightning.arguments import is_whole
+from lrp_lightning.checks import is_whole
 from lrp_lightning.composites import Composite
 from lrp_lightning.engine.captures import Captures
 from lrp_lightning.engine.mode import Facts, RelevanceMode, affine_layers_below, is_custom
