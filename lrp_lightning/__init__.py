@@ -6,7 +6,6 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lrp_lightning.agreement import Agreement as Agreement
     from lrp_lightning.along_paths import path_heatmaps as path_heatmaps
     from lrp_lightning.attribution import LayerSelectiveLRP as LayerSelectiveLRP
     from lrp_lightning.attribution import SelectiveLRP as SelectiveLRP
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
     from lrp_lightning.engine import register_operator as register_operator
     from lrp_lightning.graph import build_graph as build_graph
     from lrp_lightning.masking import masked_forward as masked_forward
-    from lrp_lightning.min_error import MinError as MinError
     from lrp_lightning.paths import Path as Path
     from lrp_lightning.paths import k_best_paths as k_best_paths
     from lrp_lightning.prune import prune_graph as prune_graph
@@ -39,6 +37,8 @@ if TYPE_CHECKING:
     from lrp_lightning.selection import PerLayer as PerLayer
     from lrp_lightning.selection import Threshold as Threshold
     from lrp_lightning.selection import TopK as TopK
+    from lrp_lightning.selection.agreement import Agreement as Agreement
+    from lrp_lightning.selection.min_error import MinError as MinError
     from lrp_lightning.through_neurons import neuron_heatmaps as neuron_heatmaps
     from lrp_lightning.trace import Trace as Trace
 
@@ -55,8 +55,8 @@ _MODULE_OF = {
     "path_heatmaps": "along_paths",
     "prune_graph": "prune",
     "masked_forward": "masking",
-    "Agreement": "agreement",
-    "MinError": "min_error",
+    "Agreement": "selection.agreement",
+    "MinError": "selection.min_error",
     **dict.fromkeys(("Path", "k_best_paths"), "paths"),
     **dict.fromkeys(("AlphaBeta", "Epsilon", "Flat", "Gamma", "Pass", "WSquare", "ZBox", "ZPlus"), "rules"),
     **dict.fromkeys(("Coverage", "Fixed", "PerLayer", "Threshold", "TopK"), "selection"),

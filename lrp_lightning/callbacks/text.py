@@ -7,7 +7,8 @@ from typing import Any
 
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
-from lrp_lightning import agreement, composites, min_error, rules, selection
+from lrp_lightning import composites, rules, selection
+from lrp_lightning.selection import agreement, min_error
 
 __all__ = ["read"]
 

@@ -14,7 +14,7 @@ from lrp_lightning.errors import SelectionError
 from lrp_lightning.masking import activations
 from lrp_lightning.metrics.selection_error import check_measure
 from lrp_lightning.rules import Epsilon, Gamma, Rule
-from lrp_lightning.selection import Fixed, Selection, TopK, check_budget, number_of
+from lrp_lightning.selection.by_relevance import Fixed, Selection, TopK, check_budget, number_of
 
 __all__ = ["Agreement"]
 
