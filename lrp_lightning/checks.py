@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from numbers import Integral
+from numbers import Integral, Real
 from typing import SupportsFloat
 
 from torch import Tensor
 
 from lrp_lightning.errors import InputError
 
-__all__ = ["as_number", "check_batches", "check_tensors", "is_whole"]
+__all__ = ["as_number", "check_batches", "check_tensors", "is_number", "is_whole"]
 
 
 def is_whole(value: object) -> bool:
     """Whether it is a whole number, Python's or NumPy's; True and False are none."""
     return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def is_number(value: object) -> bool:
+    """Whether it is a real number, Python's or NumPy's; True and False are none."""
+    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def as_number(value: object) -> float:

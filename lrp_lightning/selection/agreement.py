@@ -14,7 +14,10 @@ from lrp_lightning.errors import SelectionError
 from lrp_lightning.masking import activations
 from lrp_lightning.metrics.selection_error import check_measure
 from lrp_lightning.rules import Epsilon, Gamma, Rule
-from lrp_lightning.selection.by_relevance import Fixed, Selection, TopK, check_budget, number_of
+from lrp_lightning.selection.budget import check_budget, number_of
+from lrp_lightning.selection.by_relevance import TopK
+from lrp_lightning.selection.fixed import Fixed
+from lrp_lightning.selection.protocol import Selection
 
 __all__ = ["Agreement"]
 

@@ -1,91 +1,18 @@
-"""Selections: which neurons of a layer, per sample, may carry relevance on.
-
-A selection decides *inside* the backward pass, as the relevance arrives at a layer, so what it keeps below depends on
-what it kept above. One's own is a frozen dataclass with the method of :class:`Selection`.
-
-==============  ==============================================================================================
-``TopK``        the share or number of neurons with the highest relevance
-``Coverage``    the fewest neurons that carry a share of the layer's positive relevance
-``Threshold``   those with more than a share of the output
-``Fixed``       those that the caller names
-``PerLayer``    another selection in each layer, by name pattern; layers left whole
-``MinError``    sets optimised against the error of the output (``min_error.py``)
-``Agreement``   sets where activation and relevance agree (``agreement.py``)
-==============  ==============================================================================================
-"""
+"""Selections by the relevance that arrives at a layer, without a look at the network."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
-from fnmatch import fnmatchcase
-from numbers import Real
-from typing import Any, Literal, Protocol, runtime_checkable
+from dataclasses import dataclass, fields
+from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from lrp_lightning.checks import is_whole
+from lrp_lightning.checks import is_number
 from lrp_lightning.errors import SelectionError
+from lrp_lightning.selection.budget import check_budget, number_of
 
-__all__ = ["Coverage", "Fixed", "PerLayer", "Search", "Selection", "Threshold", "TopK", "random_masks"]
-
-
-@runtime_checkable
-class Selection(Protocol):
-    """What the engine asks of a selection.
-
-    A selection may have two attributes beside the method. ``unit = "element"``: it chooses among the single values of the
-    layer's output, not among its channels. ``rescale = True``: what is kept is multiplied so that it conserves the whole.
-
-    Example:
-        >>> from dataclasses import dataclass
-        >>> import torch
-        >>> from lrp_lightning import SelectiveLRP
-        >>> @dataclass(frozen=True)
-        ... class AboveMean:
-        ...     def select(self, relevance, *, layer, output):
-        ...         return relevance > relevance.mean(1, keepdim=True)
-        >>> model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3))
-        >>> SelectiveLRP(model, selection=AboveMean()).trace(torch.randn(5, 4), target=1).masks["0"].shape
-        torch.Size([5, 8])
-    """
-
-    def select(self, relevance: Tensor, *, layer: str, output: Tensor) -> Tensor | None:
-        """Choose the neurons that may carry relevance on.
-
-        Args:
-            relevance: ``(N, C)``, the relevance that arrived at each neuron, summed over space; with ``unit = "element"``
-                ``(N, ...)``, shaped like the layer's output.
-            layer: the layer's name.
-            output: ``(N,)``, the output that is explained.
-
-        Returns:
-            Boolean, shaped like ``relevance``, True for what is critical; None to leave the layer whole. No host-device
-            sync, no loop over samples.
-        """
-        ...
-
-
-@runtime_checkable
-class Search(Protocol):
-    """A selection that looks at the network before the pass, not only at the relevance that arrives."""
-
-    def search(
-        self,
-        model: nn.Module,
-        inputs: Tensor | tuple[Tensor, ...],
-        target: Any,
-        additional_forward_args: Any,
-        composite: Any,
-        on_unsupported: Literal["raise", "gradient"],
-    ) -> tuple[Selection, Tensor | None]:
-        """Find the selection that the pass is to use, and what ``Trace.history`` is to say of how it was found.
-
-        Args:
-            model, inputs, target, additional_forward_args, composite, on_unsupported: those of the pass.
-        """
-        ...
+__all__ = ["Coverage", "Threshold", "TopK"]
 
 
 @dataclass(frozen=True, repr=False, kw_only=True)
@@ -177,7 +104,7 @@ class Coverage(_Chosen):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not (_is_number(self.share) and 0 < self.share <= 1):
+        if not (is_number(self.share) and 0 < self.share <= 1):
             raise SelectionError(f"Coverage: share must be in (0, 1], got {self.share!r}")
 
     def select(self, relevance: Tensor, *, layer: str, output: Tensor) -> Tensor:
@@ -213,186 +140,10 @@ class Threshold(_Chosen):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not (_is_number(self.share) and 0 <= self.share < 1):
+        if not (is_number(self.share) and 0 <= self.share < 1):
             raise SelectionError(f"Threshold: share must be in [0, 1), got {self.share!r}")
 
     def select(self, relevance: Tensor, *, layer: str, output: Tensor) -> Tensor:
         """See :meth:`Selection.select`."""
         output = output.view(-1, *[1] * (relevance.ndim - 1))
         return relevance * output.sign() > self.share * output.abs()
-
-
-@dataclass(frozen=True, eq=False)
-class Fixed:
-    """The neurons that the caller names: conditional relevance, as in concept relevance propagation (Achtibat et al. 2023).
-
-    Layers that are not named are left whole.
-
-    Args:
-        layers: ``{layer: neurons}``. A layer is a name, as in ``Trace.relevance``, or a module. Neurons are a number,
-            several numbers, or a boolean mask: ``(C,)`` for all samples alike, ``(N, C)`` for each its own, or shaped like
-            the layer's output, ``(N, ...)``, for its single values.
-
-    Raises:
-        SelectionError: if neurons are none of these, or (in the pass) do not fit their layer.
-        LayerError: in the pass, if the model has no hidden layer of that name.
-
-    Example:
-        >>> import torch
-        >>> from lrp_lightning import Fixed, SelectiveLRP
-        >>> model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3))
-        >>> trace = SelectiveLRP(model, selection=Fixed({"0": [2, 5]})).trace(torch.randn(1, 4), target=1)
-        >>> trace.masks["0"]
-        tensor([[False, False,  True, False, False,  True, False, False]])
-    """
-
-    layers: Mapping[str, int | Sequence[int] | Tensor] | Mapping[str | nn.Module, int | Sequence[int] | Tensor]
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.layers, Mapping):
-            raise SelectionError(f"Fixed: expected {{layer: neurons}}, got {type(self.layers).__name__}")
-        read = {layer: _neurons(layer, neurons) for layer, neurons in self.layers.items()}
-        object.__setattr__(self, "layers", read)
-
-    @property
-    def patterns(self) -> Iterator[str | nn.Module]:
-        """The layers that must be there."""
-        return iter(self.layers)
-
-    def select(self, relevance: Tensor, *, layer: str, output: Tensor) -> Tensor | None:
-        """See :meth:`Selection.select`."""
-        neurons = self.layers.get(layer)
-        if neurons is None:
-            return None
-        samples, width = relevance.shape[:2]
-        if isinstance(neurons, Tensor):
-            if neurons.ndim < 3 and neurons.shape not in ((width,), (samples, width)):
-                raise SelectionError(
-                    f"Fixed: the mask of layer {layer!r} has shape {tuple(neurons.shape)}; the layer has {width} neurons in "
-                    f"{samples} samples, so it must be {(width,)} or {(samples, width)}"
-                )
-            return neurons.to(relevance.device).expand(neurons.shape if neurons.ndim > 1 else (samples, width))
-        assert isinstance(neurons, tuple)
-        if wrong := [n for n in neurons if not 0 <= n < width]:
-            raise SelectionError(f"Fixed: layer {layer!r} has {width} neurons, 0 to {width - 1}, and no {wrong[0]}")
-        kept = torch.zeros(width, dtype=torch.bool)
-        kept[list(neurons)] = True
-        return kept.to(relevance.device).expand(samples, width)
-
-
-@dataclass(frozen=True)
-class PerLayer:
-    """Another selection in each layer, by name pattern.
-
-    Args:
-        default: for layers that no pattern fits; None leaves them whole.
-        layers: ``{pattern: selection}``, shell patterns on layer names such as ``"features.*"``; the first match decides.
-        exclude: patterns of layers left whole; they go before ``layers``.
-
-    Raises:
-        SelectionError: if something given as a selection is none.
-        LayerError: in the pass, if a pattern fits no hidden layer.
-
-    Example:
-        >>> from lrp_lightning import PerLayer, TopK
-        >>> budgets = PerLayer(TopK(0.1), layers={"classifier.*": TopK(0.3)}, exclude=("features.0",))
-        >>> budgets.in_layer("classifier.3"), budgets.in_layer("features.7"), budgets.in_layer("features.0")
-        (TopK(keep=0.3, by='relevance'), TopK(keep=0.1, by='relevance'), None)
-    """
-
-    default: Selection | None
-    layers: Mapping[str, Selection] = field(default_factory=dict, hash=False)
-    exclude: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        exclude = (self.exclude,) if isinstance(self.exclude, str) else tuple(self.exclude)
-        object.__setattr__(self, "exclude", exclude)
-        if not isinstance(self.layers, Mapping):
-            raise SelectionError(f"PerLayer: layers must be {{pattern: selection}}, got {type(self.layers).__name__}")
-        for name, selection in {"default": self.default, **self.layers}.items():
-            if isinstance(selection, type) or not (
-                isinstance(selection, Selection) or (selection is None and name == "default")
-            ):
-                raise SelectionError(f"PerLayer: {name} must be a selection such as TopK(0.1), got {selection!r}")
-
-    @property
-    def patterns(self) -> Iterator[str]:
-        """The layers that must be there."""
-        yield from self.exclude
-        yield from self.layers
-
-    def in_layer(self, layer: str) -> Selection | None:
-        """The selection of one layer, None where it is left whole.
-
-        Args:
-            layer: the layer's name.
-        """
-        if any(fnmatchcase(layer, pattern) for pattern in self.exclude):
-            return None
-        pattern = next((pattern for pattern in self.layers if fnmatchcase(layer, pattern)), None)
-        return self.default if pattern is None else self.layers[pattern]
-
-    def select(self, relevance: Tensor, *, layer: str, output: Tensor) -> Tensor | None:
-        """See :meth:`Selection.select`."""
-        selection = self.in_layer(layer)
-        return None if selection is None else selection.select(relevance, layer=layer, output=output)
-
-
-def check_budget(who: str, keep: int | float) -> int | float:
-    """Refuse what is neither a number of neurons nor a share of them; give it as Python's own number.
-
-    Raises:
-        SelectionError: naming ``who`` asked.
-    """
-    whole = is_whole(keep)
-    if not (keep >= 1 if whole else _is_number(keep) and 0 < keep <= 1):
-        raise SelectionError(
-            f"{who}: keep must be a number of neurons (int >= 1) or a share (float in (0, 1]), got {keep!r}"
-        )
-    return int(keep) if whole else float(keep)
-
-
-def number_of(keep: int | float, neurons: int) -> int:
-    """How many of a layer's neurons a budget is: at least one, and no more than there are."""
-    return min(int(keep), neurons) if is_whole(keep) else max(1, round(keep * neurons))
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool)
-
-
-def _neurons(layer: str | nn.Module, given: int | Sequence[int] | Tensor) -> tuple[int, ...] | Tensor:
-    """Numbers as a tuple, a mask as it is."""
-    if isinstance(given, Tensor) and given.dtype == torch.bool and given.ndim:
-        return given
-    numbers = given.flatten().tolist() if isinstance(given, Tensor) else given
-    numbers = [numbers] if is_whole(numbers) else numbers
-    if (
-        isinstance(numbers, str)
-        or not isinstance(numbers, Sequence | range | set | frozenset)
-        or not all(map(is_whole, numbers))
-    ):
-        raise SelectionError(
-            f"Fixed: neurons of layer {layer!r} must be a number, several numbers, or a torch.bool mask (C,) or (N, C), "
-            f"got {given!r:.100}"
-        )
-    return tuple(sorted(set(map(int, numbers))))
-
-
-def random_masks(masks: dict[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
-    """Random sets of the same size, per sample and layer: the control that gives a critical set's accuracy its meaning.
-
-    Args:
-        masks: ``{layer: (N, C) bool}``, as in ``Trace.masks``.
-        generator: a CPU generator, so that a control is the same on every device and leaves the global RNG alone.
-
-    Returns:
-        ``{layer: (N, C) bool}``, shaped like ``masks`` and on their devices.
-    """
-
-    def shuffled(mask: Tensor) -> Tensor:
-        flat = mask.flatten(1)
-        order = torch.rand(flat.shape, generator=generator).argsort(dim=1).to(mask.device)
-        return flat.gather(1, order).view(mask.shape)
-
-    return {layer: shuffled(mask) for layer, mask in masks.items()}

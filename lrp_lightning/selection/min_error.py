@@ -30,7 +30,10 @@ from lrp_lightning.engine import propagate
 from lrp_lightning.errors import InputError, SelectionError
 from lrp_lightning.masking import masked_forward, soft_forward
 from lrp_lightning.metrics.selection_error import MEASURES, check_measure
-from lrp_lightning.selection.by_relevance import Fixed, Selection, TopK, check_budget
+from lrp_lightning.selection.budget import check_budget
+from lrp_lightning.selection.by_relevance import TopK
+from lrp_lightning.selection.fixed import Fixed
+from lrp_lightning.selection.protocol import Selection
 
 __all__ = ["MinError", "Smallest"]
 
