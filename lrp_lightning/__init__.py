@@ -9,7 +9,6 @@ if TYPE_CHECKING:
     from lrp_lightning.along_paths import path_heatmaps as path_heatmaps
     from lrp_lightning.attribution import LayerSelectiveLRP as LayerSelectiveLRP
     from lrp_lightning.attribution import SelectiveLRP as SelectiveLRP
-    from lrp_lightning.class_graphs import class_graph as class_graph
     from lrp_lightning.composites import Composite as Composite
     from lrp_lightning.composites import EpsilonAlpha2Beta1 as EpsilonAlpha2Beta1
     from lrp_lightning.composites import EpsilonGammaBox as EpsilonGammaBox
@@ -17,13 +16,14 @@ if TYPE_CHECKING:
     from lrp_lightning.deconvnet import TopActivations as TopActivations
     from lrp_lightning.deconvnet import reconstruct as reconstruct
     from lrp_lightning.deconvnet import reconstruct_top_activations as reconstruct_top_activations
-    from lrp_lightning.diff import diff_graphs as diff_graphs
     from lrp_lightning.engine import register_operator as register_operator
-    from lrp_lightning.graph import build_graph as build_graph
+    from lrp_lightning.graphs.build import build_graph as build_graph
+    from lrp_lightning.graphs.class_mean import class_graph as class_graph
+    from lrp_lightning.graphs.diff import diff_graphs as diff_graphs
+    from lrp_lightning.graphs.paths import Path as Path
+    from lrp_lightning.graphs.paths import k_best_paths as k_best_paths
+    from lrp_lightning.graphs.prune import prune_graph as prune_graph
     from lrp_lightning.masking import masked_forward as masked_forward
-    from lrp_lightning.paths import Path as Path
-    from lrp_lightning.paths import k_best_paths as k_best_paths
-    from lrp_lightning.prune import prune_graph as prune_graph
     from lrp_lightning.rules import AlphaBeta as AlphaBeta
     from lrp_lightning.rules import Epsilon as Epsilon
     from lrp_lightning.rules import Flat as Flat
@@ -49,15 +49,15 @@ _MODULE_OF = {
     **dict.fromkeys(("Composite", "EpsilonAlpha2Beta1", "EpsilonGammaBox", "EpsilonPlus"), "composites"),
     **dict.fromkeys(("TopActivations", "reconstruct", "reconstruct_top_activations"), "deconvnet"),
     "register_operator": "engine",
-    "build_graph": "graph",
-    "class_graph": "class_graphs",
-    "diff_graphs": "diff",
+    "build_graph": "graphs.build",
+    "class_graph": "graphs.class_mean",
+    "diff_graphs": "graphs.diff",
     "path_heatmaps": "along_paths",
-    "prune_graph": "prune",
+    "prune_graph": "graphs.prune",
     "masked_forward": "masking",
     "Agreement": "selection.agreement",
     "MinError": "selection.min_error",
-    **dict.fromkeys(("Path", "k_best_paths"), "paths"),
+    **dict.fromkeys(("Path", "k_best_paths"), "graphs.paths"),
     **dict.fromkeys(("AlphaBeta", "Epsilon", "Flat", "Gamma", "Pass", "WSquare", "ZBox", "ZPlus"), "rules"),
     **dict.fromkeys(("Coverage", "Fixed", "PerLayer", "Threshold", "TopK"), "selection"),
     "neuron_heatmaps": "through_neurons",

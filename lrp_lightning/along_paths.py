@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from lrp_lightning.composites import Composite, EpsilonPlus, as_composite
 from lrp_lightning.engine import propagate
 from lrp_lightning.errors import GraphError
-from lrp_lightning.paths import Path
+from lrp_lightning.graphs.paths import Path
 from lrp_lightning.rules import Rule
 
 __all__ = ["path_heatmaps"]

@@ -140,7 +140,7 @@ def test_too_many_edges_are_cut_to_the_strongest(monkeypatch: pytest.MonkeyPatch
     trace = traced(cnn, images())
     whole = build_graph(trace)
     count = f"{whole.number_of_edges():,}"
-    monkeypatch.setattr("lrp_lightning.graph._MOST_EDGES", 30)
+    monkeypatch.setattr("lrp_lightning.graphs.build._MOST_EDGES", 30)
     with pytest.warns(UserWarning, match=f"has {count} edges; the 30 strongest are kept"):
         cut = build_graph(trace)
     ranked = sorted(whole.edges, key=lambda edge: -abs(whole.edges[edge]["relevance"]))

@@ -15,7 +15,7 @@ from torch import nn
 
 from lrp_lightning import EpsilonPlus, Path, SelectiveLRP, build_graph, k_best_paths
 from lrp_lightning.errors import GraphError
-from lrp_lightning.paths import Node
+from lrp_lightning.graphs.paths import Node
 
 
 def layered(seed: int) -> nx.DiGraph:

@@ -273,7 +273,7 @@ def test_what_a_run_says_is_never_markup(tmp_path: Path, chromium: Any):
 
     names = ["input", HOSTILE, "block" + "y" * 10_000, "head"]
     graph = graph_of(0, names=names)
-    from lrp_lightning.paths import k_best_paths
+    from lrp_lightning.graphs.paths import k_best_paths
 
     graphs = [ClassGraph(1, graph, k_best_paths(graph, 3), 4)]
     hostile = {"class_names": [HOSTILE, HOSTILE + "x" * 10_000, "c"], "settings": {HOSTILE: HOSTILE * 50}, "graphs": graphs,

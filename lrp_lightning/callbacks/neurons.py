@@ -16,7 +16,7 @@ from lrp_lightning.callbacks.batches import Samples
 from lrp_lightning.callbacks.observation import Explained, Observation
 from lrp_lightning.deconvnet import reconstruct
 from lrp_lightning.errors import LRPError
-from lrp_lightning.paths import Node
+from lrp_lightning.graphs.paths import Node
 from lrp_lightning.tensorboard_plugin.summary import ClassGraph, shown_part
 from lrp_lightning.through_neurons import neuron_heatmaps
 

@@ -27,7 +27,7 @@ from lrp_lightning.drawing.pixels import COLOURS, check_pair, displayable, limit
 from lrp_lightning.drawing.reconstructions import patches
 from lrp_lightning.drawing.report import Report, report_of
 from lrp_lightning.errors import InputError
-from lrp_lightning.paths import Path
+from lrp_lightning.graphs.paths import Path
 from lrp_lightning.rules import Rule
 from lrp_lightning.trace import Trace
 

@@ -17,9 +17,9 @@ from lrp_lightning.composites import Composite, EpsilonPlus, as_composite
 from lrp_lightning.deconvnet import TopActivations, reconstruct_top_activations
 from lrp_lightning.drawing.layout import lay_out
 from lrp_lightning.errors import InputError
-from lrp_lightning.graph import build_graph
+from lrp_lightning.graphs.build import build_graph
+from lrp_lightning.graphs.paths import Node, Path, k_best_paths
 from lrp_lightning.masking import masked_forward
-from lrp_lightning.paths import Node, Path, k_best_paths
 from lrp_lightning.rules import Rule
 from lrp_lightning.selection import TopK, random_masks
 from lrp_lightning.through_neurons import neuron_heatmaps

@@ -14,7 +14,7 @@ from lrp_lightning.attribution import SelectiveLRP
 from lrp_lightning.checks import check_batches, is_whole
 from lrp_lightning.composites import Composite, EpsilonPlus
 from lrp_lightning.errors import GraphError, InputError, TargetError
-from lrp_lightning.graph import build_graph
+from lrp_lightning.graphs.build import build_graph
 from lrp_lightning.rules import Rule
 from lrp_lightning.selection import Selection
 from lrp_lightning.trace import Trace

@@ -5,8 +5,8 @@ from __future__ import annotations
 import networkx as nx
 
 from lrp_lightning.errors import GraphError
-from lrp_lightning.graph import check_graph
-from lrp_lightning.paths import Node
+from lrp_lightning.graphs.build import check_graph
+from lrp_lightning.graphs.paths import Node
 
 __all__ = ["diff_graphs"]
 

@@ -10,7 +10,7 @@ import networkx as nx
 
 from lrp_lightning.checks import is_whole
 from lrp_lightning.errors import GraphError
-from lrp_lightning.graph import check_graph
+from lrp_lightning.graphs.build import check_graph
 
 __all__ = ["Path", "k_best_paths"]
 
