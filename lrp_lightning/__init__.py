@@ -6,7 +6,6 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lrp_lightning.along_paths import path_heatmaps as path_heatmaps
     from lrp_lightning.attribution import LayerSelectiveLRP as LayerSelectiveLRP
     from lrp_lightning.attribution import SelectiveLRP as SelectiveLRP
     from lrp_lightning.composites import Composite as Composite
@@ -23,6 +22,8 @@ if TYPE_CHECKING:
     from lrp_lightning.graphs.paths import Path as Path
     from lrp_lightning.graphs.paths import k_best_paths as k_best_paths
     from lrp_lightning.graphs.prune import prune_graph as prune_graph
+    from lrp_lightning.insight.heatmaps import neuron_heatmaps as neuron_heatmaps
+    from lrp_lightning.insight.heatmaps import path_heatmaps as path_heatmaps
     from lrp_lightning.masking import masked_forward as masked_forward
     from lrp_lightning.rules import AlphaBeta as AlphaBeta
     from lrp_lightning.rules import Epsilon as Epsilon
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
     from lrp_lightning.selection import TopK as TopK
     from lrp_lightning.selection.agreement import Agreement as Agreement
     from lrp_lightning.selection.min_error import MinError as MinError
-    from lrp_lightning.through_neurons import neuron_heatmaps as neuron_heatmaps
     from lrp_lightning.trace import Trace as Trace
 
 __version__ = "0.1.0"
@@ -52,7 +52,7 @@ _MODULE_OF = {
     "build_graph": "graphs.build",
     "class_graph": "graphs.class_mean",
     "diff_graphs": "graphs.diff",
-    "path_heatmaps": "along_paths",
+    "path_heatmaps": "insight.heatmaps",
     "prune_graph": "graphs.prune",
     "masked_forward": "masking",
     "Agreement": "selection.agreement",
@@ -60,7 +60,7 @@ _MODULE_OF = {
     **dict.fromkeys(("Path", "k_best_paths"), "graphs.paths"),
     **dict.fromkeys(("AlphaBeta", "Epsilon", "Flat", "Gamma", "Pass", "WSquare", "ZBox", "ZPlus"), "rules"),
     **dict.fromkeys(("Coverage", "Fixed", "PerLayer", "Threshold", "TopK"), "selection"),
-    "neuron_heatmaps": "through_neurons",
+    "neuron_heatmaps": "insight.heatmaps",
     "Trace": "trace",
 }
 __all__ = [*sorted(_MODULE_OF), "__version__"]

@@ -11,14 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lrp_lightning.along_paths import path_heatmaps
 from lrp_lightning.callbacks.batches import Samples
 from lrp_lightning.callbacks.observation import Explained, Observation
 from lrp_lightning.deconvnet import reconstruct
 from lrp_lightning.errors import LRPError
 from lrp_lightning.graphs.paths import Node
+from lrp_lightning.insight.heatmaps import neuron_heatmaps, path_heatmaps
 from lrp_lightning.tensorboard_plugin.summary import ClassGraph, shown_part
-from lrp_lightning.through_neurons import neuron_heatmaps
 
 __all__ = ["Neurons", "look_into_neurons"]
 

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from lrp_lightning.along_paths import path_heatmaps
 from lrp_lightning.attribution import SelectiveLRP
 from lrp_lightning.composites import Composite, EpsilonPlus, as_composite
 from lrp_lightning.deconvnet import TopActivations, reconstruct_top_activations
@@ -19,10 +18,10 @@ from lrp_lightning.drawing.layout import lay_out
 from lrp_lightning.errors import InputError
 from lrp_lightning.graphs.build import build_graph
 from lrp_lightning.graphs.paths import Node, Path, k_best_paths
+from lrp_lightning.insight.heatmaps import neuron_heatmaps, path_heatmaps
 from lrp_lightning.masking import masked_forward
 from lrp_lightning.rules import Rule
 from lrp_lightning.selection import TopK, random_masks
-from lrp_lightning.through_neurons import neuron_heatmaps
 from lrp_lightning.trace import Trace
 
 __all__ = ["Curves", "Report", "captions", "report_of"]
