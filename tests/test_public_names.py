@@ -246,6 +246,19 @@ print([name for name in ("lightning", "pytorch_lightning", "tensorboard") if nam
     assert run(code) == "[]"
 
 
+def test_drawing_runs_no_analysis() -> None:
+    """The report does, and is imported when it is asked for."""
+    code = """
+import sys
+from lrp_lightning.drawing import draw_graph, draw_top_activations
+analysis = ("attribution", "deconvnet", "engine", "insight", "masking", "report")
+print([name for name in analysis if f"lrp_lightning.{name}" in sys.modules])
+from lrp_lightning import drawing, report
+print([name for name in drawing.__all__ if getattr(drawing, name) is getattr(report, name, None)])
+"""
+    assert run(code) == "[]\n['Curves', 'Report', 'report_of', 'write_report']"
+
+
 def test_callbacks_are_part_of_the_package_only() -> None:
     """A link to the folder stands at the top of the repository; no module ``callbacks`` may reach a user's environment."""
     assert RelevanceMonitor.__module__ == "lrp_lightning.callbacks.relevance_monitor"

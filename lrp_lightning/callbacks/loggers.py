@@ -17,7 +17,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 from matplotlib.image import imsave
 
-from lrp_lightning.drawing import Report, write_report
+from lrp_lightning.report import Report, write_report
 from lrp_lightning.tensorboard_plugin.summary import Record, RelevanceSummary
 
 __all__ = ["Destination", "Findings", "destinations", "has_tab", "reports", "write"]

@@ -16,9 +16,10 @@ from lrp_lightning.callbacks.loggers import Findings
 from lrp_lightning.callbacks.neurons import look_into_neurons
 from lrp_lightning.callbacks.observation import OF_CLASSES, Explained, Observation
 from lrp_lightning.callbacks.settings import Settings
-from lrp_lightning.drawing import Report, as_array, draw_contact_sheet, draw_graph, draw_heatmaps
+from lrp_lightning.drawing import as_array, draw_contact_sheet, draw_graph, draw_heatmaps
 from lrp_lightning.graphs.build import build_graph
 from lrp_lightning.graphs.paths import k_best_paths
+from lrp_lightning.report import Report
 from lrp_lightning.tensorboard_plugin.summary import ClassGraph, Record, Samples
 
 __all__ = ["DRAWN", "draw_epoch"]

@@ -27,8 +27,8 @@ from lrp_lightning.callbacks.settings import DEFAULT, SCALARS, OnError, Settings
 from lrp_lightning.callbacks.text import read
 from lrp_lightning.callbacks.thrift import LEAST, Thrift, is_last_look
 from lrp_lightning.composites import Composite, as_composite
-from lrp_lightning.drawing import Curves, Report
 from lrp_lightning.errors import LRPError, ModelError
+from lrp_lightning.report import Curves, Report
 from lrp_lightning.rules import Rule
 from lrp_lightning.selection import Selection, TopK
 

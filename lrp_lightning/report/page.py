@@ -25,9 +25,9 @@ from lrp_lightning.drawing.curves import draw_curves
 from lrp_lightning.drawing.graphs import draw_graph
 from lrp_lightning.drawing.pixels import COLOURS, check_pair, displayable, limit_of, summed
 from lrp_lightning.drawing.reconstructions import patches
-from lrp_lightning.drawing.report import Report, report_of
 from lrp_lightning.errors import InputError
 from lrp_lightning.graphs.paths import Path
+from lrp_lightning.report.analysis import Report, report_of
 from lrp_lightning.rules import Rule
 from lrp_lightning.trace import Trace
 
@@ -111,7 +111,7 @@ def _page(report: Report) -> str:
         for name, value in report.measures.items()
     )
     body = "".join(f'<section id="{name.lower()}"><h2>{name}</h2>{html}</section>' for name, html in shown.items())
-    style, script = (files("lrp_lightning.drawing").joinpath(f"report.{kind}").read_text("utf-8") for kind in ("css", "js"))
+    style, script = (files("lrp_lightning.report").joinpath(f"report.{kind}").read_text("utf-8") for kind in ("css", "js"))
     plotly = f"<script>{get_plotlyjs()}</script><script>{script}</script>" if 'class="plot"' in body else ""
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'

@@ -206,7 +206,7 @@ def captions(trace: Trace, class_names: Sequence[str] | None = None) -> list[str
     Example:
         >>> import torch
         >>> from lrp_lightning import SelectiveLRP
-        >>> from lrp_lightning.drawing.report import captions
+        >>> from lrp_lightning.report.analysis import captions
         >>> trace = SelectiveLRP(torch.nn.Linear(2, 2, bias=False)).trace(torch.zeros(1, 2), target=0)
         >>> captions(trace, ["cat", "dog"])
         ['cat (50%)']
