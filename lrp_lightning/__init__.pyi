@@ -1,0 +1,37 @@
+from .attribution import LayerSelectiveLRP as LayerSelectiveLRP
+from .attribution import SelectiveLRP as SelectiveLRP
+from .composites import Composite as Composite
+from .composites import EpsilonAlpha2Beta1 as EpsilonAlpha2Beta1
+from .composites import EpsilonGammaBox as EpsilonGammaBox
+from .composites import EpsilonPlus as EpsilonPlus
+from .deconvnet import TopActivations as TopActivations
+from .deconvnet import reconstruct as reconstruct
+from .deconvnet import reconstruct_top_activations as reconstruct_top_activations
+from .engine import register_operator as register_operator
+from .graphs.build import build_graph as build_graph
+from .graphs.class_mean import class_graph as class_graph
+from .graphs.diff import diff_graphs as diff_graphs
+from .graphs.paths import Path as Path
+from .graphs.paths import k_best_paths as k_best_paths
+from .graphs.prune import prune_graph as prune_graph
+from .insight.heatmaps import neuron_heatmaps as neuron_heatmaps
+from .insight.heatmaps import path_heatmaps as path_heatmaps
+from .masking import masked_forward as masked_forward
+from .rules import AlphaBeta as AlphaBeta
+from .rules import Epsilon as Epsilon
+from .rules import Flat as Flat
+from .rules import Gamma as Gamma
+from .rules import Pass as Pass
+from .rules import WSquare as WSquare
+from .rules import ZBox as ZBox
+from .rules import ZPlus as ZPlus
+from .selection import Coverage as Coverage
+from .selection import Fixed as Fixed
+from .selection import PerLayer as PerLayer
+from .selection import Threshold as Threshold
+from .selection import TopK as TopK
+from .selection.agreement import Agreement as Agreement
+from .selection.min_error import MinError as MinError
+from .trace import Trace as Trace
+
+__version__: str
