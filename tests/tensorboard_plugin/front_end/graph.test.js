@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { edgesOf, keyOf, lookUp, ofKey, pathThrough, prepare } from "../../lrp_lightning/tensorboard_plugin/static/graph.js";
+import { edgesOf, keyOf, lookUp, ofKey, pathThrough, prepare } from "../../../lrp_lightning/tensorboard_plugin/static/graph.js";
 import { part } from "./graphs.js";
 
 test("a graph has shares, ranks, and what of a layer is shown", () => {

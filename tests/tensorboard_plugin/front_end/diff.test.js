@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { changeOf, largestChanges, merge, mergeOrder, overlap } from "../../lrp_lightning/tensorboard_plugin/static/diff.js";
-import { prepare } from "../../lrp_lightning/tensorboard_plugin/static/graph.js";
+import { changeOf, largestChanges, merge, mergeOrder, overlap } from "../../../lrp_lightning/tensorboard_plugin/static/diff.js";
+import { prepare } from "../../../lrp_lightning/tensorboard_plugin/static/graph.js";
 import { part } from "./graphs.js";
 
 test("how a share changed", () => {

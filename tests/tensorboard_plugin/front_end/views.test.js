@@ -1,12 +1,12 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { colourOf, paletteOf } from "../../lrp_lightning/tensorboard_plugin/static/colours.js";
-import { prepare } from "../../lrp_lightning/tensorboard_plugin/static/graph.js";
-import { escape } from "../../lrp_lightning/tensorboard_plugin/static/graphml.js";
-import { fitEnd, layout, strengths } from "../../lrp_lightning/tensorboard_plugin/static/layout.js";
-import { chartsOf } from "../../lrp_lightning/tensorboard_plugin/static/measures.js";
-import { change, number, percent, ticks } from "../../lrp_lightning/tensorboard_plugin/static/numbers.js";
-import { orderOf } from "../../lrp_lightning/tensorboard_plugin/static/samples.js";
+import { colourOf, paletteOf } from "../../../lrp_lightning/tensorboard_plugin/static/colours.js";
+import { prepare } from "../../../lrp_lightning/tensorboard_plugin/static/graph.js";
+import { escape } from "../../../lrp_lightning/tensorboard_plugin/static/graphml.js";
+import { fitEnd, layout, strengths } from "../../../lrp_lightning/tensorboard_plugin/static/layout.js";
+import { chartsOf } from "../../../lrp_lightning/tensorboard_plugin/static/measures.js";
+import { change, number, percent, ticks } from "../../../lrp_lightning/tensorboard_plugin/static/numbers.js";
+import { orderOf } from "../../../lrp_lightning/tensorboard_plugin/static/samples.js";
 import { part } from "./graphs.js";
 
 test("numbers are read easily", () => {

@@ -1,6 +1,6 @@
 """Every static picture beside a small one that a person has looked at.
 
-After a change that is meant, look at what ``python tests/test_pictures.py`` writes to ``tests/baselines``, and commit it.
+After a change that is meant, look at what ``python tests/drawing/test_pictures.py`` writes to ``baselines``, and commit it.
 """
 
 from __future__ import annotations
@@ -159,7 +159,7 @@ def test_a_patch_is_scaled_by_itself() -> None:
 
 
 def test_the_gallery_shows_what_there_is() -> None:
-    gallery = Path(__file__).parents[1] / "docs" / "gallery"
+    gallery = Path(__file__).parents[2] / "docs" / "gallery"
     shown = re.findall(r"\]\((\w+\.png)\)", (gallery / "README.md").read_text())
     assert sorted(shown) == sorted(path.name for path in gallery.glob("*.png"))
     assert all((gallery / name).stat().st_size < 1e6 for name in shown)

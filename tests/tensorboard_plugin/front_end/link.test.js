@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { START, readLink, writeLink } from "../../lrp_lightning/tensorboard_plugin/static/link.js";
+import { START, readLink, writeLink } from "../../../lrp_lightning/tensorboard_plugin/static/link.js";
 
 const STATES = [
   {},

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { Data } from "../../lrp_lightning/tensorboard_plugin/static/data.js";
+import { Data } from "../../../lrp_lightning/tensorboard_plugin/static/data.js";
 import { part } from "./graphs.js";
 
 const answer = (content, status = 200) => ({

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { prepare } from "../../lrp_lightning/tensorboard_plugin/static/graph.js";
-import { search } from "../../lrp_lightning/tensorboard_plugin/static/search.js";
+import { prepare } from "../../../lrp_lightning/tensorboard_plugin/static/graph.js";
+import { search } from "../../../lrp_lightning/tensorboard_plugin/static/search.js";
 import { part } from "./graphs.js";
 
 const found = (typed) => search(prepare(part()), typed).map((hit) => hit.key);

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 def start(script: str, *arguments: object) -> None:
     checkout = str(Path(lrp_lightning.__file__).parents[1])
     done = subprocess.run(
-        [sys.executable, Path(__file__).with_name(script), *map(str, arguments)],
+        [sys.executable, Path(__file__).parents[1] / script, *map(str, arguments)],
         capture_output=True, text=True, timeout=600, check=False,
         env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": checkout},
     )  # fmt: skip
