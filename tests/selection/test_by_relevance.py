@@ -1,30 +1,28 @@
-"""Selections by themselves, and inside the backward pass, where the choice below follows the choice above."""
+"""Selections by relevance by themselves, and inside the backward pass, where the choice below follows the choice above."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from itertools import combinations, pairwise
+from itertools import combinations
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_networks import cnn, mlp
 from torch import Tensor, nn
 
 from lrp_lightning import (
     Coverage,
     Epsilon,
     EpsilonPlus,
-    Fixed,
     LayerSelectiveLRP,
-    PerLayer,
     SelectiveLRP,
     Threshold,
     TopK,
     build_graph,
 )
-from lrp_lightning.errors import LayerError, SelectionError
+from lrp_lightning.errors import SelectionError
 from lrp_lightning.selection import Selection, random_masks
 
 
@@ -107,59 +105,7 @@ def test_top_k_is_a_value() -> None:
     assert isinstance(TopK(3), Selection)
 
 
-# Random sets of the same size
-
-
-def some_masks() -> dict[str, Tensor]:
-    generator = torch.Generator().manual_seed(1)
-    return {"a": torch.rand(50, 16, generator=generator) < 0.3, "b": torch.rand(50, 40, generator=generator) < 0.5}
-
-
-def test_random_masks_have_the_same_sizes_and_are_other_sets() -> None:
-    masks = some_masks()
-    control = random_masks(masks, torch.Generator().manual_seed(0))
-    assert control.keys() == masks.keys()
-    for layer, mask in masks.items():
-        assert control[layer].dtype == torch.bool
-        assert torch.equal(control[layer].sum(1), mask.sum(1))
-        assert not torch.equal(control[layer], mask)
-    # each sample draws its own: one mask given to all becomes many
-    spread = random_masks({"a": masks["a"][:1].expand(50, 16)}, torch.Generator().manual_seed(0))["a"]
-    assert len(spread.unique(dim=0)) > 25
-
-
-def test_every_neuron_is_drawn_equally_often() -> None:
-    mask = torch.zeros(4000, 8, dtype=torch.bool)
-    mask[:, :2] = True
-    share = random_masks({"a": mask}, torch.Generator().manual_seed(0))["a"].double().mean(0)
-    torch.testing.assert_close(share, torch.full((8,), 0.25, dtype=torch.double), atol=0.03, rtol=0)  # over 4 sigma
-
-
-def test_random_masks_are_the_generators_alone() -> None:
-    before = torch.get_rng_state()
-    first, again, other = (random_masks(some_masks(), torch.Generator().manual_seed(seed)) for seed in (0, 0, 1))
-    assert torch.equal(torch.get_rng_state(), before)
-    assert all(torch.equal(first[layer], again[layer]) for layer in first)
-    assert not all(torch.equal(first[layer], other[layer]) for layer in first)
-
-
 # Inside the pass
-
-
-def mlp(*widths: int) -> nn.Sequential:
-    torch.manual_seed(0)
-    layers: list[nn.Module] = []
-    for lower, upper in pairwise(widths):
-        layers += [nn.Linear(lower, upper), nn.ReLU()]
-    return nn.Sequential(*layers[:-1])
-
-
-def cnn() -> nn.Sequential:
-    torch.manual_seed(0)
-    return nn.Sequential(
-        nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(8, 16, 2), nn.ReLU(),
-        nn.Flatten(), nn.Linear(64, 5),
-    ).eval()  # fmt: skip
 
 
 def by_hand(model: nn.Sequential, x: Tensor, target: int, choose: Callable[[Tensor], Tensor]) -> tuple[Tensor, ...]:
@@ -277,110 +223,6 @@ def test_unit_and_rescale_are_checked_shown_and_part_of_the_value(kind: type) ->
     assert len({kind(0.5), kind(0.5), kind(0.5, rescale=True), kind(0.5, unit="element")}) == 3
 
 
-# Fixed
-
-
-NEURONS = [
-    (2, [2]),
-    ([1, 5], [1, 5]),
-    ((5, 1, 1), [1, 5]),
-    (range(3), [0, 1, 2]),
-    (torch.tensor([3, 0]), [0, 3]),
-    ([], []),
-    (torch.arange(8) % 3 == 0, [0, 3, 6]),
-]
-
-
-@pytest.mark.parametrize(("neurons", "kept"), NEURONS, ids=[repr(n)[:20] for n, _ in NEURONS])
-def test_fixed_keeps_what_the_caller_names(neurons: object, kept: list[int]) -> None:
-    trace = SelectiveLRP(cnn(), selection=Fixed({"0": neurons})).trace(torch.rand(3, 1, 8, 8), target=1)  # type: ignore[dict-item]
-    assert list(trace.masks) == ["0"]  # what is not named is left whole
-    for row in trace.masks["0"]:
-        assert row.nonzero().flatten().tolist() == kept
-    assert trace.conservation_error.max() < 1e-5
-
-
-def test_fixed_is_the_pass_of_each_neuron_and_they_add_up() -> None:
-    """(N, C) masks: one batched pass for all neurons of a layer, against one pass each, and their sum against the whole."""
-    model, x = cnn().double(), torch.rand(1, 1, 8, 8, dtype=torch.double)
-    whole = SelectiveLRP(model).trace(x, target=1)
-    together = SelectiveLRP(model, selection=Fixed({"4": torch.eye(16, dtype=torch.bool)})).trace(
-        x.expand(16, -1, -1, -1), target=1
-    )
-    one_by_one = [SelectiveLRP(model, selection=Fixed({"4": n})).attribute(x, target=1) for n in range(16)]
-    torch.testing.assert_close(together.inputs, torch.cat(one_by_one))
-    assert isinstance(together.inputs, Tensor)
-    torch.testing.assert_close(together.inputs.sum(0, keepdim=True), whole.inputs)
-
-
-def test_fixed_by_module_and_of_the_masks_of_a_trace() -> None:
-    model, x = cnn(), torch.rand(3, 1, 8, 8)
-    by_name, by_module = (SelectiveLRP(model, selection=Fixed({key: 2})).attribute(x, target=1) for key in ("4", model[4]))
-    assert torch.equal(by_name, by_module)
-    top = SelectiveLRP(model, selection=TopK(3)).trace(x, target=1)
-    again = SelectiveLRP(model, selection=Fixed(top.masks)).trace(x, target=1)
-    assert torch.equal(again.inputs, top.inputs)
-    assert hash(Fixed(top.masks))
-
-
-@pytest.mark.parametrize("layer", ["7", "2", "conv", "input"])
-def test_fixed_of_a_layer_that_has_no_neurons_to_select(layer: str) -> None:
-    with pytest.raises(LayerError, match=rf"layer '{layer}' is none of the hidden layers '0', '4'"):
-        SelectiveLRP(cnn(), selection=Fixed({layer: 0})).attribute(torch.rand(3, 1, 8, 8), target=1)
-    with pytest.raises(LayerError, match="Conv2d is no module of the model"):
-        SelectiveLRP(cnn(), selection=Fixed({nn.Conv2d(1, 1, 1): 0})).attribute(torch.rand(3, 1, 8, 8), target=1)
-
-
-@pytest.mark.parametrize("neurons", ["2", 1.0, [1.5], True, [True, False], None, torch.rand(8), {"a": 1}])
-def test_fixed_of_what_are_no_neurons(neurons: object) -> None:
-    with pytest.raises(SelectionError, match="neurons of layer '0' must be"):
-        Fixed({"0": neurons})  # type: ignore[dict-item]
-
-
-@pytest.mark.parametrize(
-    ("neurons", "message"),
-    [
-        (8, "layer '0' has 8 neurons, 0 to 7, and no 8"),
-        ([0, -1], "and no -1"),
-        (torch.ones(7, dtype=torch.bool), r"shape \(7,\).*must be \(8,\) or \(3, 8\)"),
-        (torch.ones(2, 8, dtype=torch.bool), r"shape \(2, 8\).*must be \(8,\) or \(3, 8\)"),
-        (torch.ones(3, 8, 2, 2, dtype=torch.bool), r"torch.bool \(3, 8, 2, 2\) for layer '0'"),
-    ],
-)
-def test_fixed_that_does_not_fit_its_layer(neurons: object, message: str) -> None:
-    with pytest.raises(SelectionError, match=message):
-        SelectiveLRP(cnn(), selection=Fixed({"0": neurons})).attribute(torch.rand(3, 1, 8, 8), target=1)  # type: ignore[dict-item]
-
-
-def test_fixed_needs_a_mapping() -> None:
-    with pytest.raises(SelectionError, match=r"expected \{layer: neurons\}, got list"):
-        Fixed([("0", 1)])  # type: ignore[arg-type]
-
-
-# Budgets by layer
-
-
-def test_per_layer_budgets_and_layers_left_whole() -> None:
-    model, x = mlp(10, 32, 24, 16, 4), torch.randn(5, 10)
-    budgets = PerLayer(TopK(3), layers={"2": TopK(0.5)}, exclude=("4",))
-    trace = SelectiveLRP(model, selection=budgets).trace(x, target=2)
-    assert {layer: mask.sum(1).tolist() for layer, mask in trace.masks.items()} == {"0": [3] * 5, "2": [12] * 5}
-    assert PerLayer(None, layers={"[02]": TopK(1)}).in_layer("4") is None
-    assert PerLayer(TopK(1), exclude="features.0").exclude == ("features.0",)  # type: ignore[arg-type]
-    alike = SelectiveLRP(model, selection=PerLayer(TopK(3))).trace(x, target=2)
-    assert torch.equal(alike.inputs, SelectiveLRP(model, selection=TopK(3)).attribute(x, target=2))
-
-
-def test_per_layer_patterns_fit_a_layer() -> None:
-    for selection in (PerLayer(TopK(1), layers={"head.*": TopK(2)}), PerLayer(TopK(1), exclude=("head.*",))):
-        with pytest.raises(LayerError, match=r"layer 'head\.\*' is none of the hidden layers '0', '4'"):
-            SelectiveLRP(cnn(), selection=selection).attribute(torch.rand(3, 1, 8, 8), target=1)
-    with pytest.raises(SelectionError, match="default must be a selection"):
-        PerLayer(0.1)  # type: ignore[arg-type]
-    with pytest.raises(SelectionError, match=r"features\.0 must be a selection"):
-        PerLayer(TopK(1), layers={"features.0": 3})  # type: ignore[dict-item]
-
-
 # Rescaling
 
 
@@ -451,59 +293,3 @@ def test_a_graph_of_selected_elements_has_their_channels() -> None:
     nodes = {neuron for layer, neuron in build_graph(trace) if layer == "0"}
     assert nodes
     assert nodes <= set(trace.critical("0").any(0).nonzero().flatten().tolist())
-
-
-def test_elements_by_the_caller() -> None:
-    model, x = cnn(), torch.rand(3, 1, 8, 8)
-    top = SelectiveLRP(model, selection=TopK(0.2, unit="element")).trace(x, target=1)
-    again = SelectiveLRP(model, selection=Fixed(top.masks)).trace(x, target=1)
-    assert torch.equal(again.inputs, top.inputs)
-
-
-@dataclass(frozen=True)
-class EveryOther:
-    """A user's own selection: the even neurons, where the output is positive, all others else."""
-
-    seen: list[tuple[str, tuple[int, ...], list[float]]]
-
-    def select(self, relevance: Tensor, *, layer: str, output: Tensor) -> Tensor:
-        self.seen.append((layer, tuple(relevance.shape), output.tolist()))
-        even = torch.arange(relevance.shape[1], device=relevance.device) % 2 == 0
-        return torch.where(output[:, None] > 0, even, ~even)
-
-
-def test_a_selection_of_ones_own() -> None:
-    model, x = cnn(), torch.randn(16, 1, 8, 8)
-    own = EveryOther([])
-    trace = SelectiveLRP(model, selection=own).trace(x, target=0)
-    assert [(layer, shape) for layer, shape, _ in own.seen] == [("4", (16, 16)), ("0", (16, 8))]  # from the top down
-    assert all(output == trace.explained.tolist() for *_, output in own.seen)
-    assert trace.explained.min() < 0 < trace.explained.max()
-    for mask in trace.masks.values():
-        assert torch.equal(mask[:, ::2], (trace.explained > 0)[:, None].expand_as(mask[:, ::2]))
-        assert torch.equal(mask[:, 1::2], (trace.explained <= 0)[:, None].expand_as(mask[:, 1::2]))
-    assert trace.conservation_error.max() < 1e-4
-
-
-@dataclass(frozen=True)
-class Wrong:
-    give: Callable[[Tensor], Tensor]
-
-    def select(self, relevance: Tensor, *, layer: str, output: Tensor) -> Tensor:
-        return self.give(relevance)
-
-
-@pytest.mark.parametrize(
-    "give",
-    [lambda r: (r > 0).float(), lambda r: (r > 0)[0], lambda r: (r > 0)[:, :-1], lambda r: r.argmax(1)],
-    ids=["float", "one for all samples", "a neuron short", "indices"],
-)
-def test_what_a_selection_must_give(give: Callable[[Tensor], Tensor]) -> None:
-    with pytest.raises(SelectionError, match=r"layer '4'; it must give torch.bool \(3, 16\)"):
-        SelectiveLRP(cnn(), selection=Wrong(give)).attribute(torch.rand(3, 1, 8, 8), target=0)
-
-
-@pytest.mark.parametrize("selection", [TopK, 0.1, "top_k"])
-def test_what_is_no_selection(selection: object) -> None:
-    with pytest.raises(SelectionError, match="such as TopK"):
-        SelectiveLRP(cnn(), selection=selection)  # type: ignore[arg-type]
