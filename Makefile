@@ -30,8 +30,9 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/mypy
 
 # of the tab in TensorBoard; eslint comes from npm, so this needs a network the first time
+FRONT_END = tests/tensorboard_plugin/front_end
 lint-js:
-	npx --yes eslint@10 --config tests/front_end/eslint.config.js lrp_lightning/tensorboard_plugin/static tests/front_end
+	npx --yes eslint@10 --config $(FRONT_END)/eslint.config.js lrp_lightning/tensorboard_plugin/static $(FRONT_END)
 
 # in parts: make bench BENCH="-k vgg16_bn"; the pages are made of all parts that are there. It fails where a ratio of ours has
 # become greater than benchmarks/ratios.json allows; benchmarks/tables.py --update stores what was measured

@@ -48,6 +48,7 @@ nitpick_ignore_regex = [
         r"(torch|lightning|pytorch_lightning|captum|torchmetrics|networkx|nx|numpy|np|plotly|go|matplotlib|pathlib)\..*",
     ),
     ("py:.*", r"(collections|typing|os)\..*|MisconfigurationException"),
+    ("py:class", "Figure"),  # matplotlib's, by the short name where a signature names what only type checkers import
 ]
 
 

@@ -21,9 +21,9 @@ from torch import Tensor, nn
 from torchvision.transforms import v2
 
 from lrp_lightning.attribution import SelectiveLRP
-from lrp_lightning.drawing import write_report
-from lrp_lightning.drawing.report import captions
 from lrp_lightning.errors import InputError, LRPError, ModelError, TargetError, UnsupportedOperatorError
+from lrp_lightning.report import write_report
+from lrp_lightning.report.analysis import captions
 from lrp_lightning.selection import TopK
 
 __all__ = ["main"]

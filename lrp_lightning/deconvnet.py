@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from lrp_lightning.arguments import check_batches, is_whole
+from lrp_lightning.checks import check_batches, is_whole
 from lrp_lightning.engine.gradients import METHODS, Method, activation_of
 from lrp_lightning.engine.propagate import check_inputs, check_not_nested, out_of_autocast
 from lrp_lightning.errors import InputError, LayerError, RuleError

@@ -23,7 +23,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from lrp_lightning.arguments import as_number
+from lrp_lightning.checks import as_number
 from lrp_lightning.errors import RuleError
 
 __all__ = [

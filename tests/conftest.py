@@ -8,5 +8,5 @@ import torch
 if "PYTEST_XDIST_WORKER" in os.environ:
     torch.set_num_threads(1)
 
-# scripts that test_distributed.py runs; looking for doctests would import them
+# scripts that callbacks/test_distributed.py runs; looking for doctests would import them
 collect_ignore = ["in_processes.py", "in_shards.py"]

@@ -9,7 +9,7 @@ import networkx as nx
 import numpy as np
 from torch.utils.tensorboard import SummaryWriter
 
-from lrp_lightning.paths import k_best_paths
+from lrp_lightning.graphs.paths import k_best_paths
 from lrp_lightning.tensorboard_plugin.summary import ClassGraph, Record, RelevanceSummary, Samples, shown_part
 
 __all__ = ["graph_of", "record_of", "write_log"]

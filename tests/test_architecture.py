@@ -1,200 +1,107 @@
-"""The river of imports: a module imports only from those above it, read from the source by ast."""
+"""Who imports whom: the contracts in ``pyproject.toml``, which import-linter reads, and what they cannot say."""
 
 from __future__ import annotations
 
 import ast
-import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from importlinter.api import read_configuration
 
 import lrp_lightning
 
 PACKAGE = Path(lrp_lightning.__file__).parent
-
-RIVER = [
-    "errors",
-    "arguments",
-    "axes",
-    "rules",
-    "selection",
-    "metrics.mean_over_samples",
-    "metrics.accuracy",
-    "metrics.critical_neurons",
-    "metrics.selection_error",
-    "metrics.retention_curve",
-    "metrics.selection_stability",
-    "metrics.conservation_error",
-    "metrics",
-    "composites",
-    "layers",
-    "trace",
-    "engine.affine",
-    "engine.notes",
-    "engine.origins",
-    "engine.recording",
-    "engine.dimensions",
-    "engine.mode",
-    "engine.rows.arguments",
-    "engine.rows.affine",
-    "engine.rows.elementwise",
-    "engine.rows.movement",
-    "engine.rows.products",
-    "engine.rows.normalisations",
-    "engine.rows.attention",
-    "engine.rows",
-    "engine.operators",
-    "engine.captures",
-    "engine.propagate",
-    "engine.gradients",
-    "engine",
-    "deconvnet",
-    "masking",
-    "min_error",
-    "agreement",
-    "attribution",
-    "through_neurons",
-    "graph",
-    "class_graphs",
-    "paths",
-    "diff",
-    "along_paths",
-    "prune",
-    "drawing.figures",
-    "drawing.pixels",
-    "drawing.heatmaps",
-    "drawing.curves",
-    "drawing.layout",
-    "drawing.graphs",
-    "drawing.paths",
-    "drawing.reconstructions",
-    "drawing.report",
-    "drawing.page",
-    "drawing",
-    "tensorboard_plugin.schema",
-    "tensorboard_plugin.summary",
-    "tensorboard_plugin.plugin",
-    "tensorboard_plugin",
-    "command_line",
-    "__main__",
-    "callbacks.batches",
-    "callbacks.classifier",
-    "callbacks.settings",
-    "callbacks.sampling",
-    "callbacks.budget",
-    "callbacks.thrift",
-    "callbacks.gathered",
-    "callbacks.measures",
-    "callbacks.observation",
-    "callbacks.loggers",
-    "callbacks.neurons",
-    "callbacks.pictures",
-    "callbacks.text",
-    "callbacks.relevance_monitor",
-    "callbacks",
-]
+ROOT = Path(__file__).parents[1]
+CONTRACTS = {
+    contract["id"]: contract["name"] for contract in read_configuration(str(ROOT / "pyproject.toml"))["contracts_options"]
+}
 
 
-def modules() -> dict[str, Path]:
-    """Every module of the package by its name below it; ``callbacks`` is a link in a checkout."""
+def modules() -> dict[str, ast.Module]:
+    """Every module of the package by its name below it."""
     found = {}
-    for folder, _, files in os.walk(PACKAGE, followlinks=True):
-        for file in files:
-            if file.endswith(".py"):
-                path = Path(folder, file)
-                parts = path.relative_to(PACKAGE).with_suffix("").parts
-                found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    for path in PACKAGE.rglob("*.py"):
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = ast.parse(path.read_text())
     return found
 
 
 MODULES = modules()
 
 
-def imports(tree: ast.AST, module: str) -> Iterator[str]:
-    """What a module imports, at any depth, by full names; of a package's own, modules rather than the names in them."""
-    folder = module if MODULES.get(module, Path()).name == "__init__.py" else module.rpartition(".")[0]
+def imports(tree: ast.AST) -> Iterator[str]:
+    """What a module imports, at any depth."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            here = str(node.module)
-            if node.level:  # dots: as many folders up, the first of them the module's own
-                above = f"lrp_lightning.{folder}".rstrip(".").split(".")
-                here = ".".join([*above[: len(above) - node.level + 1], *filter(None, [node.module])])
-            for alias in node.names:
-                inner = f"{here}.{alias.name}".removeprefix("lrp_lightning.")
-                yield f"lrp_lightning.{inner}" if inner in MODULES else here
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def of_the_package(tree: ast.AST, module: str) -> set[str]:
-    """Modules of the package that are imported, ``""`` for the package itself."""
-    return {
-        name.removeprefix("lrp_lightning").removeprefix(".")
-        for name in imports(tree, module)
-        if name.split(".")[0] in ("lrp_lightning", "callbacks")
-    }
+def lint(folder: Path, *contracts: str) -> tuple[bool, str]:
+    """Whether the package in a folder keeps its contracts, and what is said of it."""
+    code = f"from importlinter.cli import lint_imports; exit(lint_imports(limit_to_contracts={contracts}, no_cache=True))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True)
+    return done.returncode == 0, done.stdout + done.stderr
 
 
-def test_every_module_has_its_place() -> None:
-    assert set(MODULES) == {"", *RIVER}, "a new module needs a place in RIVER"
-    assert len(RIVER) == len(set(RIVER))
+def test_the_contracts_are_kept() -> None:
+    kept, told = lint(ROOT)
+    assert kept, told
+    assert f"{len(CONTRACTS)} kept, 0 broken" in told
 
 
-@pytest.mark.parametrize("module", RIVER)
-def test_a_module_imports_from_above_only(module: str) -> None:
-    above = RIVER[: RIVER.index(module)]
-    below = of_the_package(ast.parse(MODULES[module].read_text()), module) - set(above)
-    assert not below, f"{module} imports {sorted(below)}, which stand below it"
-
-
-def test_the_package_itself_imports_nothing_of_its_own_until_asked() -> None:
-    tree = ast.parse(MODULES[""].read_text())
-    for node in list(tree.body):
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
-            tree.body.remove(node)
-    assert set(imports(tree, "")) <= {"__future__", "importlib", "typing"}
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("copy")
+    shutil.copytree(PACKAGE, folder / "lrp_lightning", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", folder)
+    return folder
 
 
 @pytest.mark.parametrize(
-    ("library", "folders"),
-    [("lightning", {"callbacks"}), ("pytorch_lightning", {"callbacks"}), ("tensorboard", {"tensorboard_plugin"})],
+    ("module", "line", "broken"),
+    [
+        ("rules", "from lrp_lightning import trace", "wings"),
+        ("rules", "def later():\n    from .graphs.build import build_graph", "wings"),
+        ("engine/propagate", "from lrp_lightning.attribution import SelectiveLRP", "wings"),
+        ("a_new_wing", "", "wings"),
+        ("selection/protocol", "from lrp_lightning.engine import propagate", "wings"),
+        ("selection/by_relevance", "from lrp_lightning.selection.min_error import MinError", "searches"),
+        ("selection/budget", "from lrp_lightning.selection import by_relevance", "rooms"),
+        ("callbacks/batches", "from lrp_lightning.callbacks import pictures", "rooms"),
+        ("drawing/curves", "from lrp_lightning.masking import masked_forward", "data"),
+        ("drawing/curves", "from lrp_lightning.graphs.class_mean import class_graph", "data"),
+        ("report/analysis", "import lightning", "lightning"),
+        ("report/analysis", "from pytorch_lightning import Callback", "lightning"),
+        ("callbacks/loggers", "import tensorboard.compat", "tensorboard"),
+    ],
 )
-def test_only_one_folder_knows(library: str, folders: set[str]) -> None:
-    know = {
-        module
-        for module, path in MODULES.items()
-        for name in imports(ast.parse(path.read_text()), module)
-        if name.split(".")[0] == library
-    }
-    assert {module.split(".")[0] for module in know} == folders
+def test_a_contract_can_be_broken(copy: Path, module: str, line: str, broken: str) -> None:
+    path = copy / f"lrp_lightning/{module}.py"
+    before = path.read_text() if path.exists() else None
+    path.write_text(f"{before or ''}\n{line}\n")
+    try:
+        kept, told = lint(copy, broken)
+    finally:
+        path.unlink() if before is None else path.write_text(before)
+    assert not kept
+    assert f"{CONTRACTS[broken]} BROKEN" in told
+
+
+def test_the_package_itself_imports_nothing_of_its_own_until_asked() -> None:
+    assert {name.split(".")[0] for name in imports(MODULES[""])} <= {"__future__", "lazy_loader"}
 
 
 def test_no_drawing_module_touches_pyplots_state() -> None:
-    for module, path in MODULES.items():
-        assert not [name for name in imports(ast.parse(path.read_text()), module) if name.endswith("pyplot")], module
+    for module, tree in MODULES.items():
+        assert not [name for name in imports(tree) if "pyplot" in name.split(".")], module
 
 
 def test_files_are_called_by_what_they_hold() -> None:
     shelves = {"utils", "util", "helpers", "helper", "core", "base", "common", "misc"}
     assert not {part.strip("_") for module in MODULES for part in module.split(".")} & shelves
-
-
-@pytest.mark.parametrize(
-    ("module", "source", "expected"),
-    [
-        ("rules", "from lrp_lightning.engine.mode import Facts", {"engine.mode"}),
-        ("rules", "from lrp_lightning.engine import mode", {"engine.mode"}),
-        ("rules", "from lrp_lightning import Trace", {""}),
-        ("rules", "import lrp_lightning.drawing.figures as f", {"drawing.figures"}),
-        ("rules", "def f():\n    if True:\n        from .graph import build_graph", {"graph"}),
-        ("rules", "from . import trace", {"trace"}),
-        ("engine.affine", "from .mode import Facts", {"engine.mode"}),
-        ("engine.affine", "from ..graph import build_graph", {"graph"}),
-        ("engine", "from .mode import Facts", {"engine.mode"}),
-        ("rules", "import callbacks", {"callbacks"}),
-        ("rules", "import torch\nfrom networkx import DiGraph", set()),
-    ],
-)
-def test_how_imports_are_read(module: str, source: str, expected: set[str]) -> None:
-    assert of_the_package(ast.parse(source), module) == expected

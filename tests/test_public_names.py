@@ -54,7 +54,7 @@ NAMES = {
     "lrp_lightning": """
         Agreement AlphaBeta Composite Coverage Epsilon EpsilonAlpha2Beta1 EpsilonGammaBox EpsilonPlus Fixed Flat Gamma
         LayerSelectiveLRP MinError Pass Path PerLayer SelectiveLRP Threshold TopK Trace WSquare ZBox ZPlus build_graph
-        class_graph diff_graphs k_best_paths masked_forward path_heatmaps prune_graph register_operator __version__
+        class_graph diff_graphs k_best_paths masked_forward path_heatmaps prune_graph register_operator registered_operator unregister_operator __version__
         TopActivations neuron_heatmaps reconstruct reconstruct_top_activations
     """,
     "lrp_lightning.metrics": """
@@ -246,7 +246,20 @@ print([name for name in ("lightning", "pytorch_lightning", "tensorboard") if nam
     assert run(code) == "[]"
 
 
+def test_drawing_runs_no_analysis() -> None:
+    """The report does, and is imported when it is asked for."""
+    code = """
+import sys
+from lrp_lightning.drawing import draw_graph, draw_top_activations
+analysis = ("attribution", "deconvnet", "engine", "insight", "masking", "report")
+print([name for name in analysis if f"lrp_lightning.{name}" in sys.modules])
+from lrp_lightning import drawing, report
+print([name for name in drawing.__all__ if getattr(drawing, name) is getattr(report, name, None)])
+"""
+    assert run(code) == "[]\n['Curves', 'Report', 'report_of', 'write_report']"
+
+
 def test_callbacks_are_part_of_the_package_only() -> None:
-    """The folder stands at the top of the repository, but no module ``callbacks`` may reach a user's environment."""
+    """A link to the folder stands at the top of the repository; no module ``callbacks`` may reach a user's environment."""
     assert RelevanceMonitor.__module__ == "lrp_lightning.callbacks.relevance_monitor"
     assert run("import importlib.util, os; os.chdir('/'); print(importlib.util.find_spec('callbacks'))") == "None"

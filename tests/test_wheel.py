@@ -29,20 +29,19 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def sources() -> set[str]:
-    packaged = {path.relative_to(ROOT).as_posix() for path in (ROOT / "lrp_lightning").rglob("*.py")}
-    return packaged | {f"lrp_lightning/callbacks/{path.name}" for path in (ROOT / "callbacks").glob("*.py")}
+    return {path.relative_to(ROOT).as_posix() for path in (ROOT / "lrp_lightning").rglob("*.py")}
 
 
 def test_wheel_and_sdist_carry_everything(built: Path):
     [wheel], [sdist] = built.glob("*.whl"), built.glob("*.tar.gz")
     in_wheel = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
-    data = {"py.typed", "drawing/report.css", "drawing/report.js"}
+    data = {"py.typed", "__init__.pyi", "report/report.css", "report/report.js"}
     static = {path.name for path in (ROOT / "lrp_lightning/tensorboard_plugin/static").iterdir()}
     assert "index.js" in static
     data |= {f"tensorboard_plugin/static/{name}" for name in static}
+    assert "lrp_lightning/callbacks/relevance_monitor.py" in sources()
     assert in_wheel == sources() | {f"lrp_lightning/{name}" for name in data}
-    in_sdist = files_of(sdist)
-    assert in_sdist >= {f"callbacks/{path.name}" for path in (ROOT / "callbacks").glob("*.py")}
+    assert files_of(sdist) >= in_wheel
 
 
 def files_of(sdist: Path) -> set[str]:
@@ -54,11 +53,11 @@ def test_sdist_has_the_tests_and_the_documentation_and_nothing_that_was_made(bui
     [sdist] = built.glob("*.tar.gz")
     files = files_of(sdist)
     generated = {"PKG-INFO", "setup.cfg"} | {file for file in files if file.startswith("lrp_lightning.egg-info/")}
-    folders = ("benchmarks", "callbacks", "docs", "examples", "lrp_lightning", "tests")
+    folders = ("benchmarks", "docs", "examples", "lrp_lightning", "tests")
     alone = """
         CHANGELOG.md CITATION.cff CONTRIBUTING.md LICENSE MANIFEST.in Makefile README.md SECURITY.md pyproject.toml
     """
-    made = {"__pycache__", "_build", "runs", "callbacks"}  # the last is a link within lrp_lightning
+    made = {"__pycache__", "_build", "runs"}
     there = {
         path.relative_to(ROOT).as_posix()
         for folder in folders

@@ -1,16 +1,37 @@
-"""Pictures: heatmaps as matplotlib figures, made without pyplot and its global state; graphs and paths by plotly too."""
+"""Pictures: heatmaps as matplotlib figures, made without pyplot and its global state; graphs and paths by plotly too.
+
+Drawing is given data and runs no analysis. The report, which does, is made of these pictures in ``lrp_lightning.report``;
+its names are given here too.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 from lrp_lightning.drawing.curves import draw_curves
 from lrp_lightning.drawing.figures import as_array
 from lrp_lightning.drawing.graphs import draw_graph
 from lrp_lightning.drawing.heatmaps import draw_contact_sheet, draw_heatmaps
-from lrp_lightning.drawing.page import write_report
 from lrp_lightning.drawing.paths import draw_paths
 from lrp_lightning.drawing.pixels import relevance_as_images
 from lrp_lightning.drawing.reconstructions import draw_top_activations
-from lrp_lightning.drawing.report import Curves, Report, report_of
+
+if TYPE_CHECKING:
+    from lrp_lightning.report import Curves, Report, report_of, write_report
 
 __all__ = [
     "Curves", "Report", "as_array", "draw_contact_sheet", "draw_curves", "draw_graph", "draw_heatmaps", "draw_paths",
     "draw_top_activations", "relevance_as_images", "report_of", "write_report",
 ]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    """The names of the report, imported on first use (PEP 562), since drawing itself knows nothing of it."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module("lrp_lightning.report"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -15,7 +15,7 @@ from matplotlib.patheffects import withStroke
 
 from lrp_lightning.drawing.figures import NEGATIVE, POSITIVE, new_figure
 from lrp_lightning.drawing.layout import DrawnEdge, Layout, lay_out
-from lrp_lightning.paths import Node, Path
+from lrp_lightning.graphs.paths import Node, Path
 
 __all__ = ["draw_graph"]
 

@@ -12,7 +12,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from lrp_lightning.arguments import check_tensors
+from lrp_lightning.checks import check_tensors
 from lrp_lightning.drawing.figures import new_figure
 from lrp_lightning.drawing.pixels import COLOURS, check_pair, displayable, limit_of, over_grey, summed
 from lrp_lightning.errors import InputError

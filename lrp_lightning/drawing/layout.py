@@ -9,8 +9,8 @@ import networkx as nx
 import numpy as np
 
 from lrp_lightning.errors import GraphError, LayerError
-from lrp_lightning.graph import check_graph
-from lrp_lightning.paths import Node, Path
+from lrp_lightning.graphs.build import check_graph
+from lrp_lightning.graphs.paths import Node, Path
 
 __all__ = ["DrawnEdge", "Layout", "lay_out"]
 

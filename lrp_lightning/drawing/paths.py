@@ -17,7 +17,7 @@ from torch import Tensor
 
 from lrp_lightning.drawing.figures import NEGATIVE, POSITIVE, new_figure
 from lrp_lightning.errors import GraphError, InputError
-from lrp_lightning.paths import Path
+from lrp_lightning.graphs.paths import Path
 
 __all__ = ["draw_paths"]
 

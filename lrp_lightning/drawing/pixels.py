@@ -9,7 +9,7 @@ import torch
 from matplotlib import colormaps
 from torch import Tensor
 
-from lrp_lightning.arguments import check_tensors
+from lrp_lightning.checks import check_tensors
 from lrp_lightning.errors import InputError
 
 __all__ = ["COLOURS", "coloured", "displayable", "limit_of", "over_grey", "relevance_as_images", "summed"]

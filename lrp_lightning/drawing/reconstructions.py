@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from lrp_lightning.deconvnet import TopActivations
 from lrp_lightning.drawing.figures import new_figure
 from lrp_lightning.drawing.pixels import displayable, limit_of
 from lrp_lightning.errors import InputError
+
+if TYPE_CHECKING:
+    from lrp_lightning.deconvnet import TopActivations
 
 __all__ = ["draw_top_activations", "patches", "reconstruction_pixels"]
 
@@ -44,7 +47,7 @@ def draw_top_activations(
         >>> len(draw_top_activations(top).axes)
         6
     """
-    neurons = [top] if isinstance(top, TopActivations) else list(top)
+    neurons = list(top) if isinstance(top, Iterable) else [top]
     if not neurons or any(t.images.ndim != 4 for t in neurons):
         raise InputError("what drives neurons can be drawn of at least one, and of images (k, C, H, W)")
     columns = max(len(t.values) for t in neurons)

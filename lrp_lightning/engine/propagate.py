@@ -13,8 +13,8 @@ from torch.nn.parameter import is_lazy
 from torch.overrides import _get_current_function_mode_stack
 from torch.utils.checkpoint import CheckpointError
 
-from lrp_lightning.arguments import is_whole
 from lrp_lightning.axes import Axis
+from lrp_lightning.checks import is_whole
 from lrp_lightning.composites import Composite
 from lrp_lightning.engine.along import AlongPaths, Paths
 from lrp_lightning.engine.by_sample import per_neuron

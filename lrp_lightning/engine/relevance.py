@@ -14,7 +14,7 @@ from lrp_lightning.axes import Axis
 from lrp_lightning.composites import Composite
 from lrp_lightning.engine.affine import UnitMap, hand_down, mean_magnitude
 from lrp_lightning.engine.along import AlongPaths
-from lrp_lightning.engine.by_sample import per_neuron
+from lrp_lightning.engine.by_sample import by_sample, per_neuron
 from lrp_lightning.engine.calls import Call, Operator, operator_name
 from lrp_lightning.engine.edges import Edges, features_of
 from lrp_lightning.engine.facts import Facts
@@ -24,8 +24,8 @@ from lrp_lightning.engine.layers import Layer, Layers
 from lrp_lightning.engine.ledger import Ledger
 from lrp_lightning.engine.neuron_numbers import run_of
 from lrp_lightning.engine.notes import Notes
-from lrp_lightning.engine.operators.unlisted import as_it_is
 from lrp_lightning.engine.selecting import Selecting
+from lrp_lightning.engine.unlisted import as_it_is
 from lrp_lightning.engine.visitor import Part, Unit, Visitor
 from lrp_lightning.errors import RuleError, UnsupportedOperatorError
 
@@ -378,8 +378,6 @@ class _Passage:
             return g
         samples = self.facts.samples
         assert samples is not None
-        from lrp_lightning.engine.by_sample import by_sample
-
         rows = by_sample(samples, self.along.samples, None)
         if rows is None:
             raise UnsupportedOperatorError(self.layer.lost)

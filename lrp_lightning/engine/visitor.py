@@ -16,6 +16,7 @@ from torch import Tensor
 from lrp_lightning.axes import Axis
 from lrp_lightning.engine.facts import Facts
 from lrp_lightning.engine.layers import Layer, Layers
+from lrp_lightning.engine.unlisted import as_it_is
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -77,8 +78,6 @@ class Visitor:
 
     def unlisted(self, run: Interpreter, call: Call) -> tuple[Any, Facts | list[Facts | None] | None]:
         """An operator that has no row."""
-        from lrp_lightning.engine.operators.unlisted import as_it_is
-
         return as_it_is(run, call)
 
     # what rows hand over

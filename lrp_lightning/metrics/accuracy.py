@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lrp_lightning.arguments import check_tensors
+from lrp_lightning.checks import check_tensors
 from lrp_lightning.errors import InputError
 from lrp_lightning.metrics.mean_over_samples import MeanOverSamples
 

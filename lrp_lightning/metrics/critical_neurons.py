@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lrp_lightning.arguments import check_tensors
+from lrp_lightning.checks import check_tensors
 from lrp_lightning.errors import InputError
 from lrp_lightning.metrics.mean_over_samples import MeanOverSamples
 from lrp_lightning.selection import random_masks

@@ -12,7 +12,7 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities.plot import plot_curve
 
-from lrp_lightning.arguments import check_tensors
+from lrp_lightning.checks import check_tensors
 from lrp_lightning.errors import InputError
 from lrp_lightning.errors import SelectionError as SelectionProblem
 from lrp_lightning.metrics.critical_neurons import prediction_survives

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from lrp_lightning.arguments import check_tensors
+from lrp_lightning.checks import check_tensors
 from lrp_lightning.errors import InputError
 from lrp_lightning.errors import SelectionError as SelectionProblem
 from lrp_lightning.metrics.mean_over_samples import MeanOverSamples

@@ -21,7 +21,7 @@ from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
 from tensorboard.compat.proto.types_pb2 import DT_STRING
 
 from lrp_lightning.errors import RecordError
-from lrp_lightning.paths import Node, Path
+from lrp_lightning.graphs.paths import Node, Path
 from lrp_lightning.tensorboard_plugin.schema import (
     PICTURES,
     PLUGIN,

@@ -14,6 +14,5 @@ autograd's own backward is the LRP rule, and their row says what becomes of what
 ``products.py``        element-wise products: gates are constants, of several signals each gets an equal share
 ``normalisations.py``  layer, group and instance norm: the standard deviation is a constant
 ``attention.py``       scaled dot products and multi-head attention
-``unlisted.py``        operators without a row
 ``table.py``           the table of them, and how to add to it
 """

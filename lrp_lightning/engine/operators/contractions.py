@@ -27,6 +27,7 @@ from lrp_lightning.engine.interpreter import Interpreter
 from lrp_lightning.engine.operators.affine import unit_layer
 from lrp_lightning.engine.operators.products import signals_of, weighed
 from lrp_lightning.engine.operators.reductions import followed_by_mean
+from lrp_lightning.engine.unlisted import samples_by_trial
 
 __all__ = ["ROWS"]
 
@@ -277,8 +278,6 @@ ROWS: dict[str, Callable] = {
 
 def product(run: Interpreter, call: Call) -> tuple[Tensor, Facts]:
     """A product of several signals that has no reading: where samples are in it is found out by trying."""
-    from lrp_lightning.engine.operators.unlisted import samples_by_trial
-
     signals = signals_of(run, call.tensors)
     y = weighed(run, call, signals)
     samples = samples_by_trial(run, call, y, [y])

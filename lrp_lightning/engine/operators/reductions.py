@@ -16,7 +16,7 @@ from lrp_lightning.engine.interpreter import Interpreter
 from lrp_lightning.engine.neuron_numbers import averaged, axis_of, mixed, numbers_of
 from lrp_lightning.engine.notes import Ref
 from lrp_lightning.engine.operators.nodes import neuron_dim_of, relayed
-from lrp_lightning.engine.operators.unlisted import samples_by_trial
+from lrp_lightning.engine.unlisted import samples_by_trial
 
 __all__ = ["ROWS", "followed_by_mean", "linear", "reduced"]
 

@@ -1,0 +1,527 @@
+"""The Lightning callback that watches which neurons a classifier's decisions run through."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any, Literal
+
+import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+from torch import Tensor
+from torch.utils._pytree import tree_leaves
+
+from lrp_lightning.callbacks.batches import BatchFn, read_batch
+from lrp_lightning.callbacks.budget import Budget
+from lrp_lightning.callbacks.classifier import Classifier, ModelOf
+from lrp_lightning.callbacks.loggers import Destination, Findings, destinations, has_tab, reports, write
+from lrp_lightning.callbacks.measures import Measures
+from lrp_lightning.callbacks.observation import Observation, Remembered
+from lrp_lightning.callbacks.pictures import DRAWN, draw_epoch
+from lrp_lightning.callbacks.sampling import LoaderShare, Sampling
+from lrp_lightning.callbacks.settings import DEFAULT, SCALARS, OnError, Settings, TargetFn
+from lrp_lightning.callbacks.text import read
+from lrp_lightning.callbacks.thrift import LEAST, Thrift, is_last_look
+from lrp_lightning.composites import Composite, as_composite
+from lrp_lightning.errors import LRPError, ModelError
+from lrp_lightning.report import Curves, Report
+from lrp_lightning.rules import Rule
+from lrp_lightning.selection import Selection, TopK
+
+try:  # the same package under its other name, whose Trainer knows its own Callback only
+    from pytorch_lightning import Callback as _OtherCallback
+except ImportError:
+    _OtherCallback = Callback  # type: ignore[misc,assignment]
+_Callbacks: Any = (Callback,) if _OtherCallback is Callback else (Callback, _OtherCallback)
+
+__all__ = ["RelevanceMonitor"]
+
+
+class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
+    """Logs relevance graphs, heatmaps and critical-neuron accuracy on validation batches.
+
+    Works in ``fit``, ``trainer.validate`` and ``trainer.test``, on one device or several. Training with and without it ends
+    in the same bits: it draws no random number, leaves ``.grad``, modes, hooks and batch-norm statistics alone, and only
+    reads the batch.
+
+    Logged under ``relevance/``, all but the last by default; a second monitor of a trainer logs under ``relevance_2/``:
+
+    ============================== ====================================================================================
+    ``critical_neuron_accuracy``    share of samples whose prediction survives with only the critical neurons
+    ``random_accuracy``             the same with random sets of the same size: the control
+    ``retained_accuracy``           accuracy against the labels with only the critical neurons
+    ``ablated_accuracy``            accuracy against the labels with all but the critical neurons
+    ``smape``                       how far logits with only the critical neurons are from all neurons', in [0, 2]
+    ``mse``                         the same, squared, in the square of the logits' unit
+    ``stability``                   Jaccard index of the classes' critical neurons with those of the epoch before; in ``fit``
+                                    alone, and where classes times neurons are above 2,000,000 of all samples together
+    ``conservation_error``          mean of ``|input + absorbed - output| / |output|``
+    ``samples``                     how many samples were looked at, over all processes
+    ``seconds``                     what the callback itself took of the epoch, of the slowest process
+    ``heatmaps``                    relevance of the predicted class of the same images in every epoch, one of each class
+                                    first
+    ``mistakes``                    the same of this epoch's worst mistakes: where a wrong class is furthest ahead
+    ``critical_paths``              the graphs of some classes, with the paths that carry most
+    ``path_heatmaps``               the same images, with the relevance that runs along each of those paths alone
+    ``neurons``                     heatmaps of the graphs' most relevant neurons, for the *Relevance* tab of TensorBoard
+                                    alone
+    ``shares``                      histogram of the neurons' mean share of their layer's ``|relevance|``, for each layer
+    ``report``                      where pictures are files, all of it in one HTML file, of the last epoch
+    ``settings``                    the arguments, as text
+    ``reconstructions``             not by default: what drives the neurons of each best path, by deconvolution
+    ============================== ====================================================================================
+
+    Scalars go through ``pl_module.log`` to every logger, so that checkpoints and early stopping can watch them. Pictures go
+    to every logger that takes some (TensorBoard, and those with a ``log_image``, as W&B, MLflow and Comet have), histograms,
+    texts and the record of the *Relevance* tab to TensorBoard. Where no logger takes pictures, they are PNG files in the
+    run's folder, numbers JSON; in a temporary folder if that one cannot be written. A ``fast_dev_run`` writes nothing.
+
+    **What it costs in a fit.** Of ``max_samples``, ``every_n_epochs``, ``max_seconds`` and ``max_share`` the tightest bound
+    holds. Of the time that ``max_share`` allows, half is for measures; what they leave is saved up for pictures:
+
+    - Measures are taken in every epoch, on the same number of samples: all of ``max_samples``, or a quarter of them, or a
+      quarter of that, as half of the share pays for by what a sample took in the sanity check; at least 16, whatever they
+      cost, and all of a ``max_samples`` below 64. Without a sanity check the first epoch has the fewest. A checkpoint keeps
+      the number.
+    - Pictures, the record of the tab and the report are made in the first epoch that is looked at and in the last (where
+      ``max_epochs`` or ``max_steps`` tells it beforehand), and between these in each that what is saved up pays for. So the
+      share is exceeded by two sets of pictures at most, and where training is that small by 16 samples an epoch.
+
+    So measures differ between runs if the clock settles another number; ``samples`` and ``settings`` say which. With
+    ``max_share=None`` the clock decides nothing. ``trainer.validate`` and ``trainer.test`` know no share.
+
+    Args:
+        composite: which rule each layer gets; a composite, a rule, a name, or text such as
+            ``"Composite(Epsilon(), convolution=Gamma(0.1))"``, for YAML.
+        selection: which neurons are critical; a selection, or text such as ``"Threshold(0.01)"``.
+        every_n_epochs: how often, in epochs of ``fit``.
+        max_samples: how many samples of a validation epoch are looked at at most, over all processes and loaders; spread
+            evenly over them, the same in every epoch where the loader does not shuffle.
+        n_heatmaps: how many images are shown with their heatmaps, and how many mistakes; 0 for none. The images are saved in
+            checkpoints, so that a resumed run shows them again.
+        class_names: names of the classes, for the pictures.
+        model: what is explained, where the module's ``forward`` is not the classifier: the name of an attribute or method
+            (``"net"``, ``"teacher.head"``, ``"classify"``), or a function of the LightningModule that gives a module or a
+            function of the inputs. See :class:`lrp_lightning.callbacks.classifier.Classifier` for the outputs that are read:
+            logits ``(N, classes)``, a single logit, sequences, maps, objects with ``logits``.
+        batch_fn: from a batch to ``(inputs, labels)``, where :func:`lrp_lightning.callbacks.batches.read_batch` cannot tell.
+        target_fn: from logits, ``(N, classes)``, and labels to the class that is explained of each sample, ``(N,)``; None
+            for the predicted class.
+        graph_classes: how many classes get a graph, or which.
+        n_paths: how many best paths of each graph are drawn, and have heatmaps.
+        log: which of the names above are logged; what is left out is not computed.
+        max_seconds: when this is used up in an epoch, no more samples are looked at nor pictures drawn; what was measured is
+            logged. None for no limit.
+        max_share: in ``fit``, which share of the time without it the monitor may take, as above; None for no limit.
+        on_error: ``"raise"``, by default: a model or batch that it cannot work with raises at the first validation, which is
+            the sanity check before training. ``"warn"``: it warns once, and logs what it can; an operator without a rule
+            then passes relevance by its plain gradient. Once it has worked, an error is a warning either way, and a model
+            that has diverged always is: training goes on.
+
+    Raises:
+        MisconfigurationException: if an argument is out of range; in ``setup`` if the strategy shards parameters in another
+            way than ``fully_shard`` (``FSDPStrategy``, DeepSpeed stage 3, tensor parallelism); at the first batch if inputs
+            and labels cannot be told, labels are none of classes, or there are fewer ``class_names`` than classes.
+
+    Example:
+        >>> from lightning.pytorch import Trainer
+        >>> from lrp_lightning.callbacks import RelevanceMonitor
+        >>> monitor = RelevanceMonitor(max_samples=64)
+        >>> trainer = Trainer(callbacks=[monitor], logger=False, enable_checkpointing=False, accelerator="cpu")
+    """
+
+    def __init__(
+        self,
+        composite: Composite | Rule | str = "epsilon_plus",
+        selection: TopK | Selection | str = TopK(0.1),  # noqa: B008  (a frozen value)
+        every_n_epochs: int = 1,
+        max_samples: int = 256,
+        n_heatmaps: int = 8,
+        class_names: Sequence[str] | None = None,
+        model: ModelOf | None = None,
+        batch_fn: BatchFn | None = None,
+        target_fn: TargetFn | None = None,
+        graph_classes: int | Sequence[int] = 2,
+        n_paths: int = 5,
+        log: Sequence[str] = DEFAULT,
+        max_seconds: float | None = None,
+        max_share: float | None = 0.03,
+        on_error: OnError = "raise",
+    ) -> None:
+        super().__init__()
+        composite = read(composite) if isinstance(composite, str) and "(" in composite else composite
+        selection = read(selection) if isinstance(selection, str) else selection
+        self.settings = Settings(
+            as_composite(composite), selection, every_n_epochs, max_samples, n_heatmaps, class_names, model, batch_fn,
+            target_fn, graph_classes, n_paths, log, max_seconds, max_share, on_error,
+        )  # fmt: skip
+        self._measures = Measures(log)
+        self._budget = Budget(max_seconds)
+        self._thrift = Thrift(max_share, max_samples)
+        self._remembered: dict[str, Remembered] = {}
+        self._on_unsupported: Literal["raise", "gradient"] = "raise"
+        self._has_worked = False
+        self._history: list[dict[str, float]] = []
+        self._warned: set[str] = set()
+        self._folder: str | None = None
+        self._name = "relevance"
+        self._forget()
+
+    def _forget(self) -> None:
+        """Hold nothing of a run: neither model nor samples nor open files."""
+        self._active = False
+        self._observation: Observation | None = None
+        self._fault: Exception | None = None
+        self._drawn = Findings()
+        self._before_drawing: float | None = None
+        self._told = ""
+        self._destinations: list[Destination] | None = None
+
+    # what Lightning calls
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        _check(trainer.strategy)
+        monitors = [callback for callback in trainer.callbacks if isinstance(callback, RelevanceMonitor)]  # type: ignore[attr-defined]
+        number = monitors.index(self) + 1 if self in monitors else 1
+        self._name = "relevance" if number == 1 else f"relevance_{number}"
+        self._folder = trainer.log_dir
+        if stage == "fit":
+            self._thrift = Thrift(self.settings.max_share, self.settings.max_samples)
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        for report in reports(self._destinations or []):
+            rank_zero_info(f"RelevanceMonitor wrote its report to {report}")
+        self._forget()
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._thrift.start()
+        if not trainer.enable_validation:
+            self._warn(
+                "RelevanceMonitor needs validation batches, and this fit has none, so it does nothing: give fit a "
+                "validation loader, the module a validation_step, and limit_val_batches above 0"
+            )
+
+    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._active, self._observation, self._fault, self._drawn = False, None, None, Findings()
+        self._before_drawing = None
+        if (
+            trainer.state.fn == "fit"
+            and not trainer.sanity_checking
+            and trainer.current_epoch % self.settings.every_n_epochs
+        ):
+            return
+        self._active = True
+        self._budget.start_epoch()
+        with self._guarded(trainer):
+            remembered = self._remembered.setdefault("test" if trainer.testing else "validation", Remembered())
+            in_fit = trainer.state.fn == "fit"
+            self._measures.reset(pl_module.device, training=in_fit)
+            sampling = _sampling(trainer, self.settings.max_samples)
+            if in_fit and not trainer.sanity_checking and self._thrift.samples is None:
+                settled = self._thrift.settle(self.settings.every_n_epochs, sampling.total)
+                self._thrift.samples = trainer.strategy.broadcast(settled)  # one clock for all processes
+            sampling.most = self._thrift.most if in_fit else sampling.most
+            self._observation = Observation(
+                self.settings,
+                Classifier(_whole(trainer.strategy, pl_module), self.settings.model),
+                self._measures,
+                self._budget,
+                sampling,
+                Remembered() if trainer.sanity_checking else remembered,
+                self._on_unsupported,
+            )
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        observation = self._observation
+        if observation is None or self._fault is not None or observation.finished:
+            return
+        with self._guarded(trainer):
+            if trainer.sanity_checking:
+                if observation.samples == 0 and (groups := read_batch(batch, self.settings.batch_fn)):
+                    observation.glance(groups)  # which is slow for once
+                    if self._thrift.most < self.settings.max_samples:
+                        self._thrift.price_of_sample = observation.glance(groups, LEAST) / trainer.world_size
+                return
+            if not observation.stopped_early and not observation.sampling.done:
+                observation.see(read_batch(batch, self.settings.batch_fn), dataloader_idx)
+            batches = _evaluation_loop(trainer).max_batches
+            if dataloader_idx == len(batches) - 1 and batch_idx + 1 == batches[-1]:
+                # here, where the weights are those of the epoch: callbacks that average weights swap them at its end
+                self._finish(trainer)
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        observation = self._observation
+        if observation is not None and not trainer.sanity_checking and not observation.finished and self._fault is None:
+            with self._guarded(trainer):
+                self._finish(trainer)
+        looked = self._active
+        self._agree(trainer)
+        self._end(trainer, pl_module)
+        if looked:
+            self._account(trainer)
+
+    def _end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        observation = self._observation
+        if observation is None:
+            return
+        for note in observation.notes:
+            self._warn(note)
+        self._has_worked |= observation.samples > 0
+        self._on_unsupported = observation.lrp.on_unsupported
+        if not trainer.sanity_checking:
+            self._log(trainer, pl_module, observation)
+        self._observation = None
+
+    def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.on_validation_epoch_start(trainer, pl_module)
+
+    def on_test_batch_end(self, *args: Any, **kwargs: Any) -> None:
+        self.on_validation_batch_end(*args, **kwargs)
+
+    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.on_validation_epoch_end(trainer, pl_module)
+
+    # state
+
+    @property
+    def state_key(self) -> str:
+        """Distinct for monitors that explain differently."""
+        told = self.settings.told()
+        return str(self._generate_state_key(**{name: told.get(name) for name in ("composite", "selection", "model")}))
+
+    def state_dict(self) -> dict[str, Any]:
+        """The samples that are shown in every epoch, what was measured so far and what it cost, and that it has worked."""
+        remembered = {stage: of_stage.state_dict() for stage, of_stage in self._remembered.items()}
+        return {
+            "remembered": remembered,
+            "measures": self._measures.state_dict(),
+            "history": self._history,
+            "thrift": self._thrift.state_dict(),
+            "has_worked": self._has_worked,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._remembered = {
+            stage: Remembered.from_state_dict(of_stage) for stage, of_stage in state_dict["remembered"].items()
+        }
+        self._has_worked = state_dict["has_worked"]
+        self._measures.load_state_dict(state_dict["measures"])
+        self._history = state_dict["history"]
+        self._thrift.load_state_dict(state_dict["thrift"])
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what belongs to a run, so that a monitor can be pickled at any time."""
+        return self.__dict__ | {"_observation": None, "_fault": None, "_drawn": Findings(), "_destinations": None}
+
+    def __repr__(self) -> str:
+        return f"RelevanceMonitor({', '.join(f'{name}={text}' for name, text in self.settings.told().items())})"
+
+    # what it does
+
+    def _finish(self, trainer: Trainer) -> None:
+        observation = self._observation
+        assert observation is not None
+        observation.finish()
+        now = self._budget.now
+        if self._thrift.price_of_sample is None and observation.samples:
+            self._thrift.price_of_sample = now / observation.samples / trainer.world_size
+        if trainer.is_global_zero and observation.samples and self._draws(trainer, now):
+            self._before_drawing = now
+            self._drawn = draw_epoch(observation, trainer.current_epoch, has_tab(trainer))
+
+    def _draws(self, trainer: Trainer, now: float) -> bool:
+        """Whether this look has pictures, having taken ``now`` seconds."""
+        if trainer.state.fn != "fit" or not set(DRAWN) & set(self.settings.log):
+            return True
+        return self._thrift.pays_for_pictures(now) or is_last_look(trainer, self.settings.every_n_epochs)
+
+    def _account(self, trainer: Trainer) -> None:
+        """Count what a look took."""
+        if trainer.sanity_checking:
+            self._thrift.spent += self._budget.seconds
+        elif trainer.state.fn == "fit":
+            if self._before_drawing is not None:
+                self._thrift.price_of_pictures = self._budget.seconds - self._before_drawing
+            self._thrift.end_look(self._budget.seconds)
+
+    def _log(self, trainer: Trainer, pl_module: LightningModule, observation: Observation) -> None:
+        seen = observation.samples > 0
+        if trainer.world_size > 1:
+            seen = trainer.strategy.reduce_boolean_decision(seen, all=False)
+        if not seen:
+            return
+        if observation.stopped_early:
+            self._warn(
+                f"RelevanceMonitor stopped after {observation.samples} samples: max_seconds={self.settings.max_seconds} "
+                "are used up"
+            )
+        with self._budget.spending(), _as_outside_inference_mode():
+            values = self._measures.compute(lambda known: trainer.strategy.reduce_boolean_decision(known, all=True))
+            for name, value in values.items():
+                self._log_scalar(pl_module, name, value.float(), "mean")
+            scalars = {name: value.item() for name, value in values.items()}
+            history = [*self._history, {"epoch": float(trainer.current_epoch), **scalars}]
+            here = torch.tensor(observation.samples, device=pl_module.device)
+            samples = int(trainer.strategy.reduce(here, reduce_op="sum"))  # on every process, as it waits for all
+            if trainer.state.fn == "fit":
+                self._history = history
+            if trainer.is_global_zero:
+                step = trainer.fit_loop.epoch_loop._batches_that_stepped  # the step at which Lightning logs scalars
+                self._tell_settings(trainer, step)
+                write(self._open(trainer), self._findings(observation, history, samples), step)
+        for name, number, reduce in (("samples", observation.samples, "sum"), ("seconds", self._budget.seconds, "max")):
+            if name in self.settings.log:
+                self._log_scalar(pl_module, name, torch.tensor(float(number), device=pl_module.device), reduce)
+
+    def _log_scalar(self, pl_module: LightningModule, name: str, value: Tensor, reduce: str) -> None:
+        pl_module.log(
+            f"{self._name}/{name}", value, on_step=False, on_epoch=True, sync_dist=True, batch_size=1, reduce_fx=reduce
+        )
+
+    def _open(self, trainer: Trainer) -> list[Destination]:
+        if self._destinations is None:
+            self._destinations = destinations(trainer, self._folder)
+        return self._destinations
+
+    def _tell_settings(self, trainer: Trainer, step: int) -> None:
+        """As text, at the start and when it is settled how much is looked at."""
+        rows = {name: f"`{text}`" for name, text in self.settings.told().items()}
+        if trainer.state.fn == "fit" and self._thrift.max_share is not None:
+            limit = "max_share" if self._thrift.most < self.settings.max_samples else "max_samples"
+            rows["measured in each epoch"] = f"{self._thrift.most} samples at most, by {limit}"
+            rows["pictures"] = "of the first epoch and the last, and of those between whose time max_share pays for"
+        text = "\n".join(f"| {name} | {told} |" for name, told in rows.items())
+        if "settings" in self.settings.log and text != self._told:
+            step, self._told = step if self._told else 0, text
+            write(self._open(trainer), Findings(texts={f"{self._name}/settings": f"| | |\n|-|-|\n{text}"}), step)
+
+    def _findings(self, observation: Observation, history: list[dict[str, float]], samples: int) -> Findings:
+        scalars = {name: value for name, value in history[-1].items() if name != "epoch"}
+        shares = {layer: (total / observation.samples).cpu().numpy() for layer, total in observation.shares.items()}
+        record = self._drawn.record
+        return Findings(
+            scalars={f"{self._name}/{name}": value for name, value in scalars.items()},
+            pictures={f"{self._name}/{name}": picture for name, picture in self._drawn.pictures.items()},
+            histograms={f"{self._name}/shares/{layer}": values for layer, values in shares.items()},
+            # the tab shows one monitor; a second one beside it has its pictures
+            record=record and replace(record, measures=scalars) if self._name == "relevance" else None,
+            report=self._report(scalars, history, samples) if "report" in self.settings.log else None,
+        )
+
+    def _report(self, scalars: dict[str, float], history: list[dict[str, float]], samples: int) -> Report | None:
+        names = [name for name in SCALARS if name.endswith("accuracy") and all(name in row for row in history)]
+        curves = {name.replace("_", " "): [row[name] for row in history] for name in names}
+        epochs = [row["epoch"] for row in history]
+        over_epochs = [Curves("Over epochs", curves, epochs, "epoch", "share of samples")] if curves else []
+        numbers = {"samples": samples, **{name.replace("_", " "): value for name, value in scalars.items()}}
+        report = self._drawn.report
+        return report and replace(report, measures=numbers, curves=over_epochs)
+
+    # what goes wrong
+
+    @contextmanager
+    def _guarded(self, trainer: Trainer) -> Iterator[None]:
+        """Counts time; keeps an error, to be raised or told once all processes know of it."""
+        try:
+            with self._budget.spending(), _as_outside_inference_mode():
+                yield
+        except Exception as error:
+            self._fault = error
+            if trainer.world_size == 1:
+                self._agree(trainer)
+
+    def _agree(self, trainer: Trainer) -> None:
+        """Settle with all processes whether this epoch failed, so that none waits for another that is gone.
+
+        Raises:
+            Exception: the error, if it is to stop the run; on processes without one an LRPError.
+        """
+        if not self._active:
+            return
+        fault = self._fault
+        failed, fatal = fault is not None, fault is not None and self._is_fatal(fault)
+        if trainer.world_size > 1:
+            failed = trainer.strategy.reduce_boolean_decision(failed, all=False)
+            fatal = trainer.strategy.reduce_boolean_decision(fatal, all=False)
+        if not failed:
+            return
+        self._active, self._observation, self._fault, self._drawn = False, None, None, Findings()
+        if fatal:
+            raise fault or LRPError("RelevanceMonitor failed on another process, which says why")
+        why = fault if fault is not None else "it failed on another process, which says why"
+        self._warn(f"RelevanceMonitor skips this validation: {why}", of_this_process=True)
+
+    def _is_fatal(self, fault: Exception) -> bool:
+        diverged = isinstance(fault, ModelError) and "not finite" in str(fault)  # what training did, not the monitor
+        return self.settings.on_error == "raise" and not self._has_worked and not diverged
+
+    def _warn(self, message: str, of_this_process: bool = False) -> None:
+        """Once for each message."""
+        if message not in self._warned:
+            self._warned.add(message)
+            (warnings.warn if of_this_process else rank_zero_warn)(message, stacklevel=2)
+
+
+@contextmanager
+def _as_outside_inference_mode() -> Iterator[None]:
+    """``trainer.validate`` runs under inference mode, whose tensors can be neither differentiated nor updated later."""
+    with torch.inference_mode(False), torch.no_grad():
+        yield
+
+
+def _check(strategy: Any) -> None:
+    kind = type(strategy).__name__
+    if getattr(strategy, "zero_stage_3", False) or _is_a("FSDPStrategy", strategy):
+        instead = " use ModelParallelStrategy, or"
+    elif _is_a("ModelParallelStrategy", strategy) and strategy.device_mesh["tensor_parallel"].size() > 1:
+        kind, instead = f"{kind} with tensor_parallel_size above 1", ""
+    else:
+        return
+    raise MisconfigurationException(
+        f"RelevanceMonitor needs whole parameters. It gathers what fully_shard has sharded; {kind} shards otherwise:"
+        f"{instead} train without it and run trainer.validate on one device from the checkpoint, with RelevanceMonitor "
+        "attached."
+    )
+
+
+def _is_a(name: str, strategy: Any) -> bool:
+    """By name: the package has two, and older ones have fewer strategies."""
+    return any(kind.__name__ == name for kind in type(strategy).__mro__)
+
+
+def _whole(strategy: Any, pl_module: LightningModule) -> LightningModule:
+    if not _is_a("ModelParallelStrategy", strategy):
+        return pl_module
+    from lrp_lightning.callbacks.gathered import gathered  # not every build of torch has torch.distributed
+
+    return gathered(pl_module)
+
+
+def _evaluation_loop(trainer: Trainer) -> Any:
+    if trainer.testing:
+        return trainer.test_loop
+    return trainer.fit_loop.epoch_loop.val_loop if trainer.state.fn == "fit" else trainer.validate_loop
+
+
+def _sampling(trainer: Trainer, most: int) -> Sampling:
+    """Which samples of the epoch that begins are looked at on this process."""
+    loop = _evaluation_loop(trainer)
+    loaders = tree_leaves(loop._combined_loader.flattened) if loop._is_sequential else []
+    if len(loaders) != len(loop.max_batches):
+        shares = [LoaderShare(None)]
+    else:
+        each = zip(loaders, loop.max_batches, strict=True)
+        shares = [LoaderShare.of(loader, batches, trainer.world_size) for loader, batches in each]
+    return Sampling(most, shares, trainer.world_size, trainer.global_rank)

@@ -1,0 +1,109 @@
+"""What changed between two relevance graphs: of two epochs, or of two classes."""
+
+from __future__ import annotations
+
+import networkx as nx
+
+from lrp_lightning.errors import GraphError
+from lrp_lightning.graphs.build import check_graph
+from lrp_lightning.graphs.paths import Node
+
+__all__ = ["diff_graphs"]
+
+
+def diff_graphs(before: nx.DiGraph, after: nx.DiGraph) -> nx.DiGraph:
+    """What appeared, vanished, grew or shrank from one graph to another.
+
+    Relevances are compared as shares of the whole output, since outputs of two epochs or classes differ in size.
+
+    Args:
+        before, after: from :func:`lrp_lightning.build_graph` or :func:`lrp_lightning.class_graph`.
+
+    Returns:
+        The union of both. Nodes and edges have ``before`` and ``after``, their relevance over that of the output (0 where
+        they are not), ``relevance``, after less before, and ``change``: ``"appeared"``, ``"vanished"``, ``"grew"``,
+        ``"shrank"`` (in ``|relevance|``), or ``"same"``. Edges have ``share``, which changed likewise. All else is that of
+        ``after``, or where there is none of ``before``. It can be drawn like any graph: red is more, blue less.
+
+    Raises:
+        GraphError: if a graph is none or empty, its output has no relevance, or the two are of different networks.
+
+    Example:
+        >>> import torch
+        >>> from lrp_lightning import SelectiveLRP, build_graph, diff_graphs
+        >>> _ = torch.manual_seed(0)
+        >>> model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3))
+        >>> lrp, x = SelectiveLRP(model), torch.rand(5, 4)
+        >>> one, other = (build_graph(lrp.trace(x, target=c, edges=True)) for c in (0, 1))
+        >>> diff = diff_graphs(one, other)
+        >>> diff.nodes["2", 0]["change"], diff.nodes["2", 1]["change"]
+        ('vanished', 'appeared')
+    """
+    for graph in (before, after):
+        check_graph(graph, nodes=("relevance", "order"), edges=("relevance", "share"))
+    _check_same_network(before, after)
+    totals = [_output_relevance(graph) for graph in (before, after)]
+    diff = nx.DiGraph()
+    order = _common_order(before, after)
+    for node in [*before, *(n for n in after if n not in before)]:
+        about = [dict(graph.nodes[node]) if node in graph else None for graph in (before, after)]
+        known = {**(about[0] or {}), **(about[1] or {})}
+        diff.add_node(node, **{**known, **_change(about, totals), "order": order[node[0]]})
+        for name in ("activation", "absorbed"):
+            diff.nodes[node].pop(name, None)
+    for edge in [*before.edges, *(e for e in after.edges if e not in before.edges)]:
+        about = [dict(graph.edges[edge]) if edge in graph.edges else None for graph in (before, after)]
+        share = [a["share"] if a is not None else 0.0 for a in about]
+        diff.add_edge(*edge, **_change(about, totals), share=share[1] - share[0])
+    return diff
+
+
+def _check_same_network(before: nx.DiGraph, after: nx.DiGraph) -> None:
+    """Refuse graphs whose layers are not those of one network; a layer may be missing where nothing of it is left."""
+    one, other = ({node[0]: order for node, order in graph.nodes(data="order")} for graph in (before, after))
+    at_one, at_other = ({order: layer for layer, order in layers.items()} for layers in (one, other))
+    agree = all(one[layer] == other[layer] for layer in one.keys() & other.keys())
+    agree = agree and all(at_one[place] == at_other[place] for place in at_one.keys() & at_other.keys())
+    outputs = [{node[0] for node in _outputs(graph)} for graph in (before, after)]
+    if not agree or outputs[0] != outputs[1]:
+        mine, theirs = (sorted({*layers} - {*others}, key=str) for layers, others in ((one, other), (other, one)))
+        raise GraphError(
+            "the graphs are of different networks, so they cannot be compared: layers in the first only are "
+            f"{_listed(mine)}, in the second only {_listed(theirs)}"
+        )
+
+
+def _listed(layers: list[str], most: int = 5) -> str:
+    shown = ", ".join(map(repr, layers[:most])) or "none"
+    return f"{shown} and {len(layers) - most} more" if len(layers) > most else shown
+
+
+def _outputs(graph: nx.DiGraph) -> list[Node]:
+    return [n for n, output in graph.nodes(data="output") if output] or [n for n in graph if graph.out_degree(n) == 0]
+
+
+def _output_relevance(graph: nx.DiGraph) -> float:
+    total = sum(graph.nodes[n]["relevance"] for n in _outputs(graph))
+    if total == 0:
+        raise GraphError("the graph's output has no relevance, so nothing can be compared as a share of it")
+    return total
+
+
+def _change(about: list[dict | None], totals: list[float]) -> dict[str, float | str]:
+    before, after = (a["relevance"] / total if a is not None else 0.0 for a, total in zip(about, totals, strict=True))
+    if about[0] is None:
+        change = "appeared"
+    elif about[1] is None:
+        change = "vanished"
+    else:
+        change = "same" if before == after else "grew" if abs(after) > abs(before) else "shrank"
+    return {"before": before, "after": after, "relevance": after - before, "change": change}
+
+
+def _common_order(before: nx.DiGraph, after: nx.DiGraph) -> dict[str, int]:
+    """The layers of both in one order of the forward pass; those of one model are in the same in each."""
+    place: dict[str, float] = {}
+    for graph in (after, before):
+        for node, order in graph.nodes(data="order"):
+            place.setdefault(node[0], order)
+    return {layer: i for i, layer in enumerate(sorted(place, key=lambda layer: place[layer]))}

@@ -1,0 +1,196 @@
+"""Heatmaps of single neurons and of critical paths: what runs through each of them, of many by one pass.
+
+The samples are repeated for each neuron or path, and in each copy the relevance is led through that one alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lrp_lightning.attribution import LayerSelectiveLRP, SelectiveLRP
+from lrp_lightning.composites import Composite, EpsilonPlus, as_composite
+from lrp_lightning.engine import propagate
+from lrp_lightning.errors import GraphError, InputError, LayerError
+from lrp_lightning.graphs.paths import Path
+from lrp_lightning.layers import LayerNames, unwrapped
+from lrp_lightning.rules import Rule
+
+__all__ = ["neuron_heatmaps", "path_heatmaps"]
+
+
+def neuron_heatmaps(
+    model: nn.Module,
+    inputs: Tensor,
+    layer: nn.Module | str,
+    neurons: Sequence[int] | Tensor,
+    target: Any = None,
+    composite: Composite | Rule | str = EpsilonPlus(),  # noqa: B008  (a frozen value)
+    at: nn.Module | str | None = None,
+    additional_forward_args: Any = None,
+) -> Any:
+    """The relevance that runs through each of the chosen neurons of a layer, by one batched pass.
+
+    In that layer only the neuron carries relevance on, as in concept relevance propagation (Achtibat et al. 2023); all other
+    layers are whole. Over all neurons of the layer the heatmaps add up to that of the whole output.
+
+    Args:
+        model: the classifier.
+        inputs: ``(N, ...)``.
+        layer: a hidden unit layer, by name or module.
+        neurons: ``K`` numbers, or ``(N, K)``, for each sample its own, such as ``trace.relevance[layer].topk(K).indices``.
+        target: the output to explain, as in ``SelectiveLRP.trace``.
+        composite: as in :class:`lrp_lightning.SelectiveLRP`.
+        at: a layer below, whose relevance is wanted in place of the input's.
+        additional_forward_args: given to the model after ``inputs``; tensors of ``N`` samples are repeated for every neuron.
+
+    Returns:
+        ``(K, *inputs.shape)``, or ``(K, N, ...)`` shaped like the output of ``at``. The pass takes the memory of one over
+        ``K * N`` samples.
+
+    Raises:
+        LayerError: if there is no such layer or neuron.
+        InputError, TargetError, ModelError, UnsupportedOperatorError: as :class:`lrp_lightning.SelectiveLRP`.
+
+    Example:
+        >>> import torch
+        >>> from lrp_lightning import neuron_heatmaps
+        >>> from torch import nn
+        >>> model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(36, 3))
+        >>> neuron_heatmaps(model, torch.rand(2, 1, 5, 5), "0", neurons=[0, 3], target=1).shape
+        torch.Size([2, 2, 1, 5, 5])
+    """
+    model = unwrapped(model)
+    if not isinstance(inputs, Tensor) or inputs.ndim < 2:
+        raise InputError(f"inputs must be a tensor, samples first, got {inputs!r:.80}")
+    samples = len(inputs)
+    chosen = torch.as_tensor(neurons).cpu()
+    if chosen.is_floating_point() or chosen.dtype == torch.bool or chosen.numel() == 0:
+        raise LayerError(f"neurons must be numbers of neurons, at least one, got {neurons!r}")
+    if chosen.ndim not in (1, 2) or (chosen.ndim == 2 and len(chosen) != samples):
+        raise LayerError(f"neurons must be (K,) or ({samples}, K), one row a sample, got {tuple(chosen.shape)}")
+    chosen = chosen.T if chosen.ndim == 2 else chosen[:, None].expand(-1, samples)  # (K, N)
+    k = len(chosen)
+
+    def for_each(value: Any) -> Any:
+        if isinstance(value, list) and len(value) == samples:
+            return value * k
+        return _repeated(value, samples, k)
+
+    extra = _in_each(additional_forward_args, for_each)
+    only = _OneEach(layer if isinstance(layer, str) else _name(model, layer), chosen.reshape(-1))
+    if at is None:
+        heat = SelectiveLRP(model, composite, only).attribute(for_each(inputs), for_each(target), extra)
+    else:
+        heat = LayerSelectiveLRP(model, at, composite, only).attribute(for_each(inputs), for_each(target), extra)
+    return heat.unflatten(0, (k, samples))
+
+
+def path_heatmaps(
+    model: nn.Module,
+    inputs: Tensor | tuple[Tensor, ...],
+    paths: Sequence[Path],
+    composite: Composite | Rule | str = EpsilonPlus(),  # noqa: B008  (a frozen value)
+    additional_forward_args: Any = None,
+    at: nn.Module | str | None = None,
+) -> Any:
+    """The relevance of the inputs that runs along each path and nowhere else, by one batched pass.
+
+    Each neuron of a path hands relevance to the next below it alone, so not along a shortcut between two of them either. A
+    path's last neuron is the output that is explained. Summed over the input this is exactly what runs along the path;
+    ``Path.share`` is an estimate of it, from shares that were summed over space and batch.
+
+    Args:
+        model: the classifier.
+        inputs: ``(N, ...)``, or a tuple of them.
+        paths: ``k`` paths from the input to the output, from :func:`lrp_lightning.k_best_paths`.
+        composite: as in :class:`lrp_lightning.SelectiveLRP`; the one that the paths were found with.
+        additional_forward_args: given to the model after ``inputs``; tensors of ``N`` samples are repeated for every path.
+        at: a layer whose relevance is wanted in place of the input's.
+
+    Returns:
+        ``(k, *inputs.shape)``, zero but in the channel that the path starts at; a tuple for a tuple of inputs; or
+        ``(k, N, ...)`` shaped like the output of ``at``. The pass takes the memory of one over ``k * N`` samples.
+
+    Raises:
+        GraphError: if there are no paths, they are none, or one does not run from the input to the output.
+        LayerError: if a path runs through a layer that the model does not have, or there is no layer ``at``.
+        InputError, ModelError, UnsupportedOperatorError: as :class:`lrp_lightning.SelectiveLRP`.
+
+    Example:
+        >>> import torch
+        >>> from lrp_lightning import SelectiveLRP, build_graph, k_best_paths, path_heatmaps
+        >>> _ = torch.manual_seed(0)
+        >>> model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3))
+        >>> x = torch.rand(5, 4)
+        >>> paths = k_best_paths(build_graph(SelectiveLRP(model).trace(x, target=1, edges=True)), k=2)
+        >>> path_heatmaps(model, x, paths).shape
+        torch.Size([2, 5, 4])
+    """
+    if not isinstance(paths, Sequence) or not all(isinstance(path, Path) for path in paths):
+        raise GraphError(f"paths must be a list of Path, from k_best_paths, got {type(paths).__name__}: {paths!r:.80}")
+    if not paths:
+        raise GraphError("there are no paths; of a negative output k_best_paths finds some with signed=True only")
+    given = inputs if isinstance(inputs, tuple) else (inputs,)
+    samples, k = len(given[0]), len(paths)
+
+    def for_each(value: Any) -> Any:
+        return _repeated(value, samples, k)
+
+    extra = _in_each(additional_forward_args, for_each)
+    target = torch.tensor([path.nodes[-1][1] for path in paths]).repeat_interleave(samples)
+    along = [path.nodes for path in paths]
+    repeated = tuple(map(for_each, given))
+    layers = [] if at is None else [at]
+    trace, found = propagate(model, repeated, target, extra, as_composite(composite), None, layers=layers, along=along)
+    if found:
+        return found[0].unflatten(0, (k, samples))  # type: ignore[union-attr]
+    heatmaps = tuple(relevance.unflatten(0, (k, samples)) for relevance in trace.inputs)
+    return heatmaps if isinstance(inputs, tuple) else heatmaps[0]
+
+
+def _repeated(value: Any, samples: int, times: int) -> Any:
+    """A tensor of all samples, so many times over; anything else as it is."""
+    if isinstance(value, Tensor) and value.ndim and len(value) == samples:
+        return value.repeat(times, *[1] * (value.ndim - 1))
+    return value
+
+
+def _in_each(extra: Any, change: Callable[[Any], Any]) -> Any:
+    """What is given to a model after its inputs, one value or a tuple of them, each changed."""
+    return tuple(map(change, extra)) if isinstance(extra, tuple) else change(extra)
+
+
+def _name(model: nn.Module, layer: nn.Module) -> str:
+    names = LayerNames(model).of_module
+    if id(layer) not in names:
+        raise LayerError(f"{type(layer).__name__} is no module of the model")
+    return names[id(layer)]
+
+
+@dataclass(frozen=True, eq=False)
+class _OneEach:
+    """Of one layer one neuron for each sample of the batch; other layers are left whole."""
+
+    layer: str
+    neurons: Tensor
+
+    @property
+    def patterns(self) -> Iterator[str]:
+        """The layers that must be there."""
+        yield self.layer
+
+    def select(self, relevance: Tensor, *, layer: str, output: Tensor) -> Tensor | None:
+        if layer != self.layer:
+            return None
+        wrong = self.neurons[(self.neurons < 0) | (self.neurons >= relevance.shape[1])]
+        if len(wrong):
+            raise LayerError(
+                f"layer {layer!r} has {relevance.shape[1]} neurons, 0 to {relevance.shape[1] - 1}, and no {int(wrong[0])}"
+            )
+        kept = torch.zeros_like(relevance, dtype=torch.bool)
+        return kept.scatter_(1, self.neurons.to(relevance.device)[:, None], True)

@@ -1,0 +1,12 @@
+"""The report: what is worth showing of a trace, and the one HTML file that shows it.
+
+============  =====================================================================
+``analysis``  what a report holds, and the passes that fill it from a trace
+``page``      the file, with ``report.css`` and ``report.js``; it computes nothing
+============  =====================================================================
+"""
+
+from lrp_lightning.report.analysis import Curves, Report, report_of
+from lrp_lightning.report.page import write_report
+
+__all__ = ["Curves", "Report", "report_of", "write_report"]

@@ -1,0 +1,300 @@
+"""What a report shows: a record that whoever has something to show fills, and the one of a trace."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import networkx as nx
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from lrp_lightning.attribution import SelectiveLRP
+from lrp_lightning.composites import Composite, EpsilonPlus, as_composite
+from lrp_lightning.deconvnet import TopActivations, reconstruct_top_activations
+from lrp_lightning.drawing.layout import lay_out
+from lrp_lightning.errors import InputError
+from lrp_lightning.graphs.build import build_graph
+from lrp_lightning.graphs.paths import Node, Path, k_best_paths
+from lrp_lightning.insight.heatmaps import neuron_heatmaps, path_heatmaps
+from lrp_lightning.masking import masked_forward
+from lrp_lightning.rules import Rule
+from lrp_lightning.selection import TopK, random_masks
+from lrp_lightning.trace import Trace
+
+__all__ = ["Curves", "Report", "captions", "report_of"]
+
+_AT_ONCE = 32
+"""Samples in one pass: bounds the memory."""
+_BUDGETS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0)
+_BUDGET_SAMPLES = 32
+_FAINT = 1e-4
+"""Edges with a smaller share are too faint to be seen."""
+_FEW = 6
+"""Samples whose paths and neurons are shown."""
+
+
+@dataclass(frozen=True)
+class Curves:
+    """Measures over what they share, such as epochs or budgets; drawn by :func:`draw_curves`.
+
+    Attributes:
+        title: above them.
+        curves: ``{name: values}``, all of one length.
+        x: where they were taken; None for 0, 1, 2, ...
+        xlabel: what ``x`` is, with its unit.
+        ylabel: what the values are, with their unit.
+
+    Example:
+        >>> from lrp_lightning.drawing import Curves
+        >>> Curves("While it trained", {"critical": [0.4, 0.9]}, xlabel="epoch").ylabel
+        ''
+    """
+
+    title: str
+    curves: Mapping[str, Sequence[float] | Tensor]
+    x: Sequence[float] | Tensor | None = None
+    xlabel: str = ""
+    ylabel: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Report:
+    """What a report shows, in this order; what is empty or None is left out, section by section.
+
+    ``write_report(trace, path, images=images)`` fills one from a trace. Who else has something to show, such as
+    :class:`lrp_lightning.callbacks.RelevanceMonitor`, fills one by hand, ``write_report(Report(images=..., ...), path)``.
+    All text in it is data, never markup.
+
+    Attributes:
+        title: above the page, and its window's title.
+        measures: ``{name: value}``, figures that sum up, such as ``{"critical-neuron accuracy": 0.98}``.
+        images: ``(N, C, H, W)``, as the model takes them.
+        relevance: ``(N, C, H, W)``, of those images.
+        titles: one line a sample, such as what was predicted and what is right.
+        mean: what was subtracted from the images, one value a channel; without it each is stretched to its own range.
+        std: what they were divided by.
+        graph: from :func:`lrp_lightning.build_graph`.
+        paths: from :func:`lrp_lightning.k_best_paths`, of that graph.
+        path_heatmaps: ``(len(paths), N, C, H, W)``, from :func:`lrp_lightning.path_heatmaps`, of those images.
+        neuron_heatmaps: ``{(layer, neuron): (N, C, H, W)}``, shown where that neuron of the graph is clicked.
+        reconstructions: what drives neurons, from :func:`lrp_lightning.reconstruct_top_activations`.
+        curves: measures over epochs, budgets or what else.
+        trace: its conservation is shown, sample by sample, and its layers.
+        class_names: names of the graph's output neurons.
+        settings: ``{name: value}``, what made all this: model, composite, selection, data, versions.
+
+    Example:
+        >>> import tempfile
+        >>> from lrp_lightning.drawing import Curves, Report, write_report
+        >>> curves = Curves("While it trained", {"critical": [0.4, 0.9]}, xlabel="epoch")
+        >>> report = Report(title="Digits", measures={"critical-neuron accuracy": 0.98}, curves=[curves])
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_report(report, f"{folder}/report.html").name
+        'report.html'
+    """
+
+    title: str = "Relevance report"
+    measures: Mapping[str, float] = field(default_factory=dict)
+    images: Tensor | None = None
+    relevance: Tensor | None = None
+    titles: Sequence[str] = ()
+    mean: Sequence[float] | None = None
+    std: Sequence[float] | None = None
+    graph: nx.DiGraph | None = None
+    paths: Sequence[Path] = ()
+    path_heatmaps: Tensor | None = None
+    neuron_heatmaps: Mapping[Node, Tensor] = field(default_factory=dict)
+    reconstructions: Sequence[TopActivations] = ()
+    curves: Sequence[Curves] = ()
+    trace: Trace | None = None
+    class_names: Sequence[str] | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+def report_of(
+    trace: Trace,
+    images: Tensor | None = None,
+    model: nn.Module | None = None,
+    composite: Composite | Rule | str = EpsilonPlus(),  # noqa: B008  (a frozen value)
+    k: int = 5,
+    class_names: Sequence[str] | None = None,
+    curves: Sequence[Curves] = (),
+    **about: Any,
+) -> Report:
+    """What a report can show of a trace.
+
+    From the trace alone its conservation, its layers and, made with ``edges=True``, its graph and paths; with the images
+    their heatmaps; with the model too what the paths and the neurons on them see, what drives the most critical neurons of
+    three layers, and how many predictions survive with how few critical neurons.
+
+    Args:
+        trace: of one batch.
+        images: what was traced, ``(N, C, H, W)``.
+        model: what was traced.
+        composite: as in :class:`lrp_lightning.SelectiveLRP`; the one of the trace.
+        k: how many paths.
+        class_names: of the output's neurons.
+        curves: what else is known of the model, such as measures over epochs; shown above that over budgets.
+        about: other fields of :class:`Report`, which take the place of what would be there.
+
+    Returns:
+        What :func:`write_report` writes.
+
+    Raises:
+        InputError: if the images are not those of the trace.
+
+    Example:
+        >>> import torch
+        >>> from lrp_lightning import SelectiveLRP
+        >>> from lrp_lightning.drawing import report_of
+        >>> from torch import nn
+        >>> _ = torch.manual_seed(1)
+        >>> model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(36, 3))
+        >>> images = torch.rand(2, 1, 5, 5)
+        >>> report = report_of(SelectiveLRP(model).trace(images, target=1, edges=True), images, k=2, title="Two images")
+        >>> len(report.paths), report.title
+        (2, 'Two images')
+    """
+    if images is not None and (not isinstance(trace.inputs, Tensor) or images.shape != trace.inputs.shape):
+        shapes = [tuple(r.shape) for r in (trace.inputs if isinstance(trace.inputs, tuple) else (trace.inputs,))]
+        raise InputError(f"the images {tuple(images.shape)} are not those of the trace, whose inputs are {shapes}")
+    pictures = images if images is not None and images.ndim == 4 else None
+    graph = build_graph(trace, min_share=_FAINT) if trace.edges else None
+    paths = k_best_paths(graph, k) if graph is not None else []
+    report = Report(
+        measures={"samples": len(trace.output), "largest conservation error": float(trace.conservation_error.max())},
+        images=pictures,
+        relevance=None if pictures is None else trace.inputs,  # type: ignore[arg-type]
+        titles=captions(trace, class_names) if trace.output.ndim == 2 else (),
+        graph=graph,
+        paths=paths,
+        trace=trace,
+        class_names=class_names,
+        curves=curves,
+        settings={"torch": torch.__version__},
+    )
+    if model is not None and images is not None:
+        composite = as_composite(composite)
+        report = replace(
+            report,
+            measures={**report.measures, **_survival(model, images, trace)},
+            curves=[*curves, _over_budgets(model, images[:_BUDGET_SAMPLES], composite)],
+            settings={"model": type(model).__name__, "composite": composite, **report.settings},
+        )
+        if pictures is not None:
+            few = pictures[:_FEW]
+            target = _classes(trace)[:_FEW]
+            report = replace(
+                report,
+                path_heatmaps=path_heatmaps(model, few, paths, composite) if paths else None,
+                neuron_heatmaps=_of_neurons(model, few, target, trace, report, composite),
+                reconstructions=_of_critical(model, pictures, trace),
+            )
+    return replace(report, **about)
+
+
+def captions(trace: Trace, class_names: Sequence[str] | None = None) -> list[str]:
+    """What was predicted, one line a sample; and what is explained, where that is another class.
+
+    Args:
+        trace: whose output is ``(N, classes)``.
+        class_names: of all classes; None for their numbers.
+
+    Example:
+        >>> import torch
+        >>> from lrp_lightning import SelectiveLRP
+        >>> from lrp_lightning.report.analysis import captions
+        >>> trace = SelectiveLRP(torch.nn.Linear(2, 2, bias=False)).trace(torch.zeros(1, 2), target=0)
+        >>> captions(trace, ["cat", "dog"])
+        ['cat (50%)']
+    """
+
+    def said(number: int, share: float, *more: str) -> str:
+        name = f"class {number}" if class_names is None else class_names[number]
+        return f"{name} ({', '.join([f'{share:.0%}' if share >= 0.005 else '<1%', *more])})"
+
+    shares, predicted = trace.output.softmax(1).max(1)
+    classes, logits = _classes(trace), trace.explained
+    explained = (logits - trace.output.logsumexp(1)).exp()
+    return [
+        said(best, share) if best == number
+        else f"predicted {said(best, share)}, explained {said(number, other, f'logit {logit:.3g}')}"
+        for best, share, number, other, logit in zip(
+            *(values.tolist() for values in (predicted, shares, classes, explained, logits)), strict=True
+        )
+    ]  # fmt: skip
+
+
+def _classes(trace: Trace) -> Tensor:
+    """``(N,)``, the classes that are explained; of several with one logit the first."""
+    return (trace.output == trace.explained[:, None]).int().argmax(1)
+
+
+def _survives(model: nn.Module, images: Tensor, masks: dict[str, Tensor], output: Tensor) -> float:
+    """The share of predictions that only these neurons give too."""
+    kept = [
+        masked_forward(model, x, {layer: mask[at : at + _AT_ONCE] for layer, mask in masks.items()})
+        for at, x in zip(range(0, len(images), _AT_ONCE), images.split(_AT_ONCE), strict=True)
+    ]
+    return float((torch.cat(kept).argmax(1) == output.argmax(1)).double().mean())
+
+
+def _survival(model: nn.Module, images: Tensor, trace: Trace) -> dict[str, float]:
+    if not trace.masks or trace.output.ndim != 2 or not bool((_classes(trace) == trace.output.argmax(1)).any()):
+        return {}  # neurons that are critical for another class need not keep the prediction
+    control = random_masks(trace.masks, torch.Generator().manual_seed(0))
+    return {
+        "critical-neuron accuracy": _survives(model, images, trace.masks, trace.output),
+        "random neurons, as many": _survives(model, images, control, trace.output),
+    }
+
+
+def _over_budgets(model: nn.Module, images: Tensor, composite: Composite) -> Curves:
+    critical, control = [], []
+    generator = torch.Generator().manual_seed(0)
+    for budget in tqdm(_BUDGETS, desc="budgets", leave=False, disable=None):
+        lrp = SelectiveLRP(model, composite, TopK(budget))
+        traces = [lrp.trace(x, target=lambda output: output.argmax(1)) for x in images.split(_AT_ONCE)]
+        masks = {layer: torch.cat([t.masks[layer] for t in traces]) for layer in traces[0].masks}
+        output = torch.cat([t.output for t in traces])
+        critical.append(_survives(model, images, masks, output))
+        control.append(_survives(model, images, random_masks(masks, generator), output))
+    return Curves(
+        title=f"Predictions that survive with few neurons, {len(images)} samples",
+        curves={"critical neurons": critical, "random neurons": control},
+        x=_BUDGETS,
+        xlabel="share of each layer's neurons that is kept",
+        ylabel="share of predictions",
+    )
+
+
+def _of_neurons(
+    model: nn.Module, images: Tensor, target: Tensor, trace: Trace, report: Report, composite: Composite
+) -> dict[Node, Tensor]:
+    """Heatmaps of the neurons on the paths that are drawn, layer by layer."""
+    if report.graph is None or not report.paths:
+        return {}
+    drawn = lay_out(report.graph, 1, report.paths).layers
+    on_paths: dict[str, list[int]] = {}
+    for layer, neuron in dict.fromkeys(node for path in report.paths for node in path.nodes[:-1]):
+        if layer in drawn and trace.kinds[layer] in ("convolution", "linear"):
+            on_paths.setdefault(layer, []).append(neuron)
+    return {
+        (layer, neuron): heat
+        for layer, neurons in tqdm(on_paths.items(), desc="neurons", leave=False, disable=None)
+        for neuron, heat in zip(neurons, neuron_heatmaps(model, images, layer, neurons, target, composite), strict=True)
+    }
+
+
+def _of_critical(model: nn.Module, images: Tensor, trace: Trace) -> list[TopActivations]:
+    """What drives the two most critical neurons of three convolutions, low, in the middle and high."""
+    layers = [layer for layer, kind in trace.kinds.items() if kind == "convolution"]
+    chosen = dict.fromkeys(layers[round(at * (len(layers) - 1))] for at in (0.25, 0.6, 1.0)) if layers else {}
+    return [
+        reconstruct_top_activations(model, images.split(_AT_ONCE), layer, neuron, k=4, method="guided", progress=False)
+        for layer in chosen
+        for neuron in trace.relevance[layer].sum(0).topk(min(2, trace.relevance[layer].shape[1])).indices.tolist()
+    ]

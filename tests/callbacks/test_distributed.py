@@ -1,0 +1,111 @@
+"""Two processes measure what one does, log pictures once, and an exception on one of them reaches both."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from lightning.pytorch import strategies
+
+import lrp_lightning
+
+pytestmark = pytest.mark.slow
+
+
+def start(script: str, *arguments: object) -> None:
+    checkout = str(Path(lrp_lightning.__file__).parents[1])
+    done = subprocess.run(
+        [sys.executable, Path(__file__).parents[1] / script, *map(str, arguments)],
+        capture_output=True, text=True, timeout=600, check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": checkout},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-4000:]
+
+
+def run(processes: int, out: Path, script: str = "in_processes.py") -> list[dict]:
+    """What each process saw."""
+    start(script, "--processes", str(processes), "--out", out)
+    return [json.loads((out / f"seen_{processes}_{rank}.json").read_text()) for rank in range(processes)]
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("processes")
+
+
+@pytest.fixture(scope="module")
+def one(out: Path) -> dict:
+    return run(1, out)[0]
+
+
+@pytest.fixture(scope="module")
+def two(out: Path) -> list[dict]:
+    return run(2, out / "two")
+
+
+@pytest.mark.parametrize(("what", "samples"), [("all", 21), ("some", 8), ("two loaders", 9), ("limited", 10)])
+def test_two_processes_measure_what_one_does(one: dict, two: list[dict], what: str, samples: int):
+    assert one[what]["relevance/samples"] == samples
+    for measured in two:
+        assert measured[what].keys() == one[what].keys()
+        for name, value in one[what].items():
+            if name.endswith("accuracy") or name == "relevance/samples":
+                assert measured[what][name] == value, name
+            elif not name.endswith("seconds"):
+                assert measured[what][name] == pytest.approx(value, rel=1e-4, abs=1e-6), name
+
+
+def test_where_clocks_disagree_all_processes_measure_what_the_first_says(one: dict, two: list[dict]):
+    for seen in (one, *two):
+        assert seen["clocks"]["relevance/samples"] == 16
+    assert two[0]["clocks"]["relevance/smape"] == two[1]["clocks"]["relevance/smape"]
+
+
+def test_training_on_two_processes_ends_in_the_same_bits(two: list[dict]):
+    for seen in two:
+        assert seen["with"] == seen["without"]
+
+
+def test_checkpoints_and_logs_are_written_once(two: list[dict], out: Path):
+    assert two[0]["logged"] == two[1]["logged"]
+    assert len(list((out / "two" / "logs").rglob("events*"))) == 1
+    assert len(list((out / "two" / "best").glob("*.ckpt"))) == 1
+    assert not list((out / "two" / "logs").rglob("*.png"))
+
+
+def test_a_fault_on_one_process_reaches_both_and_none_hangs(two: list[dict]):
+    assert [len(seen["later fault"]) for seen in two] == [1, 1]
+    assert "failed on another process" in two[0]["later fault"][0]
+    assert "on this process only" in two[1]["later fault"][0]
+    assert [seen["epochs"] for seen in two] == [3, 3]
+    assert two[0]["first fault"].startswith("LRPError: RelevanceMonitor failed on another process")
+    assert two[1]["first fault"] == "ValueError: on this process only"
+
+
+@pytest.mark.skipif(not hasattr(strategies, "ModelParallelStrategy"), reason="Lightning had none before 2.4")
+def test_sharded_parameters_are_measured_as_whole_ones_and_train_to_the_same_bits(tmp_path: Path):
+    [one], two = run(1, tmp_path, "in_shards.py"), run(2, tmp_path, "in_shards.py")
+    assert 0 < one["all"]["relevance/random_accuracy"] < 1
+    for seen in two:
+        assert seen["all"].keys() == one["all"].keys()
+        for name, value in one["all"].items():
+            if name.endswith("accuracy") or name == "relevance/samples":
+                assert seen["all"][name] == value, name
+            elif not name.endswith("seconds"):
+                assert seen["all"][name] == pytest.approx(value, rel=1e-4, abs=1e-6), name
+        assert seen["with"] == seen["without"]
+        assert seen["with"]["kinds"][:2] == ["FSDPSharded", "FSDPConv2d"]
+
+
+@pytest.mark.parametrize("strategy", ["ddp_spawn", "ddp_fork", "ddp_notebook"])
+def test_processes_that_lightning_spawns_or_forks(tmp_path: Path, strategy: str):
+    start("in_launched.py", strategy, tmp_path)
+    measured = json.loads((tmp_path / f"{strategy}.json").read_text())
+    assert measured["relevance/samples"] == 12
+    assert 0 <= measured["relevance/critical_neuron_accuracy"] <= 1
+    assert measured["relevance/conservation_error"] < 1e-3
+    assert len(list((tmp_path / strategy).rglob("events*"))) == 1

@@ -1,0 +1,225 @@
+"""The k best paths against all paths, one by one."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Iterable, Iterator
+
+import networkx as nx
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from lrp_lightning import EpsilonPlus, Path, SelectiveLRP, build_graph, k_best_paths
+from lrp_lightning.errors import GraphError
+from lrp_lightning.graphs.paths import Node
+
+
+def layered(seed: int) -> nx.DiGraph:
+    """A small graph as build_graph makes it: layers, edges that may skip one, shares of both signs, some above 1."""
+    draw = random.Random(seed)
+    graph = nx.DiGraph()
+    layers = [[(f"layer{n}", i) for i in range(draw.randint(1, 4))] for n in range(draw.randint(2, 5))]
+    for n, layer in enumerate(layers):
+        kind = "input" if n == 0 else "linear"
+        graph.add_nodes_from(layer, kind=kind)
+    for n, layer in enumerate(layers[1:], start=1):
+        for upper in layer:
+            for lower in [*layers[n - 1], *(layers[n - 2] if n > 1 else [])]:
+                if draw.random() < 0.8:
+                    graph.add_edge(lower, upper, share=draw.uniform(-0.4, 1.2))
+    for n in graph:
+        graph.nodes[n]["relevance"] = draw.uniform(-0.5, 2)
+    return graph
+
+
+def all_paths(graph: nx.DiGraph, starts: Iterable[Node], end: Node) -> Iterator[tuple[Node, ...]]:
+    if end in starts:
+        yield (end,)
+    for lower in graph.predecessors(end):
+        edge = graph.edges[lower, end]
+        if edge["share"] > 0 and edge.get("relevance", 1.0) > 0:
+            for chain in all_paths(graph, starts, lower):
+                yield (*chain, end)
+
+
+def share_along(graph: nx.DiGraph, nodes: tuple[Node, ...]) -> float:
+    return math.prod(graph.edges[edge]["share"] for edge in nx.utils.pairwise(nodes))
+
+
+def by_enumeration(graph: nx.DiGraph, source: Node | None, target: Node | None) -> dict[tuple[Node, ...], float]:
+    starts = [source] if source is not None else [n for n in graph if graph.nodes[n]["kind"] == "input"]
+    if target is not None:
+        weight = {target: 1.0}
+    else:
+        ends = [n for n, output in graph.nodes(data="output") if output] or [n for n in graph if graph.out_degree(n) == 0]
+        relevance = {n: graph.nodes[n]["relevance"] for n in ends}
+        weight = {n: r / sum(relevance.values()) for n, r in relevance.items()}
+    paths = {nodes: w * share_along(graph, nodes) for end, w in weight.items() for nodes in all_paths(graph, starts, end)}
+    return {nodes: share for nodes, share in paths.items() if share > 0}
+
+
+def check(graph: nx.DiGraph, k: int, source: Node | None, target: Node | None) -> None:
+    expected = by_enumeration(graph, source, target)
+    found = k_best_paths(graph, k, source, target)
+    assert len(found) == min(k, len(expected))
+    assert len({path.nodes for path in found}) == len(found)
+    assert [path.share for path in found] == pytest.approx(sorted(expected.values(), reverse=True)[:k])
+    for path in found:
+        assert path.share == pytest.approx(expected[path.nodes])
+
+
+@settings(deadline=None, derandomize=True, max_examples=150)
+@given(seed=st.integers(0, 10_000), k=st.integers(1, 12))
+def test_as_enumeration(seed: int, k: int) -> None:
+    graph = layered(seed)
+    nodes = list(graph)
+    check(graph, k, None, None)
+    check(graph, k, nodes[seed % len(nodes)], None)
+    check(graph, k, None, nodes[seed % len(nodes)])
+    check(graph, k, nodes[0], nodes[-1])
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_signed_as_enumeration(seed: int) -> None:
+    graph = layered(seed)
+    ends = [n for n in graph if graph.out_degree(n) == 0]
+    total = sum(graph.nodes[n]["relevance"] for n in ends)
+
+    def chains(end: Node) -> Iterator[tuple[Node, ...]]:
+        if graph.nodes[end]["kind"] == "input":
+            yield (end,)
+        for lower in graph.predecessors(end):
+            yield from ((*chain, end) for chain in chains(lower))
+
+    expected = {c: graph.nodes[end]["relevance"] / total * share_along(graph, c) for end in ends for c in chains(end)}
+    found = k_best_paths(graph, k=7, signed=True)
+    ranked = sorted(map(abs, expected.values()), reverse=True)[:7]
+    assert [abs(path.share) for path in found] == pytest.approx(ranked)
+    assert [path.share for path in found] == pytest.approx([expected[path.nodes] for path in found])
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_all_of_them_where_k_is_larger(seed: int) -> None:
+    graph = layered(seed)
+    check(graph, 10_000, None, None)
+
+
+def diamond() -> nx.DiGraph:
+    graph = nx.DiGraph()
+    graph.add_node(("out", 0), relevance=3.0)
+    graph.add_node(("out", 1), relevance=1.0)
+    graph.add_weighted_edges_from(
+        [
+            (("in", 0), ("mid", 0), 0.5),
+            (("in", 1), ("mid", 0), -0.25),
+            (("in", 1), ("mid", 1), 1.0),
+            (("mid", 0), ("out", 0), 0.8),
+            (("mid", 1), ("out", 0), 0.2),
+            (("mid", 1), ("out", 1), 0.6),
+        ],
+        weight="share",
+    )
+    return graph
+
+
+def test_by_hand() -> None:
+    first, second, third = k_best_paths(diamond())
+    assert first == Path((("in", 0), ("mid", 0), ("out", 0)), pytest.approx(0.5 * 0.8 * 0.75))
+    assert {second.nodes, third.nodes} == {(("in", 1), ("mid", 1), ("out", n)) for n in (0, 1)}
+    assert [second.share, third.share] == pytest.approx([1 * 0.2 * 0.75, 1 * 0.6 * 0.25])
+    assert [path.nodes for path in k_best_paths(diamond(), k=1)] == [first.nodes]
+
+
+def test_from_a_source_to_a_target() -> None:
+    (path,) = k_best_paths(diamond(), source=("mid", 1), target=("out", 1))
+    assert path == Path((("mid", 1), ("out", 1)), pytest.approx(0.6))  # a target's own share counts as 1
+    (path,) = k_best_paths(diamond(), target=("mid", 0))
+    assert path.nodes == (("in", 0), ("mid", 0))
+    assert [path.nodes[0] for path in k_best_paths(diamond(), source=("in", 1))] == [("in", 1), ("in", 1)]
+
+
+def test_negative_edges_are_no_way() -> None:
+    assert k_best_paths(diamond(), source=("in", 1), target=("mid", 0)) == []
+    assert k_best_paths(diamond(), source=("in", 0), target=("out", 1)) == []
+
+
+def test_the_input_where_it_is_known_else_neurons_without_an_edge_from_below() -> None:
+    graph = diamond()
+    graph.add_edge(("bias", 0), ("out", 0), share=5.0)
+    assert k_best_paths(graph, k=1)[0].nodes[0] == ("bias", 0)
+    graph.nodes["in", 0]["kind"] = graph.nodes["in", 1]["kind"] = "input"
+    assert [path.nodes[0][0] for path in k_best_paths(graph)] == ["in"] * 3
+
+
+def test_paths_of_a_network_run_from_input_to_target() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(2, 8, 3), nn.ReLU(), nn.Conv2d(8, 6, 3), nn.ReLU(), nn.Flatten(), nn.Linear(24, 3))
+    lrp, x = SelectiveLRP(model, EpsilonPlus()), torch.rand(1, 2, 6, 6)
+    winner = int(model(x).argmax())
+    graph = build_graph(lrp.trace(x, target=winner, edges=True))
+    paths = k_best_paths(graph, k=1000)
+    assert {path.nodes[0][0] for path in paths} == {"input"}
+    assert {path.nodes[-1] for path in paths} == {("5", winner)}
+    assert {len(path.nodes) for path in paths} == {4}
+    check(graph, 7, None, None)
+
+
+def test_repr_reads_like_a_path() -> None:
+    assert repr(Path((("input", 2), ("features.0", 17)), 0.12345)) == "Path(input[2] -> features.0[17], share=0.123)"
+
+
+# Errors
+
+
+@pytest.mark.parametrize("k", [0, -1, 1.5, None])
+def test_at_least_one_path(k: object) -> None:
+    with pytest.raises(GraphError, match="k must be at least 1"):
+        k_best_paths(diamond(), k)  # type: ignore[arg-type]
+
+
+def test_an_empty_graph() -> None:
+    with pytest.raises(GraphError, match="empty"):
+        k_best_paths(nx.DiGraph())
+
+
+@pytest.mark.parametrize("end", ["source", "target"])
+def test_a_node_that_is_not_there(end: str) -> None:
+    with pytest.raises(GraphError, match=r"\('mid', 7\) is not in the graph"):
+        k_best_paths(diamond(), **{end: ("mid", 7)})  # type: ignore[arg-type]
+
+
+def test_a_cycle() -> None:
+    graph = diamond()
+    graph.add_edge(("out", 0), ("in", 0), share=0.5)
+    with pytest.raises(GraphError, match="cycle"):
+        k_best_paths(graph)
+
+
+def test_pruned_edges_make_no_new_ends() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 3))
+    trace = SelectiveLRP(model).trace(torch.rand(5, 4), target=1, edges=True)
+    graph = build_graph(trace, min_share=0.2)
+    assert any(graph.out_degree(n) == 0 and n[0] != "4" for n in graph)  # hidden neurons whose edges to above are gone
+    assert all(path.nodes[-1][0] == "4" for path in k_best_paths(graph, k=50))
+    assert ("4", 1) in build_graph(trace, min_share=1.0)
+
+
+def test_paths_run_through_positive_edges_only() -> None:
+    graph = nx.DiGraph()
+    for node, relevance in {("a", 0): 1.0, ("b", 0): -0.3, ("c", 0): 1.0}.items():
+        graph.add_node(node, relevance=relevance)
+    graph.add_edge(("a", 0), ("b", 0), relevance=-0.3, share=1.0)  # speaks against, as does the neuron that it leads to
+    graph.add_edge(("b", 0), ("c", 0), relevance=0.2, share=0.2)
+    assert k_best_paths(graph) == []
+
+
+def test_ends_without_relevance_give_no_path() -> None:
+    graph = nx.DiGraph()
+    graph.add_node(("b", 0), relevance=0.0)
+    graph.add_edge(("a", 0), ("b", 0), relevance=1.0, share=1.0)
+    assert k_best_paths(graph) == []

@@ -1,0 +1,373 @@
+"""The tab in a real browser, on a run of a real training and on hostile ones."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import networkx as nx
+import pytest
+from browser import Tab, browser, serve, train
+from tensorboard import default, program
+from tensorboard.backend import application
+from tensorboard.backend.event_processing.data_provider import MultiplexerDataProvider
+from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer
+from tensorboard.compat.proto.summary_pb2 import DATA_CLASS_TENSOR, Summary
+from tensorboard_log import record_of, write_log
+from torch.utils.tensorboard import SummaryWriter
+from werkzeug.test import Client
+
+from lrp_lightning.tensorboard_plugin import schema, summary
+from lrp_lightning.tensorboard_plugin.summary import RelevanceSummary
+
+pytestmark = pytest.mark.slow
+
+NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+HOSTILE = "<img src=x onerror=alert(1)><script>alert(2)</script>\"'`&amp;${alert(3)} Ω☃😀"
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs")
+    train(folder, "first", 4, NAMES)
+    train(folder, "second", 2, NAMES)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    with browser() as chromium:
+        yield chromium
+
+
+@pytest.fixture(scope="module")
+def address(runs: Path, chromium: Any) -> str:
+    return serve(runs)
+
+
+@pytest.fixture
+def tab(chromium: Any, address: str) -> Iterator[Tab]:
+    tab = Tab(chromium, address, "#relevance&p.relevance.run=first").ready()
+    yield tab
+    tab.close()
+
+
+@pytest.fixture
+def tab_inside(chromium: Any, address: str) -> Iterator[Tab]:
+    """The tab with TensorBoard around it, as people see it."""
+    tab = Tab(chromium, address, "#relevance&p.relevance.run=first", alone=False).ready()
+    yield tab
+    tab.close()
+
+
+def nodes(tab: Tab) -> list[str]:
+    return tab(".node").evaluate_all("all => all.map(one => one.dataset.key)")
+
+
+def graph_now(tab: Tab) -> list[str]:
+    """What the graph says of its neurons, which differs from step to step."""
+    return tab(".node").evaluate_all("all => all.map(one => one.getAttribute('aria-label'))")
+
+
+def drawn(tab: Tab, selector: str) -> list[bool]:
+    """Of each canvas, whether it has more than one colour."""
+    return tab(selector).evaluate_all("""all => all.map(canvas => {
+        const pixels = new Uint32Array(canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data.buffer);
+        return new Set(pixels).size > 1;
+    })""")
+
+
+def test_it_shows_the_run_that_was_asked_for(tab_inside: Tab):
+    tab = tab_inside
+    assert tab("select[aria-label^='Run whose']").input_value() == "first"
+    assert tab("output.step").inner_text().startswith("epoch 3 ")
+    layers = tab("text.layer").evaluate_all("all => all.map(one => one.textContent)")
+    assert layers == ["input", "conv1", "conv2", "head"]
+    assert drawn(tab, ".samples canvas").count(True) >= 8
+    for words in ("critical neuron", "random", "conservation error"):
+        assert tab(".measures", has_text=words).count() == 1
+    assert "TopK" in tab("aside").inner_text()
+
+
+def test_slider_play_and_keys(tab: Tab):
+    last = graph_now(tab)
+    tab("input[type=range]").fill("0")
+    tab.until(lambda: tab("output.step").inner_text().startswith("epoch 0 "), "the slider moves")
+    assert graph_now(tab) != last
+    assert "p.relevance.step=" in tab.page.url
+    tab("button[aria-label='Step after']").click()
+    tab.until(lambda: tab("output.step").inner_text().startswith("epoch 1 "), "one step on")
+    tab("input[type=range]").press("ArrowRight")
+    tab.until(lambda: tab("output.step").inner_text().startswith("epoch 2 "), "by key")
+    tab("button.play").click()
+    tab.until(lambda: tab("output.step").inner_text().startswith("epoch 3 "), "it plays")
+    tab.until(lambda: tab("button.play").inner_text() == "▶", "it stops at the end")
+    assert graph_now(tab) == last
+
+
+def test_a_neuron_is_looked_at(tab: Tab):
+    tab("ol.paths button").first.click()
+    tab("aside h3", has_text="Heatmap for").wait_for()
+    tab("aside .tile").first.wait_for()
+    tab("aside .neuron", has_text="conv2").first.click()
+    tab("aside h3", has_text="Where it looks").wait_for()
+    tab("aside .tile").first.wait_for()
+    assert any(drawn(tab, "aside canvas"))
+    for words in ("Comes from", "Goes to", "Reconstruction", "share of the output's relevance", "rank in its layer"):
+        assert words in tab("aside").inner_text()
+    assert tab(".node.picked").count() == 1
+    assert tab("aside polyline").count() == 1
+    tab("aside .neuron", has_text="conv1").first.click()
+    tab("aside h2", has_text="conv1").wait_for()
+    tab("button.close").click()
+    tab("aside h3", has_text="Best paths").wait_for()
+
+
+def test_an_edge_is_looked_at(tab: Tab):
+    tab(".hit").last.dispatch_event("click")
+    tab("aside", has_text="of the upper neuron's").wait_for()  # the overview's header speaks of edges too
+    assert tab(".edge.lit").count() == 1
+
+
+def test_keyboard_alone(tab: Tab):
+    node = tab(".node[tabindex='0']")
+    node.focus()
+    assert tab.evaluate("document.activeElement.getAttribute('aria-label')").startswith("head :")
+    tab.page.keyboard.press("ArrowLeft")
+    assert tab.evaluate("document.activeElement.dataset.key").endswith("@conv2")
+    tab.page.keyboard.press("ArrowDown")
+    key = tab.evaluate("document.activeElement.dataset.key")
+    tab.page.keyboard.press("Enter")
+    tab(f".node.picked[data-key='{key}']").wait_for()
+    tab.page.keyboard.press("Escape")
+    tab("aside h3", has_text="Best paths").wait_for()
+    tab.page.keyboard.press("/")
+    tab.page.keyboard.type("conv1")
+    tab("[role=option]").first.wait_for()
+    tab.page.keyboard.press("ArrowDown")
+    tab.page.keyboard.press("Enter")
+    tab("aside h2", has_text="conv1").wait_for()
+    unnamed = tab.evaluate("""[...document.querySelectorAll('button, select, input, [role=button], svg[role]')].filter(
+        (one) => !one.getAttribute('aria-label') && !one.textContent.trim() && !one.closest('label, [hidden]')).length""")
+    assert unnamed == 0
+
+
+def test_two_runs_are_compared(tab: Tab):
+    tab("button", has_text="Compare").click()
+    tab("aside h2", has_text="What changed").wait_for()
+    tab("select[aria-label='Run to compare with']").select_option("second")
+    tab.until(lambda: "second" in tab("aside header").inner_text(), "the other run")
+    kinds = {kind: tab(f".node.{kind}").count() for kind in ("appeared", "vanished", "grew", "shrank", "same")}
+    assert sum(kinds.values()) == len(nodes(tab))
+    assert kinds["appeared"] + kinds["vanished"] > 0
+    assert "critical neurons in common" in tab("aside").inner_text()
+    tab.until(lambda: tab(".samples .tile").first.locator("canvas").count() == 3, "image, heatmap, and the other's")
+    tab("aside .neuron").first.click()
+    tab("aside dt", has_text="compared with").wait_for()
+
+
+def test_runs_share_the_charts(tab: Tab):
+    tab("summary", has_text="Runs").click()
+    tab(".choices label", has_text="second").locator("input").check()
+    tab(".measures figcaption span", has_text="second").first.wait_for()
+
+
+def test_samples_are_sorted_by_error(tab: Tab):
+    tab("select[aria-label='Order of the samples']").select_option("error")
+
+    def errors() -> list[float]:
+        titles = tab(".samples .tile").evaluate_all("all => all.map(one => one.title)")
+        return [float(title.rpartition("error ")[2]) for title in titles]
+
+    tab.until(lambda: errors() == sorted(errors(), reverse=True), "worst first")
+
+
+def test_a_link_brings_back_what_was_seen(tab_inside: Tab, chromium: Any, address: str):
+    tab = tab_inside
+    tab("input[type=range]").fill("1")
+    tab("select[aria-label='Class']").select_option(index=1)
+    tab.until(lambda: "p.relevance.step" in tab.page.url, "the step is in the address")
+    tab(".node[data-key$='@conv2']").first.click()
+    tab("aside h2", has_text="conv2").wait_for()
+    tab("button", has_text="Share").click()
+    tab(".toast", has_text="Link copied").wait_for()
+    link = tab.page.evaluate("navigator.clipboard.readText()")
+    assert link == tab.page.url
+    other = Tab(chromium, link, "", alone=False).ready()
+    other("aside h2", has_text="conv2").wait_for()
+    for selector in ("output.step", "aside h2"):
+        assert other(selector).inner_text() == tab(selector).inner_text()
+    assert graph_now(other) == graph_now(tab)
+    other.close()
+
+
+def test_dark_as_tensorboard_is(tab_inside: Tab):
+    tab = tab_inside
+
+    def background() -> int:
+        return sum(tab.evaluate("getComputedStyle(document.body).backgroundColor.match(/\\d+/g).slice(0, 3).map(Number)"))
+
+    assert background() > 3 * 200
+    tab.page.locator("app-header-dark-mode-toggle button").click()
+    tab.page.locator("[mat-menu-item]", has_text="Dark").click()
+    tab.until(lambda: background() < 3 * 70, "it turns dark")
+    assert any(drawn(tab, ".samples canvas"))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JSON", "GraphML"])
+def test_exports(tab: Tab, kind: str, tmp_path: Path):
+    tab("summary", has_text="Export").click()
+    with tab.page.expect_download() as started:
+        tab(".choices button", has_text=kind).click()
+    path = tmp_path / started.value.suggested_filename
+    started.value.save_as(path)
+    assert path.name.startswith("relevance-first-")
+    if kind == "PNG":
+        assert path.read_bytes().startswith(b"\x89PNG")
+        assert path.stat().st_size > 10_000
+    elif kind == "JSON":
+        saved = json.loads(path.read_text())
+        assert {f"{node['neuron']}@{node['layer']}" for node in saved["nodes"]} == set(nodes(tab))
+        assert "critical_neuron_accuracy" in saved["measures"]
+    else:
+        graph = nx.read_graphml(path)
+        assert set(graph) == set(nodes(tab))
+        assert all(isinstance(data["relevance"], float) for *_, data in graph.edges(data=True))
+
+
+def test_narrow_windows_are_legible(chromium: Any, address: str):
+    tab = Tab(chromium, address, width=1024, height=768).ready()
+    assert tab.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    overflowing = tab.evaluate("""[...document.querySelectorAll('.toolbar > *, .panel, aside')].filter((one) => !one.hidden
+        && one.getBoundingClientRect().right > window.innerWidth + 1).map((one) => one.className)""")
+    assert overflowing == []
+    tab.close()
+
+
+def test_it_opens_fast_and_fetches_little(tmp_path: Path, chromium: Any):
+    """Fifty epochs. A generous limit in time, for machines that do other things; the log's kB are exact."""
+    write_log(tmp_path / "long", range(0, 500, 10))
+    address = serve(tmp_path)
+    Tab(chromium, address).ready().close()  # TensorBoard has read its log
+    tab = Tab(chromium, address).ready()
+    opened = tab.evaluate("performance.now()")
+    fetched = tab.evaluate("""performance.getEntriesByType('resource').filter((one) => one.name.includes('?'))
+        .reduce((sum, one) => sum + one.transferSize, 0)""")
+    assert opened < 4000
+    assert 0 < fetched < 200_000
+    asked = len(tab.asked)
+    for place in (20, 21, 20, 21, 20):
+        tab("input[type=range]").fill(str(place))
+        tab.until(lambda place=place: tab("output.step").inner_text().endswith(f"step {place * 10}"), "the slider moves")
+    again = [url for url in tab.asked[asked:] if "/step?" in url]
+    assert len(again) == len(set(again)) <= 4  # two steps and those beside them, each once
+    tab.close()
+
+
+def test_what_a_run_says_is_never_markup(tmp_path: Path, chromium: Any):
+    from tensorboard_log import graph_of
+
+    from lrp_lightning.tensorboard_plugin.summary import ClassGraph
+
+    names = ["input", HOSTILE, "block" + "y" * 10_000, "head"]
+    graph = graph_of(0, names=names)
+    from lrp_lightning.graphs.paths import k_best_paths
+
+    graphs = [ClassGraph(1, graph, k_best_paths(graph, 3), 4)]
+    hostile = {"class_names": [HOSTILE, HOSTILE + "x" * 10_000, "c"], "settings": {HOSTILE: HOSTILE * 50}, "graphs": graphs,
+               "measures": {HOSTILE: 1.0, "a" * 10_000: 2.0}, "neuron_heatmaps": {}, "reconstructions": {}}  # fmt: skip
+    write_log(tmp_path / HOSTILE.replace("/", "_"), **hostile)
+    write_log(tmp_path / ("r" * 200), [1], **hostile)
+    tab = Tab(chromium, serve(tmp_path)).ready()
+    elements = "document.querySelectorAll('img, script[src], body script, iframe, style').length"
+    assert tab.evaluate(elements) == 0
+    assert HOSTILE in tab("aside").inner_text()
+    tab(".node[data-key*='onerror']").first.click()
+    tab("aside h2", has_text="onerror").wait_for()
+    tab(".node[data-key*='onerror']").first.hover()
+    tab("button", has_text="Compare").click()
+    tab("button.close").click()
+    tab("aside h2", has_text="What changed").wait_for()
+    tab("input[type=search]").fill("onerror")
+    tab("[role=option]").first.wait_for()
+    assert tab.evaluate(elements) == 0
+    assert tab.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    tab.close()
+
+
+def test_new_steps_come_by_themselves(tmp_path: Path, chromium: Any):
+    writer = SummaryWriter(str(tmp_path / "live"))
+    live = RelevanceSummary(writer)
+    live.write(record_of(10), 10)
+    writer.flush()
+    tab = Tab(chromium, serve(tmp_path), alone=False).ready()
+    live.write(record_of(20), 20)
+    writer.flush()
+    tab.until(lambda: tab("output.step").inner_text().endswith("step 20"), "the last step is followed")
+    tab("input[type=range]").fill("0")
+    tab.until(lambda: tab("output.step").inner_text().endswith("step 10"), "back")
+    live.write(record_of(30), 30)
+    writer.flush()
+    tab.page.wait_for_timeout(1500)  # TensorBoard reads its log again every second here
+    tab.page.locator("app-header-reload button").click()  # word of that reaches the tab
+    tab.until(lambda: tab("input[type=range]").get_attribute("max") == "2", "a third step")
+    assert tab("output.step").inner_text().endswith("step 10"), "who looks at an earlier step stays there"
+    tab.close()
+
+
+def test_without_records_it_says_what_to_add(tmp_path: Path, chromium: Any):
+    SummaryWriter(str(tmp_path)).add_scalar("loss", 1.0, 0)
+    tab = Tab(chromium, serve(tmp_path))
+    tab(".empty", has_text="callbacks=[RelevanceMonitor()]").wait_for()
+    assert not tab(".board").is_visible()
+    tab.close()
+
+
+def test_what_cannot_be_read_is_a_message(tmp_path: Path, chromium: Any):
+    writer = SummaryWriter(str(tmp_path))
+    RelevanceSummary(writer).write(record_of(0), 0)
+    for step, head in enumerate([schema.pack({"version": 99}), b"broken"], start=1):
+        value = summary._value(schema.RECORD, DATA_CLASS_TENSOR, [head])
+        writer._get_file_writer().add_summary(Summary(value=[value]), step)
+    writer.close()
+    tab = Tab(chromium, serve(tmp_path))
+    tab("aside [role=alert]", has_text="broken").wait_for()
+    tab("button[aria-label='Step before']").click()
+    tab("aside [role=alert]", has_text="update lrp-lightning").wait_for()
+    tab("button[aria-label='Step before']").click()
+    tab("aside h3", has_text="Best paths").wait_for()
+    tab.close()
+
+
+def test_a_server_that_is_gone_is_told_and_tried_again(chromium: Any, address: str):
+    tab = Tab(chromium, address, "#relevance&p.relevance.run=first").ready()
+    tab.page.route("**/relevance/st*", lambda route: route.abort())
+    tab("input[type=range]").fill("0")
+    tab(".notice", has_text="TensorBoard does not answer").wait_for()
+    tab.page.unroute("**/relevance/st*")
+    tab(".notice button").click()
+    tab.until(lambda: tab("output.step").inner_text().startswith("epoch 0 "), "it goes on")
+    assert not tab(".notice").is_visible()
+    tab.complaints = [text for text in tab.complaints if "net::ERR_FAILED" not in text]
+    tab.close()
+
+
+def test_a_tensorboard_without_the_plugin_shows_the_rest(runs: Path):
+    board = program.TensorBoard(plugins=default.get_static_plugins())
+    board.configure(argv=["", "--logdir", str(runs)])
+    multiplexer = EventMultiplexer().AddRunsFromDirectory(str(runs))
+    multiplexer.Reload()
+    provider = MultiplexerDataProvider(multiplexer, str(runs))
+    client = Client(application.TensorBoardWSGIApp(board.flags, board.plugin_loaders, provider, board.assets_zip_provider))
+    listed = client.get("/data/plugins_listing").json
+    assert "relevance" not in listed
+    for name in ("scalars", "images", "histograms", "text"):
+        assert listed[name]["enabled"], name
+    scalars = client.get("/data/plugin/scalars/tags").json["first"]
+    assert {"relevance/critical_neuron_accuracy", "relevance/random_accuracy"} <= set(scalars)
+    images = client.get("/data/plugin/images/tags").json["first"]
+    assert {"relevance/heatmaps", "relevance/critical_paths"} <= set(images)
+    histograms = client.get("/data/plugin/histograms/tags").json["first"]
+    assert any(tag.startswith("relevance/shares/") for tag in histograms)
