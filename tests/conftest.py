@@ -2,6 +2,7 @@
 
 import os
 
+import pytest
 import torch
 
 # pytest-xdist runs one worker a core: with torch's default of one thread a core, the workers' threads fight for them
@@ -10,3 +11,9 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 # scripts that callbacks/test_distributed.py runs; looking for doctests would import them
 collect_ignore = ["in_processes.py", "in_shards.py"]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("random programs", "of tests/engine/test_a_batch_is_its_samples.py")
+    group.addoption("--programs", type=int, default=150, help="how many")
+    group.addoption("--program-seed", type=int, default=0, help="the first of them; one number gives one program")

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from lrp_lightning.axes import NOBODY, Axis
+from lrp_lightning.errors import UnsupportedOperatorError
 
 __all__ = ["BySample", "by_sample", "per_neuron"]
 
@@ -56,6 +57,8 @@ class BySample:
     def first(self, t: Tensor) -> Tensor:
         """``t`` with samples first, ``(N, ...)``, their rows in a dimension of their own where there are several."""
         t = t.movedim(self.dim, 0)
+        if not self.even:
+            raise UnsupportedOperatorError("samples have different numbers of rows here, so single values cannot be told")
         if self.owner is None:
             return t if self.each == 1 else t.unflatten(0, (self.n, self.each))
         order = self.owner.argsort(stable=True)
@@ -71,8 +74,11 @@ class BySample:
 
     @property
     def even(self) -> bool:
-        """Whether every sample has as many rows, and no row is of none."""
-        return self.owner is None or bool((torch.bincount(self.owner, minlength=self.n)[: self.n] * self.n == len(self.owner)).all())
+        """Whether each sample has the same number of rows, and no row is of none."""
+        if self.owner is None:
+            return True
+        counts = torch.bincount(self.owner, minlength=self.n)
+        return len(counts) == self.n and bool((counts == counts[0]).all())
 
 
 def by_sample(axis: Axis, n: int, neurons: int | None) -> BySample | None:

@@ -65,11 +65,12 @@ class Masking(Visitor):
         if layer.rows is None:
             raise SelectionError(f"layer {name!r} cannot be masked: {layer.lost}")
         rows, neurons = layer.rows, layer.neurons
-        values = rows.first(y)
-        if mask.shape not in ((rows.n, neurons), (neurons,), values.shape):
+        values = tuple(rows.first(y).shape) if rows.even else None
+        if tuple(mask.shape) not in ((rows.n, neurons), (neurons,), values):
             raise SelectionError(
                 f"the mask of layer {name!r} has shape {tuple(mask.shape)}; its output has {neurons} neurons in {rows.n} "
-                f"samples, so it must be {(rows.n, neurons)} or {(neurons,)}, or {tuple(values.shape)} for single values"
+                f"samples, so it must be {(rows.n, neurons)} or {(neurons,)}"
+                + (f", or {values} for single values" if values else "")
             )
         if mask.device != y.device:
             raise SelectionError(f"the mask of layer {name!r} is on {mask.device}, its output on {y.device}")

@@ -26,7 +26,7 @@ from lrp_lightning.engine.neuron_numbers import run_of
 from lrp_lightning.engine.notes import Notes
 from lrp_lightning.engine.selecting import Selecting
 from lrp_lightning.engine.unlisted import as_it_is
-from lrp_lightning.engine.visitor import Part, Unit, Visitor
+from lrp_lightning.engine.visitor import Known, Part, Unit, Visitor
 from lrp_lightning.errors import RuleError, UnsupportedOperatorError
 
 __all__ = ["Relevance"]
@@ -93,19 +93,17 @@ class Relevance(Visitor):
         if not run.known(t):
             run.facts[t] = Facts(run.assumed(t), lost=f"{where} may mix samples, so relevance cannot be told by sample")
 
-    def unlisted(self, run: Interpreter, call: Call) -> tuple[Any, Any]:
+    def unlisted(self, run: Interpreter, call: Call) -> tuple[Any, Known]:
         """Harmless if the result carries no relevance (a size, a comparison); refused where relevance arrives at it."""
         name = operator_name(call.func)
-        if self.on_unsupported == "gradient":
-            result, facts = as_it_is(run, call, lambda: self.accounted(run, call, call.name or "operator", Call.__call__))
-            if facts is not None:
-                where = f"{name} in {run.names.executing() or 'the model'}"
-                if where not in self.unsupported:
-                    self.unsupported.append(where)
-            return result, facts
         result, facts = as_it_is(run, call)
         if facts is None:
             return result, None
+        if self.on_unsupported == "gradient":
+            where = f"{name} in {run.names.executing() or 'the model'}"
+            if where not in self.unsupported:
+                self.unsupported.append(where)
+            return self.accounted(run, call, call.name or "operator", Call.__call__, lambda _: facts)
         below = next((f.lost for t in run.signals(call.tensors) if (f := run.of(t)).lost in self.refusals), None)
         refusal = self.refusals[below] if below is not None else run.unsupported(
             call.func,
@@ -223,7 +221,9 @@ class Relevance(Visitor):
     def shared(self, y: Tensor, signals: Sequence[Tensor]) -> Tensor:
         return Watched.apply(y, _Scaled(1 / len(signals))) if len(signals) > 1 and y.requires_grad else y
 
-    def accounted(self, run: Interpreter, call: Call, what: str, run_it: Callable[[Call], Any]) -> Any:
+    def accounted(
+        self, run: Interpreter, call: Call, what: str, run_it: Callable[[Call], Any], facts_of: Callable[[Any], Known]
+    ) -> tuple[Any, Known]:
         """Run an operator with its plain gradient; what relevance comes to it and is not handed on by it is counted."""
         ledger, where = self.ledger, run.names.here(what)
 
@@ -234,20 +234,17 @@ class Relevance(Visitor):
             return Watched.apply(t, _Taken(ledger, where, -t.detach(), about.samples, about.lost))
 
         result = run_it(call.map(watched))
-        about = run.of(run.signals(call.tensors)[0])
+        known = facts_of(result)
 
-        def taken(t: Tensor) -> Tensor:
-            if not t.requires_grad:
+        def taken(t: Tensor, about: Facts | None) -> Tensor:
+            if not t.requires_grad or about is None:
                 return t
-            samples = about.samples
-            if samples is not None and samples.shape != tuple(t.shape):
-                samples = run.assumed(t)
-            return Watched.apply(t, _Taken(ledger, where, t.detach(), samples, about.lost or f"{where} mixes samples"))
+            return Watched.apply(t, _Taken(ledger, where, t.detach(), about.samples, about.lost))
 
         if isinstance(result, Tensor):
-            return taken(result)
-        items = [taken(t) if isinstance(t, Tensor) else t for t in result]
-        return type(result)(items)
+            return taken(result, known), known  # type: ignore[arg-type]
+        facts = known if isinstance(known, list) else [known] * len(result)
+        return type(result)([taken(t, f) for t, f in zip(result, facts, strict=True)]), known
 
 
 @dataclass(eq=False)

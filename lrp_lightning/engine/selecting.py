@@ -57,7 +57,8 @@ class Selecting:
         kept = decides.select(units, layer=layer.name, output=self.explained)  # type: ignore[arg-type]
         if kept is None:
             return None
-        if not isinstance(kept, Tensor) or kept.dtype != torch.bool or kept.shape not in (units.shape, rows.first(y).shape):
+        shapes = (units.shape, rows.first(y).shape) if rows.even else (units.shape,)
+        if not isinstance(kept, Tensor) or kept.dtype != torch.bool or kept.shape not in shapes:
             given = f"{kept.dtype} {tuple(kept.shape)}" if isinstance(kept, Tensor) else type(kept).__name__
             raise SelectionError(
                 f"{decides!r} gave {given} for layer {layer.name!r}; it must give torch.bool {tuple(units.shape)}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -18,11 +17,9 @@ if TYPE_CHECKING:
 __all__ = ["as_it_is", "samples_by_trial"]
 
 
-def as_it_is(
-    run: Interpreter, call: Call, make: Callable[[], Any] | None = None
-) -> tuple[Any, Facts | list[Facts | None] | None]:
+def as_it_is(run: Interpreter, call: Call) -> tuple[Any, Facts | list[Facts | None] | None]:
     """The result with its own gradient. Facts are None where it carries none: a size, a comparison."""
-    result = call() if make is None else make()
+    result = call()
     made = tensors_in((result,))
     if run.visitor.differentiates:
         carries = [t.requires_grad for t in made]

@@ -25,7 +25,11 @@ if TYPE_CHECKING:
     from lrp_lightning.engine.calls import Call, Operator
     from lrp_lightning.engine.interpreter import Interpreter
 
-__all__ = ["Part", "Unit", "Visitor"]
+__all__ = ["Known", "Part", "Unit", "Visitor"]
+
+
+Known = Facts | list[Facts | None] | None
+"""What a row says of its result: of one tensor, of each of several, or that it depends on no input."""
 
 
 class Unit(NamedTuple):
@@ -76,7 +80,7 @@ class Visitor:
         """Called before an operator reads a tensor that was made by none that the interpreter saw."""
         run.facts[t] = Facts(lost=run.unsupported(operator.func, "reads a tensor made by a custom autograd.Function").args[0])
 
-    def unlisted(self, run: Interpreter, call: Call) -> tuple[Any, Facts | list[Facts | None] | None]:
+    def unlisted(self, run: Interpreter, call: Call) -> tuple[Any, Known]:
         """An operator that has no row."""
         return as_it_is(run, call)
 
@@ -134,9 +138,12 @@ class Visitor:
         """An element-wise function of ``root`` that is written as a product of others."""
         return call()
 
-    def accounted(self, run: Interpreter, call: Call, what: str, run_it: Callable[[Call], Any]) -> Any:
-        """The result of an operator that keeps some of the relevance that comes to it."""
-        return run_it(call)
+    def accounted(
+        self, run: Interpreter, call: Call, what: str, run_it: Callable[[Call], Any], facts_of: Callable[[Any], Known]
+    ) -> tuple[Any, Known]:
+        """The result of an operator that keeps some of the relevance that comes to it, and what is known of it."""
+        result = run_it(call)
+        return result, facts_of(result)
 
     def valued(self, gradient_of: Callable[[], Tensor], value: Callable[[], Tensor]) -> Tensor:
         """A tensor of one value, with the gradient of another way to compute it."""

@@ -111,8 +111,8 @@ def _softmax(run: Interpreter, call: Call, input: Tensor, *rest: Any, **named: A
     samples, lost = facts.samples, facts.lost
     if samples is not None and any(samples.terms[d] is not None for d in _coupled(input, call.name, *rest, **named)):
         samples, lost = None, run.lost(call, "brings values of different samples together")
-    y = run.visitor.accounted(run, call, "softmax", Call.__call__)
-    return y, Facts(samples, facts.neurons, True, lost=lost, logits=partial(_below, run, input))
+    about = Facts(samples, facts.neurons, True, lost=lost, logits=partial(_below, run, input))
+    return run.visitor.accounted(run, call, "softmax", Call.__call__, lambda _: about)
 
 
 def softmax_of(run: Interpreter, scores: Tensor, dims: tuple[int, ...], y: Tensor) -> tuple[Tensor, Facts]:

@@ -49,8 +49,9 @@ def _scaled_dot_product(
         return attend(run.visitor.shared(q, [q] * 4), run.visitor.shared(k, [k] * 4), run.visitor.shared(v, [v] * 2))
 
     plain = Call(call.operator, (input, key, value), {})
-    y = run.visitor.accounted(run, plain, "softmax", halved)
-    return y, _attended(run, call, y, input, key, value)._replace(neurons=None)
+    return run.visitor.accounted(
+        run, plain, "softmax", halved, lambda y: _attended(run, call, y, input, key, value)._replace(neurons=None)
+    )
 
 
 def _attended(run: Interpreter, call: Call, y: Tensor, query: Any, key: Any, value: Any) -> Facts:

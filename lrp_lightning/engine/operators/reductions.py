@@ -59,8 +59,13 @@ def _reduction(
     return y, about
 
 
-def _accumulated(run: Interpreter, call: Call, what: str = "constant") -> Any:
-    return run.visitor.accounted(run, call, what, Call.__call__)
+def _accounted(run: Interpreter, call: Call, facts_of: Callable[[Any], Facts]) -> tuple[Any, Any]:
+    def known(result: Any) -> Any:
+        if isinstance(result, Tensor):
+            return facts_of(result)
+        return [facts_of(t) if t.is_floating_point() else None for t in tensors_in((result,))]
+
+    return run.visitor.accounted(run, call, "constant", Call.__call__, known)
 
 
 def _choice(
@@ -69,18 +74,19 @@ def _choice(
     """The greatest, least or middle of values along dimensions; or, of two tensors, value by value."""
     if isinstance(dim, Tensor) or "other" in more:
         return _choice_of_two(run, call, input, dim if isinstance(dim, Tensor) else more["other"])
-    result = _accumulated(run, call)
-    facts = reduced(run, call, input, dims_of(input, dim), keepdim)
-    return result, facts._replace(gate=Gate.NO)
+    facts = reduced(run, call, input, dims_of(input, dim), keepdim)._replace(gate=Gate.NO)
+    return _accounted(run, call, lambda _: facts)
 
 
 def _choice_of_two(run: Interpreter, call: Call, input: Any, other: Any) -> tuple[Tensor, Facts]:
     parts = run.signals((input, other))
-    y = _accumulated(run, call)
-    about = run.joined(call, y, parts)
-    return y, about._replace(
-        nonnegative=all(run.of(t).nonnegative for t in parts), neurons=about.neurons if len(parts) == 1 else None
-    )
+    nonnegative = all(run.of(t).nonnegative for t in parts)
+
+    def facts_of(y: Tensor) -> Facts:
+        about = run.joined(call, y, parts)
+        return about._replace(nonnegative=nonnegative, neurons=about.neurons if len(parts) == 1 else None)
+
+    return _accounted(run, call, facts_of)
 
 
 def _sorted(run: Interpreter, call: Call, input: Tensor, *rest: Any, **named: Any) -> tuple[Any, Any]:
@@ -89,20 +95,24 @@ def _sorted(run: Interpreter, call: Call, input: Tensor, *rest: Any, **named: An
     dim = named.get("dim", rest[first] if len(rest) > first else -1)
     dim = dim if type(dim) is int else -1
     keepdim = bool(named.get("keepdim", rest[2] if call.name == "kthvalue" and len(rest) > 2 else False))
-    result = _accumulated(run, call)
-    y = tensors_in((result,))[0]
     if call.name == "kthvalue":
-        return result, reduced(run, call, input, dims_of(input, dim), keepdim)._replace(gate=Gate.NO)
-    facts = run.of(input)
-    at = dim % max(input.ndim, 1)
-    samples, lost, neurons = facts.samples, facts.lost, None
+        reduced_facts = reduced(run, call, input, dims_of(input, dim), keepdim)._replace(gate=Gate.NO)
+        return _accounted(run, call, lambda _: reduced_facts)
+    return _accounted(run, call, lambda y: _resized(run, call, input, y, dim)._replace(gate=Gate.NO))
+
+
+def _resized(run: Interpreter, call: Call, x: Tensor, y: Tensor, dim: int) -> Facts:
+    """Facts of a result in which the values along one dimension were mixed or changed places."""
+    facts = run.of(x)
+    at = dim % max(x.ndim, 1)
+    sizes = {at: y.shape[at]} if y.ndim else {}
+    samples, lost = facts.samples, facts.lost
     if samples is not None:
-        samples = samples.resize({at: y.shape[at]} if y.ndim else {})
+        samples = samples.resize(sizes)
         if samples is None:
-            lost = run.lost(call, "changes the order of samples")
-    if isinstance(facts.neurons, Axis):
-        neurons = facts.neurons.resize({at: y.shape[at]} if y.ndim else {})
-    return result, Facts(samples, neurons, facts.nonnegative, lost=lost)
+            lost = run.lost(call, "mixes samples")
+    neurons = facts.neurons.resize(sizes) if isinstance(facts.neurons, Axis) else None
+    return Facts(samples, neurons, facts.nonnegative, gate=facts.gate, lost=lost)
 
 
 def followed_by_mean(run: Interpreter, call: Call, signal: Tensor, neurons: Axis | Tensor | None) -> Tensor | None:
@@ -176,15 +186,7 @@ def _samples_after(run: Interpreter, call: Call, signals: list[Tensor], y: Tenso
 def _along_one(run: Interpreter, call: Call, input: Tensor, dim: Any = None, *rest: Any, **named: Any) -> tuple[Any, Any]:
     """``cumsum`` and the like: values along one dimension are mixed, which keeps its size or nearly."""
     y = call()
-    facts = run.of(input)
-    at = (-1 if dim is None else dim) % max(input.ndim, 1)
-    samples, lost = facts.samples, facts.lost
-    if samples is not None:
-        samples = samples.resize({at: y.shape[at]} if y.ndim else {})
-        if samples is None:
-            lost = run.lost(call, "mixes samples")
-    neurons = facts.neurons.resize({at: y.shape[at]} if y.ndim else {}) if isinstance(facts.neurons, Axis) else None
-    return y, Facts(samples, neurons, facts.nonnegative, gate=facts.gate, lost=lost)
+    return y, _resized(run, call, input, y, -1 if dim is None else dim)
 
 
 def _diff(run: Interpreter, call: Call, input: Tensor, n: int = 1, dim: int = -1, **more: Any) -> tuple[Any, Any]:
