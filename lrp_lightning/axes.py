@@ -20,7 +20,8 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
 
 __all__ = ["NOBODY", "Axis", "Term", "broadcast_shapes", "cat", "join", "stack", "write"]
 
@@ -33,8 +34,7 @@ NOBODY = -(2**62)
 """The label of values that belong to none: constants beside a signal. So does every sum that has it in it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Term:
+class Term(NamedTuple):
     """What one dimension adds to the number of a value: ``labels``, each ``inner`` times, all of that ``outer`` times."""
 
     labels: Labels
@@ -53,8 +53,7 @@ class Term:
         return tuple(label for label in self.labels for _ in range(self.inner)) * self.outer
 
 
-@dataclass(frozen=True, slots=True)
-class Axis:
+class Axis(NamedTuple):
     """The number of every value of a tensor of this ``shape``: ``base`` and what each of its dimensions adds.
 
     The term of a dimension along which the number does not change is None. Terms are kept in one form, their least label 0,
@@ -133,21 +132,8 @@ class Axis:
             return self
         if not any(self.terms) or 0 in shape:
             return Axis.constant(shape, self.base)
-        terms: list[Term | None] = []
-        base = self.base
-        for old, new in _runs(self.shape, shape):
-            factors, sizes = [factor for d in old for factor in self._factors(d)], [shape[d] for d in new]
-            split = _distributed(factors, sizes)
-            if split is None:  # they end in other places; then labels may be sums all the same
-                listed = _split(_listed(factors), sizes)
-                if listed is None:
-                    return None
-                split = [Term(labels) for labels in listed]
-            for term in split:
-                term, more = _canonical(term)
-                terms.append(term)
-                base = _plus(base, more)
-        return Axis(shape, tuple(terms), base)
+        found = _reshaped(self.shape, self.terms, shape)
+        return None if found is None else Axis(shape, found[0], _plus(self.base, found[1]))
 
     # places along one dimension
 
@@ -211,16 +197,6 @@ class Axis:
         """What it is but along a dimension."""
         shape = (*self.shape[:dim], 1, *self.shape[dim + 1 :])
         return Axis(shape, (*self.terms[:dim], None, *self.terms[dim + 1 :]))
-
-    def _factors(self, dim: int) -> Iterator[Factor]:
-        """A dimension as its factors, outermost first."""
-        term = self.terms[dim]
-        if term is None:
-            yield self.shape[dim], None
-        else:
-            yield term.outer, None
-            yield len(term.labels), term.labels
-            yield term.inner, None
 
     def __repr__(self) -> str:
         shown = []
@@ -304,6 +280,31 @@ def write(
 
 def _plus(a: int, b: int) -> int:
     return NOBODY if NOBODY in (a, b) else a + b
+
+
+@lru_cache(maxsize=4096)  # networks do the same again and again
+def _reshaped(old_shape: Shape, old_terms: tuple[Term | None, ...], shape: Shape) -> tuple[tuple[Term | None, ...], int] | None:
+    """The terms of an axis in another shape, and what is to be added to its base."""
+    terms: list[Term | None] = []
+    base = 0
+    for old, new in _runs(old_shape, shape):
+        factors, sizes = [factor for d in old for factor in _factors(old_shape[d], old_terms[d])], [shape[d] for d in new]
+        split = _distributed(factors, sizes)
+        if split is None:  # they end in other places; then labels may be sums all the same
+            listed = _split(_listed(factors), sizes)
+            if listed is None:
+                return None
+            split = [Term(labels) for labels in listed]
+        for term in split:
+            kept, more = _canonical(term)
+            terms.append(kept)
+            base = _plus(base, more)
+    return tuple(terms), base
+
+
+def _factors(size: int, term: Term | None) -> list[Factor]:
+    """A dimension as its factors, outermost first."""
+    return [(size, None)] if term is None else [(term.outer, None), (len(term.labels), term.labels), (term.inner, None)]
 
 
 def _runs(old: Shape, new: Shape) -> Iterator[tuple[list[int], list[int]]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import sys
 import threading
+import weakref
 from collections import Counter
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -114,12 +115,22 @@ class LayerNames:
         return ""
 
 
+_state = threading.Lock()
+_explained: weakref.WeakKeyDictionary[nn.Module, int] = weakref.WeakKeyDictionary()
+"""Modules in train mode that are explained as in eval, and how many passes do so: threads share them."""
+
+
 @contextmanager
 def explained(model: nn.Module, device: torch.device) -> Iterator[None]:
-    """The state in which a model is explained: as in eval, with gradients, without autocast; all undone at the end."""
-    training = [module for module in model.modules() if module.training]
-    for module in training:
-        module.training = False
+    """The state in which a model is explained: as in eval, with gradients, without autocast; all undone at the end.
+
+    Several threads may explain one model at once: the last one out puts its modules back into train mode.
+    """
+    with _state:
+        training = [module for module in model.modules() if module.training or module in _explained]
+        for module in training:
+            _explained[module] = _explained.get(module, 0) + 1
+            module.training = False
     try:
         with (
             _without_compilation(),
@@ -129,8 +140,12 @@ def explained(model: nn.Module, device: torch.device) -> Iterator[None]:
         ):
             yield
     finally:
-        for module in training:
-            module.training = True
+        with _state:
+            for module in training:
+                _explained[module] -= 1
+                if not _explained[module]:
+                    del _explained[module]
+                    module.training = True
 
 
 _compilation = threading.Lock()

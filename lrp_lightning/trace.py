@@ -26,7 +26,8 @@ class Trace:
         output: the model's output (logits), ``(N, classes)``.
         explained: the output that the target chose, ``(N,)``, to which the relevance of each layer adds up. Where the model
             ends in a softmax, a sigmoid or another monotone map, it is the logit that the map reads, not the probability.
-        explains: what ``explained`` is, where it is not the model's output itself; else empty.
+        explains: what ``explained`` is, where it is not the model's output itself: ``"the logits below softmax"``; else empty.
+        below: those logits, shaped like ``output``; None where there is no such map.
         relevance: ``{layer: (N, C)}``, what arrived at each neuron, summed over space, before any selection.
         activation: ``{layer: (N, C)}``, each neuron's mean over space; only when edges were asked for.
         masks: ``{layer: (N, C) bool}``, the critical neurons of hidden layers, but of those left whole; shaped like the
@@ -71,6 +72,12 @@ class Trace:
     history: Tensor | None = None
     per_sample: bool = False
     explains: str = ""
+    below: Tensor | None = None
+
+    @property
+    def logits(self) -> Tensor:
+        """``(N, classes)``, what ``explained`` was chosen from: the output, or the logits below a monotone map at its end."""
+        return self.output if self.below is None else self.below
 
     @property
     def conservation_error(self) -> Tensor:
@@ -111,7 +118,7 @@ class Trace:
         if samples:
             lines[0] += f", conservation error at most {error.max().item():.1e}"
         if self.explains:
-            lines.append(f"  of {self.explains}: relevance adds up to that, not to the output")
+            lines.append(f"  relevance adds up to {self.explains}, not to the output")
         width = max((len(name) for name in self.relevance), default=0)
         for name, relevance in self.relevance.items():
             line = f"  {name:<{width}}  {self.kinds[name]:<13}  {relevance.shape[1]:>5} neurons"

@@ -11,6 +11,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
+from lrp_lightning.engine import logits_of
 from lrp_lightning.layers import unwrapped
 
 __all__ = ["Classifier", "ModelOf", "label_sets"]
@@ -25,7 +26,8 @@ class Classifier(nn.Module):
     Layers keep the names that they have in the LightningModule, or in the module that ``model`` names. Of an output that is
     a mapping or an object the ``logits`` are taken, of a tuple the first. A single logit ``z`` a sample becomes the two
     classes ``(-z / 2, z / 2)``, whose softmax is its sigmoid. Outputs of several positions are averaged over them, so that
-    relevance explains the mean logit: ``(N, positions, classes)`` of sequences, ``(N, classes, height, width)`` of maps.
+    relevance explains the mean logit: ``(N, positions, classes)`` of sequences, ``(N, classes, height, width)`` of maps. Where
+    it ends in a softmax, a sigmoid or another monotone map, the logits below that are taken.
 
     Args:
         pl_module: the module that is trained.
@@ -67,7 +69,7 @@ class Classifier(nn.Module):
     def forward(self, *inputs: Tensor) -> Tensor:
         """``(N, classes)``."""
         try:
-            output = _logits(self.call(*inputs))
+            output = logits_of(_logits(self.call(*inputs)))
         except NotImplementedError as error:
             if 'missing the required "forward"' not in str(error):
                 raise

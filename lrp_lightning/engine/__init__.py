@@ -11,7 +11,8 @@
 | the pass | ``propagate.py`` |
 """
 
+from lrp_lightning.engine.operators.activations import logits_of
 from lrp_lightning.engine.operators.table import register_operator, registered_operator, unregister_operator
 from lrp_lightning.engine.propagate import propagate
 
-__all__ = ["propagate", "register_operator", "registered_operator", "unregister_operator"]
+__all__ = ["logits_of", "propagate", "register_operator", "registered_operator", "unregister_operator"]

@@ -19,6 +19,9 @@ from lrp_lightning.engine.notes import Notes
 __all__ = ["Aliases", "Frame", "overwritten", "region"]
 
 
+Run = Callable[..., Tensor]
+
+
 class Frame(NamedTuple):
     """Where a tensor lies in its memory."""
 
@@ -58,12 +61,10 @@ class _Place:
 class Aliases:
     """The places of one pass.
 
-    Args:
-        run: gives the result of :func:`region` or :func:`overwritten`, with what is known of it.
+    ``run``, which its methods take, gives the result of :func:`region` or :func:`overwritten`, with what is known of it.
     """
 
-    def __init__(self, run: Callable[..., Tensor]) -> None:
-        self._run = run
+    def __init__(self) -> None:
         self.places: Notes[_Place] = Notes()
         self._renamed: Notes[Tensor] = Notes()
         self.written = False
@@ -88,18 +89,18 @@ class Aliases:
             place = place.above()
         return t
 
-    def write(self, t: Tensor, new: Tensor) -> Tensor:
+    def write(self, run: Run, t: Tensor, new: Tensor) -> Tensor:
         """From here on ``t`` stands for ``new``, and so does what shares its memory."""
-        self._write(self._place(t), t, new)
+        self._write(run, self._place(t), t, new)
         self.written = True
         return new
 
-    def latest(self, t: Tensor) -> Tensor:
+    def latest(self, run: Run, t: Tensor) -> Tensor:
         """What ``t`` is after all that was written to its memory."""
         while (new := self._renamed.get(t)) is not None:
             t = new
         place = self.places.get(t)
-        return t if place is None else self._latest(place, t)
+        return t if place is None else self._latest(run, place, t)
 
     def rename(self, t: Tensor, new: Tensor) -> Tensor:
         """From here on ``t`` is ``new``, other dimensions of the same memory."""
@@ -113,32 +114,32 @@ class Aliases:
             place = self.places[t] = _Place()
         return place
 
-    def _latest(self, place: _Place, t: Tensor) -> Tensor:
+    def _latest(self, run: Run, place: _Place, t: Tensor) -> Tensor:
         top = place.top()
         if place.seen == top.version:
             return t if place.current is None else place.current
         parent = place.above()
         if parent is None or place.keeps is None:
-            current = place.current if parent is None else self._latest(parent, t)
+            current = place.current if parent is None else self._latest(run, parent, t)
         else:
             frame, inside = self._frames(place, t)
-            whole = self._latest(parent, place.keeps)
-            current = whole if frame == inside else self._run(region, whole, frame, inside)
+            whole = self._latest(run, parent, place.keeps)
+            current = whole if frame == inside else run(region, whole, frame, inside)
         self._stands_for(place, current)
         return t if current is None else current
 
-    def _write(self, place: _Place, t: Tensor, new: Tensor) -> None:
+    def _write(self, run: Run, place: _Place, t: Tensor, new: Tensor) -> None:
         parent = place.above()
         if parent is None:
             place.version += 1
         elif place.keeps is None:  # t is what was written to its parent's tensor: the same place
-            self._write(parent, t, new)
+            self._write(run, parent, t, new)
         else:
             frame, inside = self._frames(place, t)
             whole = new
             if frame != inside:
-                whole = self._run(overwritten, self._latest(parent, place.keeps), frame, inside, new)
-            self._write(parent, place.keeps, whole)
+                whole = run(overwritten, self._latest(run, parent, place.keeps), frame, inside, new)
+            self._write(run, parent, place.keeps, whole)
         self._stands_for(place, new)
 
     def _stands_for(self, place: _Place, current: Tensor | None) -> None:

@@ -7,7 +7,7 @@ row. A row's parameters have the names that torch's schemas give them, the first
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +32,15 @@ _SAME = {"axis": "dim", "keepdims": "keepdim", "x": "input", "self": "input", "x
 """NumPy's names of parameters, which torch takes too, and a schema's name of the first."""
 
 
+_ATTRIBUTES = "shape ndim dtype device requires_grad grad_fn is_cuda layout is_sparse is_leaf is_quantized is_nested is_meta itemsize"
+_METHODS = "size dim numel nelement __len__ stride storage_offset is_contiguous is_floating_point is_complex get_device"
+READS = frozenset(
+    [getattr(Tensor, name).__get__ for name in _ATTRIBUTES.split() if hasattr(Tensor, name)]
+    + [getattr(Tensor, name) for name in _METHODS.split()]
+)
+"""What only reads about a tensor."""
+
+
 @dataclass(frozen=True, eq=False)
 class Operator:
     """One spelling of an operator, and the row that it shares with all others."""
@@ -52,32 +61,29 @@ class Operator:
         return self.inplace_at is not None and len(args) > self.inplace_at and bool(args[self.inplace_at])
 
 
-@dataclass(frozen=True, eq=False)
 class Call:
-    """An operator at work, out of place, with its arguments as they were given."""
+    """An operator at work, out of place, with its arguments as they were given.
 
-    operator: Operator
-    args: tuple
-    kwargs: dict[str, Any]
-    in_place: bool = False
-    """Whether the model wants the result in the memory of the first argument."""
+    Args:
+        operator: which.
+        args, kwargs: its arguments.
+        in_place: whether the model wants the result in the memory of the first.
+    """
 
-    @property
-    def name(self) -> str:
-        return self.operator.name
+    __slots__ = ("args", "func", "in_place", "kwargs", "name", "operator")
 
-    @property
-    def func(self) -> Callable:
-        return self.operator.func
+    def __init__(self, operator: Operator, args: tuple, kwargs: dict[str, Any], in_place: bool = False) -> None:
+        self.operator, self.args, self.kwargs, self.in_place = operator, args, kwargs, in_place
+        self.name, self.func = operator.name, operator.func
 
     def __call__(self) -> Any:
         """Run it as it was called, with its own gradient."""
-        return self.operator.func(*self.args, **self.kwargs)
+        return self.func(*self.args, **self.kwargs)
 
     def values(self) -> Any:
         """Run it without one."""
         with torch.no_grad():
-            return self.operator.func(*self.args, **self.kwargs)
+            return self.func(*self.args, **self.kwargs)
 
     def map(self, change: Callable[[Tensor], Any]) -> Call:
         """The same call with other tensors."""
@@ -92,13 +98,22 @@ class Call:
 def tensors_in(args: Any, kwargs: dict[str, Any] | None = None) -> list[Tensor]:
     """The tensors among an operator's arguments or results, wherever they stand."""
     found: list[Tensor] = []
-    for value in (*args, *kwargs.values()) if kwargs else args:
+    _collect(args, found)
+    if kwargs:
+        _collect(kwargs.values(), found)
+    return found
+
+
+def _collect(values: Iterable[Any], found: list[Tensor]) -> None:
+    for value in values:
         if isinstance(value, Tensor):
             found.append(value)
-        elif isinstance(value, list | tuple | dict | slice):
-            leaves = pytree.tree_leaves((value.start, value.stop, value.step) if isinstance(value, slice) else value)
-            found += [leaf for leaf in leaves if isinstance(leaf, Tensor)]
-    return found
+        elif isinstance(value, list | tuple):
+            _collect(value, found)
+        elif isinstance(value, dict):
+            _collect(value.values(), found)
+        elif isinstance(value, slice):
+            _collect((value.start, value.stop, value.step), found)
 
 
 def named(kwargs: dict[str, Any]) -> dict[str, Any]:

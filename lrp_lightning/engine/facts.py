@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from torch import Tensor
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from lrp_lightning.engine.affine import AffineMap
     from lrp_lightning.engine.layers import Layer
 
-__all__ = ["Facts", "Gate", "MadeBy", "Written"]
+__all__ = ["Below", "Facts", "Gate", "MadeBy", "Written"]
 
 
 class Gate(IntEnum):
@@ -45,10 +45,19 @@ class Written(NamedTuple):
     """It is an element-wise function of this tensor, of its own shape."""
     exp_of: Tensor | None = None
     """It is the exponential of this."""
-    sum_of: tuple[Ref, tuple[int, ...]] | None = None
-    """It is the sum of this over these dimensions."""
+    sum_of: tuple[Ref, tuple[int, ...], Tensor | None] | None = None
+    """It is the sum of this over these dimensions, and what that is the exponential of."""
     less: tuple[Tensor, Tensor] | None = None
     """It is the first of these less the second."""
+
+
+class Below(NamedTuple):
+    """Logits below a monotone map, found only where they are asked for."""
+
+    map: str
+    """The operator that maps them: ``softmax``."""
+    logits: Callable[[], tuple[Tensor, Facts]]
+    """Gives them, and what is known of them."""
 
 
 class Facts(NamedTuple):
@@ -67,5 +76,5 @@ class Facts(NamedTuple):
     """Where ``samples`` is not known: the operator after which it is not, and why."""
     made_by: MadeBy | None = None
     written: Written = Written()
-    logits: Callable[[], Any] | None = None
-    """Gives the tensor of which this is a monotone map that turns signs round, sample by sample: what a softmax reads."""
+    below: Below | None = None
+    """What this is a monotone map of, that turns signs round: the logits that a softmax reads."""

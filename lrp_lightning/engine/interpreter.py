@@ -22,6 +22,7 @@ from lrp_lightning import axes
 from lrp_lightning.axes import Axis
 from lrp_lightning.engine.aliases import Aliases, Frame, region
 from lrp_lightning.engine.calls import (
+    READS,
     Call,
     Operator,
     changes_input,
@@ -32,7 +33,7 @@ from lrp_lightning.engine.calls import (
     tensors_in,
     without_in_place,
 )
-from lrp_lightning.engine.facts import Facts
+from lrp_lightning.engine.facts import Below, Facts
 from lrp_lightning.engine.neuron_numbers import axis_of, compact, numbers_of
 from lrp_lightning.engine.notes import Notes
 from lrp_lightning.engine.visitor import Visitor
@@ -61,7 +62,8 @@ class Interpreter(TorchFunctionMode):
         self.facts: Notes[Facts] = Notes()
         self.weights: Notes[bool] = Notes()
         """Constants that were made of a parameter."""
-        self.aliases = Aliases(self.dispatch)
+        self.aliases = Aliases()
+        self._found: dict[Callable, Operator] = {}  # those without a row
 
     # what rows ask
 
@@ -81,7 +83,7 @@ class Interpreter(TorchFunctionMode):
 
     def latest(self, t: Any) -> Any:
         """What ``t`` is after all that was done to it in place."""
-        return self.aliases.latest(t) if isinstance(t, Tensor) else t
+        return self.aliases.latest(self.dispatch, t) if isinstance(t, Tensor) else t
 
     def is_weight(self, t: Any) -> bool:
         """Whether a constant is a parameter, or was made of one."""
@@ -100,6 +102,9 @@ class Interpreter(TorchFunctionMode):
 
     def joined(self, call: Call, y: Tensor, parts: list[Tensor]) -> Facts:
         """Facts of what is made, value by value, of signals: the sample and the neuron are those of all of them."""
+        if len(parts) == 1 and parts[0].shape == y.shape:
+            was = self.of(parts[0])
+            return Facts(was.samples, was.neurons, lost=was.lost)
         facts = [self.of(t) for t in parts]
         shape = tuple(y.shape)
         samples = [f.samples for f in facts]
@@ -108,7 +113,7 @@ class Interpreter(TorchFunctionMode):
         if joined is None and not lost:
             lost = self.lost(call, "brings values of different samples together")
         neurons = [f.neurons for f in facts]
-        one = None
+        one: Axis | Tensor | None = None
         if all(isinstance(n, Axis) for n in neurons):
             one = axes.join(neurons, shape)  # type: ignore[arg-type]
         elif len(parts) == 1 and isinstance(neurons[0], Tensor):
@@ -138,6 +143,21 @@ class Interpreter(TorchFunctionMode):
         if neurons is None and was.neurons is not None and (isinstance(was.neurons, Axis) or self.visitor.follows):
             neurons = self.neurons_by_numbers(call, x, y, was.neurons)
         return Facts(samples, neurons, was.nonnegative, was.near_input, was.gate, lost)
+
+    def mapped(self, below: Below, make: Callable[[Tensor], Tensor]) -> Below:
+        """Logits after what was done to the values above them.
+
+        Args:
+            below: the logits.
+            make: does it to them too, by :meth:`dispatch`.
+        """
+
+        def logits() -> tuple[Tensor, Facts]:
+            t, self.facts[t] = below.logits()
+            y = make(t)
+            return y, self.of(y)
+
+        return Below(below.map, logits)
 
     def by_numbers(self, call: Call, x: Tensor, y: Tensor, axis: Axis, filled: bool) -> Axis | None:
         """The axis of ``y`` found by running the operator on the numbers of ``x``; None where they are no sum."""
@@ -189,6 +209,8 @@ class Interpreter(TorchFunctionMode):
     def __torch_function__(self, func: Callable, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None) -> Any:
         if func is torch._C._set_grad_enabled:
             return None  # a frozen part of the model, run under no_grad, carries relevance like any other
+        if func in READS:
+            return func(self.latest(args[0]), *args[1:], **kwargs or {}) if self.aliases.written else func(*args, **kwargs or {})
         kwargs = kwargs or {}
         operator = self.table.get(func) or self._unlisted(func)
         given = tensors_in(args, kwargs)
@@ -206,7 +228,10 @@ class Interpreter(TorchFunctionMode):
 
     def _run(self, operator: Operator, args: tuple, kwargs: dict[str, Any], given: list[Tensor], in_place: bool = False) -> Any:
         facts = self.facts
-        if not any(t in facts for t in given):
+        for t in given:
+            if t in facts:
+                break
+        else:
             return self._constant(operator, args, kwargs, given)
         visitor = self.visitor
         if visitor.differentiates:
@@ -272,7 +297,7 @@ class Interpreter(TorchFunctionMode):
 
     def _current(self, args: tuple, kwargs: dict[str, Any], given: list[Tensor]) -> tuple[tuple, dict[str, Any], list[Tensor]]:
         """The arguments as they are by now."""
-        latest = [self.aliases.latest(t) for t in given]
+        latest = [self.aliases.latest(self.dispatch, t) for t in given]
         if all(t is new for t, new in zip(given, latest, strict=True)):
             return args, kwargs, given
         by_id = {id(t): new for t, new in zip(given, latest, strict=True)}
@@ -304,22 +329,25 @@ class Interpreter(TorchFunctionMode):
         made = tensors_in((result,))
         if operator.in_place and operator.name in _DIMENSIONS_ONLY:
             return self.aliases.rename(targets[0], made[0])
-        written = [
-            self._write_to(operator, target, new) for target, new in zip(targets, made, strict=False)
-        ]
+        if len(made) == 1 and made[0] is read[0]:  # nothing was done to it
+            return made[0]
+        written = [self._write_to(target, new) for target, new in zip(targets, made, strict=False)]
         return written[0] if isinstance(result, Tensor) else type(result)(written)
 
-    def _write_to(self, operator: Operator, target: Tensor, new: Tensor) -> Tensor:
+    def _write_to(self, target: Tensor, new: Tensor) -> Tensor:
         if new.dtype != target.dtype:
             new = self.dispatch(Tensor.to, new, target.dtype)
         if new.shape != target.shape and not (target.numel() == 0):
             new = self.dispatch(torch.broadcast_to, new, target.shape)
         if new is target or new in self.aliases.places:  # a view of something else: that is not what is written to
             new = self.dispatch(torch.clone, new)
-        return self.aliases.write(target, new)
+        return self.aliases.write(self.dispatch, target, new)
 
     def _unlisted(self, func: Callable) -> Operator:
         """An operator that is in no row."""
+        known = self._found.get(func)
+        if known is not None:
+            return known
         in_place = changes_input(func)
         name = name_of(func)
         plain = func
@@ -328,7 +356,8 @@ class Interpreter(TorchFunctionMode):
             found = next((f for owner in (torch, Tensor, torch.nn.functional) if (f := getattr(owner, bare, None))), None)
             plain = found if found is not None else func
             name = bare
-        return Operator(name, plain, None, in_place, inplace_at(func), views=True)
+        found = self._found[func] = Operator(name, plain, None, in_place, inplace_at(func), views=True)
+        return found
 
 
 _ANY = Operator("", lambda *_: None, None)

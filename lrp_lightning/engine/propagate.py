@@ -130,6 +130,7 @@ def propagate(
             unsupported=tuple(visitor.unsupported),
             per_sample=per_sample,
             explains=explains,
+            below=below.detach() if explains else None,
             **_by_name(visitor),
         )
         return trace, captures.results()
@@ -198,17 +199,11 @@ def _what_is_explained(run: Interpreter, output: Tensor) -> tuple[str, Tensor]:
     A softmax, a sigmoid or another monotone map at the end turns signs round: log-probabilities are negative, so neurons that
     speak for a class would count against it. So what is explained are the logits that the map reads.
     """
-    logits = run.of(output).logits
-    if logits is None:
+    below = run.of(output).below
+    if below is None:
         return "", output
-    below, _ = logits()
-    if below.shape != output.shape:
-        return "", output
-    return f"what the last {_map_of(output)} reads, its logits", below
-
-
-def _map_of(output: Tensor) -> str:
-    return "monotone map of the output"
+    logits, _ = below.logits()
+    return (f"the logits below {below.map}", logits) if logits.shape == output.shape else ("", output)
 
 
 def _check_finite(explained: Tensor, outside: dict[Layer, Tensor], stray: Sequence[Tensor] = ()) -> list[Layer]:

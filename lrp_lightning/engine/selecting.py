@@ -23,9 +23,7 @@ class Selecting:
     """Asks the selection of one pass, and notes its masks."""
 
     def __init__(self, selection: Selection | None, names: LayerNames, ledger: Ledger, edges: Edges | None) -> None:
-        if isinstance(selection, Fixed):  # by name, not by module
-            selection = Fixed({names.name_of(layer): neurons for layer, neurons in selection.layers.items()})
-        self.selection, self.ledger, self.edges = selection, ledger, edges
+        self.selection, self.ledger, self.edges = selection and _by_name(selection, names), ledger, edges
         self.masks: dict[Layer, Tensor] = {}
         self.explained: Tensor | None = None
 
@@ -41,10 +39,10 @@ class Selecting:
         """
         if self.selection is None or not layer.selectable:
             return None
-        decides = self.selection.in_layer(layer.name) if isinstance(self.selection, PerLayer) else self.selection
-        if decides is None or (layer.kind not in ("convolution", "linear") and layer.name not in _named(decides, self.patterns)):
-            return None
-        return partial(self._select, decides, layer, y, g)
+        decides: Selection | None = self.selection
+        while isinstance(decides, PerLayer):
+            decides = decides.in_layer(layer.name)
+        return None if decides is None else partial(self._select, decides, layer, y, g)
 
     def _select(self, decides: Selection, layer: Layer, y: Tensor, g: Tensor, by_row: Tensor) -> Tensor | None:
         rows = layer.by_sample()
@@ -86,5 +84,10 @@ def _over(mask: Tensor, y: Tensor, layer: Layer, rows: BySample) -> Tensor:
     return rows.as_first(mask, y) if mask.ndim > 2 else rows.over(mask, y, layer.dim)
 
 
-def _named(decides: Selection, patterns: list[str]) -> list[str]:
-    return patterns or list(getattr(decides, "patterns", ()))
+def _by_name(selection: Selection, names: LayerNames) -> Selection:
+    """A selection whose layers are given by name, not as modules."""
+    if isinstance(selection, PerLayer):
+        return selection.replaced(lambda part: _by_name(part, names))
+    if isinstance(selection, Fixed):
+        return Fixed({names.name_of(layer): neurons for layer, neurons in selection.layers.items()})
+    return selection

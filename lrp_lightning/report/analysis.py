@@ -216,9 +216,9 @@ def captions(trace: Trace, class_names: Sequence[str] | None = None) -> list[str
         name = f"class {number}" if class_names is None else class_names[number]
         return f"{name} ({', '.join([f'{share:.0%}' if share >= 0.005 else '<1%', *more])})"
 
-    shares, predicted = trace.output.softmax(1).max(1)
+    shares, predicted = trace.logits.softmax(1).max(1)
     classes, logits = _classes(trace), trace.explained
-    explained = (logits - trace.output.logsumexp(1)).exp()
+    explained = (logits - trace.logits.logsumexp(1)).exp()
     return [
         said(best, share) if best == number
         else f"predicted {said(best, share)}, explained {said(number, other, f'logit {logit:.3g}')}"
@@ -230,7 +230,7 @@ def captions(trace: Trace, class_names: Sequence[str] | None = None) -> list[str
 
 def _classes(trace: Trace) -> Tensor:
     """``(N,)``, the classes that are explained; of several with one logit the first."""
-    return (trace.output == trace.explained[:, None]).int().argmax(1)
+    return (trace.logits == trace.explained[:, None]).int().argmax(1)
 
 
 def _survives(model: nn.Module, images: Tensor, masks: dict[str, Tensor], output: Tensor) -> float:

@@ -18,7 +18,8 @@ of them, :class:`lrp_lightning.Agreement` another.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -113,6 +114,14 @@ class MinError:
         """
         return Smallest(self, error)
 
+    def within(self, layers: Callable[[str], bool]) -> MinError:
+        """The same search in some layers alone, all others being whole.
+
+        Args:
+            layers: whether it is to search in the layer of a name.
+        """
+        return replace(self, keep=_Within(self.start, layers))
+
     def select(self, relevance: Tensor, *, layer: str, output: Tensor) -> Tensor | None:
         """The start's choice; see :meth:`Selection.select`."""
         return self.start.select(relevance, layer=layer, output=output)
@@ -133,6 +142,17 @@ class MinError:
         forward = _Forward(model, inputs, additional_forward_args, start.output, self.measure)
         masks, history = _optimise(forward, start.masks, self.max_passes, self.verbose)
         return Fixed(masks), history
+
+
+@dataclass(frozen=True)
+class _Within:
+    """A selection in some layers alone."""
+
+    selection: Selection
+    layers: Callable[[str], bool]
+
+    def select(self, relevance: Tensor, *, layer: str, output: Tensor) -> Tensor | None:
+        return self.selection.select(relevance, layer=layer, output=output) if self.layers(layer) else None
 
 
 @dataclass(frozen=True)
@@ -167,9 +187,18 @@ class Smallest:
         if not isinstance(self.error, int | float) or isinstance(self.error, bool) or not self.error >= 0:
             raise SelectionError(f"smallest: error must be a number >= 0, got {self.error!r}")
 
+    def within(self, layers: Callable[[str], bool]) -> Smallest:
+        """The same search in some layers alone, all others being whole; as :meth:`MinError.within`.
+
+        Args:
+            layers: whether it is to search in the layer of a name.
+        """
+        return Smallest(self.by.within(layers), self.error)
+
     def select(self, relevance: Tensor, *, layer: str, output: Tensor) -> Tensor | None:
         """By relevance alone all are kept; see :meth:`Selection.select`."""
-        return torch.ones_like(relevance, dtype=torch.bool)
+        kept = self.by.start.select(relevance, layer=layer, output=output)
+        return None if kept is None else torch.ones_like(relevance, dtype=torch.bool)
 
     def search(
         self,

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from typing import Any, Literal
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from lrp_lightning.errors import SelectionError
-from lrp_lightning.selection.protocol import Selection
+from lrp_lightning.selection.protocol import Search, Selection
 
 __all__ = ["PerLayer"]
 
@@ -50,10 +52,12 @@ class PerLayer:
                 raise SelectionError(f"PerLayer: {name} must be a selection such as TopK(0.1), got {selection!r}")
 
     @property
-    def patterns(self) -> Iterator[str]:
+    def patterns(self) -> Iterator[str | nn.Module]:
         """The layers that must be there."""
         yield from self.exclude
         yield from self.layers
+        for selection in (self.default, *self.layers.values()):
+            yield from getattr(selection, "patterns", ())
 
     def in_layer(self, layer: str) -> Selection | None:
         """The selection of one layer, None where it is left whole.
@@ -65,6 +69,44 @@ class PerLayer:
             return None
         pattern = next((pattern for pattern in self.layers if fnmatchcase(layer, pattern)), None)
         return self.default if pattern is None else self.layers[pattern]
+
+    def replaced(self, change: Callable[[Selection], Selection]) -> PerLayer:
+        """The same with other selections.
+
+        Args:
+            change: gives what takes the place of each of them.
+        """
+        default = None if self.default is None else change(self.default)
+        return PerLayer(default, {pattern: change(s) for pattern, s in self.layers.items()}, self.exclude)
+
+    def search(
+        self,
+        model: nn.Module,
+        inputs: Tensor | tuple[Tensor, ...],
+        target: Any,
+        additional_forward_args: Any,
+        composite: Any,
+        on_unsupported: Literal["raise", "gradient"] = "raise",
+    ) -> tuple[Selection, Tensor | None]:
+        """Let each selection in it that searches do so, in its own layers; see :meth:`Search.search`.
+
+        The history is that of the search, of several one after the other.
+        """
+        found: dict[int, Selection] = {}
+        histories: list[Tensor] = []
+
+        def searched(selection: Selection) -> Selection:
+            if not isinstance(selection, Search):
+                return selection
+            if id(selection) not in found:
+                within = getattr(selection, "within", None)
+                own = selection if within is None else within(lambda layer: self.in_layer(layer) is selection)
+                given = model, inputs, target, additional_forward_args, composite, on_unsupported
+                found[id(selection)], history = own.search(*given)
+                histories.extend([] if history is None else [history])
+            return found[id(selection)]
+
+        return self.replaced(searched), torch.cat(histories) if histories else None
 
     def select(self, relevance: Tensor, *, layer: str, output: Tensor) -> Tensor | None:
         """See :meth:`Selection.select`."""

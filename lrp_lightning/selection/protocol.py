@@ -47,7 +47,11 @@ class Selection(Protocol):
 
 @runtime_checkable
 class Search(Protocol):
-    """A selection that looks at the network before the pass, not only at the relevance that arrives."""
+    """A selection that runs the network before the pass, and does not only see the relevance that arrives.
+
+    A search may have another method, ``within(layers) -> Search``: the same search in the layers alone for whose name the
+    function ``layers`` is true. :class:`PerLayer` asks for it; without it a search is made in the whole network.
+    """
 
     def search(
         self,

@@ -8,14 +8,15 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.overrides import handle_torch_function, has_torch_function
 
 from lrp_lightning.engine.calls import Call
-from lrp_lightning.engine.facts import Facts, Gate, Written
+from lrp_lightning.engine.facts import Below, Facts, Gate, Written
 from lrp_lightning.engine.interpreter import Interpreter
 from lrp_lightning.engine.notes import Ref
 from lrp_lightning.engine.operators.affine import only_input
 
-__all__ = ["RECTIFIERS", "ROWS", "activation", "root_of", "softmax_of"]
+__all__ = ["FUNCTIONS", "RECTIFIERS", "ROWS", "activation", "logits_of", "root_of", "softmax_of"]
 
 
 def root_of(run: Interpreter, t: Tensor) -> Ref:
@@ -74,14 +75,30 @@ def activation(
         _gate(facts, gate),
         lost,
         written=Written(None if mixes else root_of(run, input), exp_of=input if call.name == "exp" else None),
-        logits=partial(_below, run, input) if turns else None,
+        below=_below(run, call, input) if turns else facts.below if call.name in _MONOTONE else None,
     )
 
 
-def _below(run: Interpreter, x: Tensor) -> tuple[Tensor, Facts]:
+_MONOTONE = ("clamp", "clip", "clamp_min", "clamp_max", "sqrt", "tanh", "log1p", "expm1", "nan_to_num")
+
+
+def _below(run: Interpreter, call: Call, x: Tensor) -> Below:
     """The logits that a monotone map reads: ``x``, or what is below it in turn."""
     facts = run.of(x)
-    return facts.logits() if facts.logits is not None else (x, facts)
+    return facts.below or Below(call.name, lambda: (x, facts))
+
+
+def logits_of(output: Tensor) -> Tensor:
+    """The logits below a softmax, a sigmoid or another monotone map at the end of a forward that is explained.
+
+    In a forward that is not, and where there is no such map, the output itself.
+    """
+    return handle_torch_function(logits_of, (output,), output) if has_torch_function((output,)) else output
+
+
+def _logits(run: Interpreter, call: Call, input: Tensor) -> tuple[Tensor, Facts]:
+    below = run.of(input).below
+    return (input, run.of(input)) if below is None else below.logits()
 
 
 def _gate(facts: Facts, gate: bool) -> Gate:
@@ -111,7 +128,7 @@ def _softmax(run: Interpreter, call: Call, input: Tensor, *rest: Any, **named: A
     samples, lost = facts.samples, facts.lost
     if samples is not None and any(samples.terms[d] is not None for d in _coupled(input, call.name, *rest, **named)):
         samples, lost = None, run.lost(call, "brings values of different samples together")
-    about = Facts(samples, facts.neurons, True, lost=lost, logits=partial(_below, run, input))
+    about = Facts(samples, facts.neurons, True, lost=lost, below=_below(run, call, input))
     return run.visitor.accounted(run, call, "softmax", Call.__call__, lambda _: about)
 
 
@@ -153,5 +170,7 @@ ROWS: dict[str, Callable] = {
     ),
 }
 
-RECTIFIERS = tuple(["relu", "relu6", "clamp", "clip", "clamp_min", "hardtanh", "threshold"])
+FUNCTIONS: dict[Callable, Callable] = {logits_of: _logits}
+
+RECTIFIERS = ("relu", "relu6", "clamp", "clip", "clamp_min", "hardtanh", "threshold")
 """Those that may let nothing below zero through."""

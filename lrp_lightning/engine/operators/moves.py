@@ -33,30 +33,26 @@ def movement(run: Interpreter, call: Call, input: Tensor, *rest: Any, **named: A
     if isinstance(result, Tensor):
         move = None if plan is None else plan(input, result, *rest, **named)
         facts = run.moved(call, input, result, move)  # type: ignore[arg-type]
-        return result, _with_logits(run, call, input, result, facts)
+        return result, _as_it_was(run, call, input, result, facts)
     made = tensors_in((result,))
     moves = plan(input, made, *rest, **named) if plan is not None else [None] * len(made)
     return result, [run.moved(call, input, t, m) for t, m in zip(made, moves, strict=True)]  # type: ignore[arg-type]
 
 
-def _with_logits(run: Interpreter, call: Call, x: Tensor, y: Tensor, facts: Facts) -> Facts:
-    """What a monotone map of logits is after its values were moved: that of the logits, moved likewise."""
+def _as_it_was(run: Interpreter, call: Call, x: Tensor, y: Tensor, facts: Facts) -> Facts:
+    """How the values were written out, and what is below them, is as it was."""
     was = run.of(x)
     same = y.shape == x.shape
     if same and facts.samples == was.samples:
         facts = facts._replace(written=was.written, made_by=was.made_by if call.name in _SAME_TENSOR else None)
-    below = was.logits
-    if below is None:
+    if was.below is None:
         return facts
 
-    def logits() -> tuple[Tensor, Facts]:
-        t, known = below()
-        run.facts[t] = known
-        moved = call.map(lambda value: t if value is x else value)
-        y = run.dispatch(moved.func, *moved.args, **moved.kwargs)
-        return y, run.of(y)
+    def move(logits: Tensor) -> Tensor:
+        moved = call.map(lambda t: logits if t is x else t)
+        return run.dispatch(call.func, *moved.args, **moved.kwargs)
 
-    return facts._replace(logits=logits)
+    return facts._replace(below=run.mapped(was.below, move))
 
 
 _SAME_TENSOR = ("clone", "contiguous", "alias", "to", "type_as", "type", "view_as", "float", "double", "half", "bfloat16",

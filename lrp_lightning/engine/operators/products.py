@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lrp_lightning.engine.calls import Call
-from lrp_lightning.engine.facts import Facts, Gate, Written
+from lrp_lightning.engine.facts import Below, Facts, Gate, Written
 from lrp_lightning.engine.interpreter import Interpreter
 from lrp_lightning.engine.operators.activations import root_of, softmax_of
 from lrp_lightning.engine.operators.nodes import apart, neuron_dim_of, node
@@ -67,7 +67,7 @@ def _of_product(
         min(run.of(t).gate for t in known),
         about.lost,
         written=_written(run, y, x, factor, known),
-        logits=was.logits if len(known) == 1 and isinstance(beside, int | float) and beside > 0 else None,
+        below=_scaled(run, was.below, beside) if len(known) == 1 else None,
     )
     all_gates = facts.gate == Gate.YES
     if len(signals) < 2 or all_gates or not run.visitor.follows or facts.samples is None or y.ndim < 2:
@@ -77,6 +77,13 @@ def _of_product(
     whole = run.visitor.shared_parts(y, signals)  # what arrives there is still whole
     dim = neuron_dim_of(facts, y)
     return node(run, run.names.here("mul"), "junction", y, facts, dim, whole)
+
+
+def _scaled(run: Interpreter, below: Below | None, factor: Any) -> Below | None:
+    """Logits below values that a number multiplies."""
+    if below is None or not isinstance(factor, int | float) or factor == 0:
+        return None
+    return below if factor > 0 else run.mapped(below, lambda t: run.dispatch(torch.neg, t))
 
 
 def _written(run: Interpreter, y: Tensor, x: Any, factor: Any, known: list[Tensor]) -> Written:
@@ -141,16 +148,16 @@ def _divided(run: Interpreter, call: Call, x: Any, divisor: Any) -> tuple[Tensor
         was.gate,
         facts.lost,
         written=_written(run, y, whole, divisor, known),
-        logits=was.logits if isinstance(divisor, int | float) and divisor > 0 else None,
+        below=_scaled(run, was.below, divisor),
     )
 
 
 def _softmax_written_out(run: Interpreter, call: Call, x: Tensor, divisor: Tensor) -> tuple[Tensor, Facts] | None:
     """An exponential over its own sum."""
     exp_of, sum_of = run.of(x).written.exp_of, run.of(divisor).written.sum_of
-    if exp_of is None or sum_of is None or sum_of[0]() is not x or len(sum_of[1]) != 1:
+    if exp_of is None or sum_of is None or len(sum_of[1]) != 1 or divisor.ndim != x.ndim:
         return None
-    if divisor.ndim != x.ndim:
+    if sum_of[0]() is not x and sum_of[2] is not exp_of:
         return None
     with torch.no_grad():
         y = call.values()

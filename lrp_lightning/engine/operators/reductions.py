@@ -55,7 +55,7 @@ def _reduction(
     y = call() if x is input else call.map(lambda t: x if t is input else t)()
     about = reduced(run, call, x, dims, keepdim)
     if call.name == "sum":
-        about = about._replace(written=Written(sum_of=(Ref.to(input), tuple(dims))))
+        about = about._replace(written=Written(sum_of=(Ref.to(input), tuple(dims), run.of(input).written.exp_of)))
     return y, about
 
 

@@ -69,8 +69,9 @@ def _with_constant(
         facts = facts._replace(written=Written(root_of(run, t), less=less))
     elif factor == -1 and isinstance(value, Tensor):
         facts = facts._replace(written=Written(less=(t, value)))
-    if was.logits is not None and factor_of_t > 0 and scalar:
-        facts = facts._replace(logits=was.logits)
+    if was.below is not None and scalar:
+        turned = run.mapped(was.below, lambda t: run.dispatch(torch.neg, t))
+        facts = facts._replace(below=was.below if factor_of_t > 0 else turned)
     if not isinstance(value, Tensor) and value == 0:
         return y, facts
     where = run.names.of_parameter.get(id(constant)) or run.names.here("constant")

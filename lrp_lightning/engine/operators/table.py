@@ -54,7 +54,7 @@ for _name, _function in (
     ("zero_", writes.zeroed),
 ):
     TABLE[getattr(Tensor, _name)] = Operator(_name.strip("_"), _function, writes.FUNCTIONS[_function], in_place=True)
-for _function, _row in writes.FUNCTIONS.items():
+for _function, _row in {**writes.FUNCTIONS, **activations.FUNCTIONS}.items():
     TABLE[_function] = Operator(_function.__name__, _function, _row)
 
 

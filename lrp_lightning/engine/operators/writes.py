@@ -13,7 +13,7 @@ from lrp_lightning.axes import Axis
 from lrp_lightning.engine.affine import away_from_zero
 from lrp_lightning.engine.aliases import overwritten, region
 from lrp_lightning.engine.calls import Call
-from lrp_lightning.engine.facts import Facts
+from lrp_lightning.engine.facts import Below, Facts
 from lrp_lightning.engine.interpreter import Interpreter
 from lrp_lightning.engine.neuron_numbers import axis_of, compact
 from lrp_lightning.engine.operators.moves import places_of
@@ -98,7 +98,24 @@ def _count_constants(run: Interpreter, call: Call, y: Tensor, facts: Facts) -> T
 
 
 def _cat(run: Interpreter, call: Call, tensors: Sequence[Tensor], dim: int = 0) -> tuple[Tensor, Facts]:
-    return _one_after_the_other(run, call, list(tensors), call(), dim)
+    y, facts = _one_after_the_other(run, call, list(tensors), call(), dim)
+    return y, facts._replace(below=_below_all(run, call, list(tensors), dim))
+
+
+def _below_all(run: Interpreter, call: Call, parts: list[Tensor], dim: int) -> Below | None:
+    """Logits below what was brought into one, such as the probabilities of a class and of its opposite."""
+    below = [run.of(t).below for t in parts if run.known(t)]
+    if len(below) < len(parts) or None in below:
+        return None
+
+    def joined(first: Tensor) -> Tensor:
+        found = [first]
+        for one in below[1:]:
+            t, run.facts[t] = one.logits()  # type: ignore[union-attr]
+            found.append(t)
+        return run.dispatch(call.func, found, dim)
+
+    return run.mapped(below[0], joined)  # type: ignore[arg-type]
 
 
 def _one_after_the_other(run: Interpreter, call: Call, parts: list[Tensor], y: Tensor, dim: int) -> tuple[Tensor, Facts]:
@@ -117,13 +134,15 @@ def _one_after_the_other(run: Interpreter, call: Call, parts: list[Tensor], y: T
 def _stack(run: Interpreter, call: Call, tensors: Sequence[Tensor], dim: int = 0) -> tuple[Tensor, Facts]:
     y = call()
     dim %= y.ndim
+    below = _below_all(run, call, list(tensors), dim)
     about = [run.of(t) if run.known(t) else None for t in tensors]
     samples = neurons = None
     if all(f is None or f.samples is not None for f in about):
         samples = axes.stack([f and f.samples for f in about], dim, filled=True)
     if all(f is None or isinstance(f.neurons, Axis) for f in about):
         neurons = axes.stack([f and f.neurons for f in about], dim)  # type: ignore[misc]
-    return brought_together(run, call, y, samples, neurons)
+    y, facts = brought_together(run, call, y, samples, neurons)
+    return y, facts._replace(below=below)
 
 
 def _stacked_as(dim_of: Callable[[Tensor], int]) -> Callable:
