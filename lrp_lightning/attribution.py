@@ -12,7 +12,7 @@ from captum.log import log_usage
 from torch import Tensor, nn
 
 from lrp_lightning.composites import Composite, EpsilonPlus, as_composite
-from lrp_lightning.engine import propagate
+from lrp_lightning.engine.propagate import propagate
 from lrp_lightning.errors import InputError, ModelError, RuleError, SelectionError
 from lrp_lightning.layers import LayerNames
 from lrp_lightning.rules import Rule

@@ -283,7 +283,9 @@ def _plus(a: int, b: int) -> int:
 
 
 @lru_cache(maxsize=4096)  # networks do the same again and again
-def _reshaped(old_shape: Shape, old_terms: tuple[Term | None, ...], shape: Shape) -> tuple[tuple[Term | None, ...], int] | None:
+def _reshaped(
+    old_shape: Shape, old_terms: tuple[Term | None, ...], shape: Shape
+) -> tuple[tuple[Term | None, ...], int] | None:
     """The terms of an axis in another shape, and what is to be added to its base."""
     terms: list[Term | None] = []
     base = 0

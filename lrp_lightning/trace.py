@@ -25,8 +25,8 @@ class Trace:
         inputs: relevance of the input, shaped like it; a tuple for several inputs.
         output: the model's output (logits), ``(N, classes)``.
         explained: the output that the target chose, ``(N,)``, to which the relevance of each layer adds up. Where the model
-            ends in a softmax, a sigmoid or another monotone map, it is the logit that the map reads, not the probability.
-        explains: what ``explained`` is, where it is not the model's output itself: ``"the logits below softmax"``; else empty.
+            ends in a softmax, a sigmoid or another monotone map, it is the logit below that, not the probability.
+        explains: what ``explained`` is where it is not the model's output: ``"the logits below softmax"``; else empty.
         below: those logits, shaped like ``output``; None where there is no such map.
         relevance: ``{layer: (N, C)}``, what arrived at each neuron, summed over space, before any selection.
         activation: ``{layer: (N, C)}``, each neuron's mean over space; only when edges were asked for.
@@ -76,7 +76,7 @@ class Trace:
 
     @property
     def logits(self) -> Tensor:
-        """``(N, classes)``, what ``explained`` was chosen from: the output, or the logits below a monotone map at its end."""
+        """``(N, classes)``, what ``explained`` was chosen from: the output, or logits below a monotone map at its end."""
         return self.output if self.below is None else self.below
 
     @property

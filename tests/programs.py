@@ -1,7 +1,7 @@
 """Random programs that move samples about: networks whose every sample has its own way, in a batch or alone.
 
-Each is a chain of pieces. A piece moves the features ``(N, D)`` somewhere, does something there, and brings them back, so that
-what a sample gets depends on it alone; where the samples are meanwhile is what the engine has to know.
+Each is a chain of pieces. A piece moves the features ``(N, D)`` somewhere, does something there, and brings them back, so
+that what a sample gets depends on it alone; where the samples are meanwhile is what the engine has to know.
 """
 
 from __future__ import annotations
@@ -66,11 +66,18 @@ PIECES: dict[str, Callable[[Tensor, Do], Tensor]] = {
     "permuted": lambda h, do: do(h[:, :, None].permute(1, 2, 0)[:, 0].permute(1, 0)),
     "tokens first": lambda h, do: do(torch.stack([h, h * 2, h.flip(1)])).mean(0),
     "tokens in the middle": lambda h, do: do(torch.stack([h, h * 2], 1)).transpose(0, 1).sum(0),
-    "heads first by cat": lambda h, do: torch.cat(do(torch.cat(h.split(4, -1), 0).repeat(1, 2)).split(len(h), 0), -1)[:, :WIDTH],
+    "heads first by cat": lambda h, do: torch.cat(do(torch.cat(h.split(4, -1), 0).repeat(1, 2)).split(len(h), 0), -1)[
+        :, :WIDTH
+    ],
     "heads first by stack": lambda h, do: (
-        do(torch.stack(h.chunk(2, -1)).flatten(0, 1).repeat(1, 2)).unflatten(0, (2, len(h))).transpose(0, 1).flatten(1)[:, :WIDTH]
+        do(torch.stack(h.chunk(2, -1)).flatten(0, 1).repeat(1, 2))
+        .unflatten(0, (2, len(h)))
+        .transpose(0, 1)
+        .flatten(1)[:, :WIDTH]
     ),
-    "heads by view": lambda h, do: do(h.view(len(h), 2, 4).transpose(0, 1).reshape(-1, 4).relu().view(2, len(h), 4).transpose(0, 1).flatten(1)),
+    "heads by view": lambda h, do: do(
+        h.view(len(h), 2, 4).transpose(0, 1).reshape(-1, 4).relu().view(2, len(h), 4).transpose(0, 1).flatten(1)
+    ),
     "rolled": lambda h, do: do(h.roll(1, 0)).roll(-1, 0),
     "flipped": lambda h, do: do(h.flip(0)).flip([0]),
     "flipud": lambda h, do: torch.flipud(do(torch.flipud(h))),

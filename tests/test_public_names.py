@@ -54,8 +54,8 @@ NAMES = {
     "lrp_lightning": """
         Agreement AlphaBeta Composite Coverage Epsilon EpsilonAlpha2Beta1 EpsilonGammaBox EpsilonPlus Fixed Flat Gamma
         LayerSelectiveLRP MinError Pass Path PerLayer SelectiveLRP Threshold TopK Trace WSquare ZBox ZPlus build_graph
-        class_graph diff_graphs k_best_paths masked_forward path_heatmaps prune_graph register_operator registered_operator unregister_operator __version__
-        TopActivations neuron_heatmaps reconstruct reconstruct_top_activations
+        class_graph diff_graphs k_best_paths masked_forward path_heatmaps prune_graph register_operator registered_operator
+        unregister_operator __version__ TopActivations neuron_heatmaps reconstruct reconstruct_top_activations
     """,
     "lrp_lightning.metrics": """
         AblatedAccuracy ConservationError CriticalNeuronAccuracy RandomControl RetainedAccuracy RetentionCurve SelectionError

@@ -26,8 +26,8 @@ class Classifier(nn.Module):
     Layers keep the names that they have in the LightningModule, or in the module that ``model`` names. Of an output that is
     a mapping or an object the ``logits`` are taken, of a tuple the first. A single logit ``z`` a sample becomes the two
     classes ``(-z / 2, z / 2)``, whose softmax is its sigmoid. Outputs of several positions are averaged over them, so that
-    relevance explains the mean logit: ``(N, positions, classes)`` of sequences, ``(N, classes, height, width)`` of maps. Where
-    it ends in a softmax, a sigmoid or another monotone map, the logits below that are taken.
+    relevance explains the mean logit: ``(N, positions, classes)`` of sequences, ``(N, classes, height, width)`` of maps.
+    Where it ends in a softmax, a sigmoid or another monotone map, the logits below that are taken.
 
     Args:
         pl_module: the module that is trained.

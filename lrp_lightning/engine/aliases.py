@@ -31,7 +31,7 @@ class Frame(NamedTuple):
 
     @staticmethod
     def of(t: Tensor) -> Frame:
-        return Frame(t.size(), t.stride(), t.storage_offset())
+        return Frame(t.size(), t.stride(), int(t.storage_offset()))
 
 
 class _Place:

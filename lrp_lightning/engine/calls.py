@@ -21,7 +21,7 @@ __all__ = ["Call", "Operator", "named", "operator_name", "spellings", "tensors_i
 
 OWNERS = (torch, Tensor, F, torch._C._nn, torch.linalg, torch.special)
 
-_AT_INPLACE = {
+_AT_INPLACE: dict[Callable, int] = {
     f: list(parameters).index("inplace")
     for f in vars(F).values()
     if inspect.isfunction(f) and "inplace" in (parameters := inspect.signature(f).parameters)
@@ -32,7 +32,9 @@ _SAME = {"axis": "dim", "keepdims": "keepdim", "x": "input", "self": "input", "x
 """NumPy's names of parameters, which torch takes too, and a schema's name of the first."""
 
 
-_ATTRIBUTES = "shape ndim dtype device requires_grad grad_fn is_cuda layout is_sparse is_leaf is_quantized is_nested is_meta itemsize"
+_ATTRIBUTES = (
+    "shape ndim dtype device requires_grad grad_fn is_cuda layout is_sparse is_leaf is_quantized is_nested is_meta itemsize"
+)
 _METHODS = "size dim numel nelement __len__ stride storage_offset is_contiguous is_floating_point is_complex get_device"
 READS = frozenset(
     [getattr(Tensor, name).__get__ for name in _ATTRIBUTES.split() if hasattr(Tensor, name)]

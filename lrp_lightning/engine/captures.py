@@ -82,7 +82,9 @@ class Captures:
             for handle in handles:
                 handle.remove()
 
-    def _enter(self, place: int, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]] | None:
+    def _enter(
+        self, place: int, module: nn.Module, args: tuple, kwargs: dict[str, Any]
+    ) -> tuple[tuple, dict[str, Any]] | None:
         # a view of its own, so that what others do with the same tensor is not counted; a batch norm may fold, so it sees
         # the tensor itself
         args, kwargs = pytree.tree_map_only(Tensor, self.run.latest, (args, kwargs))

@@ -99,8 +99,10 @@ class Edges:
             relevance = relevance.sum(rows.dim, keepdim=True)
             owner = torch.zeros(1, dtype=torch.long)
         else:
-            owner = rows.spread(torch.arange(self.ledger.samples)) if self.per_sample else torch.zeros(
-                relevance.shape[rows.dim], dtype=torch.long
+            owner = (
+                rows.spread(torch.arange(self.ledger.samples))
+                if self.per_sample
+                else torch.zeros(relevance.shape[rows.dim], dtype=torch.long)
             )
         to_rows = (rows.dim, upper.dim), (0, -1)
         numbers = numbers.expand(relevance.shape).movedim(*to_rows).reshape(len(owner), -1, channels).long()

@@ -49,9 +49,7 @@ class Affine(torch.autograd.Function):
     """A unit layer: gives the ``y`` it is handed, and what ``hand_down`` makes of relevance in its backward."""
 
     @staticmethod
-    def forward(
-        ctx: Any, a: Tensor, w: Tensor, b: Tensor | None, kept: Kept, hand_down: Callable[..., Tensor]
-    ) -> Tensor:
+    def forward(ctx: Any, a: Tensor, w: Tensor, b: Tensor | None, kept: Kept, hand_down: Callable[..., Tensor]) -> Tensor:
         ctx.save_for_backward(a, w, b)
         ctx.kept, ctx.layer, ctx.hand_down = kept, kept.layer, hand_down
         return kept.value.view_as(kept.value)

@@ -79,7 +79,7 @@ class Gradients(Visitor):
         return call()
 
     def _cut(self, call: Call, x: Tensor) -> Tensor:
-        """What travels back is rectified as the signal was (Zeiler & Fergus 2014); guided, only where the signal passed too."""
+        """What travels back is rectified as the signal was (Zeiler & Fergus 2014); guided, only where that passed too."""
         y = call.values()
         y = y.clone() if y is x else y
         if self.counts:
@@ -97,9 +97,7 @@ class Gradients(Visitor):
         return (y, *result[1:]) if isinstance(result, tuple) else y
 
 
-def activation_of(
-    model: nn.Module, inputs: Tensor, extra: tuple, layer: nn.Module | str, method: Method
-) -> Tensor:
+def activation_of(model: nn.Module, inputs: Tensor, extra: tuple, layer: nn.Module | str, method: Method) -> Tensor:
     """Run a model, and give the neurons of a layer: ``(N, C, places)``, with their gradient.
 
     Args:

@@ -6,7 +6,7 @@ Each call that reads a tensor which depends on the input goes three steps:
 2. row        ``operators/``: the result, and what is known of it, ``(result, facts)``
 3. note       the facts beside the result; whose memory it lies in
 
-What a row does with values is the visitor's affair, of which there are three: relevance, gradients, and neurons switched off.
+What a row does with values is the visitor's affair. There are three: relevance, gradients, and neurons switched off.
 """
 
 from __future__ import annotations
@@ -210,7 +210,11 @@ class Interpreter(TorchFunctionMode):
         if func is torch._C._set_grad_enabled:
             return None  # a frozen part of the model, run under no_grad, carries relevance like any other
         if func in READS:
-            return func(self.latest(args[0]), *args[1:], **kwargs or {}) if self.aliases.written else func(*args, **kwargs or {})
+            return (
+                func(self.latest(args[0]), *args[1:], **kwargs or {})
+                if self.aliases.written
+                else func(*args, **kwargs or {})
+            )
         kwargs = kwargs or {}
         operator = self.table.get(func) or self._unlisted(func)
         given = tensors_in(args, kwargs)
@@ -226,7 +230,9 @@ class Interpreter(TorchFunctionMode):
             self.names.note(error)
             raise
 
-    def _run(self, operator: Operator, args: tuple, kwargs: dict[str, Any], given: list[Tensor], in_place: bool = False) -> Any:
+    def _run(
+        self, operator: Operator, args: tuple, kwargs: dict[str, Any], given: list[Tensor], in_place: bool = False
+    ) -> Any:
         facts = self.facts
         for t in given:
             if t in facts:
@@ -295,7 +301,9 @@ class Interpreter(TorchFunctionMode):
             self._note_views(result, given)
         return result
 
-    def _current(self, args: tuple, kwargs: dict[str, Any], given: list[Tensor]) -> tuple[tuple, dict[str, Any], list[Tensor]]:
+    def _current(
+        self, args: tuple, kwargs: dict[str, Any], given: list[Tensor]
+    ) -> tuple[tuple, dict[str, Any], list[Tensor]]:
         """The arguments as they are by now."""
         latest = [self.aliases.latest(self.dispatch, t) for t in given]
         if all(t is new for t, new in zip(given, latest, strict=True)):
@@ -337,7 +345,7 @@ class Interpreter(TorchFunctionMode):
     def _write_to(self, target: Tensor, new: Tensor) -> Tensor:
         if new.dtype != target.dtype:
             new = self.dispatch(Tensor.to, new, target.dtype)
-        if new.shape != target.shape and not (target.numel() == 0):
+        if new.shape != target.shape and target.numel() != 0:
             new = self.dispatch(torch.broadcast_to, new, target.shape)
         if new is target or new in self.aliases.places:  # a view of something else: that is not what is written to
             new = self.dispatch(torch.clone, new)

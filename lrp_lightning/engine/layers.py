@@ -1,4 +1,4 @@
-"""The layers that a forward meets: inputs, calls of unit layers, residual sums; what they are called, what their rules are."""
+"""The layers that a forward meets: inputs, calls of unit layers, residual sums; their names and rules."""
 
 from __future__ import annotations
 
@@ -85,8 +85,8 @@ class Layers:
         rows = None if samples is None else by_sample(samples, self.samples, dim)
         if rows is None and not lost:
             lost = (
-                f"in {base_name!r} samples lie along several dimensions, or along that of its neurons, so relevance cannot be "
-                "told by sample; keep samples in a dimension of their own, the first"
+                f"in {base_name!r} samples lie along several dimensions, or along that of its neurons, so relevance cannot "
+                "be told by sample; keep samples in a dimension of their own, the first"
             )
         layer = Layer(base_name, kind, t.shape[dim], dim, self.neurons, rows, first, lost)
         self.all.append(layer)

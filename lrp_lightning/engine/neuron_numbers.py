@@ -20,7 +20,9 @@ __all__ = ["axis_of", "averaged", "compact", "mixed", "numbers_of", "run_of"]
 
 def numbers_of(axis: Axis) -> Tensor:
     """The numbers of an axis, of size 1 in dimensions along which they do not change."""
-    total = torch.full((1,) * len(axis.shape), float(axis.base + 1) if axis.base != NOBODY else -torch.inf, dtype=torch.double)
+    total = torch.full(
+        (1,) * len(axis.shape), float(axis.base + 1) if axis.base != NOBODY else -torch.inf, dtype=torch.double
+    )
     for dim, term in enumerate(axis.terms):
         if term is not None:
             adds = torch.tensor([-torch.inf if label == NOBODY else label for label in term.listed()], dtype=torch.double)

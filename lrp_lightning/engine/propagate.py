@@ -188,16 +188,16 @@ def _check_output(run: Interpreter, output: Any, on_unsupported: str) -> None:
         raise UnsupportedOperatorError(facts.lost)
     if run.samples > 1 and not (facts.samples.is_along(0) and len(output) == run.samples):
         raise UnsupportedOperatorError(
-            f"the rows of the model's output, {tuple(output.shape)}, are not those of the {run.samples} samples in their order, "
-            "so which of them explains which sample cannot be told; give one row a sample, in the order of the inputs"
+            f"the rows of the model's output, {tuple(output.shape)}, are not those of the {run.samples} samples in order; "
+            "which of them explains which sample cannot be told; give one row a sample, in the order of the inputs"
         )
 
 
 def _what_is_explained(run: Interpreter, output: Tensor) -> tuple[str, Tensor]:
     """What relevance is of, if not of the output itself, and that tensor.
 
-    A softmax, a sigmoid or another monotone map at the end turns signs round: log-probabilities are negative, so neurons that
-    speak for a class would count against it. So what is explained are the logits that the map reads.
+    A softmax, a sigmoid or another monotone map at the end turns signs round: log-probabilities are negative, so neurons
+    that speak for a class would count against it. So what is explained are the logits that the map reads.
     """
     below = run.of(output).below
     if below is None:
@@ -210,7 +210,9 @@ def _check_finite(explained: Tensor, outside: dict[Layer, Tensor], stray: Sequen
     """Refuse an output that is not finite, or relevance of no sample; tell which layers read values outside of their box."""
     facts = [torch.isfinite(explained).all(), *outside.values()]
     facts += [torch.stack(list(stray)).sum() == 0] if stray else []
-    finite, *rest = torch.stack([fact.to(explained.device) for fact in facts]).tolist()  # the one look at values after the pass
+    finite, *rest = torch.stack(
+        [fact.to(explained.device) for fact in facts]
+    ).tolist()  # the one look at values after the pass
     if not finite:
         raise ModelError("the model's output is not finite for these inputs; are its weights NaN or infinite?")
     if stray and not rest.pop():

@@ -155,7 +155,7 @@ class Relevance(Visitor):
         with torch.no_grad():
             if self.edges is not None:
                 self.ledger.activate(layer, x.detach())
-            mean = mean_magnitude(x, layer.rows, False) if self._needs_scale(layer) else None
+            mean = mean_magnitude(x, layer.by_sample()) if self._needs_scale(layer) else None
             # in memory of x where the model wants that; not noticed by autograd, which would mind: nothing but the layer's
             # backward kept it
             in_place = call.in_place and not run.aliases.shares(x)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -36,7 +37,7 @@ def as_it_is(run: Interpreter, call: Call) -> tuple[Any, Facts | list[Facts | No
 
 
 def samples_by_trial(run: Interpreter, call: Call, y: Tensor, made: list[Tensor]) -> Axis | None:
-    """Samples first, if that is so in every signal that is read, and the operator makes of one alone what it makes of it here."""
+    """Samples first, if they are so in every signal that is read, and of one alone the operator makes what it makes here."""
     n, place = run.samples, next(i for i, t in enumerate(made) if t is y)
     known = run.signals(call.tensors)
     if n == 1:
@@ -46,13 +47,17 @@ def samples_by_trial(run: Interpreter, call: Call, y: Tensor, made: list[Tensor]
     for i in (0, n - 1):
         try:
             with torch.no_grad():
-                alone = call.map(lambda t, i=i: t.detach()[i : i + 1] if t.ndim and t.shape[0] == n else t)
+                alone = call.map(partial(_one, n, i))
                 [of_one, *_] = [tensors_in((alone(),))[place]]
         except Exception:  # it does not take one
             return None
         if of_one.shape != y[i : i + 1].shape or not torch.allclose(of_one, y[i : i + 1], 1e-3, 1e-5, equal_nan=True):
             return None
     return Axis.along(tuple(y.shape), 0)
+
+
+def _one(n: int, i: int, t: Tensor) -> Tensor:
+    return t.detach()[i : i + 1] if t.ndim and t.shape[0] == n else t
 
 
 def _samples_first(axis: Axis | None, n: int) -> bool:

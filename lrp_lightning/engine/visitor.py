@@ -78,7 +78,9 @@ class Visitor:
 
     def foreign(self, run: Interpreter, operator: Operator, t: Tensor) -> None:
         """Called before an operator reads a tensor that was made by none that the interpreter saw."""
-        run.facts[t] = Facts(lost=run.unsupported(operator.func, "reads a tensor made by a custom autograd.Function").args[0])
+        run.facts[t] = Facts(
+            lost=run.unsupported(operator.func, "reads a tensor made by a custom autograd.Function").args[0]
+        )
 
     def unlisted(self, run: Interpreter, call: Call) -> tuple[Any, Known]:
         """An operator that has no row."""
@@ -118,7 +120,9 @@ class Visitor:
         """A pooling of ``x``."""
         return call()
 
-    def constant(self, run: Interpreter, y: Tensor, part: Tensor | float, samples: Axis | None, where: str, lost: str) -> Tensor:
+    def constant(
+        self, run: Interpreter, y: Tensor, part: Tensor | float, samples: Axis | None, where: str, lost: str
+    ) -> Tensor:
         """``y``, a sum of signals and of the constant ``part``."""
         return y
 

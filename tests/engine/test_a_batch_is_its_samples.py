@@ -41,7 +41,9 @@ def differences(model: nn.Module, x: Tensor) -> tuple[list[str], str]:
     if whole.conservation_error.max() > 1e-3:
         found.append(f"conservation error {float(whole.conservation_error.max()):.1e}")
     if all(t.masks.keys() == whole.masks.keys() for t in alone):
-        apart = [masked_forward(model, x[i : i + 1], {n: m[i : i + 1] for n, m in whole.masks.items()}) for i in range(len(x))]
+        apart = [
+            masked_forward(model, x[i : i + 1], {n: m[i : i + 1] for n, m in whole.masks.items()}) for i in range(len(x))
+        ]
         if not torch.allclose(masked_forward(model, x, whole.masks), torch.cat(apart), atol=1e-4):
             found.append("masked_forward")
     found += edges(model, x)

@@ -112,13 +112,15 @@ def _coupled(x: Tensor, name: str, *rest: Any, **named: Any) -> list[int]:
     if name == "rms_norm":
         shape = rest[0] if rest else named["normalized_shape"]
         return list(range(x.ndim - (1 if isinstance(shape, int) else len(shape)), x.ndim))
-    at = named.get("dim", rest[1] if name == "normalize" and len(rest) > 1 else rest[0] if rest and name != "normalize" else None)
+    at = named.get(
+        "dim", rest[1] if name == "normalize" and len(rest) > 1 else rest[0] if rest and name != "normalize" else None
+    )
     if at is None:
         at = 1 if name == "normalize" else 0 if x.ndim in (0, 1, 3) else 1  # as torch chooses a softmax's
     return [d % max(x.ndim, 1) for d in (at if isinstance(at, list | tuple) else (at,))]
 
 
-def _softmax(run: Interpreter, call: Call, input: Tensor, *rest: Any, **named: Any) -> tuple[Tensor, Facts]:
+def _softmax(run: Interpreter, call: Call, input: Tensor, *rest: Any, **named: Any) -> tuple[Any, Any]:
     """Its output weighs (a gate), or is what is explained: then relevance passes unchanged, its sum being a constant."""
     if run.visitor.attention == "values":
         return activation(
@@ -133,7 +135,7 @@ def _softmax(run: Interpreter, call: Call, input: Tensor, *rest: Any, **named: A
 
 
 def softmax_of(run: Interpreter, scores: Tensor, dims: tuple[int, ...], y: Tensor) -> tuple[Tensor, Facts]:
-    """``y``, a softmax of ``scores`` over ``dims`` that was written out: the value as it is, all else as torch's own has it."""
+    """``y``, a softmax of ``scores`` over ``dims`` that was written out: its value, and all else as torch's own has it."""
     less = run.of(scores).written.less
     if less is not None and all(less[1].ndim == scores.ndim and less[1].shape[d] == 1 for d in dims):
         scores = less[0]  # what is the same for all that it is over makes no difference
@@ -145,7 +147,7 @@ def _dropout(run: Interpreter, call: Call, input: Tensor, *rest: Any, **named: A
     return input, run.of(input)  # a model is explained as in eval
 
 
-def _rows(names: str, **about: bool) -> dict[str, Callable]:
+def _rows(names: str, **about: Any) -> dict[str, Callable]:
     return dict.fromkeys(names.split(), partial(activation, **about))
 
 
@@ -166,7 +168,8 @@ ROWS: dict[str, Callable] = {
     **_rows("rsqrt reciprocal pow __rpow__ float_power", keeps_sign=False, gate=True),
     **dict.fromkeys(("softmax", "_softmax"), _softmax),
     **dict.fromkeys(
-        ["dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_dropout", "feature_alpha_dropout"], _dropout
+        ["dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_dropout", "feature_alpha_dropout"],
+        _dropout,
     ),
 }
 

@@ -87,7 +87,10 @@ def _attended(run: Interpreter, call: Call, y: Tensor, query: Any, key: Any, val
 
 def _by_heads(wide: Axis, axis: Axis, shape: tuple[int, ...]) -> Axis | None:
     """The axis of keys or values whose heads are fewer than the queries'."""
-    fits = all(size in (1, n) or term is None for size, n, term in zip(axis.shape[::-1], shape[::-1], axis.terms[::-1], strict=False))
+    fits = all(
+        size in (1, n) or term is None
+        for size, n, term in zip(axis.shape[::-1], shape[::-1], axis.terms[::-1], strict=False)
+    )
     return wide if fits else None
 
 

@@ -64,9 +64,7 @@ def _contraction(run: Interpreter, call: Call, one: Any, other: Any, spec: Spec 
     return y, facts
 
 
-def _facts(
-    run: Interpreter, call: Call, y: Tensor, known: list[Tensor], operands: list[Any], spec: Spec | None
-) -> Facts:
+def _facts(run: Interpreter, call: Call, y: Tensor, known: list[Tensor], operands: list[Any], spec: Spec | None) -> Facts:
     found: list[Axis | None] = []
     lost = next((run.of(t).lost for t in known if run.of(t).samples is None), "")
     for t in known:
@@ -168,7 +166,7 @@ def _two(name: str) -> Callable:
     def row(run: Interpreter, call: Call, input: Any, other: Any = None, **named: Any) -> tuple[Tensor, Facts]:
         other = other if other is not None else named[next(k for k in ("mat2", "vec", "tensor", "vec2") if k in named)]
         n, m = input.ndim, other.ndim
-        spec = {
+        spec: Spec | None = {
             "mm": Spec(("i", "k"), ("k", "j"), ("i", "j")),
             "bmm": Spec(("b", "i", "k"), ("b", "k", "j"), ("b", "i", "j")),
             "mv": Spec(("i", "k"), ("k",), ("i",)),
@@ -202,7 +200,7 @@ def _einsum(run: Interpreter, call: Call, equation: Any, *operands: Any) -> tupl
         return _several(run, call, [t for t in (equation, *flat) if isinstance(t, Tensor)], None)
     labels, result = _read(equation, [t.ndim for t in flat])
     if len(flat) == 2:
-        return _contraction(run, call, *flat, Spec(labels[0], labels[1], result), "einsum")
+        return _contraction(run, call, flat[0], flat[1], Spec(labels[0], labels[1], result), "einsum")
     return _several(run, call, flat, (labels, result))
 
 
@@ -241,7 +239,11 @@ def _several(
     samples = axes.join(found, tuple(y.shape)) if found and None not in found else None  # type: ignore[arg-type]
     if run.samples == 1:
         samples = Axis.constant(tuple(y.shape))
-    lost = "" if samples is not None else next((run.of(t).lost for t in known if run.of(t).lost), run.lost(call, "mixes samples"))
+    lost = (
+        ""
+        if samples is not None
+        else next((run.of(t).lost for t in known if run.of(t).lost), run.lost(call, "mixes samples"))
+    )
     if neurons is None and len(signals) == 1:
         neurons = followed_by_mean(run, call, signals[0], run.of(signals[0]).neurons)
     nonnegative = len(known) == len(operands) and all(run.of(t).nonnegative for t in known)

@@ -61,6 +61,7 @@ _SAME_TENSOR = ("clone", "contiguous", "alias", "to", "type_as", "type", "view_a
 
 # plans
 
+
 def _same_order(x: Tensor, y: Tensor, *_: Any, **__: Any) -> Move:
     """Every value keeps its place among all."""
     shape = tuple(y.shape)
@@ -280,7 +281,7 @@ def _lazily(dim: int, places: Any) -> Move:
 
 
 def places_of(entry: Any, size: int) -> tuple[Any, bool] | None:
-    """The places that an entry of an index names along a dimension, and whether the dimension goes; None if it is neither."""
+    """The places that an entry of an index names along a dimension, and whether that goes; None if it is neither."""
     if isinstance(entry, slice):
         bounds = [int(v) if isinstance(v, Tensor) else v for v in (entry.start, entry.stop, entry.step)]
         return range(size)[slice(*bounds)], False
@@ -303,7 +304,35 @@ def _channels_shuffled(x: Tensor, y: Tensor, groups: int) -> Move:
 
 PLANS: dict[str, Plan] = {
     **dict.fromkeys(
-        ["reshape", "flatten", "unflatten", "ravel", "view_as", "reshape_as", "squeeze", "unsqueeze", "atleast_1d", "atleast_2d", "atleast_3d", "contiguous", "clone", "alias", "to", "type_as", "type", "float", "double", "half", "bfloat16", "cpu", "cuda", "requires_grad_", "positive", "resolve_conj", "resolve_neg"],
+        [
+            "reshape",
+            "flatten",
+            "unflatten",
+            "ravel",
+            "view_as",
+            "reshape_as",
+            "squeeze",
+            "unsqueeze",
+            "atleast_1d",
+            "atleast_2d",
+            "atleast_3d",
+            "contiguous",
+            "clone",
+            "alias",
+            "to",
+            "type_as",
+            "type",
+            "float",
+            "double",
+            "half",
+            "bfloat16",
+            "cpu",
+            "cuda",
+            "requires_grad_",
+            "positive",
+            "resolve_conj",
+            "resolve_neg",
+        ],
         _same_order,
     ),
     "view": _view,
@@ -339,5 +368,7 @@ PLANS: dict[str, Plan] = {
 
 _WITHOUT_PLAN = "pixel_shuffle pixel_unshuffle im2col F.unfold take masked_select diag_embed tril triu"
 
-ROWS: dict[str, Callable] = dict.fromkeys((*(n for n in PLANS if n not in ("T", "H", "mT", "mH")), *_WITHOUT_PLAN.split()), movement)
+ROWS: dict[str, Callable] = dict.fromkeys(
+    (*(n for n in PLANS if n not in ("T", "H", "mT", "mH")), *_WITHOUT_PLAN.split()), movement
+)
 ROWS["__iter__"] = _rows

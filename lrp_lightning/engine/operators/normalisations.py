@@ -38,7 +38,9 @@ def _group_norm(
 ) -> tuple[Tensor, Facts]:  # fmt: skip
     only_input(run, call, input, weight, bias)
     shape = (len(input), num_groups, math.prod(input.shape[1:]) // num_groups)
-    return _normalised(run, call, input, shape, [2], _per_channel(weight, input), _per_channel(bias, input), eps, weight, bias)
+    return _normalised(
+        run, call, input, shape, [2], _per_channel(weight, input), _per_channel(bias, input), eps, weight, bias
+    )
 
 
 def _instance_norm(
@@ -51,7 +53,9 @@ def _instance_norm(
         return y, run.of(y)
     plain = Call(call.operator, (input, None, None, weight, bias, True, 0.0, eps), {})
     dims = list(range(2, input.ndim))
-    return _normalised(run, plain, input, None, dims, _per_channel(weight, input), _per_channel(bias, input), eps, weight, bias)
+    return _normalised(
+        run, plain, input, None, dims, _per_channel(weight, input), _per_channel(bias, input), eps, weight, bias
+    )
 
 
 def _per_channel(v: Tensor | None, x: Tensor) -> Tensor | None:
@@ -114,9 +118,7 @@ def _owner(run: Interpreter, parameter: Tensor | None) -> str | None:
     return run.names.of_parameter.get(id(parameter if base is None else base))
 
 
-def _edges(
-    u: Tensor, v: Tensor, shape: tuple[int, ...] | None, dims: list[int], dim: int, rows: BySample
-) -> Tensor:
+def _edges(u: Tensor, v: Tensor, shape: tuple[int, ...] | None, dims: list[int], dim: int, rows: BySample) -> Tensor:
     """What neuron ``c`` of ``y = (u - mean(u)) w`` hands to neuron ``i`` when its gradient is ``v / w``: ``(N, i, c)``.
 
     ``u_i v_i`` to itself, and ``-u_i v_c / size`` to each ``i`` whose value is in its mean, ``size`` being their number.
@@ -136,7 +138,9 @@ def _edges(
     if dim in dims:
         others = [d for d in dims if d != dim]
         below, above = (
-            (t.sum(others, keepdim=True) if others else t).movedim((samples, dim), (0, -1)).reshape(t.shape[samples], -1, channels)
+            (t.sum(others, keepdim=True) if others else t)
+            .movedim((samples, dim), (0, -1))
+            .reshape(t.shape[samples], -1, channels)
             for t in (u, v)
         )
         return own - rows.sum(below.transpose(1, 2) @ above) / size

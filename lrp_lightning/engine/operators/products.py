@@ -46,17 +46,12 @@ def _product(run: Interpreter, call: Call, input: Any, other: Any, **more: Any) 
     return _of_product(run, call, y, x, factor, signals)
 
 
-def _of_product(
-    run: Interpreter, call: Call, y: Tensor, x: Any, factor: Any, signals: list[Tensor]
-) -> tuple[Tensor, Facts]:
+def _of_product(run: Interpreter, call: Call, y: Tensor, x: Any, factor: Any, signals: list[Tensor]) -> tuple[Tensor, Facts]:
     known = run.signals((x, factor))
     first = signals[0]
     was = run.of(first)
     beside = factor if first is x else x
-    if isinstance(beside, int | float):
-        positive = beside >= 0
-    else:
-        positive = run.known(beside) and run.of(beside).nonnegative
+    positive = beside >= 0 if isinstance(beside, int | float) else run.known(beside) and run.of(beside).nonnegative
     about = run.joined(call, y, known)
     of_first = run.joined(call, y, [first])
     facts = Facts(
@@ -137,7 +132,7 @@ def _divided(run: Interpreter, call: Call, x: Any, divisor: Any) -> tuple[Tensor
             return one
     whole = apart(run, x)
     y = call.map(lambda t: run.visitor.detached(t) if t is divisor and run.known(t) else whole if t is x else t)()
-    known = [t for t in run.signals((whole, divisor))]
+    known = list(run.signals((whole, divisor)))
     facts, was = run.joined(call, y, known), run.of(whole)
     positive = divisor >= 0 if isinstance(divisor, int | float) else run.known(divisor) and run.of(divisor).nonnegative
     return y, Facts(

@@ -197,8 +197,8 @@ def _diff(run: Interpreter, call: Call, input: Tensor, n: int = 1, dim: int = -1
 def _statistic(run: Interpreter, call: Call, input: Tensor, *rest: Any, **named: Any) -> tuple[Any, Any]:
     """A scale of the signal (a norm, a deviation): a gate, since what it divides or multiplies is not made by it.
 
-    Where it is a signal itself, a norm and a deviation are of the first degree in their input, so their gradient is the rule;
-    a variance is of the second, so half of it is.
+    Where it is a signal itself: norm and deviation are of the first degree in their input, so their gradient is the rule; a
+    variance is of the second, so half of it is.
     """
     at = {"norm": 1, "linalg_norm": 1, "vector_norm": 1, "linalg_vector_norm": 1}.get(call.name, 0)
     dim = named.get("dim", rest[at] if len(rest) > at else None)
@@ -236,6 +236,8 @@ ROWS: dict[str, Callable] = {
     "cumsum": _along_one,
     "diff": _diff,
     **dict.fromkeys(("F.fold", "col2im", "trace"), linear),
-    **dict.fromkeys(("norm", "std", "var", "linalg_norm", "vector_norm", "linalg_vector_norm", "var_mean", "std_mean"), _statistic),
+    **dict.fromkeys(
+        ("norm", "std", "var", "linalg_norm", "vector_norm", "linalg_vector_norm", "var_mean", "std_mean"), _statistic
+    ),
     "cosine_similarity": _cosine,
 }

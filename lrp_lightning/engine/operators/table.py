@@ -161,7 +161,13 @@ def _spelt(func: Callable) -> list[tuple[Callable, Callable, bool]]:
     name = getattr(func, "__name__", "")
     if name == "__get__":
         name = f"{func.__self__.__name__}.__get__"  # type: ignore[attr-defined]
-    bare = name if name.endswith(".__get__") else name.strip("_").removeprefix("i") if name.startswith("__i") else name.rstrip("_")
+    bare = (
+        name
+        if name.endswith(".__get__")
+        else name.strip("_").removeprefix("i")
+        if name.startswith("__i")
+        else name.rstrip("_")
+    )
     found = list(spellings(bare))
     return found if any(spelt is func or spelt == func for spelt, *_ in found) else [(func, func, False)]
 
@@ -195,7 +201,9 @@ def unregister_operator(func: Callable) -> None:
 
 
 @contextmanager
-def registered_operator(func: Callable, kind: Literal["activation", "gate", "movement", "linear", "product"] | Row) -> Iterator[Callable]:
+def registered_operator(
+    func: Callable, kind: Literal["activation", "gate", "movement", "linear", "product"] | Row
+) -> Iterator[Callable]:
     """:func:`register_operator` for the time of a ``with`` statement.
 
     Args:

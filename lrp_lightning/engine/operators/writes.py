@@ -62,14 +62,15 @@ def brought_together(
     known = {id(t): f for t, f in zip(parts, facts, strict=True)}
     numbers = numbers or call
     if samples is None and not lost:
-        of_samples = {t: f.samples for t, f in known.items()}
-        found = run.numbers(numbers, of_samples)  # type: ignore[arg-type]
+        of_samples: dict[int, Any] = {t: f.samples for t, f in known.items()}
+        found = run.numbers(numbers, of_samples)
         samples = axis_of(found, filled=True) if found is not None and found.shape == y.shape else None
         if samples is None:
             lost = run.lost(call, "brings samples together in places that cannot be told")
     one: Axis | Tensor | None = neurons
     if neurons is None and all(f.neurons is not None for f in facts):
-        found = run.numbers(numbers, {t: f.neurons for t, f in known.items()})  # type: ignore[arg-type]
+        of_neurons: dict[int, Any] = {t: f.neurons for t, f in known.items()}
+        found = run.numbers(numbers, of_neurons)
         if found is not None and found.shape == y.shape:
             one = axis_of(found)
             one = compact(found) if one is None and run.visitor.follows else one
@@ -174,7 +175,9 @@ def _grid(run: Interpreter, call: Call, *tensors: Any, indexing: str | None = No
     order[:2] = order[1::-1] if indexing == "xy" and len(given) > 1 else order[:2]
     shape = [given[i].numel() for i in order]
     return tuple(
-        run.dispatch(torch.broadcast_to, run.dispatch(torch.reshape, t, [-1 if d == order.index(i) else 1 for d in order]), shape)
+        run.dispatch(
+            torch.broadcast_to, run.dispatch(torch.reshape, t, [-1 if d == order.index(i) else 1 for d in order]), shape
+        )
         for i, t in enumerate(given)
     ), None
 
@@ -209,7 +212,9 @@ def _beside(run: Interpreter, call: Call, y: Tensor, one: Any, other: Any) -> tu
 def _filled_at(run: Interpreter, call: Call, input: Tensor, dim: int, index: Any, value: Any) -> tuple[Tensor, Facts]:
     """``index_fill``: a number is a value."""
     zero = Call(call.operator, (input, dim, index, 0.0), {})
-    return brought_together(run, call, call(), _samples_of(run, input), None, zero if not isinstance(value, Tensor) else None)
+    return brought_together(
+        run, call, call(), _samples_of(run, input), None, zero if not isinstance(value, Tensor) else None
+    )
 
 
 def _samples_of(run: Interpreter, t: Any) -> Axis | None:
@@ -245,7 +250,9 @@ def _set_item(run: Interpreter, call: Call, input: Tensor, index: Any, value: An
 def _written(run: Interpreter, x: Tensor, index: Any, value: Any, y: Tensor) -> tuple[Axis | None, Axis | None]:
     """The axes of a tensor that was written to along one dimension; None where that is not so."""
     entries = list(index) if isinstance(index, tuple) else [index]
-    if any(entry is None or isinstance(entry, bool) for entry in entries) or (isinstance(value, Tensor) and value.numel() == 0):
+    if any(entry is None or isinstance(entry, bool) for entry in entries) or (
+        isinstance(value, Tensor) and value.numel() == 0
+    ):
         return None, None
     if Ellipsis in [e for e in entries if not isinstance(e, Tensor)]:
         at = next(i for i, e in enumerate(entries) if e is Ellipsis)
@@ -354,9 +361,7 @@ ROWS: dict[str, Callable] = {
     "row_stack": _stacked_as(lambda y: 0),
     "dstack": _stacked_as(lambda y: 2),
     "column_stack": _stacked_as(lambda y: 1),
-    **dict.fromkeys(
-        ["select_scatter", "slice_scatter", "diagonal_scatter", "masked_scatter", "index_copy"], _together
-    ),
+    **dict.fromkeys(["select_scatter", "slice_scatter", "diagonal_scatter", "masked_scatter", "index_copy"], _together),
     "broadcast_tensors": _broadcast,
     "meshgrid": _grid,
     "where": _chosen,
