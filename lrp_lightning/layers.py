@@ -83,7 +83,10 @@ class LayerNames:
 
     def of_weight(self, weight: Tensor | None, kind: str) -> str:
         """Name of the layer that owns this weight; of a tensor that is no parameter, the module that runs, or its kind."""
-        return self.of_parameter.get(id(weight)) or self.executing() or kind
+        named = self.of_parameter.get(id(weight))
+        if named is None and weight is not None and weight._base is not None:  # a view of a parameter, such as its T
+            named = self.of_parameter.get(id(weight._base))
+        return named or self.executing() or kind
 
     def rule_of(self, layer: str) -> Rule | None:
         """The rule that the caller set on the module of a layer, as ``module.rule``.

@@ -138,9 +138,18 @@ class Aliases:
             frame, inside = self._frames(place, t)
             whole = new
             if frame != inside:
-                whole = run(overwritten, self._latest(run, parent, place.keeps), frame, inside, new)
+                whole = run(overwritten, self._attached(run, parent, place.keeps), frame, inside, new)
             self._write(run, parent, place.keeps, whole)
         self._stands_for(place, new)
+
+    def _attached(self, run: Run, place: _Place, t: Tensor) -> Tensor:
+        """What is at a place, taken from its root: what detach gives is a constant, but not the memory that it lies in."""
+        parent = place.above()
+        if parent is None or place.keeps is None:
+            return self._latest(run, place, t) if parent is None else self._attached(run, parent, t)
+        frame, inside = self._frames(place, t)
+        whole = self._attached(run, parent, place.keeps)
+        return whole if frame == inside else run(region, whole, frame, inside)
 
     def _stands_for(self, place: _Place, current: Tensor | None) -> None:
         """Note the latest value at a place, and that what is done to that value is done to the place."""

@@ -28,7 +28,7 @@ _AT_INPLACE: dict[Callable, int] = {
 }
 """At which place functions that take ``inplace`` take it."""
 
-_SAME = {"axis": "dim", "keepdims": "keepdim", "x": "input", "self": "input", "x2": "other"}
+_SAME = {"axis": "dim", "keepdims": "keepdim", "x": "input", "self": "input"}
 """NumPy's names of parameters, which torch takes too, and a schema's name of the first."""
 
 

@@ -317,7 +317,7 @@ class Interpreter(TorchFunctionMode):
         out = kwargs.get("out")
         targets = tensors_in((out,)) if out is not None else given[:1]
         plain_args, plain_kwargs = without_in_place(operator, args, kwargs)
-        read = [t for t in given if out is None or all(t is not target for target in targets)]
+        read = tensors_in(plain_args, plain_kwargs)
         if self.aliases.written:
             plain_args, plain_kwargs, read = self._current(plain_args, plain_kwargs, read)
         tops = [self.latest(self.aliases.top_of(t)) for t in targets]

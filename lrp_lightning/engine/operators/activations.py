@@ -65,6 +65,7 @@ def activation(
         dims = _coupled(input, call.name, *rest, **named)
         if any(samples.terms[d] is not None for d in dims):
             samples, lost = None, run.lost(call, "brings values of different samples together")
+    gate = gate or (call.name == "exp" and facts.below is not None and facts.below.map == "log_softmax")  # a softmax
     y = run.visitor.activation(run, call, input, keeps_sign)
     about = run.joined(call, y, [input]) if y.shape != input.shape else facts  # a slope a channel may broadcast
     return y, Facts(

@@ -27,7 +27,7 @@ __all__ = ["ROWS"]
 
 
 def _scaled_dot_product(
-    run: Interpreter, call: Call, input: Any, key: Any, value: Any, attn_mask: Any = None, dropout_p: float = 0.0,
+    run: Interpreter, call: Call, query: Any, key: Any, value: Any, attn_mask: Any = None, dropout_p: float = 0.0,
     is_causal: bool = False, **more: Any,
 ) -> tuple[Tensor, Any]:  # fmt: skip
     attn_mask = attn_mask.detach() if isinstance(attn_mask, Tensor) else attn_mask
@@ -38,19 +38,19 @@ def _scaled_dot_product(
         return call.func(q, k, v, **given)
 
     if run.visitor.attention == "values":
-        q, k = (detached(t) if run.known(t) and run.known(value) else t for t in (input, key))
+        q, k = (detached(t) if run.known(t) and run.known(value) else t for t in (query, key))
         y = attend(q, k, value)
         if not run.known(value):
             return y.detach(), None
-        return y, _attended(run, call, y, input, key, value)
+        return y, _attended(run, call, y, query, key, value)
 
     def halved(made: Call) -> Tensor:  # each product halves what goes down: the weights', and q's with k
         q, k, v, *_ = made.args
         return attend(run.visitor.shared(q, [q] * 4), run.visitor.shared(k, [k] * 4), run.visitor.shared(v, [v] * 2))
 
-    plain = Call(call.operator, (input, key, value), {})
+    plain = Call(call.operator, (query, key, value), {})
     return run.visitor.accounted(
-        run, plain, "softmax", halved, lambda y: _attended(run, call, y, input, key, value)._replace(neurons=None)
+        run, plain, "softmax", halved, lambda y: _attended(run, call, y, query, key, value)._replace(neurons=None)
     )
 
 

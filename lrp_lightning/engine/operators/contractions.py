@@ -251,7 +251,7 @@ def _several(
 
 
 def _addmm(
-    run: Interpreter, call: Call, input: Any, mat1: Tensor, mat2: Tensor, *, beta: float = 1, alpha: float = 1
+    run: Interpreter, call: Call, input: Any, mat1: Tensor, mat2: Tensor, *, beta: float = 1, alpha: float = 1, **_: Any
 ) -> tuple[Tensor, Any]:
     """``b + a w``: a linear layer written another way, if the bias is one a neuron; else a sum and a product."""
     constant = not run.known(input) and not run.known(mat2) and run.known(mat1)

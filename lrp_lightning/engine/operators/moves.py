@@ -189,6 +189,14 @@ def _rows(run: Interpreter, call: Call, input: Tensor) -> tuple[Any, None]:
     return iter(run.dispatch(torch.unbind, input, 0)), None
 
 
+def _at_least(run: Interpreter, call: Call, *tensors: Any) -> tuple[Any, Any]:
+    """``atleast_1d`` and so on, of one tensor or of several."""
+    given = tensors[0] if isinstance(tensors[0], list | tuple) else tensors
+    if len(given) > 1:
+        return tuple(run.dispatch(call.func, t) for t in given), None
+    return movement(run, call, given[0])
+
+
 def _windows(x: Tensor, y: Tensor, dimension: int, size: int, step: int) -> Move:
     return lambda axis: axis.windows(dimension % x.ndim, size, step)
 
@@ -372,3 +380,4 @@ ROWS: dict[str, Callable] = dict.fromkeys(
     (*(n for n in PLANS if n not in ("T", "H", "mT", "mH")), *_WITHOUT_PLAN.split()), movement
 )
 ROWS["__iter__"] = _rows
+ROWS.update(dict.fromkeys(("atleast_1d", "atleast_2d", "atleast_3d"), _at_least))

@@ -28,9 +28,9 @@ def set_item(input: Tensor, index: Any, value: Any) -> Tensor:
     return y
 
 
-def copied(input: Tensor, source: Any, non_blocking: bool = False) -> Tensor:
-    """``input`` after ``input.copy_(source)``."""
-    return torch.as_tensor(source).to(input).expand(input.shape).clone()
+def copied(input: Tensor, src: Any, non_blocking: bool = False) -> Tensor:
+    """``input`` after ``input.copy_(src)``."""
+    return torch.as_tensor(src).to(input).expand(input.shape).clone()
 
 
 def filled(input: Tensor, value: Any) -> Tensor:
@@ -160,7 +160,14 @@ def _stacked_as(dim_of: Callable[[Tensor], int]) -> Callable:
 def _together(run: Interpreter, call: Call, *args: Any, **kwargs: Any) -> tuple[Tensor, Facts]:
     """By running it on numbers alone; numbers among the arguments that are values are nobody's."""
     y = call()
-    return brought_together(run, call, y, None, None)
+    return brought_together(run, call, y, _written_over(run, call, y), None)
+
+
+def _written_over(run: Interpreter, call: Call, y: Tensor) -> Axis | None:
+    """The samples of a signal into which nothing but constants is written: they are of the sample in whose place they are."""
+    given = call.tensors
+    alone = run.known(given[0]) and len({id(t) for t in run.signals(given)}) == 1
+    return run.of(given[0]).samples if alone and given[0].shape == y.shape else None
 
 
 def _broadcast(run: Interpreter, call: Call, *tensors: Any) -> tuple[list[Tensor], None]:
@@ -182,9 +189,12 @@ def _grid(run: Interpreter, call: Call, *tensors: Any, indexing: str | None = No
     ), None
 
 
-def _chosen(run: Interpreter, call: Call, condition: Tensor, input: Any, other: Any) -> tuple[Tensor, Facts]:
-    """``where(condition, input, other)``."""
-    return _beside(run, call, call(), input, other)
+def _chosen(run: Interpreter, call: Call, condition: Any, input: Any = None, other: Any = None) -> tuple[Any, Any]:
+    """``where(condition, input, other)``; as a method, ``input.where(condition, other)``; ``where(condition)``: indices."""
+    if input is None:
+        return call(), None
+    one, two = (v for v in (condition, input, other) if not (isinstance(v, Tensor) and v.dtype == torch.bool))
+    return _beside(run, call, call(), one, two)
 
 
 def _masked_fill(run: Interpreter, call: Call, input: Tensor, mask: Tensor, value: Any) -> tuple[Tensor, Facts]:
@@ -211,14 +221,9 @@ def _beside(run: Interpreter, call: Call, y: Tensor, one: Any, other: Any) -> tu
 
 def _filled_at(run: Interpreter, call: Call, input: Tensor, dim: int, index: Any, value: Any) -> tuple[Tensor, Facts]:
     """``index_fill``: a number is a value."""
-    zero = Call(call.operator, (input, dim, index, 0.0), {})
-    return brought_together(
-        run, call, call(), _samples_of(run, input), None, zero if not isinstance(value, Tensor) else None
-    )
-
-
-def _samples_of(run: Interpreter, t: Any) -> Axis | None:
-    return run.of(t).samples if run.known(t) else None
+    zero = None if isinstance(value, Tensor) else Call(call.operator, (input, dim, index, 0.0), {})
+    y = call()
+    return brought_together(run, call, y, _written_over(run, call, y), None, zero)
 
 
 def _scattered(
@@ -228,7 +233,8 @@ def _scattered(
         raise run.unsupported(call.func, "with reduce it mixes values and has no rule")
     given = value if src is None else src
     zero = None if isinstance(given, Tensor) else Call(call.operator, (input, dim, index, 0.0), {})
-    return brought_together(run, call, call(), None, None, zero)
+    y = call()
+    return brought_together(run, call, y, _written_over(run, call, y), None, zero)
 
 
 def _indices_put(
@@ -236,7 +242,7 @@ def _indices_put(
 ) -> tuple[Tensor, Facts]:
     if accumulate:
         raise run.unsupported(call.func, "with accumulate=True it adds values and has no rule")
-    return brought_together(run, call, call(), None, None)
+    return _together(run, call)
 
 
 def _set_item(run: Interpreter, call: Call, input: Tensor, index: Any, value: Any) -> tuple[Tensor, Facts]:
@@ -244,7 +250,8 @@ def _set_item(run: Interpreter, call: Call, input: Tensor, index: Any, value: An
     y = call()
     number = isinstance(value, int | float)
     zero = Call(call.operator, (input, index, 0.0), {}) if number else None
-    return brought_together(run, call, y, *_written(run, input, index, value, y), zero)
+    samples, neurons = _written(run, input, index, value, y)
+    return brought_together(run, call, y, _written_over(run, call, y) or samples, neurons, zero)
 
 
 def _written(run: Interpreter, x: Tensor, index: Any, value: Any, y: Tensor) -> tuple[Axis | None, Axis | None]:
@@ -290,13 +297,16 @@ def _written(run: Interpreter, x: Tensor, index: Any, value: Any, y: Tensor) -> 
     return result[0], result[1]
 
 
-def _copied(run: Interpreter, call: Call, input: Tensor, source: Any, non_blocking: bool = False) -> tuple[Tensor, Any]:
+def _copied(run: Interpreter, call: Call, input: Tensor, src: Any, non_blocking: bool = False) -> tuple[Tensor, Any]:
     y = call()
-    if not run.known(source):
+    if not run.known(src):
         return y.detach(), None
-    facts = run.joined(call, y, [source])
-    was = run.of(source)
-    return y, facts._replace(nonnegative=was.nonnegative, gate=was.gate, near_input=was.near_input)
+    was = run.of(src)
+    return y, run.joined(call, y, [src])._replace(nonnegative=was.nonnegative, gate=was.gate, near_input=was.near_input)
+
+
+def _filled(run: Interpreter, call: Call, input: Tensor, value: Any) -> tuple[Tensor, Any]:
+    return _copied(run, call, input, value)
 
 
 def _zeroed(run: Interpreter, call: Call, input: Tensor) -> tuple[Tensor, None]:
@@ -376,7 +386,7 @@ ROWS: dict[str, Callable] = {
 FUNCTIONS: dict[Callable, Callable] = {
     set_item: _set_item,
     copied: _copied,
-    filled: _copied,
+    filled: _filled,
     zeroed: _zeroed,
     region: _region,
     overwritten: _together,
