@@ -59,33 +59,65 @@ def layer_norm(h: Tensor, sqrt: bool) -> Tensor:
 
 
 WRITTEN: dict[str, tuple[Form, list[Form]]] = {
-    "gelu tanh": (nn.GELU("tanh"), [
-        lambda x: 0.5 * x * (1.0 + torch.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * torch.pow(x, 3.0)))),
-        lambda x: x * (1 + torch.tanh(0.7978845608028654 * x * (1 + 0.044715 * x * x))) * 0.5,
-        lambda x: 0.5 * (x + x * torch.tanh(0.7978845608028654 * (x + 0.044715 * x**3))),
-    ]),
-    "gelu erf": (nn.GELU(), [
-        lambda x: x * 0.5 * (1.0 + torch.erf(x / math.sqrt(2.0))),
-        lambda x: 0.5 * x * (torch.special.erf(x * math.sqrt(0.5)) + 1),
-    ]),
+    "gelu tanh": (
+        nn.GELU("tanh"),
+        [
+            lambda x: 0.5 * x * (1.0 + torch.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * torch.pow(x, 3.0)))),
+            lambda x: x * (1 + torch.tanh(0.7978845608028654 * x * (1 + 0.044715 * x * x))) * 0.5,
+            lambda x: 0.5 * (x + x * torch.tanh(0.7978845608028654 * (x + 0.044715 * x**3))),
+        ],
+    ),
+    "gelu erf": (
+        nn.GELU(),
+        [
+            lambda x: x * 0.5 * (1.0 + torch.erf(x / math.sqrt(2.0))),
+            lambda x: 0.5 * x * (torch.special.erf(x * math.sqrt(0.5)) + 1),
+        ],
+    ),
     "mish": (F.mish, [lambda x: x * torch.tanh(F.softplus(x)), lambda x: x.mul(torch.log1p(x.exp()).tanh())]),
-    "silu": (F.silu, [lambda x: x * torch.sigmoid(x), lambda x: x / (1 + torch.exp(-x)), lambda x: torch.sigmoid(x).mul_(x)]),
-    "hard-swish": (F.hardswish, [
-        lambda x: x * F.relu6(x + 3) / 6, lambda x: x * (F.relu6(x + 3.0) * (1 / 6)), lambda x: x * F.hardsigmoid(x),
-    ]),
-    "quick gelu": (lambda x: x * torch.sigmoid(1.702 * x), [lambda x: torch.sigmoid(1.702 * x) * x, lambda x: x.mul(x.mul(1.702).sigmoid())]),
+    "silu": (
+        F.silu,
+        [lambda x: x * torch.sigmoid(x), lambda x: x / (1 + torch.exp(-x)), lambda x: torch.sigmoid(x).mul_(x)],
+    ),
+    "hard-swish": (
+        F.hardswish,
+        [
+            lambda x: x * F.relu6(x + 3) / 6,
+            lambda x: x * (F.relu6(x + 3.0) * (1 / 6)),
+            lambda x: x * F.hardsigmoid(x),
+        ],
+    ),
+    "quick gelu": (
+        lambda x: x * torch.sigmoid(1.702 * x),
+        [lambda x: torch.sigmoid(1.702 * x) * x, lambda x: x.mul(x.mul(1.702).sigmoid())],
+    ),
     "softsign": (F.softsign, [lambda x: x / (1 + x.abs()), lambda x: x.div(x.abs().add(1))]),
     "square": (torch.square, [lambda x: x * x, lambda x: x**2, lambda x: torch.mul(x, x), lambda x: x.pow(2)]),
-    "softmax": (pooled(lambda s: s.softmax(1)), [pooled(minus_max), pooled(twice), pooled(in_place), pooled(lambda s: torch.exp(F.log_softmax(s, 1)))]),
-    "layer norm": (lambda h: F.layer_norm(h, (8,)), [lambda h: layer_norm(h, True), lambda h: layer_norm(h, False),
-                   lambda h: (h - h.mean(-1, keepdim=True)) / (h.var(-1, unbiased=False, keepdim=True) + 1e-5).sqrt()]),
-    "rms norm": (lambda h: F.rms_norm(h, (8,), eps=1e-6), [
-        lambda h: h * torch.rsqrt(h.pow(2).mean(-1, keepdim=True) + 1e-6),
-        lambda h: h / (h.square().mean(-1, keepdim=True) + 1e-6) ** 0.5,
-        lambda h: h / torch.sqrt((h * h).mean(-1, keepdim=True) + 1e-6),
-    ]),
-    "l2 norm": (lambda h: F.normalize(h, dim=-1), [lambda h: h / h.norm(dim=-1, keepdim=True), lambda h: h / torch.linalg.vector_norm(h, dim=-1, keepdim=True)]),
-}  # fmt: skip
+    "softmax": (
+        pooled(lambda s: s.softmax(1)),
+        [pooled(minus_max), pooled(twice), pooled(in_place), pooled(lambda s: torch.exp(F.log_softmax(s, 1)))],
+    ),
+    "layer norm": (
+        lambda h: F.layer_norm(h, (8,)),
+        [
+            lambda h: layer_norm(h, True),
+            lambda h: layer_norm(h, False),
+            lambda h: (h - h.mean(-1, keepdim=True)) / (h.var(-1, unbiased=False, keepdim=True) + 1e-5).sqrt(),
+        ],
+    ),
+    "rms norm": (
+        lambda h: F.rms_norm(h, (8,), eps=1e-6),
+        [
+            lambda h: h * torch.rsqrt(h.pow(2).mean(-1, keepdim=True) + 1e-6),
+            lambda h: h / (h.square().mean(-1, keepdim=True) + 1e-6) ** 0.5,
+            lambda h: h / torch.sqrt((h * h).mean(-1, keepdim=True) + 1e-6),
+        ],
+    ),
+    "l2 norm": (
+        lambda h: F.normalize(h, dim=-1),
+        [lambda h: h / h.norm(dim=-1, keepdim=True), lambda h: h / torch.linalg.vector_norm(h, dim=-1, keepdim=True)],
+    ),
+}
 
 
 @pytest.mark.parametrize("composite", [Epsilon(1e-12), EpsilonPlus(1e-12)], ids=["epsilon", "plus"])

@@ -164,7 +164,7 @@ def _together(run: Interpreter, call: Call, *args: Any, **kwargs: Any) -> tuple[
 
 
 def _written_over(run: Interpreter, call: Call, y: Tensor) -> Axis | None:
-    """The samples of a signal into which nothing but constants is written: they are of the sample in whose place they are."""
+    """The samples of a signal into which nothing but constants is written: they are of the sample whose place they take."""
     given = call.tensors
     alone = run.known(given[0]) and len({id(t) for t in run.signals(given)}) == 1
     return run.of(given[0]).samples if alone and given[0].shape == y.shape else None
