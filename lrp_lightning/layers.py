@@ -13,8 +13,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parameter import is_lazy
 
+from lrp_lightning.compat import base_of, is_lazy, own_parameters, uncompiled
 from lrp_lightning.errors import LayerError, LRPError, ModelError
 from lrp_lightning.rules import Rule, as_rule
 
@@ -41,7 +41,7 @@ def unwrapped(model: nn.Module) -> nn.Module:
     """
     if not isinstance(model, nn.Module):
         raise ModelError(f"model must be a torch.nn.Module, got {type(model).__name__}")
-    return getattr(model, "_orig_mod", model)
+    return uncompiled(model)
 
 
 def without_compilation(name: str) -> str:
@@ -60,7 +60,9 @@ class LayerNames:
             name = without_compilation(name)
             self.of_module.setdefault(id(module), name)
             self.modules[name] = module
-            for owned, parameter in module._parameters.items():  # as named_parameters does, without its cost for each module
+            for owned, parameter in own_parameters(
+                module
+            ).items():  # as named_parameters does, without its cost for each module
                 if parameter is not None:
                     if is_lazy(parameter):
                         raise ModelError(
@@ -84,8 +86,8 @@ class LayerNames:
     def of_weight(self, weight: Tensor | None, kind: str) -> str:
         """Name of the layer that owns this weight; of a tensor that is no parameter, the module that runs, or its kind."""
         named = self.of_parameter.get(id(weight))
-        if named is None and weight is not None and weight._base is not None:  # a view of a parameter, such as its T
-            named = self.of_parameter.get(id(weight._base))
+        if named is None and weight is not None:  # it may be a view of a parameter, such as its T
+            named = self.of_parameter.get(id(base_of(weight)))
         return named or self.executing() or kind
 
     def rule_of(self, layer: str) -> Rule | None:

@@ -15,11 +15,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import resolve_name
-from torch.utils import _pytree as pytree
+
+from lrp_lightning.compat import c_functions, pytree
 
 __all__ = ["Call", "Operator", "named", "operator_name", "spellings", "tensors_in", "without_in_place"]
 
-OWNERS = (torch, Tensor, F, torch._C._nn, torch.linalg, torch.special)
+OWNERS = (torch, Tensor, F, c_functions, torch.linalg, torch.special)
 
 _AT_INPLACE: dict[Callable, int] = {
     f: list(parameters).index("inplace")

@@ -10,9 +10,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.utils import _pytree as pytree
 
+from lrp_lightning.compat import BatchNorm, pytree
 from lrp_lightning.engine.calls import tensors_in
 from lrp_lightning.engine.facts import Facts
 from lrp_lightning.engine.interpreter import Interpreter
@@ -89,7 +88,7 @@ class Captures:
         # the tensor itself
         args, kwargs = pytree.tree_map_only(Tensor, self.run.latest, (args, kwargs))
         tensors = [t for t in tensors_in(args, kwargs) if self.run.known(t)]
-        if isinstance(module, _BatchNorm):
+        if isinstance(module, BatchNorm):
             self.found[place].append([self._watch(t) for t in tensors])
             return None
         views = {id(t): self.run.dispatch(torch.Tensor.view_as, t, t) for t in tensors}

@@ -8,9 +8,8 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from torch.autograd.function import BackwardCFunction
-from torch.nn.modules._functions import BackwardHookFunction
 
+from lrp_lightning.compat import BackwardHookFunction, function_of
 from lrp_lightning.engine.affine import away_from_zero
 from lrp_lightning.engine.layers import Layer
 
@@ -135,10 +134,8 @@ class Watched(torch.autograd.Function):
 def is_foreign(node: Any) -> bool:
     """Whether a node of autograd's graph is of a Function of the model's own, whatever operators its forward is made of."""
     known = (Affine, Rectified, Activation, Valued, Watched, BackwardHookFunction)
-    if not isinstance(node, BackwardCFunction):
-        return False
-    function = node._forward_cls  # type: ignore[attr-defined]
-    return not issubclass(function, known) and not function.__module__.startswith("lrp_lightning.")
+    function = function_of(node)
+    return function is not None and not issubclass(function, known) and not function.__module__.startswith("lrp_lightning.")
 
 
 def unit_layers_below(output: Tensor) -> list[Layer]:

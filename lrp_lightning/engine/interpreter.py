@@ -20,6 +20,7 @@ from torch.overrides import TorchFunctionMode
 
 from lrp_lightning import axes
 from lrp_lightning.axes import Axis
+from lrp_lightning.compat import base_of, set_grad_enabled, share_memory
 from lrp_lightning.engine.aliases import Aliases, Frame, region
 from lrp_lightning.engine.calls import (
     READS,
@@ -88,7 +89,7 @@ class Interpreter(TorchFunctionMode):
     def is_weight(self, t: Any) -> bool:
         """Whether a constant is a parameter, or was made of one."""
         return isinstance(t, Tensor) and (
-            isinstance(t, nn.Parameter) or t in self.weights or isinstance(t._base, nn.Parameter)
+            isinstance(t, nn.Parameter) or t in self.weights or isinstance(base_of(t), nn.Parameter)
         )
 
     def unsupported(self, func: Callable, why: str) -> UnsupportedOperatorError:
@@ -207,7 +208,7 @@ class Interpreter(TorchFunctionMode):
     # one call
 
     def __torch_function__(self, func: Callable, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None) -> Any:
-        if func is torch._C._set_grad_enabled:
+        if func is set_grad_enabled:
             return None  # a frozen part of the model, run under no_grad, carries relevance like any other
         if func in READS:
             return (
@@ -280,7 +281,7 @@ class Interpreter(TorchFunctionMode):
     def _note_views(self, result: Any, given: list[Tensor]) -> None:
         for t in (result,) if isinstance(result, Tensor) else tensors_in((result,)):
             for parent in given:
-                if t is not parent and torch._C._is_alias_of(t, parent):  # type: ignore[attr-defined]
+                if t is not parent and share_memory(t, parent):
                     self.aliases.view(t, parent)
                     break
 

@@ -8,6 +8,8 @@ from typing import Any, Generic, TypeVar
 
 from torch import Tensor
 
+from lrp_lightning.compat import revived
+
 __all__ = ["Notes", "Ref"]
 
 T = TypeVar("T")
@@ -27,9 +29,7 @@ class Ref(weakref.ref):
 
     def tensor(self) -> Tensor | None:
         t = self()
-        if t is not None:
-            t._fix_weakref()  # torch may give up a tensor's Python object and take it back
-        return t
+        return None if t is None else revived(t)
 
 
 class Notes(Generic[T]):

@@ -9,12 +9,11 @@ from typing import Any, Literal
 import torch
 from captum._utils.common import _select_targets
 from torch import Tensor, nn
-from torch.nn.parameter import is_lazy
-from torch.overrides import _get_current_function_mode_stack
 from torch.utils.checkpoint import CheckpointError
 
 from lrp_lightning.axes import Axis
 from lrp_lightning.checks import is_whole
+from lrp_lightning.compat import function_modes, is_lazy
 from lrp_lightning.composites import Composite
 from lrp_lightning.engine.along import AlongPaths, Paths
 from lrp_lightning.engine.by_sample import per_neuron
@@ -224,7 +223,7 @@ def _check_finite(explained: Tensor, outside: dict[Layer, Tensor], stray: Sequen
 
 
 def check_not_nested() -> None:
-    if any(isinstance(mode, Interpreter) for mode in _get_current_function_mode_stack()):
+    if any(isinstance(mode, Interpreter) for mode in function_modes()):
         raise LRPError("an attribution runs inside the forward of a model that is being explained; call it outside")
 
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from lrp_lightning import axes
 from lrp_lightning.axes import Axis
+from lrp_lightning.compat import in_projection, in_projection_packed
 from lrp_lightning.engine.affine import Linear
 from lrp_lightning.engine.calls import Call
 from lrp_lightning.engine.facts import Facts
@@ -118,11 +119,10 @@ def multi_head(
     with run.visitor.values():
         if use_separate_proj_weight:
             weights = [q_proj_weight, k_proj_weight, v_proj_weight]
-            values = F._in_projection(*signals, *weights, *biases)  # type: ignore[attr-defined]
+            values = in_projection(*signals, *weights, *biases)
         else:
             weights = list(in_proj_weight.chunk(3))
-            packed = F._in_projection_packed  # type: ignore[attr-defined]
-            values = packed(*_distinct(signals, *given), in_proj_weight, in_proj_bias)
+            values = in_projection_packed(*_distinct(signals, *given), in_proj_weight, in_proj_bias)
 
     def projected(name: str, t: Tensor, w: Tensor, b: Any, y: Tensor) -> Tensor:
         if not run.known(t):  # a constant projects to a constant

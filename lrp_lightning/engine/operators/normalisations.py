@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lrp_lightning.compat import base_of
 from lrp_lightning.engine.by_sample import BySample, per_neuron
 from lrp_lightning.engine.calls import Call
 from lrp_lightning.engine.edges import features_of
@@ -114,7 +115,7 @@ def _normalised(
 
 def _owner(run: Interpreter, parameter: Tensor | None) -> str | None:
     """The layer of a parameter, or of what it is a view of."""
-    base = None if parameter is None or parameter._base is None else parameter._base
+    base = None if parameter is None else base_of(parameter)
     return run.names.of_parameter.get(id(parameter if base is None else base))
 
 

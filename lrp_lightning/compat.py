@@ -1,0 +1,63 @@
+"""What this library uses of torch that torch does not promise to keep: in one place, to be checked with each new version."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd.function import BackwardCFunction
+from torch.nn.modules._functions import BackwardHookFunction
+from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
+from torch.nn.parameter import is_lazy
+from torch.overrides import _get_current_function_mode_stack as function_modes
+from torch.utils import _pytree as pytree
+
+__all__ = [
+    "BackwardHookFunction", "BatchNorm", "base_of", "c_functions", "function_modes", "function_of", "in_projection",
+    "in_projection_packed", "is_lazy", "own_parameters", "pytree", "revived", "set_grad_enabled", "share_memory",
+    "uncompiled",
+]  # fmt: skip
+
+set_grad_enabled: Callable = torch._C._set_grad_enabled
+"""What ``torch.no_grad`` calls, as a function mode sees it."""
+
+c_functions: Any = torch._C._nn
+"""Where ``F.linear``, ``F.gelu`` and others really are."""
+
+in_projection: Callable = F._in_projection  # type: ignore[attr-defined]
+in_projection_packed: Callable = F._in_projection_packed  # type: ignore[attr-defined]
+"""How ``F.multi_head_attention_forward`` projects queries, keys and values."""
+
+
+def share_memory(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors lie in the same memory."""
+    return torch._C._is_alias_of(one, other)  # type: ignore[attr-defined]
+
+
+def base_of(t: Tensor) -> Tensor | None:
+    """The tensor that ``t`` is a view of, as autograd knows it."""
+    return t._base
+
+
+def revived(t: Tensor) -> Tensor:
+    """A tensor that was found by a weak reference: torch may give up its Python object and take it back."""
+    t._fix_weakref()  # type: ignore[attr-defined]
+    return t
+
+
+def function_of(node: Any) -> type | None:
+    """The ``torch.autograd.Function`` that a node of autograd's graph is of; None if it is one of torch's own."""
+    return node._forward_cls if isinstance(node, BackwardCFunction) else None  # type: ignore[attr-defined]
+
+
+def own_parameters(module: nn.Module) -> dict[str, nn.Parameter | None]:
+    """A module's own parameters, without those of its children."""
+    return module._parameters
+
+
+def uncompiled(model: nn.Module) -> nn.Module:
+    """The module behind ``torch.compile``."""
+    return getattr(model, "_orig_mod", model)
