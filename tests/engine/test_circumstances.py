@@ -212,3 +212,26 @@ def test_on_a_gpu(name: str) -> None:
     assert trace.inputs.is_cuda
     assert trace.conservation_error.max() < 1e-3
     assert F.cosine_similarity(trace.inputs.cpu().flatten(), expected.inputs.flatten(), dim=0) > 0.99
+
+
+def test_threads_that_share_a_model_in_train_mode_both_see_it_in_eval() -> None:
+    model, seen, both = net().train(), [], threading.Barrier(2, timeout=30)
+
+    class Meeting(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            both.wait()
+            seen.append(model[1].training)
+            both.wait()
+            return x
+
+    whole = nn.Sequential(model, Meeting()).train()
+    x = torch.rand(2, 3, 8, 8)
+    before = {name: t.clone() for name, t in whole.state_dict().items()}
+    threads = [threading.Thread(target=lambda: SelectiveLRP(whole).attribute(x, 1)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert seen == [False, False]
+    assert all(module.training for module in whole.modules())
+    assert all(torch.equal(t, before[name]) for name, t in whole.state_dict().items())

@@ -6,7 +6,7 @@ import pytest
 import torch
 from small_networks import cnn, mlp
 
-from lrp_lightning import PerLayer, SelectiveLRP, TopK
+from lrp_lightning import Fixed, MinError, PerLayer, SelectiveLRP, TopK
 from lrp_lightning.errors import LayerError, SelectionError
 
 
@@ -29,3 +29,34 @@ def test_per_layer_patterns_fit_a_layer() -> None:
         PerLayer(0.1)  # type: ignore[arg-type]
     with pytest.raises(SelectionError, match=r"features\.0 must be a selection"):
         PerLayer(TopK(1), layers={"features.0": 3})  # type: ignore[dict-item]
+
+
+def test_a_search_in_it_searches_in_its_own_layers() -> None:
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(
+        torch.nn.Linear(8, 32), torch.nn.ReLU(), torch.nn.Linear(32, 24), torch.nn.ReLU(), torch.nn.Linear(24, 3)
+    )
+    x = torch.randn(6, 8)
+    selection = PerLayer(MinError(keep=0.25), layers={"2": TopK(0.5)})
+    trace = SelectiveLRP(model, selection=selection).trace(x, 1)
+    assert trace.history is not None
+    assert (trace.history[-1] <= trace.history[0]).all()
+    assert (trace.history[-1] < trace.history[0]).any()
+    assert trace.masks["0"].sum(1).tolist() == [8] * 6
+    assert trace.masks["2"].sum(1).tolist() == [12] * 6
+    alone = SelectiveLRP(model, selection=PerLayer(MinError(keep=0.25), exclude=("2",))).trace(x, 1)
+    assert torch.equal(alone.masks["0"], trace.masks["0"])  # the other layer is whole while it searches
+    assert "2" not in alone.masks
+
+
+def test_what_is_in_it_is_reached_through_it() -> None:
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(144, 3))
+    x = torch.rand(2, 1, 8, 8)
+    elements = TopK(10, unit="element")
+    for selection in (PerLayer(elements), PerLayer(PerLayer(elements)), PerLayer(None, layers={"0": elements})):
+        assert SelectiveLRP(model, selection=selection).trace(x, 1).masks["0"].shape == (2, 4, 6, 6)
+    fixed = PerLayer(Fixed({model[0]: [1]}))
+    assert SelectiveLRP(model, selection=fixed).trace(x, 1).masks["0"].nonzero()[:, 1].tolist() == [1, 1]
+    with pytest.raises(LayerError, match="'5' is none of the hidden layers"):
+        SelectiveLRP(model, selection=PerLayer(Fixed({"5": [1]}))).trace(x, 1)

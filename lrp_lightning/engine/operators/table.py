@@ -187,9 +187,7 @@ def unregister_operator(func: Callable) -> None:
         >>> _ = register_operator(torch.lgamma, "activation")
         >>> unregister_operator(torch.lgamma)
     """
-    ours = [spelt for spelt, *_ in (_spelt(func) if func not in _before else [(func, func, False)]) if spelt in _before]
-    if func in _before:
-        ours = [spelt for spelt, *_ in _spelt(func) if spelt in _before] or [func]
+    ours = [spelt for spelt in dict.fromkeys([func, *(spelt for spelt, *_ in _spelt(func))]) if spelt in _before]
     if not ours:
         raise RuleError(f"{func!r} is not registered; give what register_operator was given, or what it returned")
     for spelt in ours:
