@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from lrp_lightning.compat import BatchNorm, pytree
 from lrp_lightning.engine.calls import tensors_in
 from lrp_lightning.engine.facts import Facts
+from lrp_lightning.engine.following import assumed
 from lrp_lightning.engine.interpreter import Interpreter
 from lrp_lightning.engine.layers import Layer
 from lrp_lightning.engine.ledger import Ledger
@@ -101,7 +102,7 @@ class Captures:
         tensors = [t for t in tensors_in((output,)) if t.is_floating_point()]
         if isinstance(output, Tensor) and not self.run.known(output) and output.is_floating_point():
             output = output.detach().requires_grad_()
-            first = self.run.assumed(output)
+            first = assumed(self.run, output)
             self.run.facts[output] = Facts(
                 first,
                 near_input=True,

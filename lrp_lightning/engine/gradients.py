@@ -17,6 +17,7 @@ from lrp_lightning.axes import Axis
 from lrp_lightning.engine.affine import AffineMap
 from lrp_lightning.engine.calls import Call, Operator
 from lrp_lightning.engine.facts import Facts
+from lrp_lightning.engine.following import assumed
 from lrp_lightning.engine.functions import Valued
 from lrp_lightning.engine.interpreter import Interpreter
 from lrp_lightning.engine.layers import Layer, Layers
@@ -50,7 +51,7 @@ class Gradients(Visitor):
         self.outputs: dict[Layer, Tensor] = {}
 
     def foreign(self, run: Interpreter, operator: Operator, t: Tensor) -> None:
-        samples = run.assumed(t)
+        samples = assumed(run, t)
         run.facts[t] = Facts(samples, lost=f"{t.grad_fn.name()} may mix samples")  # type: ignore[union-attr]
 
     def layer(self, run: Interpreter, unit: Unit) -> Tensor:

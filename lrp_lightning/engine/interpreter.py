@@ -18,8 +18,6 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from lrp_lightning import axes
-from lrp_lightning.axes import Axis
 from lrp_lightning.compat import base_of, set_grad_enabled, share_memory
 from lrp_lightning.engine.aliases import Aliases, Frame, region
 from lrp_lightning.engine.calls import (
@@ -34,17 +32,13 @@ from lrp_lightning.engine.calls import (
     tensors_in,
     without_in_place,
 )
-from lrp_lightning.engine.facts import Below, Facts
-from lrp_lightning.engine.neuron_numbers import axis_of, compact, numbers_of
+from lrp_lightning.engine.facts import Facts
 from lrp_lightning.engine.notes import Notes
 from lrp_lightning.engine.visitor import Visitor
 from lrp_lightning.errors import UnsupportedOperatorError
 from lrp_lightning.layers import LayerNames
 
-__all__ = ["Interpreter", "Move"]
-
-Move = Callable[[Axis], "Axis | None"]
-"""What an operator that moves values does to an axis."""
+__all__ = ["Interpreter"]
 
 
 class Interpreter(TorchFunctionMode):
@@ -98,112 +92,6 @@ class Interpreter(TorchFunctionMode):
     def where(self) -> str:
         module = self.names.executing()
         return f"module {module!r}" if module else "the model's own forward"
-
-    # facts that many rows give
-
-    def joined(self, call: Call, y: Tensor, parts: list[Tensor]) -> Facts:
-        """Facts of what is made, value by value, of signals: the sample and the neuron are those of all of them."""
-        if len(parts) == 1 and parts[0].shape == y.shape:
-            was = self.of(parts[0])
-            return Facts(was.samples, was.neurons, lost=was.lost)
-        facts = [self.of(t) for t in parts]
-        shape = tuple(y.shape)
-        samples = [f.samples for f in facts]
-        lost = next((f.lost for f in facts if f.samples is None), "")
-        joined = None if None in samples else axes.join(samples, shape)  # type: ignore[arg-type]
-        if joined is None and not lost:
-            lost = self.lost(call, "brings values of different samples together")
-        neurons = [f.neurons for f in facts]
-        one: Axis | Tensor | None = None
-        if all(isinstance(n, Axis) for n in neurons):
-            one = axes.join(neurons, shape)  # type: ignore[arg-type]
-        elif len(parts) == 1 and isinstance(neurons[0], Tensor):
-            one = neurons[0].view((1,) * (len(shape) - neurons[0].ndim) + tuple(neurons[0].shape))
-        return Facts(joined, one, lost=lost)
-
-    def moved(self, call: Call, x: Tensor, y: Tensor, move: Move | None, facts: Facts | None = None) -> Facts:
-        """Facts of ``y``, into which the values of ``x`` were moved and not mixed.
-
-        Args:
-            call: the operator.
-            x: the signal.
-            y: a result.
-            move: what it does to an axis, None where no plan says so: then it is run on numbers.
-            facts: those of ``x``, where they are known.
-        """
-        was = self.of(x) if facts is None else facts
-        samples, lost = was.samples, was.lost
-        if samples is not None:
-            moved = None if move is None else move(samples)
-            samples = moved if moved is not None else self.by_numbers(call, x, y, samples, filled=True)
-            if samples is None:
-                lost = self.lost(call, "moves samples into places that cannot be told")
-        neurons: Axis | Tensor | None = None
-        if isinstance(was.neurons, Axis) and move is not None:
-            neurons = move(was.neurons)
-        if neurons is None and was.neurons is not None and (isinstance(was.neurons, Axis) or self.visitor.follows):
-            neurons = self.neurons_by_numbers(call, x, y, was.neurons)
-        return Facts(samples, neurons, was.nonnegative, was.near_input, was.gate, lost)
-
-    def mapped(self, below: Below, make: Callable[[Tensor], Tensor]) -> Below:
-        """Logits after what was done to the values above them.
-
-        Args:
-            below: the logits.
-            make: does it to them too, by :meth:`dispatch`.
-        """
-
-        def logits() -> tuple[Tensor, Facts]:
-            t, self.facts[t] = below.logits()
-            y = make(t)
-            return y, self.of(y)
-
-        return Below(below.map, logits)
-
-    def by_numbers(self, call: Call, x: Tensor, y: Tensor, axis: Axis, filled: bool) -> Axis | None:
-        """The axis of ``y`` found by running the operator on the numbers of ``x``; None where they are no sum."""
-        numbers = self.numbers(call, {id(x): axis}, y)
-        return None if numbers is None else axis_of(numbers, filled)
-
-    def neurons_by_numbers(self, call: Call, x: Tensor, y: Tensor, neurons: Axis | Tensor) -> Axis | Tensor | None:
-        numbers = self.numbers(call, {id(x): neurons}, y)
-        if numbers is None:
-            return None
-        found = axis_of(numbers)
-        return found if found is not None or not self.visitor.follows else compact(numbers)
-
-    def numbers(self, call: Call, of: dict[int, Axis | Tensor], y: Tensor | None = None) -> Tensor | None:
-        """What an operator that moves values makes of numbers in place of them; constants are nobody's, 0."""
-
-        def number(t: Tensor) -> Tensor:
-            axis = of.get(id(t))
-            if axis is not None:
-                numbers = numbers_of(axis) if isinstance(axis, Axis) else axis
-                return torch.broadcast_to(numbers, t.shape)
-            return torch.zeros(t.shape, dtype=torch.double) if t.is_floating_point() else t.cpu()
-
-        try:
-            with torch.no_grad():
-                instead = call.map(number)
-                views: dict[str, Callable] = {"view": Tensor.reshape, "view_as": Tensor.reshape_as}
-                result = views.get(call.name, call.func)(*instead.args, **instead.kwargs)
-        except Exception:  # it does not take such tensors; then nothing is known
-            return None
-        found = [t for t in tensors_in((result,)) if y is None or t.shape == y.shape]
-        return found[0] if len(found) == 1 and found[0].is_floating_point() else None
-
-    def assumed(self, t: Tensor) -> Axis | None:
-        """The samples of a tensor that an operator without a row made, if they are where they must be: first."""
-        if self.samples == 1:
-            return Axis.constant(tuple(t.shape))
-        return Axis.along(tuple(t.shape), 0) if t.ndim and t.shape[0] == self.samples else None
-
-    def lost(self, call: Call, why: str) -> str:
-        """What is said where relevance would have to be told by sample and cannot be."""
-        return (
-            f"{operator_name(call.func)} in {self.where()} {why}, so relevance cannot be told by sample; keep samples in a "
-            "dimension of their own, the first, and explain one sample at a time where the model brings them together"
-        )
 
     # one call
 

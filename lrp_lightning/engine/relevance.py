@@ -18,6 +18,7 @@ from lrp_lightning.engine.by_sample import by_sample, per_neuron
 from lrp_lightning.engine.calls import Call, Operator, operator_name
 from lrp_lightning.engine.edges import Edges, features_of
 from lrp_lightning.engine.facts import Facts
+from lrp_lightning.engine.following import assumed
 from lrp_lightning.engine.functions import Activation, Affine, Kept, Rectified, Valued, Watched, is_foreign
 from lrp_lightning.engine.interpreter import Interpreter
 from lrp_lightning.engine.layers import Layer, Layers
@@ -91,7 +92,7 @@ class Relevance(Visitor):
         if where not in self.unsupported:
             self.unsupported.append(where)
         if not run.known(t):
-            run.facts[t] = Facts(run.assumed(t), lost=f"{where} may mix samples, so relevance cannot be told by sample")
+            run.facts[t] = Facts(assumed(run, t), lost=f"{where} may mix samples, so relevance cannot be told by sample")
 
     def unlisted(self, run: Interpreter, call: Call) -> tuple[Any, Known]:
         """Harmless if the result carries no relevance (a size, a comparison); refused where relevance arrives at it."""

@@ -11,6 +11,7 @@ from torch import Tensor
 from lrp_lightning.axes import Axis
 from lrp_lightning.engine.calls import Call, tensors_in
 from lrp_lightning.engine.facts import Facts
+from lrp_lightning.engine.following import why_lost
 
 if TYPE_CHECKING:
     from lrp_lightning.engine.interpreter import Interpreter
@@ -28,7 +29,7 @@ def as_it_is(run: Interpreter, call: Call) -> tuple[Any, Facts | list[Facts | No
         carries = [t.is_floating_point() or t.is_complex() for t in made]
     if not any(carries):
         return result, None
-    lost = run.lost(call, "has no rule, and may mix samples")
+    lost = why_lost(run, call, "has no rule, and may mix samples")
     facts: list[Facts | None] = []
     for t, does in zip(made, carries, strict=True):
         samples = samples_by_trial(run, call, t, made) if does else None

@@ -245,6 +245,7 @@ def test_every_plan_is_tried() -> None:
         "cuda",
         "type",
         "alias",
+        "im2col",
         "requires_grad_",
         "native_channel_shuffle",
         "resolve_neg",

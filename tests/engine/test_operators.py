@@ -18,6 +18,7 @@ from lrp_lightning import (
     SelectiveLRP,
     WSquare,
     register_operator,
+    unregister_operator,
 )
 from lrp_lightning.engine.operators.table import TABLE
 from lrp_lightning.errors import RuleError, UnsupportedOperatorError
@@ -362,7 +363,7 @@ def test_an_operator_of_torch_gets_a_row(monkeypatch: pytest.MonkeyPatch) -> Non
         assert register_operator(torch.cumprod, "linear") is torch.cumprod
         SelectiveLRP(model).attribute(x, target=0)
     finally:
-        TABLE.pop(torch.cumprod)
+        unregister_operator(torch.cumprod)
 
 
 def test_kinds_of_rows() -> None:

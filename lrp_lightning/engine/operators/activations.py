@@ -12,6 +12,7 @@ from torch.overrides import handle_torch_function, has_torch_function
 
 from lrp_lightning.engine.calls import Call
 from lrp_lightning.engine.facts import Below, Facts, Gate, Written
+from lrp_lightning.engine.following import joined, why_lost
 from lrp_lightning.engine.interpreter import Interpreter
 from lrp_lightning.engine.notes import Ref
 from lrp_lightning.engine.operators.affine import only_input
@@ -64,10 +65,10 @@ def activation(
     if mixes and samples is not None:
         dims = _coupled(input, call.name, *rest, **named)
         if any(samples.terms[d] is not None for d in dims):
-            samples, lost = None, run.lost(call, "brings values of different samples together")
+            samples, lost = None, why_lost(run, call, "brings values of different samples together")
     gate = gate or (call.name == "exp" and facts.below is not None and facts.below.map == "log_softmax")  # a softmax
     y = run.visitor.activation(run, call, input, keeps_sign)
-    about = run.joined(call, y, [input]) if y.shape != input.shape else facts  # a slope a channel may broadcast
+    about = joined(run, call, y, [input]) if y.shape != input.shape else facts  # a slope a channel may broadcast
     return y, Facts(
         samples if about is facts else about.samples,
         about.neurons,
@@ -130,7 +131,7 @@ def _softmax(run: Interpreter, call: Call, input: Tensor, *rest: Any, **named: A
     facts = run.of(input)
     samples, lost = facts.samples, facts.lost
     if samples is not None and any(samples.terms[d] is not None for d in _coupled(input, call.name, *rest, **named)):
-        samples, lost = None, run.lost(call, "brings values of different samples together")
+        samples, lost = None, why_lost(run, call, "brings values of different samples together")
     about = Facts(samples, facts.neurons, True, lost=lost, below=_below(run, call, input))
     return run.visitor.accounted(run, call, "softmax", Call.__call__, lambda _: about)
 

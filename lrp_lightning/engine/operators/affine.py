@@ -12,6 +12,7 @@ from torch import Tensor
 from lrp_lightning.engine.affine import AffineMap, ChannelScale, Convolution, Linear
 from lrp_lightning.engine.calls import Call
 from lrp_lightning.engine.facts import Facts, Gate, MadeBy
+from lrp_lightning.engine.following import why_lost
 from lrp_lightning.engine.interpreter import Interpreter
 from lrp_lightning.engine.layers import Layer
 from lrp_lightning.engine.operators.nodes import relayed
@@ -34,7 +35,7 @@ def unit_layer(
     if samples is not None:
         samples = samples.resize(op.mixed(a, w, y))
         if samples is None:
-            lost = run.lost(call, "mixes samples")
+            lost = why_lost(run, call, "mixes samples")
     layer = run.visitor.layers.add(name, op.kind, y, op.neurons(y.ndim), samples, lost, facts.near_input)
     if into is not None:
         run.visitor.layers.fold(into, layer)

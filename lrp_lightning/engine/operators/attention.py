@@ -20,6 +20,7 @@ from lrp_lightning.compat import in_projection, in_projection_packed
 from lrp_lightning.engine.affine import Linear
 from lrp_lightning.engine.calls import Call
 from lrp_lightning.engine.facts import Facts
+from lrp_lightning.engine.following import why_lost
 from lrp_lightning.engine.interpreter import Interpreter
 from lrp_lightning.engine.neuron_numbers import mixed
 from lrp_lightning.engine.operators.affine import unit_layer
@@ -73,7 +74,7 @@ def _attended(run: Interpreter, call: Call, y: Tensor, query: Any, key: Any, val
     if samples is None and run.samples == 1:
         samples = Axis.constant(shape)
     if samples is None and not lost:
-        lost = run.lost(call, "mixes samples, or brings different ones together")
+        lost = why_lost(run, call, "mixes samples, or brings different ones together")
     neurons: Axis | Tensor | None = None
     if run.known(value):
         was = run.of(value).neurons

@@ -23,6 +23,7 @@ from lrp_lightning.axes import Axis
 from lrp_lightning.engine.affine import Convolution, Linear
 from lrp_lightning.engine.calls import Call
 from lrp_lightning.engine.facts import Facts, Gate
+from lrp_lightning.engine.following import why_lost
 from lrp_lightning.engine.interpreter import Interpreter
 from lrp_lightning.engine.operators.affine import unit_layer
 from lrp_lightning.engine.operators.products import signals_of, weighed
@@ -74,7 +75,7 @@ def _facts(run: Interpreter, call: Call, y: Tensor, known: list[Tensor], operand
         if run.samples == 1:
             samples = Axis.constant(tuple(y.shape))
         else:
-            lost = run.lost(call, "mixes samples, or brings different ones together")
+            lost = why_lost(run, call, "mixes samples, or brings different ones together")
     constants = len(known) < sum(isinstance(t, Tensor) for t in operands)
     nonnegative = all(run.of(t).nonnegative for t in known) and not constants
     return Facts(samples, None, nonnegative, gate=min((run.of(t).gate for t in known), default=Gate.NO), lost=lost)
@@ -242,7 +243,7 @@ def _several(
     lost = (
         ""
         if samples is not None
-        else next((run.of(t).lost for t in known if run.of(t).lost), run.lost(call, "mixes samples"))
+        else next((run.of(t).lost for t in known if run.of(t).lost), why_lost(run, call, "mixes samples"))
     )
     if neurons is None and len(signals) == 1:
         neurons = followed_by_mean(run, call, signals[0], run.of(signals[0]).neurons)
@@ -283,5 +284,5 @@ def product(run: Interpreter, call: Call) -> tuple[Tensor, Facts]:
     signals = signals_of(run, call.tensors)
     y = weighed(run, call, signals)
     samples = samples_by_trial(run, call, y, [y])
-    lost = "" if samples is not None else run.lost(call, "may mix samples")
+    lost = "" if samples is not None else why_lost(run, call, "may mix samples")
     return y, Facts(samples, gate=min(run.of(t).gate for t in run.signals(call.tensors)), lost=lost)

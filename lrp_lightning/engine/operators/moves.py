@@ -15,7 +15,8 @@ from torch import Tensor
 from lrp_lightning.axes import Axis
 from lrp_lightning.engine.calls import Call, tensors_in
 from lrp_lightning.engine.facts import Facts
-from lrp_lightning.engine.interpreter import Interpreter, Move
+from lrp_lightning.engine.following import Move, mapped, moved
+from lrp_lightning.engine.interpreter import Interpreter
 
 __all__ = ["ROWS", "movement", "places_of"]
 
@@ -32,11 +33,11 @@ def movement(run: Interpreter, call: Call, input: Tensor, *rest: Any, **named: A
     plan = PLANS.get(call.name)
     if isinstance(result, Tensor):
         move = None if plan is None else plan(input, result, *rest, **named)
-        facts = run.moved(call, input, result, move)  # type: ignore[arg-type]
+        facts = moved(run, call, input, result, move)  # type: ignore[arg-type]
         return result, _as_it_was(run, call, input, result, facts)
     made = tensors_in((result,))
     moves = plan(input, made, *rest, **named) if plan is not None else [None] * len(made)
-    return result, [run.moved(call, input, t, m) for t, m in zip(made, moves, strict=True)]  # type: ignore[arg-type]
+    return result, [moved(run, call, input, t, m) for t, m in zip(made, moves, strict=True)]  # type: ignore[arg-type]
 
 
 def _as_it_was(run: Interpreter, call: Call, x: Tensor, y: Tensor, facts: Facts) -> Facts:
@@ -52,7 +53,7 @@ def _as_it_was(run: Interpreter, call: Call, x: Tensor, y: Tensor, facts: Facts)
         moved = call.map(lambda t: logits if t is x else t)
         return run.dispatch(call.func, *moved.args, **moved.kwargs)
 
-    return facts._replace(below=run.mapped(was.below, move))
+    return facts._replace(below=mapped(run, was.below, move))
 
 
 _SAME_TENSOR = ("clone", "contiguous", "alias", "to", "type_as", "type", "view_as", "float", "double", "half", "bfloat16",
@@ -304,6 +305,22 @@ def places_of(entry: Any, size: int) -> tuple[Any, bool] | None:
         return None
 
 
+def _but_the_last(many: int) -> Plan:
+    """Of what happens in the last dimensions alone nothing else takes notice."""
+
+    def plan(x: Tensor, y: Tensor, *_: Any, **__: Any) -> Move:
+        kept = x.ndim - many
+
+        def move(axis: Axis) -> Axis | None:
+            if any(axis.terms[kept:]):
+                return None
+            return Axis(tuple(y.shape), (*axis.terms[:kept], *(None,) * (y.ndim - kept)), axis.base)
+
+        return move
+
+    return plan
+
+
 def _channels_shuffled(x: Tensor, y: Tensor, groups: int) -> Move:
     wide = (x.shape[0], groups, x.shape[1] // groups, *x.shape[2:])
     order = (0, 2, 1, *range(3, x.ndim + 1))
@@ -372,9 +389,11 @@ PLANS: dict[str, Plan] = {
     "take_along_dim": _taken_along,
     "__getitem__": _by_index,
     **dict.fromkeys(("channel_shuffle", "native_channel_shuffle"), _channels_shuffled),
+    **dict.fromkeys(("pixel_shuffle", "pixel_unshuffle", "im2col", "F.unfold"), _but_the_last(3)),
+    **dict.fromkeys(("tril", "triu"), _but_the_last(2)),
 }
 
-_WITHOUT_PLAN = "pixel_shuffle pixel_unshuffle im2col F.unfold take masked_select diag_embed tril triu"
+_WITHOUT_PLAN = "take masked_select diag_embed"
 
 ROWS: dict[str, Callable] = dict.fromkeys(
     (*(n for n in PLANS if n not in ("T", "H", "mT", "mH")), *_WITHOUT_PLAN.split()), movement

@@ -15,6 +15,7 @@ from lrp_lightning.engine.by_sample import BySample, per_neuron
 from lrp_lightning.engine.calls import Call
 from lrp_lightning.engine.edges import features_of
 from lrp_lightning.engine.facts import Facts, Gate
+from lrp_lightning.engine.following import why_lost
 from lrp_lightning.engine.interpreter import Interpreter
 from lrp_lightning.engine.layers import Layer
 from lrp_lightning.engine.operators.affine import only_input
@@ -75,7 +76,7 @@ def _normalised(
     samples, lost = facts.samples, facts.lost
     mixed = dims if shape is None else range(1, x.ndim)
     if samples is not None and any(samples.terms[d] is not None for d in mixed):
-        samples, lost = None, run.lost(call, "mixes samples")
+        samples, lost = None, why_lost(run, call, "mixes samples")
     x = apart(run, relayed(run, x, dim))
     with torch.no_grad():
         scaled = x.detach() if shape is None else x.detach().reshape(shape)

@@ -10,6 +10,7 @@ from torch import Tensor
 from lrp_lightning.axes import Axis
 from lrp_lightning.engine.calls import Call, tensors_in
 from lrp_lightning.engine.facts import Facts
+from lrp_lightning.engine.following import why_lost
 from lrp_lightning.engine.interpreter import Interpreter
 from lrp_lightning.engine.operators.nodes import relayed
 
@@ -29,7 +30,7 @@ def _channelwise(run: Interpreter, call: Call, input: Tensor, *rest: Any, **name
         if samples is not None:
             samples = samples.resize(sizes)
             if samples is None:
-                lost = run.lost(call, "mixes samples")
+                lost = why_lost(run, call, "mixes samples")
         neurons = facts.neurons.resize(sizes) if isinstance(facts.neurons, Axis) else None
         if isinstance(facts.neurons, Tensor) and all(facts.neurons.shape[d] == 1 for d in sizes):
             neurons = facts.neurons  # type: ignore[assignment]

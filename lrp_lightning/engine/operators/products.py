@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lrp_lightning.engine.calls import Call
 from lrp_lightning.engine.facts import Below, Facts, Gate, Written
+from lrp_lightning.engine.following import joined, mapped
 from lrp_lightning.engine.interpreter import Interpreter
 from lrp_lightning.engine.operators.activations import root_of, softmax_of
 from lrp_lightning.engine.operators.nodes import apart, neuron_dim_of, node
@@ -52,8 +53,8 @@ def _of_product(run: Interpreter, call: Call, y: Tensor, x: Any, factor: Any, si
     was = run.of(first)
     beside = factor if first is x else x
     positive = beside >= 0 if isinstance(beside, int | float) else run.known(beside) and run.of(beside).nonnegative
-    about = run.joined(call, y, known)
-    of_first = run.joined(call, y, [first])
+    about = joined(run, call, y, known)
+    of_first = joined(run, call, y, [first])
     facts = Facts(
         about.samples,
         of_first.neurons,
@@ -78,7 +79,7 @@ def _scaled(run: Interpreter, below: Below | None, factor: Any) -> Below | None:
     """Logits below values that a number multiplies."""
     if below is None or not isinstance(factor, int | float) or factor == 0:
         return None
-    return below if factor > 0 else run.mapped(below, lambda t: run.dispatch(torch.neg, t))
+    return below if factor > 0 else mapped(run, below, lambda t: run.dispatch(torch.neg, t))
 
 
 def _written(run: Interpreter, y: Tensor, x: Any, factor: Any, known: list[Tensor]) -> Written:
@@ -119,10 +120,10 @@ def _divided(run: Interpreter, call: Call, x: Any, divisor: Any) -> tuple[Tensor
     if not run.known(x):  # a constant divided by a signal: a scale
         was = run.of(divisor)
         if not run.visitor.differentiates:
-            return call(), run.joined(call, call.values(), [divisor])._replace(gate=Gate.YES)
+            return call(), joined(run, call, call.values(), [divisor])._replace(gate=Gate.YES)
         value = call.values()
         y = run.visitor.valued(lambda: torch.mul(divisor, value / divisor.detach()), call)
-        about = run.joined(call, y, [divisor])
+        about = joined(run, call, y, [divisor])
         root = root_of(run, divisor) if y.shape == divisor.shape else None
         return y, about._replace(gate=Gate.YES, nonnegative=False, written=Written(root), near_input=was.near_input)
     if run.known(divisor):
@@ -133,11 +134,11 @@ def _divided(run: Interpreter, call: Call, x: Any, divisor: Any) -> tuple[Tensor
     whole = apart(run, x)
     y = call.map(lambda t: run.visitor.detached(t) if t is divisor and run.known(t) else whole if t is x else t)()
     known = list(run.signals((whole, divisor)))
-    facts, was = run.joined(call, y, known), run.of(whole)
+    facts, was = joined(run, call, y, known), run.of(whole)
     positive = divisor >= 0 if isinstance(divisor, int | float) else run.known(divisor) and run.of(divisor).nonnegative
     return y, Facts(
         facts.samples,
-        run.joined(call, y, [whole]).neurons,
+        joined(run, call, y, [whole]).neurons,
         was.nonnegative and positive,
         was.near_input,
         was.gate,

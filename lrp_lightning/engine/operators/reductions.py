@@ -12,6 +12,7 @@ from lrp_lightning import axes
 from lrp_lightning.axes import Axis
 from lrp_lightning.engine.calls import Call, tensors_in
 from lrp_lightning.engine.facts import Facts, Gate, Written
+from lrp_lightning.engine.following import joined, why_lost
 from lrp_lightning.engine.interpreter import Interpreter
 from lrp_lightning.engine.neuron_numbers import averaged, axis_of, mixed, numbers_of
 from lrp_lightning.engine.notes import Ref
@@ -35,7 +36,7 @@ def reduced(run: Interpreter, call: Call, x: Tensor, dims: list[int], keepdim: b
     if samples is not None:
         samples = samples.drop(dims, keepdim)
         if samples is None:
-            lost = run.lost(call, "mixes samples")
+            lost = why_lost(run, call, "mixes samples")
     neurons = facts.neurons
     if isinstance(neurons, Axis):
         neurons = neurons.drop(dims, keepdim)
@@ -83,7 +84,7 @@ def _choice_of_two(run: Interpreter, call: Call, input: Any, other: Any) -> tupl
     nonnegative = all(run.of(t).nonnegative for t in parts)
 
     def facts_of(y: Tensor) -> Facts:
-        about = run.joined(call, y, parts)
+        about = joined(run, call, y, parts)
         return about._replace(nonnegative=nonnegative, neurons=about.neurons if len(parts) == 1 else None)
 
     return _accounted(run, call, facts_of)
@@ -110,7 +111,7 @@ def _resized(run: Interpreter, call: Call, x: Tensor, y: Tensor, dim: int) -> Fa
     if samples is not None:
         samples = samples.resize(sizes)
         if samples is None:
-            lost = run.lost(call, "mixes samples")
+            lost = why_lost(run, call, "mixes samples")
     neurons = facts.neurons.resize(sizes) if isinstance(facts.neurons, Axis) else None
     return Facts(samples, neurons, facts.nonnegative, gate=facts.gate, lost=lost)
 
@@ -160,6 +161,10 @@ def _samples_after(run: Interpreter, call: Call, signals: list[Tensor], y: Tenso
     if run.samples == 1:
         return Axis.constant(tuple(y.shape)), ""
     [signal, *others] = signals
+    axis = run.of(signal).samples
+    assert axis is not None
+    if not others and call.name in ("F.fold", "col2im") and not any(axis.terms[1:]) and signal.ndim == 3:
+        return Axis(tuple(y.shape), (axis.terms[0], *(None,) * (y.ndim - 1)), axis.base), ""
     if not others:
         numbers = torch.broadcast_to(numbers_of(run.of(signal).samples), signal.shape)  # type: ignore[arg-type]
 
@@ -180,7 +185,7 @@ def _samples_after(run: Interpreter, call: Call, signals: list[Tensor], y: Tenso
             if axis is not None:
                 return axis, ""
     tried = samples_by_trial(run, call, y, [y])
-    return tried, "" if tried is not None else run.lost(call, "mixes samples")
+    return tried, "" if tried is not None else why_lost(run, call, "mixes samples")
 
 
 def _along_one(run: Interpreter, call: Call, input: Tensor, dim: Any = None, *rest: Any, **named: Any) -> tuple[Any, Any]:

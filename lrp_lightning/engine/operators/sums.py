@@ -13,6 +13,7 @@ from lrp_lightning.axes import Axis
 from lrp_lightning.engine.by_sample import per_neuron
 from lrp_lightning.engine.calls import Call
 from lrp_lightning.engine.facts import Facts, Gate, Written
+from lrp_lightning.engine.following import joined, mapped
 from lrp_lightning.engine.interpreter import Interpreter
 from lrp_lightning.engine.layers import Layer
 from lrp_lightning.engine.operators.activations import root_of
@@ -44,7 +45,7 @@ def _summed(run: Interpreter, call: Call, first: Any, second: Any, factor: float
 
 def _of_both(run: Interpreter, call: Call, y: Tensor, one: Tensor, other: Tensor, factor: float) -> tuple[Facts, int]:
     a, b = run.of(one), run.of(other)
-    facts = run.joined(call, y, [one, other])
+    facts = joined(run, call, y, [one, other])
     known = [f for f, t in ((a, one), (b, other)) if isinstance(f.neurons, Axis) and t.ndim == y.ndim]
     dim = neuron_dim_of(known[0]._replace(near_input=False) if known and not known[0].near_input else Facts(), y)
     roots = root_of(run, one), root_of(run, other)
@@ -62,7 +63,7 @@ def _with_constant(
     """``y`` is a signal and a constant, each with its factor; what relevance the constant takes is counted."""
     value = constant.detach() if isinstance(constant, Tensor) else constant
     was = run.of(t)
-    facts = run.joined(call, y, [t])._replace(near_input=was.near_input, gate=was.gate)
+    facts = joined(run, call, y, [t])._replace(near_input=was.near_input, gate=was.gate)
     scalar = not isinstance(value, Tensor) or value.numel() == 1 or value.shape == y.shape
     if scalar and y.shape == t.shape:
         less = (t, value) if factor == -1 and isinstance(value, Tensor) else None
@@ -70,7 +71,7 @@ def _with_constant(
     elif factor == -1 and isinstance(value, Tensor):
         facts = facts._replace(written=Written(less=(t, value)))
     if was.below is not None and scalar:
-        turned = run.mapped(was.below, lambda t: run.dispatch(torch.neg, t))
+        turned = mapped(run, was.below, lambda t: run.dispatch(torch.neg, t))
         facts = facts._replace(below=was.below if factor_of_t > 0 else turned)
     if not isinstance(value, Tensor) and value == 0:
         return y, facts

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.overrides import handle_torch_function, has_torch_function, is_tensor_method_or_property, resolve_name
 
 from lrp_lightning.engine.calls import Call, Operator, inplace_at, spellings, tensors_in
+from lrp_lightning.engine.following import moved
 from lrp_lightning.engine.operators import (
     activations,
     affine,
@@ -66,7 +67,7 @@ def _movement(run: Any, call: Call, *args: Any, **kwargs: Any) -> Any:
     y = call()
     [x, *_] = run.signals(call.tensors)
     made = tensors_in((y,))
-    facts = [run.moved(call, x, t, None) for t in made]
+    facts = [moved(run, call, x, t, None) for t in made]
     return y, facts[0] if isinstance(y, Tensor) else facts
 
 

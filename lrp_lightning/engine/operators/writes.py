@@ -14,6 +14,7 @@ from lrp_lightning.engine.affine import away_from_zero
 from lrp_lightning.engine.aliases import overwritten, region
 from lrp_lightning.engine.calls import Call
 from lrp_lightning.engine.facts import Below, Facts
+from lrp_lightning.engine.following import joined, mapped, moved, moved_numbers, why_lost
 from lrp_lightning.engine.interpreter import Interpreter
 from lrp_lightning.engine.neuron_numbers import axis_of, compact
 from lrp_lightning.engine.operators.moves import places_of
@@ -63,17 +64,17 @@ def brought_together(
     numbers = numbers or call
     if samples is None and not lost:
         of_samples: dict[int, Any] = {t: f.samples for t, f in known.items()}
-        found = run.numbers(numbers, of_samples)
+        found = moved_numbers(run, numbers, of_samples)
         samples = axis_of(found, filled=True) if found is not None and found.shape == y.shape else None
         if samples is None:
-            lost = run.lost(call, "brings samples together in places that cannot be told")
+            lost = why_lost(run, call, "brings samples together in places that cannot be told")
     one: Axis | Tensor | None = neurons
-    if neurons is None and all(f.neurons is not None for f in facts):
+    if neurons is None and run.visitor.follows and all(f.neurons is not None for f in facts):
         of_neurons: dict[int, Any] = {t: f.neurons for t, f in known.items()}
-        found = run.numbers(numbers, of_neurons)
+        found = moved_numbers(run, numbers, of_neurons)
         if found is not None and found.shape == y.shape:
             one = axis_of(found)
-            one = compact(found) if one is None and run.visitor.follows else one
+            one = compact(found) if one is None else one
     constants = any(t.is_floating_point() and id(t) not in known for t in given)
     about = Facts(
         samples,
@@ -116,7 +117,7 @@ def _below_all(run: Interpreter, call: Call, parts: list[Tensor], dim: int) -> B
             found.append(t)
         return run.dispatch(call.func, found, dim)
 
-    return run.mapped(below[0], joined)  # type: ignore[arg-type]
+    return mapped(run, below[0], joined)  # type: ignore[arg-type]
 
 
 def _one_after_the_other(run: Interpreter, call: Call, parts: list[Tensor], y: Tensor, dim: int) -> tuple[Tensor, Facts]:
@@ -210,7 +211,10 @@ def _beside(run: Interpreter, call: Call, y: Tensor, one: Any, other: Any) -> tu
         samples = axes.join(known, tuple(y.shape))  # type: ignore[arg-type]
     if samples is None:
         return brought_together(run, call, y, None, None)
-    as_numbers = call.map(lambda t: t)
+    if not run.visitor.follows:  # which dimension holds them is enough
+        of = [run.of(t).neurons for t in parts]
+        neurons = axes.join(of, tuple(y.shape)) if all(isinstance(n, Axis) for n in of) else None  # type: ignore[arg-type]
+    as_numbers = call
     if not all(isinstance(v, Tensor) for v in (one, other)):
         args = tuple(0.0 if isinstance(v, int | float) and not isinstance(v, bool) else v for v in call.args)
         kwargs = {k: 0.0 if isinstance(v, int | float) and not isinstance(v, bool) else v for k, v in call.kwargs.items()}
@@ -302,7 +306,7 @@ def _copied(run: Interpreter, call: Call, input: Tensor, src: Any, non_blocking:
     if not run.known(src):
         return y.detach(), None
     was = run.of(src)
-    return y, run.joined(call, y, [src])._replace(nonnegative=was.nonnegative, gate=was.gate, near_input=was.near_input)
+    return y, joined(run, call, y, [src])._replace(nonnegative=was.nonnegative, gate=was.gate, near_input=was.near_input)
 
 
 def _filled(run: Interpreter, call: Call, input: Tensor, value: Any) -> tuple[Tensor, Any]:
@@ -315,7 +319,7 @@ def _zeroed(run: Interpreter, call: Call, input: Tensor) -> tuple[Tensor, None]:
 
 def _region(run: Interpreter, call: Call, whole: Tensor, frame: Any, inside: Any) -> tuple[Tensor, Facts]:
     y = call()
-    return y, run.moved(call, whole, y, None)
+    return y, moved(run, call, whole, y, None)
 
 
 def _detached(run: Interpreter, call: Call, input: Tensor) -> tuple[Tensor, None]:
@@ -337,6 +341,8 @@ def _padded(
         samples = facts.samples and _with_places(facts.samples, pad, filled=True)
         if isinstance(facts.neurons, Axis):
             neurons = _with_places(facts.neurons, pad, filled=silent)
+    elif facts.samples is not None:
+        samples = facts.samples.resize({d: y.shape[d] for d in range(y.ndim) if y.shape[d] != input.shape[d]})
     y, about = brought_together(run, call, y, samples, neurons, zero if value != 0.0 else None)
     about = about._replace(nonnegative=facts.nonnegative and value >= 0.0)
     if mode == "constant" and value == 0.0 and not silent:
