@@ -3,7 +3,7 @@
 | | |
 | --- | --- |
 | reading a call | ``calls.py`` (which operator, in whichever spelling), ``aliases.py`` (what was written in place) |
-| the interpreter | ``interpreter.py`` (read, row, note), ``facts.py``, ``following.py``, ``notes.py``, ``neuron_numbers.py`` |
+| the interpreter | ``interpreter.py`` (read, row, note), ``facts.py``, ``following.py``, ``notes.py`` |
 | rows | ``operators/``: the result of each operator, and what is known of it |
 | visitors | ``visitor.py`` (the interface), ``relevance.py``, ``gradients.py``, ``masked.py`` |
 | relevance | ``affine.py`` (the one backward of affine maps), ``functions.py`` (as autograd Functions), ``by_sample.py`` |
