@@ -20,13 +20,9 @@ from lrp_lightning.rules import Rule, as_rule
 
 __all__ = [
     "LayerNames",
-    "elementwise",
     "explained",
     "neuron_dim",
     "numbered",
-    "per_neuron",
-    "per_sample",
-    "spread",
     "unknown_layer",
     "unwrapped",
     "without_compilation",
@@ -183,38 +179,6 @@ def _without_compilation() -> Iterator[None]:
 def neuron_dim(t: Tensor, kind: str) -> int:
     """The dimension that holds a unit layer's neurons: the last for linear layers, 1 for all others."""
     return t.ndim - 1 if kind == "linear" else 1
-
-
-def per_neuron(t: Tensor, dim: int, samples: int = 0) -> Tensor:
-    """``t`` summed over all but ``samples`` and ``dim``: ``(S, C)``, in memory of its own."""
-    others = [d for d in range(t.ndim) if d not in (samples, dim)]
-    t = t.sum(others) if others else t.clone()
-    return t if samples < dim else t.T
-
-
-def per_sample(t: Tensor, samples: int = 0) -> Tensor:
-    """``t`` summed over all but ``samples``: ``(S,)``."""
-    others = [d for d in range(t.ndim) if d != samples]
-    return t.sum(others) if others else t
-
-
-def elementwise(t: Tensor, n: int, samples: int = 0) -> Tensor:
-    """``t`` with its ``n`` samples first, ``(N, ...)``; several rows a sample in a dimension of their own."""
-    t = t.movedim(samples, 0)
-    return t if len(t) == n else t.unflatten(0, (n, -1))
-
-
-def spread(mask: Tensor, t: Tensor, dim: int, samples: int = 0) -> Tensor:
-    """A mask ``(N, C)``, shaped to broadcast over ``t``, whose ``samples`` dimension may hold several rows a sample.
-
-    A mask of more dimensions is one of single values, as :func:`elementwise` lays them out.
-    """
-    if mask.ndim > 2:
-        return mask.reshape(t.movedim(samples, 0).shape).movedim(0, samples)
-    mask = mask.repeat_interleave(t.shape[samples] // len(mask), 0)
-    shape = [1] * t.ndim
-    shape[samples], shape[dim] = mask.shape
-    return (mask if samples < dim else mask.T).reshape(shape)
 
 
 def numbered(names: list[str]) -> list[str]:

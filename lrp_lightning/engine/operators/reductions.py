@@ -123,11 +123,17 @@ def followed_by_mean(run: Interpreter, call: Call, signal: Tensor, neurons: Axis
     numbers = numbers_of(neurons) if isinstance(neurons, Axis) else neurons
     whole = torch.broadcast_to(numbers, signal.shape)
 
+    return _on_numbers(call, signal, whole)
+
+
+def _on_numbers(call: Call, signal: Tensor, numbers: Tensor) -> Tensor | None:
+    """Numbers after an operator that is linear in ``signal``, every weight 1; None where several met or it cannot run."""
+
     def values(of_signal: Callable[[Tensor], Tensor]) -> tuple[tuple, dict[str, Any]]:
         def value(t: Tensor) -> Tensor:
             if t is signal:
-                return of_signal(whole)
-            return torch.ones(t.shape, dtype=whole.dtype) if t.is_floating_point() else t.cpu()
+                return of_signal(numbers)
+            return torch.ones(t.shape, dtype=numbers.dtype) if t.is_floating_point() else t.cpu()
 
         made = call.map(value)
         return made.args, made.kwargs
@@ -139,7 +145,7 @@ def followed_by_mean(run: Interpreter, call: Call, signal: Tensor, neurons: Axis
         return None
 
 
-def linear(run: Interpreter, call: Call, *args: Any, mixes: int | None = None, **kwargs: Any) -> tuple[Any, Any]:
+def linear(run: Interpreter, call: Call, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
     """Linear in its inputs, so autograd's backward is the rule; neurons are followed where they do not meet."""
     result = call()
     signals = run.signals(call.tensors)
@@ -167,19 +173,7 @@ def _samples_after(run: Interpreter, call: Call, signals: list[Tensor], y: Tenso
         return Axis(tuple(y.shape), (axis.terms[0], *(None,) * (y.ndim - 1)), axis.base), ""
     if not others:
         numbers = torch.broadcast_to(numbers_of(run.of(signal).samples), signal.shape)  # type: ignore[arg-type]
-
-        def values(of_signal: Callable[[Tensor], Tensor]) -> tuple[tuple, dict[str, Any]]:
-            made = call.map(
-                lambda t: of_signal(numbers) if t is signal
-                else torch.ones(t.shape, dtype=numbers.dtype) if t.is_floating_point() else t.cpu()
-            )  # fmt: skip
-            return made.args, made.kwargs
-
-        try:
-            with torch.no_grad():
-                found = averaged(call.func, values)
-        except Exception:
-            found = None
+        found = _on_numbers(call, signal, numbers)
         if found is not None and found.ndim == y.ndim:
             axis = axis_of(torch.broadcast_to(found, y.shape), filled=True)
             if axis is not None:

@@ -150,8 +150,7 @@ def _stack(run: Interpreter, call: Call, tensors: Sequence[Tensor], dim: int = 0
 def _stacked_as(dim_of: Callable[[Tensor], int]) -> Callable:
     def row(run: Interpreter, call: Call, tensors: Sequence[Tensor]) -> tuple[Tensor, Facts]:
         y = call()
-        wide = [t if t.ndim == y.ndim else None for t in tensors]
-        if any(t is None for t in wide):
+        if any(t.ndim != y.ndim for t in tensors):
             return brought_together(run, call, y, None, None)
         return _one_after_the_other(run, call, list(tensors), y, dim_of(y))
 
@@ -219,8 +218,7 @@ def _beside(run: Interpreter, call: Call, y: Tensor, one: Any, other: Any) -> tu
         args = tuple(0.0 if isinstance(v, int | float) and not isinstance(v, bool) else v for v in call.args)
         kwargs = {k: 0.0 if isinstance(v, int | float) and not isinstance(v, bool) else v for k, v in call.kwargs.items()}
         as_numbers = Call(call.operator, args, kwargs)
-        return brought_together(run, call, y, samples, neurons, as_numbers)
-    return brought_together(run, call, y, samples, neurons)
+    return brought_together(run, call, y, samples, neurons, as_numbers)
 
 
 def _filled_at(run: Interpreter, call: Call, input: Tensor, dim: int, index: Any, value: Any) -> tuple[Tensor, Facts]:
@@ -254,11 +252,11 @@ def _set_item(run: Interpreter, call: Call, input: Tensor, index: Any, value: An
     y = call()
     number = isinstance(value, int | float)
     zero = Call(call.operator, (input, index, 0.0), {}) if number else None
-    samples, neurons = _written(run, input, index, value, y)
+    samples, neurons = _written(run, input, index, value)
     return brought_together(run, call, y, _written_over(run, call, y) or samples, neurons, zero)
 
 
-def _written(run: Interpreter, x: Tensor, index: Any, value: Any, y: Tensor) -> tuple[Axis | None, Axis | None]:
+def _written(run: Interpreter, x: Tensor, index: Any, value: Any) -> tuple[Axis | None, Axis | None]:
     """The axes of a tensor that was written to along one dimension; None where that is not so."""
     entries = list(index) if isinstance(index, tuple) else [index]
     if any(entry is None or isinstance(entry, bool) for entry in entries) or (
