@@ -57,19 +57,18 @@ TIMM = [
 @pytest.mark.parametrize("name", TIMM)
 def test_families_of_timm(name: str) -> None:
     torch.manual_seed(0)
-    model = zoo.with_biases(timm.create_model(name, pretrained=False).eval())
-    x = torch.rand(2, *model.default_cfg["input_size"])
+    model = zoo.with_biases(timm.create_model(name, pretrained=False).eval()).double()
+    x = torch.rand(2, *model.default_cfg["input_size"]).double()
     with torch.no_grad():
         logits = model(x)
     trace = SelectiveLRP(model).trace(x, target=1)
-    torch.testing.assert_close(trace.output, logits, rtol=1e-4, atol=1e-4 * logits.abs().max().item())
-    assert trace.conservation_error.max() <= 1e-3
+    torch.testing.assert_close(trace.output, logits)
+    assert trace.conservation_error.max() <= 1e-9
     alone = SelectiveLRP(model).trace(x[1:], target=1)  # whatever dimensions samples went through, they are told apart
-    torch.testing.assert_close(trace.inputs[1:], alone.inputs, rtol=1e-3, atol=1e-4 * alone.inputs.abs().max().item())
+    torch.testing.assert_close(trace.inputs[1:], alone.inputs, rtol=1e-6, atol=1e-8 * alone.inputs.abs().max().item())
     for layer, relevance in alone.relevance.items():
-        torch.testing.assert_close(
-            trace.relevance[layer][1:], relevance, rtol=1e-2, atol=1e-3 * relevance.abs().max().item()
-        )
+        atol = 1e-8 * relevance.abs().max().item()
+        torch.testing.assert_close(trace.relevance[layer][1:], relevance, rtol=1e-6, atol=atol)
 
 
 class Pooled(nn.Module):

@@ -320,8 +320,9 @@ def _region(run: Interpreter, call: Call, whole: Tensor, frame: Any, inside: Any
     return y, moved(run, call, whole, y, None)
 
 
-def _detached(run: Interpreter, call: Call, input: Tensor) -> tuple[Tensor, None]:
-    return call(), None
+def _constant(run: Interpreter, call: Call, *args: Any, **kwargs: Any) -> tuple[Tensor, None]:
+    """What has none of its input's values, or is told apart from them by the model: it carries nothing."""
+    return call.values(), None
 
 
 def _padded(
@@ -367,6 +368,9 @@ def _with_places(axis: Axis, pad: Sequence[int], filled: bool) -> Axis | None:
     return found
 
 
+_LIKE = ("empty_like", "zeros_like", "ones_like", "full_like", "rand_like", "randn_like", "randint_like")
+_FACTORIES = (*_LIKE, "new_empty", "new_zeros", "new_ones", "new_full", "new_tensor", "new_empty_strided", "bernoulli")
+
 ROWS: dict[str, Callable] = {
     **dict.fromkeys(("cat", "concat", "concatenate"), _cat),
     "stack": _stack,
@@ -384,7 +388,7 @@ ROWS: dict[str, Callable] = {
     "scatter": _scattered,
     "index_put": _indices_put,
     "pad": _padded,
-    "detach": _detached,
+    **dict.fromkeys(("detach", *_FACTORIES), _constant),
 }
 
 FUNCTIONS: dict[Callable, Callable] = {
