@@ -110,15 +110,19 @@ class Axis(NamedTuple):
     def drop(self, dims: Iterable[int], keep: bool = False) -> Axis | None:
         """Without dimensions whose values were brought into one; None if they have different numbers."""
         gone = set(dims)
-        if any(self.terms[d] is not None for d in gone):
+        if self.alike_along(gone) is None:
             return None
         if keep:
             return Axis(tuple(1 if d in gone else size for d, size in enumerate(self.shape)), self.terms, self.base)
         return self.permute([d for d in range(len(self.shape)) if d not in gone])
 
+    def alike_along(self, dims: Iterable[int]) -> Axis | None:
+        """As it is, where values were mixed along dimensions and kept their places; None if they have different numbers."""
+        return self if all(self.terms[d] is None for d in dims) else None
+
     def resize(self, sizes: dict[int, int]) -> Axis | None:
         """Other sizes of dimensions whose values were mixed among themselves; None if they have different numbers."""
-        if any(self.terms[d] is not None for d in sizes):
+        if self.alike_along(sizes) is None:
             return None
         return Axis(tuple(sizes.get(d, size) for d, size in enumerate(self.shape)), self.terms, self.base)
 

@@ -17,10 +17,48 @@ from lrp_lightning.engine.neuron_numbers import axis_of, compact, numbers_of
 if TYPE_CHECKING:
     from lrp_lightning.engine.interpreter import Interpreter
 
-__all__ = ["Move", "assumed", "joined", "mapped", "moved", "moved_numbers", "why_lost"]
+__all__ = [
+    "Move",
+    "assumed",
+    "joined",
+    "mapped",
+    "moved",
+    "moved_numbers",
+    "samples_after",
+    "samples_joined",
+    "why_lost",
+]
 
 Move = Callable[[Axis], "Axis | None"]
 """What an operator that moves values does to an axis."""
+
+
+def samples_after(
+    run: Interpreter, call: Call, was: Facts, move: Move, why: str = "mixes samples"
+) -> tuple[Axis | None, str]:
+    """The samples of what was made of one signal, or why they are not known.
+
+    Args:
+        was: the facts of the signal.
+        move: what the operator does to an axis, None where it brings different samples together.
+        why: said then.
+    """
+    if was.samples is None:
+        return None, was.lost
+    samples = move(was.samples)
+    return samples, "" if samples is not None else why_lost(run, call, why)
+
+
+def samples_joined(
+    run: Interpreter, call: Call, y: Tensor, signals: list[Tensor], found: list[Axis | None], why: str
+) -> tuple[Axis | None, str]:
+    """The samples of ``y``, made of several signals of which each has these samples in it, or why they are not known."""
+    if run.samples == 1:
+        return Axis.constant(tuple(y.shape)), ""
+    samples = None if None in found else axes.join(found, tuple(y.shape))  # type: ignore[arg-type]
+    if samples is not None:
+        return samples, ""
+    return None, next((run.of(t).lost for t in signals if run.of(t).samples is None), "") or why_lost(run, call, why)
 
 
 def joined(run: Interpreter, call: Call, y: Tensor, parts: list[Tensor]) -> Facts:
@@ -30,18 +68,15 @@ def joined(run: Interpreter, call: Call, y: Tensor, parts: list[Tensor]) -> Fact
         return Facts(was.samples, was.neurons, lost=was.lost)
     facts = [run.of(t) for t in parts]
     shape = tuple(y.shape)
-    samples = [f.samples for f in facts]
-    lost = next((f.lost for f in facts if f.samples is None), "")
-    joined = None if None in samples else axes.join(samples, shape)  # type: ignore[arg-type]
-    if joined is None and not lost:
-        lost = why_lost(run, call, "brings values of different samples together")
+    why = "brings values of different samples together"
+    samples, lost = samples_joined(run, call, y, parts, [f.samples for f in facts], why)
     neurons = [f.neurons for f in facts]
     one: Axis | Tensor | None = None
     if all(isinstance(n, Axis) for n in neurons):
         one = axes.join(neurons, shape)  # type: ignore[arg-type]
     elif len(parts) == 1 and isinstance(neurons[0], Tensor):
         one = neurons[0].view((1,) * (len(shape) - neurons[0].ndim) + tuple(neurons[0].shape))
-    return Facts(joined, one, lost=lost)
+    return Facts(samples, one, lost=lost)
 
 
 def moved(run: Interpreter, call: Call, x: Tensor, y: Tensor, move: Move | None, facts: Facts | None = None) -> Facts:
@@ -55,12 +90,12 @@ def moved(run: Interpreter, call: Call, x: Tensor, y: Tensor, move: Move | None,
         facts: those of ``x``, where they are known.
     """
     was = run.of(x) if facts is None else facts
-    samples, lost = was.samples, was.lost
-    if samples is not None:
-        moved = None if move is None else move(samples)
-        samples = moved if moved is not None else by_numbers(run, call, x, y, samples, filled=True)
-        if samples is None:
-            lost = why_lost(run, call, "moves samples into places that cannot be told")
+
+    def placed(axis: Axis) -> Axis | None:
+        planned = None if move is None else move(axis)
+        return planned if planned is not None else by_numbers(run, call, x, y, axis, filled=True)
+
+    samples, lost = samples_after(run, call, was, placed, "moves samples into places that cannot be told")
     neurons: Axis | Tensor | None = None
     if isinstance(was.neurons, Axis) and move is not None:
         neurons = move(was.neurons)

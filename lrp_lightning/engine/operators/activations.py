@@ -12,7 +12,7 @@ from torch.overrides import handle_torch_function, has_torch_function
 
 from lrp_lightning.engine.calls import Call
 from lrp_lightning.engine.facts import Below, Facts, Gate, Written
-from lrp_lightning.engine.following import joined, why_lost
+from lrp_lightning.engine.following import joined, samples_after
 from lrp_lightning.engine.interpreter import Interpreter
 from lrp_lightning.engine.notes import Ref
 from lrp_lightning.engine.operators.affine import only_input
@@ -61,11 +61,8 @@ def activation(
     """
     only_input(run, call, input, *rest, *named.values())
     facts = run.of(input)
-    samples, lost = facts.samples, facts.lost
-    if mixes and samples is not None:
-        dims = _coupled(input, call.name, *rest, **named)
-        if any(samples.terms[d] is not None for d in dims):
-            samples, lost = None, why_lost(run, call, "brings values of different samples together")
+    coupled = _coupled(input, call.name, *rest, **named) if mixes else []
+    samples, lost = samples_after(run, call, facts, lambda axis: axis.alike_along(coupled))
     gate = gate or (call.name == "exp" and facts.below is not None and facts.below.map == "log_softmax")  # a softmax
     y = run.visitor.activation(run, call, input, keeps_sign)
     about = joined(run, call, y, [input]) if y.shape != input.shape else facts  # a slope a channel may broadcast
@@ -129,9 +126,8 @@ def _softmax(run: Interpreter, call: Call, input: Tensor, *rest: Any, **named: A
             run, call, input, *rest, nonnegative=True, keeps_sign=False, gate=True, turns=True, mixes=True, **named
         )
     facts = run.of(input)
-    samples, lost = facts.samples, facts.lost
-    if samples is not None and any(samples.terms[d] is not None for d in _coupled(input, call.name, *rest, **named)):
-        samples, lost = None, why_lost(run, call, "brings values of different samples together")
+    coupled = _coupled(input, call.name, *rest, **named)
+    samples, lost = samples_after(run, call, facts, lambda axis: axis.alike_along(coupled))
     about = Facts(samples, facts.neurons, True, lost=lost, below=_below(run, call, input))
     return run.visitor.accounted(run, call, "softmax", Call.__call__, lambda _: about)
 

@@ -12,15 +12,13 @@ from torch import Tensor
 from lrp_lightning.engine.affine import AffineMap, ChannelScale, Convolution, Linear
 from lrp_lightning.engine.calls import Call
 from lrp_lightning.engine.facts import Facts, Gate, MadeBy
-from lrp_lightning.engine.following import why_lost
+from lrp_lightning.engine.following import samples_after
 from lrp_lightning.engine.interpreter import Interpreter
 from lrp_lightning.engine.layers import Layer
 from lrp_lightning.engine.operators.nodes import relayed
 from lrp_lightning.engine.visitor import Unit
 
 __all__ = ["ROWS", "only_input", "unit_layer"]
-
-Row = Callable[..., Any]
 
 
 def unit_layer(
@@ -31,11 +29,7 @@ def unit_layer(
     dim = op.neurons(a.ndim)
     a = relayed(run, a, dim)
     facts = run.of(a)
-    samples, lost = facts.samples, facts.lost
-    if samples is not None:
-        samples = samples.resize(op.mixed(a, w, y))
-        if samples is None:
-            lost = why_lost(run, call, "mixes samples")
+    samples, lost = samples_after(run, call, facts, lambda axis: axis.resize(op.mixed(a, w, y)))
     layer = run.visitor.layers.add(name, op.kind, y, op.neurons(y.ndim), samples, lost, facts.near_input)
     if into is not None:
         run.visitor.layers.fold(into, layer)
@@ -91,7 +85,7 @@ def _convolution(
     return unit_layer(run, call, op, input, weight, bias, y, run.names.of_weight(weight, "convolution"))
 
 
-def _plain(n: int) -> Row:
+def _plain(n: int) -> Callable:
     def convolution(
         run: Interpreter, call: Call, input: Tensor, weight: Tensor, bias: Any = None, stride: Any = 1, padding: Any = 0,
         dilation: Any = 1, groups: int = 1,
@@ -101,7 +95,7 @@ def _plain(n: int) -> Row:
     return convolution
 
 
-def _transposed(n: int) -> Row:
+def _transposed(n: int) -> Callable:
     def convolution(
         run: Interpreter, call: Call, input: Tensor, weight: Tensor, bias: Any = None, stride: Any = 1, padding: Any = 0,
         output_padding: Any = 0, groups: int = 1, dilation: Any = 1,
@@ -148,7 +142,7 @@ def _torch_batch_norm(
     return _batch_norm(run, call, input, running_mean, running_var, weight, bias, training, momentum, eps)
 
 
-ROWS: dict[str, Row] = {
+ROWS: dict[str, Callable] = {
     "linear": _linear,
     "F.batch_norm": _batch_norm,
     "torch.batch_norm": _torch_batch_norm,

@@ -14,13 +14,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lrp_lightning import axes
 from lrp_lightning.axes import Axis
 from lrp_lightning.compat import in_projection, in_projection_packed
 from lrp_lightning.engine.affine import Linear
 from lrp_lightning.engine.calls import Call
 from lrp_lightning.engine.facts import Facts
-from lrp_lightning.engine.following import why_lost
+from lrp_lightning.engine.following import samples_joined
 from lrp_lightning.engine.interpreter import Interpreter
 from lrp_lightning.engine.neuron_numbers import mixed
 from lrp_lightning.engine.operators.affine import unit_layer
@@ -59,7 +58,6 @@ def _scaled_dot_product(
 def _attended(run: Interpreter, call: Call, y: Tensor, query: Any, key: Any, value: Any) -> Facts:
     """Keys' and values' dimension of tokens is summed over; all others are as in the values, whose channels are the last."""
     known = run.signals((query, key, value))
-    lost = next((run.of(t).lost for t in known if run.of(t).samples is None), "")
     shape = tuple(y.shape)
     found: list[Axis | None] = []
     for t in known:
@@ -70,11 +68,7 @@ def _attended(run: Interpreter, call: Call, y: Tensor, query: Any, key: Any, val
             continue
         terms = list(axis.expand((*(1,) * (len(shape) - len(axis.shape)), *axis.shape)).terms)
         found.append(_by_heads(Axis(shape, tuple(terms), axis.base), axis, shape))
-    samples = axes.join(found, shape) if None not in found else None  # type: ignore[arg-type]
-    if samples is None and run.samples == 1:
-        samples = Axis.constant(shape)
-    if samples is None and not lost:
-        lost = why_lost(run, call, "mixes samples, or brings different ones together")
+    samples, lost = samples_joined(run, call, y, known, found, "mixes samples, or brings different ones together")
     neurons: Axis | Tensor | None = None
     if run.known(value):
         was = run.of(value).neurons

@@ -18,74 +18,57 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from lrp_lightning import axes
 from lrp_lightning.axes import Axis
 from lrp_lightning.engine.affine import Convolution, Linear
 from lrp_lightning.engine.calls import Call
-from lrp_lightning.engine.facts import Facts, Gate
-from lrp_lightning.engine.following import why_lost
+from lrp_lightning.engine.facts import Facts
+from lrp_lightning.engine.following import samples_joined, why_lost
 from lrp_lightning.engine.interpreter import Interpreter
 from lrp_lightning.engine.operators.affine import unit_layer
 from lrp_lightning.engine.operators.products import signals_of, weighed
 from lrp_lightning.engine.operators.reductions import followed_by_mean
+from lrp_lightning.engine.operators.sums import scaled_sum
 from lrp_lightning.engine.unlisted import samples_by_trial
 
-__all__ = ["ROWS"]
+__all__ = ["ROWS", "product"]
 
 Labels = tuple[Hashable, ...]
 
 
 class Spec(NamedTuple):
-    """The labels of two operands' dimensions, and of the result's."""
+    """The labels of the operands' dimensions, and of the result's."""
 
-    one: Labels
-    other: Labels
+    operands: tuple[Labels, ...]
     result: Labels
 
 
-def _contraction(run: Interpreter, call: Call, one: Any, other: Any, spec: Spec | None, name: str) -> tuple[Tensor, Facts]:
-    operands = [one, other]
+def _contraction(
+    run: Interpreter, call: Call, operands: Sequence[Any], spec: Spec | None, name: str
+) -> tuple[Tensor, Facts]:
     known = run.signals(operands)
-    if spec is not None and len(known) == 1:
-        first = operands[0] is known[0]
-        x, w = (one, other) if first else (other, one)
-        labels = (spec.one, spec.other) if first else (spec.other, spec.one)
-        as_ever = name == "matmul" and first and w.ndim == 2 and x.ndim >= 2  # by any constant
-        if (run.is_weight(w) or as_ever) and _is_layer(*labels, spec.result):
-            return _as_layer(run, call, x, w, labels[0], labels[1], spec.result, name)
+    if spec is not None and len(operands) == 2 and len(known) == 1:
+        (x, of_x), (w, of_w) = sorted(zip(operands, spec.operands, strict=True), key=lambda pair: pair[0] is not known[0])
+        as_ever = name == "matmul" and operands[0] is x and w.ndim == 2 and x.ndim >= 2  # by any constant
+        if (run.is_weight(w) or as_ever) and _is_layer(of_x, of_w, spec.result):
+            return _as_layer(run, call, x, w, of_x, of_w, spec.result, name)
     signals = signals_of(run, operands)
     y = weighed(run, call, signals)
-    facts = _facts(run, call, y, known, operands, spec)
-    if facts.neurons is None and len(signals) == 1:
-        about = run.of(signals[0])
-        neurons = _through(about.neurons, operands, spec, y, signals[0])
-        facts = facts._replace(
-            neurons=neurons if neurons is not None else followed_by_mean(run, call, signals[0], about.neurons)
-        )
-    return y, facts
+    axes_of = [_through(run.of(t).samples, spec, i, y) for i, t in enumerate(operands) if run.known(t)]
+    samples, lost = samples_joined(run, call, y, known, axes_of, "mixes samples, or brings different ones together")
+    neurons: Axis | Tensor | None = None
+    if len(signals) == 1:
+        was = run.of(signals[0]).neurons
+        neurons = _through(was, spec, next(i for i, t in enumerate(operands) if t is signals[0]), y)
+        neurons = followed_by_mean(run, call, signals[0], was) if neurons is None else neurons
+    nonnegative = len(known) == len(operands) and all(run.of(t).nonnegative for t in known)
+    return y, Facts(samples, neurons, nonnegative, gate=min(run.of(t).gate for t in known), lost=lost)
 
 
-def _facts(run: Interpreter, call: Call, y: Tensor, known: list[Tensor], operands: list[Any], spec: Spec | None) -> Facts:
-    found: list[Axis | None] = []
-    lost = next((run.of(t).lost for t in known if run.of(t).samples is None), "")
-    for t in known:
-        found.append(_through(run.of(t).samples, operands, spec, y, t))
-    samples = None if None in found else axes.join(found, tuple(y.shape))  # type: ignore[arg-type]
-    if samples is None and not lost:
-        if run.samples == 1:
-            samples = Axis.constant(tuple(y.shape))
-        else:
-            lost = why_lost(run, call, "mixes samples, or brings different ones together")
-    constants = len(known) < sum(isinstance(t, Tensor) for t in operands)
-    nonnegative = all(run.of(t).nonnegative for t in known) and not constants
-    return Facts(samples, None, nonnegative, gate=min((run.of(t).gate for t in known), default=Gate.NO), lost=lost)
-
-
-def _through(axis: Axis | Tensor | None, operands: list[Any], spec: Spec | None, y: Tensor, t: Tensor) -> Axis | None:
+def _through(axis: Axis | Tensor | None, spec: Spec | None, operand: int, y: Tensor) -> Axis | None:
     """An operand's axis in the result: what is summed over must not change it."""
     if not isinstance(axis, Axis) or spec is None:
         return None
-    labels = next(labels for labels, operand in zip((spec.one, spec.other), operands, strict=True) if operand is t)
+    labels = spec.operands[operand]
     terms = dict(zip(labels, axis.terms, strict=True))
     if len(terms) < len(labels) or any(term is not None and label not in spec.result for label, term in terms.items()):
         return None
@@ -147,6 +130,15 @@ def _arranged(run: Interpreter, t: Tensor, labels: Sequence[Hashable], wanted: S
     return t if order == sorted(order) else run.dispatch(torch.permute, t, order)
 
 
+def product(run: Interpreter, call: Call, *args: Any, **kwargs: Any) -> tuple[Tensor, Facts]:
+    """A product of several signals that has no reading: where samples are in it is found out by trying."""
+    signals = signals_of(run, call.tensors)
+    y = weighed(run, call, signals)
+    samples = samples_by_trial(run, call, y, [y])
+    lost = "" if samples is not None else why_lost(run, call, "may mix samples")
+    return y, Facts(samples, gate=min(run.of(t).gate for t in run.signals(call.tensors)), lost=lost)
+
+
 # readings
 
 
@@ -160,7 +152,7 @@ def _matmul(run: Interpreter, call: Call, input: Any, other: Any) -> tuple[Tenso
     one = labels(a.ndim, ("i", "k")) if a.ndim > 1 else ("k",)
     two = labels(b.ndim, ("k", "j")) if b.ndim > 1 else ("k",)
     result = (*range(batch), *(("i",) if a.ndim > 1 else ()), *(("j",) if b.ndim > 1 else ()))
-    return _contraction(run, call, a, b, Spec(one, two, result), "matmul")
+    return _contraction(run, call, (a, b), Spec((one, two), result), "matmul")
 
 
 def _two(name: str) -> Callable:
@@ -168,16 +160,16 @@ def _two(name: str) -> Callable:
         other = other if other is not None else named[next(k for k in ("mat2", "vec", "tensor", "vec2") if k in named)]
         n, m = input.ndim, other.ndim
         spec: Spec | None = {
-            "mm": Spec(("i", "k"), ("k", "j"), ("i", "j")),
-            "bmm": Spec(("b", "i", "k"), ("b", "k", "j"), ("b", "i", "j")),
-            "mv": Spec(("i", "k"), ("k",), ("i",)),
-            "dot": Spec(("k",), ("k",), ()),
-            "outer": Spec(("i",), ("j",), ("i", "j")),
-            "inner": Spec((*range(n - 1), "k"), (*range(100, 99 + m), "k"), (*range(n - 1), *range(100, 99 + m))),
+            "mm": Spec((("i", "k"), ("k", "j")), ("i", "j")),
+            "bmm": Spec((("b", "i", "k"), ("b", "k", "j")), ("b", "i", "j")),
+            "mv": Spec((("i", "k"), ("k",)), ("i",)),
+            "dot": Spec((("k",), ("k",)), ()),
+            "outer": Spec((("i",), ("j",)), ("i", "j")),
+            "inner": Spec(((*range(n - 1), "k"), (*range(100, 99 + m), "k")), (*range(n - 1), *range(100, 99 + m))),
         }[name]
         if name == "inner" and 0 in (n, m):
             spec = None
-        return _contraction(run, call, input, other, spec, "matmul" if name == "mm" else name)
+        return _contraction(run, call, (input, other), spec, "matmul" if name == "mm" else name)
 
     return row
 
@@ -192,20 +184,17 @@ def _tensordot(run: Interpreter, call: Call, a: Any, b: Any, dims: Any = 2, out:
     for i, j in zip(dims[0], dims[1], strict=True):
         one[i % a.ndim] = two[j % b.ndim] = ("k", i % a.ndim)
     result = tuple(label for label in (*one, *two) if label[0] != "k")  # type: ignore[index]
-    return _contraction(run, call, a, b, Spec(tuple(one), tuple(two), result), "tensordot")
+    return _contraction(run, call, (a, b), Spec((tuple(one), tuple(two)), result), "tensordot")
 
 
 def _einsum(run: Interpreter, call: Call, equation: Any, *operands: Any) -> tuple[Tensor, Facts]:
     flat = list(operands[0]) if len(operands) == 1 and isinstance(operands[0], Sequence) else list(operands)
-    if not isinstance(equation, str):
-        return _several(run, call, [t for t in (equation, *flat) if isinstance(t, Tensor)], None)
-    labels, result = _read(equation, [t.ndim for t in flat])
-    if len(flat) == 2:
-        return _contraction(run, call, flat[0], flat[1], Spec(labels[0], labels[1], result), "einsum")
-    return _several(run, call, flat, (labels, result))
+    if not isinstance(equation, str):  # operands, each followed by numbers of its dimensions
+        return _contraction(run, call, [t for t in (equation, *flat) if isinstance(t, Tensor)], None, "einsum")
+    return _contraction(run, call, flat, _read(equation, [t.ndim for t in flat]), "einsum")
 
 
-def _read(equation: str, ndims: list[int]) -> tuple[list[Labels], Labels]:
+def _read(equation: str, ndims: list[int]) -> Spec:
     """The labels of the operands of an einsum, and of its result; dimensions under an ellipsis have numbers."""
     left, arrow, right = equation.replace(" ", "").partition("->")
     terms = left.split(",")
@@ -216,39 +205,11 @@ def _read(equation: str, ndims: list[int]) -> tuple[list[Labels], Labels]:
         many = wide if ndim is None else ndim - len(before) - len(after)
         return (*before, *(range(wide - many, wide) if dots else ()), *after)
 
-    of = [labels(term, ndim) for term, ndim in zip(terms, ndims, strict=True)]
+    of = tuple(labels(term, ndim) for term, ndim in zip(terms, ndims, strict=True))
     if arrow:
-        return of, labels(right)
+        return Spec(of, labels(right))
     letters = [label for one in of for label in one if isinstance(label, str)]
-    return of, (*range(wide), *sorted({c for c in letters if letters.count(c) == 1}))
-
-
-def _several(
-    run: Interpreter, call: Call, operands: list[Tensor], read: tuple[list[Labels], Labels] | None
-) -> tuple[Tensor, Facts]:
-    """Of one operand, or of more than two."""
-    known, signals = run.signals(operands), signals_of(run, operands)
-    y = weighed(run, call, signals)
-    found: list[Axis | None] = []
-    neurons: Axis | Tensor | None = None
-    for t in known if read is not None else []:
-        place = next(i for i, operand in enumerate(operands) if operand is t)
-        spec = Spec(read[0][place], (), read[1])  # type: ignore[index]
-        found.append(_through(run.of(t).samples, [t, None], spec, y, t))
-        if len(signals) == 1 and t is signals[0]:
-            neurons = _through(run.of(t).neurons, [t, None], spec, y, t)
-    samples = axes.join(found, tuple(y.shape)) if found and None not in found else None  # type: ignore[arg-type]
-    if run.samples == 1:
-        samples = Axis.constant(tuple(y.shape))
-    lost = (
-        ""
-        if samples is not None
-        else next((run.of(t).lost for t in known if run.of(t).lost), why_lost(run, call, "mixes samples"))
-    )
-    if neurons is None and len(signals) == 1:
-        neurons = followed_by_mean(run, call, signals[0], run.of(signals[0]).neurons)
-    nonnegative = len(known) == len(operands) and all(run.of(t).nonnegative for t in known)
-    return y, Facts(samples, neurons, nonnegative, gate=min(run.of(t).gate for t in known), lost=lost)
+    return Spec(of, (*range(wide), *sorted({c for c in letters if letters.count(c) == 1})))
 
 
 def _addmm(
@@ -262,11 +223,7 @@ def _addmm(
         with torch.no_grad():
             b = input.expand(mat2.shape[1])
         return unit_layer(run, call, Linear(), mat1, mat2.T, b, y, run.names.of_weight(mat2, "linear"))
-    y = run.dispatch(torch.mm, mat1, mat2)
-    y = y if alpha == 1 else run.dispatch(torch.mul, y, alpha)
-    if beta != 0:
-        y = run.dispatch(torch.add, y, input if beta == 1 else run.dispatch(torch.mul, input, beta))
-    return y, run.of(y)
+    return scaled_sum(torch.mm, run, call, input, mat1, mat2, beta=beta, alpha=alpha)
 
 
 ROWS: dict[str, Callable] = {
@@ -277,12 +234,3 @@ ROWS: dict[str, Callable] = {
     "einsum": _einsum,
     "addmm": _addmm,
 }
-
-
-def product(run: Interpreter, call: Call) -> tuple[Tensor, Facts]:
-    """A product of several signals that has no reading: where samples are in it is found out by trying."""
-    signals = signals_of(run, call.tensors)
-    y = weighed(run, call, signals)
-    samples = samples_by_trial(run, call, y, [y])
-    lost = "" if samples is not None else why_lost(run, call, "may mix samples")
-    return y, Facts(samples, gate=min(run.of(t).gate for t in run.signals(call.tensors)), lost=lost)

@@ -15,7 +15,7 @@ from lrp_lightning.engine.by_sample import BySample, per_neuron
 from lrp_lightning.engine.calls import Call
 from lrp_lightning.engine.edges import features_of
 from lrp_lightning.engine.facts import Facts, Gate
-from lrp_lightning.engine.following import why_lost
+from lrp_lightning.engine.following import samples_after
 from lrp_lightning.engine.interpreter import Interpreter
 from lrp_lightning.engine.layers import Layer
 from lrp_lightning.engine.operators.affine import only_input
@@ -73,10 +73,8 @@ def _normalised(
     dim = neuron_dim_of(facts, x)
     if facts.neurons is None or facts.near_input:
         dim = 1 if shape is not None else x.ndim - 1 if x.ndim - 1 in dims else 1
-    samples, lost = facts.samples, facts.lost
     mixed = dims if shape is None else range(1, x.ndim)
-    if samples is not None and any(samples.terms[d] is not None for d in mixed):
-        samples, lost = None, why_lost(run, call, "mixes samples")
+    samples, lost = samples_after(run, call, facts, lambda axis: axis.alike_along(mixed))
     x = apart(run, relayed(run, x, dim))
     with torch.no_grad():
         scaled = x.detach() if shape is None else x.detach().reshape(shape)

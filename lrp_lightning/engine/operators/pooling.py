@@ -10,7 +10,7 @@ from torch import Tensor
 from lrp_lightning.axes import Axis
 from lrp_lightning.engine.calls import Call, tensors_in
 from lrp_lightning.engine.facts import Facts
-from lrp_lightning.engine.following import why_lost
+from lrp_lightning.engine.following import samples_after
 from lrp_lightning.engine.interpreter import Interpreter
 from lrp_lightning.engine.operators.nodes import relayed
 
@@ -26,11 +26,7 @@ def _channelwise(run: Interpreter, call: Call, input: Tensor, *rest: Any, **name
     found = []
     for y in tensors_in((result,)):
         sizes = {d: y.shape[d] for d in range(first, y.ndim)}
-        samples, lost = facts.samples, facts.lost
-        if samples is not None:
-            samples = samples.resize(sizes)
-            if samples is None:
-                lost = why_lost(run, call, "mixes samples")
+        samples, lost = samples_after(run, call, facts, lambda axis, sizes=sizes: axis.resize(sizes))  # type: ignore[misc]
         neurons = facts.neurons.resize(sizes) if isinstance(facts.neurons, Axis) else None
         if isinstance(facts.neurons, Tensor) and all(facts.neurons.shape[d] == 1 for d in sizes):
             neurons = facts.neurons  # type: ignore[assignment]

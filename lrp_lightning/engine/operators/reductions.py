@@ -12,7 +12,7 @@ from lrp_lightning import axes
 from lrp_lightning.axes import Axis
 from lrp_lightning.engine.calls import Call, tensors_in
 from lrp_lightning.engine.facts import Facts, Gate, Written
-from lrp_lightning.engine.following import joined, why_lost
+from lrp_lightning.engine.following import joined, samples_after, why_lost
 from lrp_lightning.engine.interpreter import Interpreter
 from lrp_lightning.engine.neuron_numbers import averaged, axis_of, mixed, numbers_of
 from lrp_lightning.engine.notes import Ref
@@ -32,11 +32,7 @@ def dims_of(x: Tensor, dim: Any) -> list[int]:
 def reduced(run: Interpreter, call: Call, x: Tensor, dims: list[int], keepdim: bool) -> Facts:
     """Facts of a result in which the values along some dimensions were brought into one."""
     facts = run.of(x)
-    samples, lost = facts.samples, facts.lost
-    if samples is not None:
-        samples = samples.drop(dims, keepdim)
-        if samples is None:
-            lost = why_lost(run, call, "mixes samples")
+    samples, lost = samples_after(run, call, facts, lambda axis: axis.drop(dims, keepdim))
     neurons = facts.neurons
     if isinstance(neurons, Axis):
         neurons = neurons.drop(dims, keepdim)
@@ -107,11 +103,7 @@ def _resized(run: Interpreter, call: Call, x: Tensor, y: Tensor, dim: int) -> Fa
     facts = run.of(x)
     at = dim % max(x.ndim, 1)
     sizes = {at: y.shape[at]} if y.ndim else {}
-    samples, lost = facts.samples, facts.lost
-    if samples is not None:
-        samples = samples.resize(sizes)
-        if samples is None:
-            lost = why_lost(run, call, "mixes samples")
+    samples, lost = samples_after(run, call, facts, lambda axis: axis.resize(sizes))
     neurons = facts.neurons.resize(sizes) if isinstance(facts.neurons, Axis) else None
     return Facts(samples, neurons, facts.nonnegative, gate=facts.gate, lost=lost)
 

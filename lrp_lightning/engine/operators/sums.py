@@ -20,7 +20,7 @@ from lrp_lightning.engine.operators.activations import root_of
 from lrp_lightning.engine.operators.nodes import apart, neuron_dim_of, node
 from lrp_lightning.engine.visitor import Part
 
-__all__ = ["ROWS"]
+__all__ = ["ROWS", "scaled_sum"]
 
 
 def _sum_of_two(
@@ -98,7 +98,7 @@ def _reversed_sub(run: Interpreter, call: Call, input: Any, other: Any, *, alpha
     return _summed(run, call, other, input, -alpha)
 
 
-def _scaled_sum(
+def scaled_sum(
     product: Callable, run: Interpreter, call: Call, input: Any, first: Any, second: Any, *, beta: float = 1,
     alpha: float = 1, value: float = 1,
 ) -> tuple[Tensor, Any]:  # fmt: skip
@@ -114,7 +114,7 @@ def _tensors(first: str, second: str, product: Callable) -> Callable:
     def row(run: Interpreter, call: Call, input: Any, *args: Any, **kwargs: Any) -> tuple[Tensor, Any]:
         given = dict(zip((first, second), args, strict=False))
         given.update({name: kwargs.pop(name) for name in (first, second) if name in kwargs})
-        return _scaled_sum(product, run, call, input, given[first], given[second], **kwargs)
+        return scaled_sum(product, run, call, input, given[first], given[second], **kwargs)
 
     return row
 

@@ -59,10 +59,6 @@ for _function, _row in {**writes.FUNCTIONS, **activations.FUNCTIONS}.items():
     TABLE[_function] = Operator(_function.__name__, _function, _row)
 
 
-def _linear(run: Any, call: Call, *args: Any, **kwargs: Any) -> Any:
-    return reductions.linear(run, call, *args, **kwargs)
-
-
 def _movement(run: Any, call: Call, *args: Any, **kwargs: Any) -> Any:
     y = call()
     [x, *_] = run.signals(call.tensors)
@@ -75,8 +71,8 @@ _KINDS: dict[str, Row] = {
     "activation": functools.partial(activations.activation, keeps_sign=False),
     "gate": activations.ROWS["sigmoid"],
     "movement": _movement,
-    "linear": _linear,
-    "product": lambda run, call, *args, **kwargs: contractions.product(run, call),
+    "linear": reductions.linear,
+    "product": contractions.product,
 }
 
 
