@@ -100,6 +100,7 @@ def test_random_programs(request: pytest.FixtureRequest) -> None:
         lambda h: h - h.mean(0),
         lambda h: h @ h.T @ h,
         lambda h: nn.functional.pad(h[:, : len(h)] @ h[:, : len(h)], (0, WIDTH - len(h))),
+        lambda h: nn.functional.scaled_dot_product_attention(*[h[None]] * 3)[0],
         lambda h: torch.softmax(h, 0) * h,
         lambda h: h + h.roll(1, 0),
         lambda h: h.cumsum(0),
@@ -108,7 +109,7 @@ def test_random_programs(request: pytest.FixtureRequest) -> None:
         lambda h: torch.stack([h, h.flip(0)]).sum(0),
         lambda h: h[:1] + h,
     ],
-    ids=["mean", "gram", "squared", "softmax", "rolled", "cumsum", "sorted", "pooled", "flipped", "first"],
+    ids=["mean", "gram", "squared", "attended", "softmax", "rolled", "cumsum", "sorted", "pooled", "flipped", "first"],
 )
 def test_samples_that_are_brought_together_are_refused(mix) -> None:
     class Mixes(nn.Module):

@@ -57,17 +57,17 @@ def _scaled_dot_product(
 
 def _attended(run: Interpreter, call: Call, y: Tensor, query: Any, key: Any, value: Any) -> Facts:
     """Keys' and values' dimension of tokens is summed over; all others are as in the values, whose channels are the last."""
-    known = run.signals((query, key, value))
     shape = tuple(y.shape)
-    found: list[Axis | None] = []
-    for t in known:
-        axis = run.of(t).samples
-        summed = (-1,) if t is query else (-2, -1) if t is key else (-2,)
-        if axis is None or any(axis.terms[d] is not None for d in summed):
-            found.append(None)
-            continue
-        terms = list(axis.expand((*(1,) * (len(shape) - len(axis.shape)), *axis.shape)).terms)
-        found.append(_by_heads(Axis(shape, tuple(terms), axis.base), axis, shape))
+
+    def through(axis: Axis | None, summed: tuple[int, ...]) -> Axis | None:
+        if axis is None or axis.alike_along(summed) is None:
+            return None
+        new = shape[len(shape) - len(axis.shape) :]  # keys and values may have fewer heads
+        sized = axis.resize({d: n for d, (size, n) in enumerate(zip(axis.shape, new, strict=True)) if size != n})
+        return None if sized is None else sized.expand(shape)
+
+    roles = [(t, dims) for t, dims in ((query, (-1,)), (key, (-2, -1)), (value, (-2,))) if run.known(t)]
+    known, found = [t for t, _ in roles], [through(run.of(t).samples, dims) for t, dims in roles]
     samples, lost = samples_joined(run, call, y, known, found, "mixes samples, or brings different ones together")
     neurons: Axis | Tensor | None = None
     if run.known(value):
@@ -79,15 +79,6 @@ def _attended(run: Interpreter, call: Call, y: Tensor, query: Any, key: Any, val
         elif was is not None:  # each of a neuron's values is a sum of its own
             neurons = mixed(was, [value.ndim - 2])
     return Facts(samples, neurons, run.known(value) and run.of(value).nonnegative, lost=lost)
-
-
-def _by_heads(wide: Axis, axis: Axis, shape: tuple[int, ...]) -> Axis | None:
-    """The axis of keys or values whose heads are fewer than the queries'."""
-    fits = all(
-        size in (1, n) or term is None
-        for size, n, term in zip(axis.shape[::-1], shape[::-1], axis.terms[::-1], strict=False)
-    )
-    return wide if fits else None
 
 
 def multi_head(

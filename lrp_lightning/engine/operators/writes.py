@@ -36,7 +36,7 @@ def copied(input: Tensor, src: Any, non_blocking: bool = False) -> Tensor:
 
 def filled(input: Tensor, value: Any) -> Tensor:
     """``input`` after ``input.fill_(value)``."""
-    return torch.as_tensor(value).to(input).expand(input.shape).clone()
+    return copied(input, value)
 
 
 def zeroed(input: Tensor) -> Tensor:
@@ -159,8 +159,15 @@ def _stacked_as(dim_of: Callable[[Tensor], int]) -> Callable:
 
 def _together(run: Interpreter, call: Call, *args: Any, **kwargs: Any) -> tuple[Tensor, Facts]:
     """By running it on numbers alone; numbers among the arguments that are values are nobody's."""
+    return _into(run, call)
+
+
+def _into(
+    run: Interpreter, call: Call, numbers: Call | None = None, samples: Axis | None = None, neurons: Axis | None = None
+) -> tuple[Tensor, Facts]:
+    """What is written into a tensor; ``numbers`` is the call with 0 for a number that is a value."""
     y = call()
-    return brought_together(run, call, y, _written_over(run, call, y), None)
+    return brought_together(run, call, y, _written_over(run, call, y) or samples, neurons, numbers)
 
 
 def _written_over(run: Interpreter, call: Call, y: Tensor) -> Axis | None:
@@ -223,9 +230,7 @@ def _beside(run: Interpreter, call: Call, y: Tensor, one: Any, other: Any) -> tu
 
 def _filled_at(run: Interpreter, call: Call, input: Tensor, dim: int, index: Any, value: Any) -> tuple[Tensor, Facts]:
     """``index_fill``: a number is a value."""
-    zero = None if isinstance(value, Tensor) else Call(call.operator, (input, dim, index, 0.0), {})
-    y = call()
-    return brought_together(run, call, y, _written_over(run, call, y), None, zero)
+    return _into(run, call, None if isinstance(value, Tensor) else Call(call.operator, (input, dim, index, 0.0), {}))
 
 
 def _scattered(
@@ -234,9 +239,7 @@ def _scattered(
     if how.get("reduce") is not None:
         raise run.unsupported(call.func, "with reduce it mixes values and has no rule")
     given = value if src is None else src
-    zero = None if isinstance(given, Tensor) else Call(call.operator, (input, dim, index, 0.0), {})
-    y = call()
-    return brought_together(run, call, y, _written_over(run, call, y), None, zero)
+    return _into(run, call, None if isinstance(given, Tensor) else Call(call.operator, (input, dim, index, 0.0), {}))
 
 
 def _indices_put(
@@ -244,16 +247,13 @@ def _indices_put(
 ) -> tuple[Tensor, Facts]:
     if accumulate:
         raise run.unsupported(call.func, "with accumulate=True it adds values and has no rule")
-    return _together(run, call)
+    return _into(run, call)
 
 
 def _set_item(run: Interpreter, call: Call, input: Tensor, index: Any, value: Any) -> tuple[Tensor, Facts]:
     """``x[index] = value``: along one dimension by the algebra, else on numbers."""
-    y = call()
-    number = isinstance(value, int | float)
-    zero = Call(call.operator, (input, index, 0.0), {}) if number else None
-    samples, neurons = _written(run, input, index, value)
-    return brought_together(run, call, y, _written_over(run, call, y) or samples, neurons, zero)
+    zero = Call(call.operator, (input, index, 0.0), {}) if isinstance(value, int | float) else None
+    return _into(run, call, zero, *_written(run, input, index, value))
 
 
 def _written(run: Interpreter, x: Tensor, index: Any, value: Any) -> tuple[Axis | None, Axis | None]:
@@ -299,16 +299,12 @@ def _written(run: Interpreter, x: Tensor, index: Any, value: Any) -> tuple[Axis 
     return result[0], result[1]
 
 
-def _copied(run: Interpreter, call: Call, input: Tensor, src: Any, non_blocking: bool = False) -> tuple[Tensor, Any]:
-    y = call()
-    if not run.known(src):
+def _copied(run: Interpreter, call: Call, input: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Any]:
+    y, source = call(), run.signals((*args, *kwargs.values()))
+    if not source:
         return y.detach(), None
-    was = run.of(src)
-    return y, joined(run, call, y, [src])._replace(nonnegative=was.nonnegative, gate=was.gate, near_input=was.near_input)
-
-
-def _filled(run: Interpreter, call: Call, input: Tensor, value: Any) -> tuple[Tensor, Any]:
-    return _copied(run, call, input, value)
+    was = run.of(source[0])
+    return y, joined(run, call, y, source)._replace(nonnegative=was.nonnegative, gate=was.gate, near_input=was.near_input)
 
 
 def _zeroed(run: Interpreter, call: Call, input: Tensor) -> tuple[Tensor, None]:
@@ -394,7 +390,7 @@ ROWS: dict[str, Callable] = {
 FUNCTIONS: dict[Callable, Callable] = {
     set_item: _set_item,
     copied: _copied,
-    filled: _filled,
+    filled: _copied,
     zeroed: _zeroed,
     region: _region,
     overwritten: _together,
