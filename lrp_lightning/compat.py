@@ -1,4 +1,4 @@
-"""What this library uses of torch that torch does not promise to keep: in one place, to be checked with each new version."""
+"""What this library uses of torch and of Lightning that they do not promise to keep, to be checked with each new version."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from torch.utils import _pytree as pytree
 
 __all__ = [
     "BackwardHookFunction", "BatchNorm", "base_of", "c_functions", "function_modes", "function_of", "in_projection",
-    "in_projection_packed", "is_lazy", "own_parameters", "pytree", "revived", "set_grad_enabled", "share_memory",
+    "in_projection_packed", "is_lazy", "loaders_of", "own_parameters", "pytree", "revived", "set_grad_enabled", "share_memory",
     "uncompiled",
 ]  # fmt: skip
 
@@ -61,3 +61,8 @@ def own_parameters(module: nn.Module) -> dict[str, nn.Parameter | None]:
 def uncompiled(model: nn.Module) -> nn.Module:
     """The module behind ``torch.compile``."""
     return getattr(model, "_orig_mod", model)
+
+
+def loaders_of(loop: Any) -> list[Any]:
+    """The loaders of one of Lightning's evaluation loops, where they run one after the other; else none."""
+    return pytree.tree_leaves(loop._combined_loader.flattened) if loop._is_sequential else []

@@ -13,7 +13,6 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
-from torch.utils._pytree import tree_leaves
 
 from lrp_lightning.callbacks.batches import BatchFn, read_batch
 from lrp_lightning.callbacks.budget import Budget
@@ -26,6 +25,7 @@ from lrp_lightning.callbacks.sampling import LoaderShare, Sampling
 from lrp_lightning.callbacks.settings import DEFAULT, SCALARS, OnError, Settings, TargetFn
 from lrp_lightning.callbacks.text import read
 from lrp_lightning.callbacks.thrift import LEAST, Thrift, is_last_look
+from lrp_lightning.compat import loaders_of
 from lrp_lightning.composites import Composite, as_composite
 from lrp_lightning.errors import LRPError, ModelError
 from lrp_lightning.report import Curves, Report
@@ -518,7 +518,7 @@ def _evaluation_loop(trainer: Trainer) -> Any:
 def _sampling(trainer: Trainer, most: int) -> Sampling:
     """Which samples of the epoch that begins are looked at on this process."""
     loop = _evaluation_loop(trainer)
-    loaders = tree_leaves(loop._combined_loader.flattened) if loop._is_sequential else []
+    loaders = loaders_of(loop)
     if len(loaders) != len(loop.max_batches):
         shares = [LoaderShare(None)]
     else:
