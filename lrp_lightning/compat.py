@@ -17,8 +17,8 @@ from torch.utils import _pytree as pytree
 
 __all__ = [
     "BackwardHookFunction", "BatchNorm", "base_of", "c_functions", "function_modes", "function_of", "in_projection",
-    "in_projection_packed", "is_lazy", "loaders_of", "own_parameters", "pytree", "revived", "set_grad_enabled", "share_memory",
-    "uncompiled",
+    "in_projection_packed", "is_lazy", "loaders_of", "own_parameters", "pytree", "revived", "set_grad_enabled",
+    "share_memory", "uncompiled",
 ]  # fmt: skip
 
 set_grad_enabled: Callable = torch._C._set_grad_enabled
