@@ -260,6 +260,23 @@ def stack(parts: Sequence[Axis | None], dim: int, filled: bool = False) -> Axis 
     return cat([part and part.insert(dim) for part in parts], dim, [1] * len(parts), filled)
 
 
+def filled_in(one: Axis, other: Axis) -> Axis | None:
+    """The axis of a sum of tensors with places in them that are nobody's, which belong to whom the other has there.
+
+    None if it is no list along one dimension, or if they differ.
+    """
+    dims = {*one.dims, *other.dims}
+    if one == other or len(dims) > 1:
+        return one if one == other else None
+    dim = dims.pop() if dims else 0
+    listed = []
+    for a, b in zip(one.listed(dim), other.listed(dim), strict=True):
+        if NOBODY not in (a, b) and a != b:
+            return None
+        listed.append(b if a == NOBODY else a)
+    return Axis.constant(one.shape)._with(dim, tuple(listed))
+
+
 def write(
     old: Axis | None, new: Axis | None, dim: int, places: Sequence[int], size: int, filled: bool = False
 ) -> Axis | None:

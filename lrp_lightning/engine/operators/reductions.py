@@ -19,7 +19,7 @@ from lrp_lightning.engine.notes import Ref
 from lrp_lightning.engine.operators.nodes import neuron_dim_of, relayed
 from lrp_lightning.engine.unlisted import samples_by_trial
 
-__all__ = ["ROWS", "followed_by_mean", "linear", "reduced"]
+__all__ = ["ROWS", "accounted", "but_chosen", "followed_by_mean", "linear", "reduced", "samples_by_mean"]
 
 
 def dims_of(x: Tensor, dim: Any) -> list[int]:
@@ -56,7 +56,9 @@ def _reduction(
     return y, about
 
 
-def _accounted(run: Interpreter, call: Call, facts_of: Callable[[Any], Facts]) -> tuple[Any, Any]:
+def accounted(run: Interpreter, call: Call, facts_of: Callable[[Any], Facts]) -> tuple[Any, Any]:
+    """A choice among values, with its plain gradient; what relevance it keeps is counted."""
+
     def known(result: Any) -> Any:
         if isinstance(result, Tensor):
             return facts_of(result)
@@ -72,18 +74,28 @@ def _choice(
     if isinstance(dim, Tensor) or "other" in more:
         return _choice_of_two(run, call, input, dim if isinstance(dim, Tensor) else more["other"])
     facts = reduced(run, call, input, dims_of(input, dim), keepdim)._replace(gate=Gate.NO)
-    return _accounted(run, call, lambda _: facts)
+    return accounted(run, call, lambda _: facts)
+
+
+def but_chosen(run: Interpreter, neurons: Axis | Tensor | None, y: Tensor, constant: Tensor) -> Axis | Tensor | None:
+    """The neurons of a choice among a signal's values and a constant: of nobody where that was chosen."""
+    if neurons is None or not run.visitor.follows:
+        return neurons
+    numbers = numbers_of(neurons) if isinstance(neurons, Axis) else neurons
+    return torch.where((y == constant).cpu(), 0, numbers)
 
 
 def _choice_of_two(run: Interpreter, call: Call, input: Any, other: Any) -> tuple[Tensor, Facts]:
     parts = run.signals((input, other))
+    constant = other if parts[0] is input else input
     nonnegative = all(run.of(t).nonnegative for t in parts)
 
     def facts_of(y: Tensor) -> Facts:
         about = joined(run, call, y, parts)
-        return about._replace(nonnegative=nonnegative, neurons=about.neurons if len(parts) == 1 else None)
+        neurons = but_chosen(run, about.neurons, y, constant) if len(parts) == 1 else None
+        return about._replace(nonnegative=nonnegative, neurons=neurons)
 
-    return _accounted(run, call, facts_of)
+    return accounted(run, call, facts_of)
 
 
 def _sorted(run: Interpreter, call: Call, input: Tensor, *rest: Any, **named: Any) -> tuple[Any, Any]:
@@ -94,8 +106,8 @@ def _sorted(run: Interpreter, call: Call, input: Tensor, *rest: Any, **named: An
     keepdim = bool(named.get("keepdim", rest[2] if call.name == "kthvalue" and len(rest) > 2 else False))
     if call.name == "kthvalue":
         reduced_facts = reduced(run, call, input, dims_of(input, dim), keepdim)._replace(gate=Gate.NO)
-        return _accounted(run, call, lambda _: reduced_facts)
-    return _accounted(run, call, lambda y: _resized(run, call, input, y, dim)._replace(gate=Gate.NO))
+        return accounted(run, call, lambda _: reduced_facts)
+    return accounted(run, call, lambda y: _resized(run, call, input, y, dim)._replace(gate=Gate.NO))
 
 
 def _resized(run: Interpreter, call: Call, x: Tensor, y: Tensor, dim: int) -> Facts:
@@ -116,6 +128,12 @@ def followed_by_mean(run: Interpreter, call: Call, signal: Tensor, neurons: Axis
     whole = torch.broadcast_to(numbers, signal.shape)
 
     return _on_numbers(call, signal, whole)
+
+
+def samples_by_mean(call: Call, signal: Tensor, y: Tensor, axis: Axis) -> Axis | None:
+    """The samples of ``y`` after an operator that is linear in ``signal``; None where several met in one value."""
+    found = _on_numbers(call, signal, torch.broadcast_to(numbers_of(axis), signal.shape))
+    return None if found is None or found.ndim != y.ndim else axis_of(torch.broadcast_to(found, y.shape), filled=True)
 
 
 def _on_numbers(call: Call, signal: Tensor, numbers: Tensor) -> Tensor | None:
@@ -164,12 +182,9 @@ def _samples_after(run: Interpreter, call: Call, signals: list[Tensor], y: Tenso
     if not others and call.name in ("F.fold", "col2im") and not any(axis.terms[1:]) and signal.ndim == 3:
         return Axis(tuple(y.shape), (axis.terms[0], *(None,) * (y.ndim - 1)), axis.base), ""
     if not others:
-        numbers = torch.broadcast_to(numbers_of(run.of(signal).samples), signal.shape)  # type: ignore[arg-type]
-        found = _on_numbers(call, signal, numbers)
-        if found is not None and found.ndim == y.ndim:
-            axis = axis_of(torch.broadcast_to(found, y.shape), filled=True)
-            if axis is not None:
-                return axis, ""
+        found = samples_by_mean(call, signal, y, axis)
+        if found is not None:
+            return found, ""
     tried = samples_by_trial(run, call, y, [y])
     return tried, "" if tried is not None else why_lost(run, call, "mixes samples")
 

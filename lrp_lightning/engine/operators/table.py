@@ -22,6 +22,7 @@ from lrp_lightning.engine.operators import (
     pooling,
     products,
     reductions,
+    scatters,
     sums,
     writes,
 )
@@ -45,8 +46,8 @@ def table_of(*rows: Mapping[str, Row]) -> dict[Callable, Operator]:
 
 
 TABLE = table_of(
-    affine.ROWS, activations.ROWS, moves.ROWS, writes.ROWS, reductions.ROWS, pooling.ROWS, sums.ROWS, products.ROWS,
-    contractions.ROWS, normalisations.ROWS, attention.ROWS,
+    affine.ROWS, activations.ROWS, moves.ROWS, writes.ROWS, scatters.ROWS, reductions.ROWS, pooling.ROWS, sums.ROWS,
+    products.ROWS, contractions.ROWS, normalisations.ROWS, attention.ROWS,
 )  # fmt: skip
 for _name, _function in (
     ("__setitem__", writes.set_item),
@@ -55,7 +56,7 @@ for _name, _function in (
     ("zero_", writes.zeroed),
 ):
     TABLE[getattr(Tensor, _name)] = Operator(_name.strip("_"), _function, writes.FUNCTIONS[_function], in_place=True)
-for _function, _row in {**writes.FUNCTIONS, **activations.FUNCTIONS}.items():
+for _function, _row in {**writes.FUNCTIONS, **scatters.FUNCTIONS, **activations.FUNCTIONS}.items():
     TABLE[_function] = Operator(_function.__name__, _function, _row)
 
 

@@ -18,6 +18,7 @@ from lrp_lightning.engine.following import joined, mapped, moved, moved_numbers,
 from lrp_lightning.engine.interpreter import Interpreter
 from lrp_lightning.engine.neuron_numbers import axis_of, compact
 from lrp_lightning.engine.operators.moves import places_of
+from lrp_lightning.engine.operators.scatters import put_added
 
 __all__ = ["ROWS", "copied", "filled", "set_item", "zeroed"]
 
@@ -236,18 +237,21 @@ def _filled_at(run: Interpreter, call: Call, input: Tensor, dim: int, index: Any
 def _scattered(
     run: Interpreter, call: Call, input: Tensor, dim: int, index: Tensor, src: Any = None, value: Any = None, **how: Any
 ) -> tuple[Tensor, Facts]:
-    if how.get("reduce") is not None:
-        raise run.unsupported(call.func, "with reduce it mixes values and has no rule")
     given = value if src is None else src
+    if how.get("reduce") == "add" and isinstance(given, Tensor):
+        y = run.dispatch(torch.scatter_add, input, dim, index, given)
+        return y, run.of(y)
+    if how.get("reduce") is not None:
+        raise run.unsupported(
+            call.func, f"with reduce={how['reduce']!r} and {given!r} it has no rule; use scatter_add, or multiply beforehand"
+        )
     return _into(run, call, None if isinstance(given, Tensor) else Call(call.operator, (input, dim, index, 0.0), {}))
 
 
 def _indices_put(
     run: Interpreter, call: Call, input: Tensor, indices: Any, values: Tensor, accumulate: bool = False
 ) -> tuple[Tensor, Facts]:
-    if accumulate:
-        raise run.unsupported(call.func, "with accumulate=True it adds values and has no rule")
-    return _into(run, call)
+    return put_added(run, call, input, indices, values) if accumulate else _into(run, call)
 
 
 def _set_item(run: Interpreter, call: Call, input: Tensor, index: Any, value: Any) -> tuple[Tensor, Facts]:
