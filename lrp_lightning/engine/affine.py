@@ -219,6 +219,8 @@ class ChannelScale:
 
 def relevance_of(a: Tensor, g: Tensor, proportional: bool) -> Tensor:
     """``R`` from ``g``. Rules that give relevance to activations of zero divide by more than zero; so does this."""
+    if g.is_complex():
+        return (a * g.conj()).real
     return a * g if proportional else away_from_zero(a) * g
 
 

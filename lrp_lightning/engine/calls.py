@@ -136,7 +136,7 @@ def spellings(name: str) -> Iterator[tuple[Callable, Callable, bool]]:
         read = getattr(Tensor, owner).__get__
         yield read, read, False
         return
-    owners = {"torch": (torch,), "F": (F,)}.get(owner, OWNERS)
+    owners = {"torch": (torch,), "F": (F,), "fft": (torch.fft,)}.get(owner, OWNERS)
     plain = next((func for o in owners if callable(func := getattr(o, attribute, None))), None)
     if plain is None:
         return

@@ -92,6 +92,8 @@ class Activation(torch.autograd.Function):
         x, y = ctx.saved_tensors
         if not ctx.proportional:
             return grad[0] * away_from_zero(y) / away_from_zero(x), None, None, None
+        if x.is_complex():
+            return torch.where(x == 0, 0, grad[0] * (y / x).conj()), None, None, None
         if ctx.absorb is None:
             return torch.where(x == 0, 0, grad[0] * (y / x)), None, None, None
         at_zero = x.abs() < torch.finfo(x.dtype).tiny ** 0.5

@@ -338,7 +338,7 @@ class _Taken:
     lost: str
 
     def back(self, g: Tensor) -> Tensor:
-        r = torch.where(g == 0, 0, g * self.part)  # part may be infinite
+        r = torch.where(g == 0, 0, g.conj() * self.part).real  # part may be infinite
         self.ledger.absorb_values(self.where, r, self.samples, self.lost)
         return g
 

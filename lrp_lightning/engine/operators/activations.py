@@ -64,7 +64,8 @@ def activation(
     coupled = _coupled(input, call.name, *rest, **named) if mixes else []
     samples, lost = samples_after(run, call, facts, lambda axis: axis.alike_along(coupled))
     gate = gate or (call.name == "exp" and facts.below is not None and facts.below.map == "log_softmax")  # a softmax
-    y = run.visitor.activation(run, call, input, keeps_sign)
+    magnitude = input.is_complex() and call.name in ("abs", "absolute")  # its gradient is the rule
+    y = call() if magnitude else run.visitor.activation(run, call, input, keeps_sign)
     about = joined(run, call, y, [input]) if y.shape != input.shape else facts  # a slope a channel may broadcast
     return y, Facts(
         samples if about is facts else about.samples,

@@ -26,6 +26,10 @@ def unit_layer(
     into: Layer | None = None,
 ) -> tuple[Tensor, Facts]:  # fmt: skip
     """Make ``y = w a + b`` the output of a unit layer; ``into`` is the layer that a normalisation was folded into."""
+    if a.is_complex():
+        raise run.unsupported(
+            call.func, "it reads complex numbers, of which layers have no rule; write it as a product, such as torch.einsum"
+        )
     dim = op.neurons(a.ndim)
     a = relayed(run, a, dim)
     facts = run.of(a)

@@ -49,7 +49,7 @@ def _contraction(
     if spec is not None and len(operands) == 2 and len(known) == 1:
         (x, of_x), (w, of_w) = sorted(zip(operands, spec.operands, strict=True), key=lambda pair: pair[0] is not known[0])
         as_ever = name == "matmul" and operands[0] is x and w.ndim == 2 and x.ndim >= 2  # by any constant
-        if (run.is_weight(w) or as_ever) and _is_layer(of_x, of_w, spec.result):
+        if (run.is_weight(w) or as_ever) and not (x.is_complex() or w.is_complex()) and _is_layer(of_x, of_w, spec.result):
             return _as_layer(run, call, x, w, of_x, of_w, spec.result, name)
     signals = signals_of(run, operands)
     y = weighed(run, call, signals)

@@ -133,7 +133,9 @@ def followed_by_mean(run: Interpreter, call: Call, signal: Tensor, neurons: Axis
 def samples_by_mean(call: Call, signal: Tensor, y: Tensor, axis: Axis) -> Axis | None:
     """The samples of ``y`` after an operator that is linear in ``signal``; None where several met in one value."""
     found = _on_numbers(call, signal, torch.broadcast_to(numbers_of(axis), signal.shape))
-    return None if found is None or found.ndim != y.ndim else axis_of(torch.broadcast_to(found, y.shape), filled=True)
+    if found is None or found.ndim != y.ndim or not found.any():  # it is not what it was said to be
+        return None
+    return axis_of(torch.broadcast_to(found, y.shape), filled=True)
 
 
 def _on_numbers(call: Call, signal: Tensor, numbers: Tensor) -> Tensor | None:

@@ -16,6 +16,7 @@ from lrp_lightning.engine.operators import (
     activations,
     affine,
     attention,
+    complex_numbers,
     contractions,
     moves,
     normalisations,
@@ -32,13 +33,15 @@ __all__ = ["TABLE", "register_operator", "registered_operator", "table_of", "unr
 
 Row = Callable[..., Any]
 
+_OWNED = ("F.", "torch.", "fft.")
+
 
 def table_of(*rows: Mapping[str, Row]) -> dict[Callable, Operator]:
     """Rows by every function that calls their operators; of several for one function the last counts."""
     table: dict[Callable, Operator] = {}
     for group in rows:
-        for name, row in sorted(group.items(), key=lambda item: item[0].startswith(("F.", "torch."))):
-            shown = name if name.startswith(("F.", "torch.")) else name.removesuffix(".__get__")
+        for name, row in sorted(group.items(), key=lambda item: item[0].startswith(_OWNED)):
+            shown = name if name.startswith(_OWNED) else name.removesuffix(".__get__")
             for func, plain, in_place in spellings(name):
                 views = row in (moves.movement, writes.ROWS["detach"], activations.ROWS["dropout"])
                 table[func] = Operator(shown, plain, row, in_place, inplace_at(func), views)
@@ -47,7 +50,7 @@ def table_of(*rows: Mapping[str, Row]) -> dict[Callable, Operator]:
 
 TABLE = table_of(
     affine.ROWS, activations.ROWS, moves.ROWS, writes.ROWS, scatters.ROWS, reductions.ROWS, pooling.ROWS, sums.ROWS,
-    products.ROWS, contractions.ROWS, normalisations.ROWS, attention.ROWS,
+    products.ROWS, contractions.ROWS, normalisations.ROWS, attention.ROWS, complex_numbers.ROWS,
 )  # fmt: skip
 for _name, _function in (
     ("__setitem__", writes.set_item),
