@@ -754,7 +754,7 @@ class RunningSum(torch.autograd.Function):
 OPERATORS: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
     "method": (lambda x: x.cumprod(1), r"torch\.Tensor\.cumprod in module '3\.inner'"),
     "function": (lambda x: torch.cumprod(x, 1), r"torch\.cumprod in module '3\.inner'"),
-    "namespace": (lambda x: torch.fft.fft(x).real, r"torch\.fft\.fft in module '3\.inner'"),
+    "namespace": (torch.special.i0e, r"torch\.special\.i0e in module '3\.inner'"),
     "functional": (lambda x: F.linear(x, x[:1]), r"linear in module '3\.inner'"),
 }
 
