@@ -202,6 +202,11 @@ class Axis(NamedTuple):
         shape = (*self.shape[:dim], 1, *self.shape[dim + 1 :])
         return Axis(shape, (*self.terms[:dim], None, *self.terms[dim + 1 :]))
 
+    @property
+    def _has_nobody(self) -> bool:
+        terms = (term.labels for term in self.terms if term is not None and not isinstance(term.labels, range))
+        return self.base == NOBODY or any(NOBODY in labels for labels in terms)
+
     def __repr__(self) -> str:
         shown = []
         for size, term in zip(self.shape, self.terms, strict=True):
@@ -226,9 +231,31 @@ def broadcast_shapes(*shapes: Shape) -> Shape:
 
 
 def join(parts: Sequence[Axis], shape: Shape) -> Axis | None:
-    """The axis of what is made, value by value, of tensors that broadcasting brings to ``shape``; None if they differ."""
-    first, *others = (part if part.shape == shape else part.expand(shape) for part in parts)
-    return first if all(part == first for part in others) else None
+    """The axis of what is made, value by value, of tensors that broadcasting brings to ``shape``; None if they differ.
+
+    A place that is nobody's in one belongs to whom the others have there.
+    """
+    whole, *others = (part if part.shape == shape else part.expand(shape) for part in parts)
+    for part in others:
+        both = whole if part == whole else _filled_in(whole, part)
+        if both is None:
+            return None
+        whole = both
+    return whole
+
+
+def _filled_in(one: Axis, other: Axis) -> Axis | None:
+    """Two axes that differ only where one is nobody's, as one; None if they differ elsewhere, or along two dimensions."""
+    dims = {*one.dims, *other.dims}
+    if len(dims) > 1 or not one.shape or not (one._has_nobody or other._has_nobody):
+        return None
+    dim = dims.pop() if dims else 0
+    listed = []
+    for a, b in zip(one.listed(dim), other.listed(dim), strict=True):
+        if NOBODY not in (a, b) and a != b:
+            return None
+        listed.append(b if a == NOBODY else a)
+    return Axis.constant(one.shape)._with(dim, tuple(listed))
 
 
 def cat(parts: Sequence[Axis | None], dim: int, sizes: Sequence[int] = (), filled: bool = False) -> Axis | None:
@@ -258,23 +285,6 @@ def cat(parts: Sequence[Axis | None], dim: int, sizes: Sequence[int] = (), fille
 def stack(parts: Sequence[Axis | None], dim: int, filled: bool = False) -> Axis | None:
     """Tensors of one shape side by side in a new dimension; as :func:`cat`."""
     return cat([part and part.insert(dim) for part in parts], dim, [1] * len(parts), filled)
-
-
-def filled_in(one: Axis, other: Axis) -> Axis | None:
-    """The axis of a sum of tensors with places in them that are nobody's, which belong to whom the other has there.
-
-    None if it is no list along one dimension, or if they differ.
-    """
-    dims = {*one.dims, *other.dims}
-    if one == other or len(dims) > 1:
-        return one if one == other else None
-    dim = dims.pop() if dims else 0
-    listed = []
-    for a, b in zip(one.listed(dim), other.listed(dim), strict=True):
-        if NOBODY not in (a, b) and a != b:
-            return None
-        listed.append(b if a == NOBODY else a)
-    return Axis.constant(one.shape)._with(dim, tuple(listed))
 
 
 def write(

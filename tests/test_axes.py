@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lrp_lightning.axes import NOBODY, Axis, broadcast_shapes, cat, filled_in, join, stack, write
+from lrp_lightning.axes import NOBODY, Axis, broadcast_shapes, cat, join, stack, write
 
 
 def numbers(axis: Axis) -> Tensor:
@@ -222,9 +222,9 @@ def test_places_of_nobody_are_of_whom_the_other_has_there() -> None:
     for _ in range(200):
         labels = [[rng.choice([NOBODY, 0, 1, 2]) for _ in range(4)] for _ in range(2)]
         one, other = (Axis.along((4, 2), 0, tuple(row)) for row in labels)
-        both = filled_in(one, other)
+        both = join([one, other], (4, 2))
         differ = any(a != b and NOBODY not in (a, b) for a, b in zip(*labels, strict=True))
         assert (both is None) == differ
         if both is not None:
             assert torch.equal(numbers(both), torch.maximum(numbers(one), numbers(other)))
-    assert filled_in(Axis.along((3, 3), 0), Axis.along((3, 3), 1)) is None
+    assert join([Axis.along((3, 3), 0), Axis.along((3, 3), 1)], (3, 3)) is None

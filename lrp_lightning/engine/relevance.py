@@ -179,6 +179,9 @@ class Relevance(Visitor):
     def one_activation(self, run: Interpreter, call: Call, root: Tensor) -> Tensor:
         return self.activation(run, call, root, keeps_sign=True)
 
+    def taken_apart(self, t: Tensor, value: Tensor) -> Tensor:
+        return Valued.apply(t, value)
+
     def valued(self, gradient_of: Callable[[], Tensor], value: Callable[[], Tensor]) -> Tensor:
         with torch.no_grad():
             y = value()

@@ -149,6 +149,10 @@ class Visitor:
         result = run_it(call)
         return result, facts_of(result)
 
+    def taken_apart(self, t: Tensor, value: Tensor) -> Tensor:
+        """What an operator gives that holds layers, taken apart into them as ``t``; ``value`` is what it gives itself."""
+        return t
+
     def valued(self, gradient_of: Callable[[], Tensor], value: Callable[[], Tensor]) -> Tensor:
         """A tensor of one value, with the gradient of another way to compute it."""
         return value()

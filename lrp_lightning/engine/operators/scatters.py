@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lrp_lightning import axes
 from lrp_lightning.axes import Axis
 from lrp_lightning.engine.calls import Call, Operator
 from lrp_lightning.engine.facts import Facts
@@ -80,15 +79,6 @@ def _added(
     part = part if alpha == 1 else run.dispatch(torch.mul, part, alpha)
     if not run.known(input) and not input.any():
         return part, run.of(part)
-    if run.known(input) and run.known(part):  # places where nothing comes are of the sample that is there
-        one, other = run.of(input), run.of(part)
-        if one.samples is not None and other.samples is not None:
-            both = axes.filled_in(one.samples, other.samples)
-            if both is not None:
-                run.facts[part] = other._replace(samples=both)
-                if both != one.samples:
-                    input = run.dispatch(Tensor.view_as, input, input)
-                    run.facts[input] = one._replace(samples=both)
     y = run.dispatch(torch.add, input, part)
     return y, run.of(y)
 
