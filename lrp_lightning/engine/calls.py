@@ -29,8 +29,8 @@ _AT_INPLACE: dict[Callable, int] = {
 }
 """At which place functions that take ``inplace`` take it."""
 
-_SAME = {"axis": "dim", "keepdims": "keepdim", "x": "input", "self": "input"}
-"""NumPy's names of parameters, which torch takes too, and a schema's name of the first."""
+_SAME = {"axis": "dim", "keepdims": "keepdim", "x": "input", "self": "input", "data": "input", "obj": "input"}
+"""NumPy's names of parameters, which torch takes too, and other names of the first."""
 
 
 _ATTRIBUTES = (

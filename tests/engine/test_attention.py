@@ -166,6 +166,38 @@ def test_by_values_queries_and_keys_get_nothing() -> None:
     assert SelectiveLRP(model, ATTNLRP).trace(torch.randn(2, 5, 8), target=1).relevance["qkv"][:, :16].any()
 
 
+class Grouped(nn.Module):
+    """Four heads of queries to two of keys and values, by torch or with these repeated for each query."""
+
+    def __init__(self, by_torch: bool) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.q, self.kv, self.out, self.head = nn.Linear(8, 16), nn.Linear(8, 16), nn.Linear(16, 8), nn.Linear(8, 3)
+        self.by_torch = by_torch
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, length, _ = x.shape
+        q = self.q(x).view(n, length, 4, 4).transpose(1, 2)
+        k, v = self.kv(x).view(n, length, 2, 2, 4).permute(2, 0, 3, 1, 4)
+        if not self.by_torch:
+            k, v = k.repeat_interleave(2, 1), v.repeat_interleave(2, 1)
+        y = F.scaled_dot_product_attention(q, k, v, enable_gqa=self.by_torch)
+        return self.head(self.out(y.transpose(1, 2).flatten(2))).mean(1)
+
+
+@pytest.mark.parametrize("composite", [BY_VALUES, ATTNLRP], ids=["values", "attnlrp"])
+def test_grouped_queries(composite: Composite) -> None:
+    x = torch.randn(2, 5, 8, dtype=torch.float64)
+    by_values = composite is BY_VALUES
+    one, other = (
+        SelectiveLRP(Grouped(by_torch).double(), composite).trace(x, 1, edges=by_values) for by_torch in (True, False)
+    )
+    torch.testing.assert_close(one.inputs, other.inputs)
+    assert one.edges.keys() == other.edges.keys()
+    for pair, edges in one.edges.items():
+        torch.testing.assert_close(edges, other.edges[pair])
+
+
 def test_a_mask_is_a_constant() -> None:
     torch.manual_seed(0)
     causal = torch.ones(5, 5, dtype=torch.bool).tril()

@@ -126,3 +126,28 @@ def test_relevance_at_a_layer_before_a_batch_norm_is_the_traces(layer: str, sele
     wanted = SelectiveLRP(model, Epsilon(), selection).trace(x, 1).relevance["0"]
     found = LayerSelectiveLRP(model, layer, Epsilon(), selection).attribute(x, 1)
     torch.testing.assert_close(found.sum((2, 3)), wanted, rtol=1e-4, atol=1e-6)
+
+
+def test_a_bilinear_layer_is_a_product_of_three() -> None:
+    class Both(nn.Module):
+        def __init__(self, by_torch: bool) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.one, self.other, self.mix, self.head = (
+                nn.Linear(4, 5),
+                nn.Linear(4, 6),
+                nn.Bilinear(5, 6, 7),
+                nn.Linear(7, 3),
+            )
+            self.by_torch = by_torch
+
+        def forward(self, x: Tensor) -> Tensor:
+            a, b = self.one(x), self.other(x)
+            if self.by_torch:
+                return self.head(self.mix(a, b))
+            return self.head(torch.einsum("ni,kij,nj->nk", a, self.mix.weight, b) + self.mix.bias)
+
+    x = torch.randn(3, 4, dtype=torch.float64)
+    one, other = (SelectiveLRP(Both(by_torch).double()).trace(x, 1) for by_torch in (True, False))
+    torch.testing.assert_close(one.inputs, other.inputs)
+    assert one.conservation_error.max() < 1e-9

@@ -128,6 +128,10 @@ MOVES: dict[str, list[Callable[[Tensor], Tensor | tuple[Tensor, ...]]]] = {
         lambda x: F.pixel_unshuffle(x[:, :, None].expand(3, 4, 2, 6), 2),
     ],
     "im2col": [lambda x: F.unfold(x[:, :2].reshape(3, 1, 2, 6), (2, 2))],
+    "as_strided": [
+        lambda x: x.as_strided((3, 4, 3), (24, 6, 2)),
+        lambda x: torch.as_strided(x[1:], (2, 6), (24, 1), 24),
+    ],
     "take": [lambda x: x.take(torch.tensor([0, 30, 71]))],
     "same": [
         lambda x: x.clone(),
@@ -137,7 +141,10 @@ MOVES: dict[str, list[Callable[[Tensor], Tensor | tuple[Tensor, ...]]]] = {
         lambda x: x.type_as(x),
         lambda x: x.positive(),
         lambda x: x.cpu(),
-        lambda x: torch.detach_copy(x) if False else x.resolve_conj(),
+        lambda x: x.resolve_conj(),
+        lambda x: torch.as_tensor(x),
+        lambda x: torch.as_tensor(data=x, dtype=torch.float64),
+        lambda x: torch.asarray(x, requires_grad=x.requires_grad),
     ],
     "triangle": [lambda x: x.tril(), lambda x: torch.triu(x, 1), lambda x: torch.diag_embed(x[0])],
     "cat": [

@@ -71,10 +71,13 @@ def _attended(run: Interpreter, call: Call, y: Tensor, query: Any, key: Any, val
     samples, lost = samples_joined(run, call, y, known, found, "mixes samples, or brings different ones together")
     neurons: Axis | Tensor | None = None
     if run.known(value):
-        was = run.of(value).neurons
+        was, heads = run.of(value).neurons, value.ndim - 3
+        if was is not None and heads >= 0 and value.shape[heads] != y.shape[heads] and value.shape[heads] > 1:
+            many = y.shape[heads] // value.shape[heads]  # grouped queries: each head of values is read by several
+            was = was.repeat_interleave(many, heads) if isinstance(was, Axis) or was.shape[heads] > 1 else was
         if isinstance(was, Axis):
             dropped = was.drop([value.ndim - 2], keep=True)
-            if dropped is not None and (value.shape[:-2] == y.shape[:-2]):
+            if dropped is not None and (dropped.shape[:-2] == y.shape[:-2]):
                 neurons = dropped.expand((*shape[:-1], y.shape[-1]))
         elif was is not None:  # each of a neuron's values is a sum of its own
             neurons = mixed(was, [value.ndim - 2])

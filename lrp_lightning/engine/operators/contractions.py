@@ -226,6 +226,15 @@ def _addmm(
     return scaled_sum(torch.mm, run, call, input, mat1, mat2, beta=beta, alpha=alpha)
 
 
+def _bilinear(
+    run: Interpreter, call: Call, input1: Tensor, input2: Tensor, weight: Tensor, bias: Any = None
+) -> tuple[Tensor, Facts]:
+    """``y_k = x W_k z + b_k``: a product of three, and a constant."""
+    made = run.dispatch(torch.einsum, "...i,kij,...j->...k", input1, weight, input2)
+    made = made if bias is None else run.dispatch(torch.add, made, bias)
+    return run.visitor.valued(lambda: made, call), run.of(made)
+
+
 ROWS: dict[str, Callable] = {
     **dict.fromkeys(("matmul", "__rmatmul__"), _matmul),
     **{name: _two(name) for name in ("mm", "bmm", "mv", "dot", "outer", "inner")},
@@ -233,4 +242,5 @@ ROWS: dict[str, Callable] = {
     "tensordot": _tensordot,
     "einsum": _einsum,
     "addmm": _addmm,
+    "bilinear": _bilinear,
 }

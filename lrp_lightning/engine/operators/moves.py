@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from lrp_lightning.axes import Axis
+from lrp_lightning.engine.aliases import Frame, region
 from lrp_lightning.engine.calls import Call, tensors_in
 from lrp_lightning.engine.facts import Facts
 from lrp_lightning.engine.following import Move, mapped, moved
@@ -57,7 +58,7 @@ def _as_it_was(run: Interpreter, call: Call, x: Tensor, y: Tensor, facts: Facts)
 
 
 _SAME_TENSOR = ("clone", "contiguous", "alias", "to", "type_as", "type", "view_as", "float", "double", "half", "bfloat16",
-                "cpu", "cuda", "requires_grad_")  # fmt: skip
+                "cpu", "cuda", "requires_grad_", "as_tensor", "asarray")  # fmt: skip
 
 
 # plans
@@ -188,6 +189,16 @@ def _unbound(x: Tensor, made: list[Tensor], dim: int = 0) -> list[Move]:
 def _rows(run: Interpreter, call: Call, input: Tensor) -> tuple[Any, None]:
     """``for row in x``."""
     return iter(run.dispatch(torch.unbind, input, 0)), None
+
+
+def _as_strided(
+    run: Interpreter, call: Call, input: Tensor, size: Any, stride: Any, storage_offset: int | None = None
+) -> tuple[Any, Facts]:
+    """Places in memory, which are those of ``input`` as far as it goes."""
+    frame = Frame.of(input)
+    inside = Frame(torch.Size(size), tuple(stride), frame.offset if storage_offset is None else storage_offset)
+    y = run.dispatch(region, input, frame, inside)
+    return y, run.of(y)
 
 
 def _at_least(run: Interpreter, call: Call, *tensors: Any) -> tuple[Any, Any]:
@@ -354,6 +365,8 @@ PLANS: dict[str, Plan] = {
             "cpu",
             "cuda",
             "requires_grad_",
+            "as_tensor",
+            "asarray",
             "positive",
             "resolve_conj",
             "resolve_neg",
@@ -399,4 +412,5 @@ ROWS: dict[str, Callable] = dict.fromkeys(
     (*(n for n in PLANS if n not in ("T", "H", "mT", "mH")), *_WITHOUT_PLAN.split()), movement
 )
 ROWS["__iter__"] = _rows
+ROWS["as_strided"] = _as_strided
 ROWS.update(dict.fromkeys(("atleast_1d", "atleast_2d", "atleast_3d"), _at_least))

@@ -156,14 +156,14 @@ def _unpacked(
     input: Tensor,
     batch_sizes: Tensor,
     batch_first: bool,
-    padding: float,
+    padding_value: float,
     total_length: int,
 ) -> tuple[Any, Any]:
     """``pad_packed_sequence``."""
     do, (shape, lengths) = run.dispatch, (lambda y: (y[0].shape, y[1]))(call.values())
     steps, samples = (shape[1], shape[0]) if batch_first else (shape[0], shape[1])
     at = {place: row for row, place in enumerate(_places(lengths.tolist()))}
-    beside = input.new_full((1, *input.shape[1:]), padding)
+    beside = input.new_full((1, *input.shape[1:]), padding_value)
     rows = [at.get((t, i), len(input)) for t in range(steps) for i in range(samples)]
     padded = do(torch.index_select, do(torch.cat, [input, beside], 0), 0, torch.tensor(rows, device=input.device))
     padded = do(torch.unflatten, padded, 0, (steps, samples))

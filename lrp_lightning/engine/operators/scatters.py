@@ -33,7 +33,7 @@ def indexed(source: Tensor, shape: tuple[int, ...], dim: int, index: Tensor) -> 
     return source.new_zeros(shape).index_add(dim, index, source)
 
 
-def put(source: Tensor, shape: tuple[int, ...], indices: Any) -> Tensor:
+def placed(source: Tensor, shape: tuple[int, ...], indices: Any) -> Tensor:
     """Zeros of a shape after ``index_put_(indices, source, accumulate=True)``."""
     return source.new_zeros(shape).index_put(indices, source, accumulate=True)
 
@@ -95,7 +95,7 @@ def _index_add(
 
 def put_added(run: Interpreter, call: Call, input: Tensor, indices: Any, values: Tensor) -> tuple[Tensor, Any]:
     """``index_put`` with ``accumulate``."""
-    return _added(run, put, input, values, 1, indices)
+    return _added(run, placed, input, values, 1, indices)
 
 
 def _reduced(
@@ -152,4 +152,4 @@ ROWS: dict[str, Callable] = {
     "segment_reduce": _by_segments,
 }
 
-FUNCTIONS: dict[Callable, Callable] = {scattered: _added_up, indexed: _added_up, put: _added_up}
+FUNCTIONS: dict[Callable, Callable] = {scattered: _added_up, indexed: _added_up, placed: _added_up}
