@@ -75,7 +75,12 @@ class Axis(NamedTuple):
     @staticmethod
     def along(shape: Sequence[int], dim: int, labels: Labels | None = None) -> Axis:
         """Numbers that run along one dimension: ``labels``, or 0, 1, 2, ..."""
-        return Axis.constant(shape)._with(dim, range(shape[dim]) if labels is None else labels)
+        many = shape[dim]
+        if many > 1 and (labels is None or (isinstance(labels, range) and labels.step == 1)):  # as it is most often
+            terms: list[Term | None] = [None] * len(shape)
+            terms[dim] = Term(range(many))
+            return Axis(tuple(shape), tuple(terms), 0 if labels is None else labels[0])
+        return Axis.constant(shape)._with(dim, range(many) if labels is None else labels)
 
     @staticmethod
     def constant(shape: Sequence[int], number: int = 0) -> Axis:
@@ -124,6 +129,8 @@ class Axis(NamedTuple):
         """Other sizes of dimensions whose values were mixed among themselves; None if they have different numbers."""
         if self.alike_along(sizes) is None:
             return None
+        if all(self.shape[d] == size for d, size in sizes.items()):
+            return self
         return Axis(tuple(sizes.get(d, size) for d, size in enumerate(self.shape)), self.terms, self.base)
 
     def expand(self, shape: Sequence[int]) -> Axis:

@@ -8,7 +8,7 @@ chain has a state, its latest value and how often it was written. A tensor that 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import torch
@@ -94,6 +94,11 @@ class Aliases:
         self._write(run, self._place(t), t, new)
         self.written = True
         return new
+
+    def concern(self, given: Iterable[Tensor]) -> bool:
+        """Whether any of these tensors may be another by now."""
+        places, renamed = self.places, self._renamed
+        return any(t in places or t in renamed for t in given)
 
     def latest(self, run: Run, t: Tensor) -> Tensor:
         """What ``t`` is after all that was written to its memory."""

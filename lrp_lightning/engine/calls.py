@@ -107,11 +107,14 @@ def tensors_in(args: Any, kwargs: dict[str, Any] | None = None) -> list[Tensor]:
     return found
 
 
+_SEQUENCES = (list, tuple)  # asked several times a call, where a union made anew would cost as much as all else
+
+
 def _collect(values: Iterable[Any], found: list[Tensor]) -> None:
     for value in values:
         if isinstance(value, Tensor):
             found.append(value)
-        elif isinstance(value, list | tuple):
+        elif isinstance(value, _SEQUENCES):
             _collect(value, found)
         elif isinstance(value, dict):
             _collect(value.values(), found)

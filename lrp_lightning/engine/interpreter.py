@@ -112,7 +112,7 @@ class Interpreter(TorchFunctionMode):
         try:
             if operator.asks_in_place(args, kwargs):
                 return self._write(func, operator, args, kwargs, given)
-            if self.aliases.written:
+            if self.aliases.written and self.aliases.concern(given):
                 args, kwargs, given = self._current(args, kwargs, given)
             return self._run(operator, args, kwargs, given)
         except RuntimeError as error:
@@ -123,10 +123,8 @@ class Interpreter(TorchFunctionMode):
         self, operator: Operator, args: tuple, kwargs: dict[str, Any], given: list[Tensor], in_place: bool = False
     ) -> Any:
         facts = self.facts
-        for t in given:
-            if t in facts:
-                break
-        else:
+        signals = [t for t in given if t in facts]
+        if not signals:
             return self._constant(operator, args, kwargs, given)
         visitor = self.visitor
         if visitor.differentiates:
@@ -139,7 +137,7 @@ class Interpreter(TorchFunctionMode):
                 if operator.name == "view_as" and args[0] is args[1]:  # what it gives back as it got it
                     facts[result] = facts[args[0]]
                 return result
-        visitor.read(self, operator, given)
+        visitor.read(self, operator, signals)
         call = Call(operator, args, kwargs, in_place)
         device = given[0].device.type
         if torch.is_autocast_enabled(device):  # the model's own; a model is explained without
@@ -207,7 +205,7 @@ class Interpreter(TorchFunctionMode):
         targets = tensors_in((out,)) if out is not None else given[:1]
         plain_args, plain_kwargs = without_in_place(operator, args, kwargs)
         read = tensors_in(plain_args, plain_kwargs)
-        if self.aliases.written:
+        if self.aliases.written and self.aliases.concern(read):
             plain_args, plain_kwargs, read = self._current(plain_args, plain_kwargs, read)
         tops = [self.latest(self.aliases.top_of(t)) for t in targets]
         if out is None and tops[0] in self.facts and read and read[0] not in self.facts:

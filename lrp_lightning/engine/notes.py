@@ -47,11 +47,13 @@ class Notes(Generic[T]):
         self._of[ref.key] = (ref, note)
 
     def _gone(self, ref: Any) -> None:
-        if self._of.get(ref.key, _NOTHING)[0] is ref:  # and not one of another tensor that has its place
+        found = self._of.get(ref.key)
+        if found is not None and found[0] is ref:  # and not one of another tensor that has its place
             del self._of[ref.key]
 
     def __contains__(self, t: Tensor) -> bool:
-        return self._of.get(id(t), _NOTHING)[0]() is t
+        found = self._of.get(id(t))
+        return found is not None and found[0]() is t
 
     def __getitem__(self, t: Tensor) -> T:
         ref, note = self._of[id(t)]
@@ -60,8 +62,8 @@ class Notes(Generic[T]):
         return note
 
     def get(self, t: Tensor) -> T | None:
-        ref, note = self._of.get(id(t), _NOTHING)
-        return note if ref() is t else None
+        found = self._of.get(id(t))
+        return found[1] if found is not None and found[0]() is t else None
 
     def __bool__(self) -> bool:
         return bool(self._of)
@@ -71,6 +73,3 @@ class Notes(Generic[T]):
             t = ref.tensor()
             if t is not None:
                 yield t
-
-
-_NOTHING: tuple[Any, Any] = (lambda: _NOTHING, None)

@@ -71,12 +71,12 @@ class Relevance(Visitor):
 
     # what is read
 
-    def read(self, run: Interpreter, operator: Operator, given: list[Tensor]) -> None:
-        for t in given:
+    def read(self, run: Interpreter, operator: Operator, signals: list[Tensor]) -> None:
+        for t in signals:
             kept = self.kept.get(t)
             if kept is not None:
                 kept.read(t)
-            if t.grad_fn is not None and is_foreign(t.grad_fn) and run.known(t):
+            if is_foreign(t.grad_fn):
                 self.foreign(run, operator, t)
 
     def foreign(self, run: Interpreter, operator: Operator, t: Tensor) -> None:

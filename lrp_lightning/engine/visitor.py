@@ -73,8 +73,8 @@ class Visitor:
         """In which a row computes values that get a backward of their own."""
         return nullcontext()
 
-    def read(self, run: Interpreter, operator: Operator, given: list[Tensor]) -> None:
-        """Called before an operator reads its arguments."""
+    def read(self, run: Interpreter, operator: Operator, signals: list[Tensor]) -> None:
+        """Called before an operator reads these among its arguments."""
 
     def foreign(self, run: Interpreter, operator: Operator, t: Tensor) -> None:
         """Called before an operator reads a tensor that was made by none that the interpreter saw."""
