@@ -31,7 +31,8 @@ class SelectiveLRP(GradientAttribution):
     explained as in eval. Captum's default rule is ``Epsilon()``; the one here is ``"epsilon_plus"``, z+ in convolutions.
 
     Args:
-        model: the classifier; its forward gives one tensor, samples first.
+        model: the classifier; its forward gives one tensor, samples first, or something that has one named ``logits``, as in
+            transformers, or ``out``, as in torchvision's segmentation.
         composite: which rule each layer gets: a composite, a rule for all layers, or a name such as ``"epsilon_plus"``.
         selection: which neurons of each hidden layer may carry relevance on; None for all.
         on_unsupported: what to do at an operator without a rule: ``"raise"``, or use its plain ``"gradient"``, warn and list
@@ -100,7 +101,10 @@ class SelectiveLRP(GradientAttribution):
 
         Args:
             inputs: one tensor, or a tuple of them, samples first.
-            target: the output to explain, with Captum's meaning: None, an int, a tuple, a tensor, or a list of either.
+            target: the output to explain, with Captum's meaning: None, an int, a tuple, a tensor, or a list of either. An
+                int is an index into dimension 1. Of an output ``(N, classes)`` a pair ``(a, b)`` explains the difference of
+                two classes. A function of the output gives one class a sample, such as ``lambda y: y.argmax(1)``, or one
+                value, which is what is explained: ``lambda y: y[:, 3].mean((1, 2))`` for class 3 of a segmentation.
             additional_forward_args: given to the model after ``inputs``; gets no relevance.
             return_convergence_delta: whether to give the delta as well.
             verbose: print each layer with its kind and the relevance that reached it.
@@ -131,8 +135,7 @@ class SelectiveLRP(GradientAttribution):
 
         Args:
             inputs: one tensor, or a tuple of them, samples first.
-            target: the output to explain, as in :meth:`attribute`; or a function that gives one class a sample from the
-                output, ``(N, classes) -> (N,)``, such as ``lambda logits: logits.argmax(1)``.
+            target: the output to explain, as in :meth:`attribute`.
             additional_forward_args: as in :meth:`attribute`.
             edges: whether to compute the relevance between neurons too; costs one weight gradient.
             per_sample: whether to keep the edges of each sample apart. They then take ``N`` times the memory, and while a

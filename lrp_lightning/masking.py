@@ -22,6 +22,7 @@ from lrp_lightning.engine.layers import Layers
 from lrp_lightning.engine.masked import Activations, Masking, Means, SoftMasking
 from lrp_lightning.engine.operators.table import TABLE
 from lrp_lightning.engine.propagate import check_inputs, out_of_autocast
+from lrp_lightning.engine.targets import tensor_of
 from lrp_lightning.errors import SelectionError
 from lrp_lightning.layers import LayerNames, explained, neuron_dim, unwrapped
 
@@ -143,6 +144,6 @@ def _run(
             layers.add("input", "input", x, neuron_dim(x, "input"), axis, first=True)
             run.facts[x] = Facts(axis, near_input=True)
         with run:
-            output = run.latest(model(*xs, *extra))
+            output = run.latest(tensor_of(model(*xs, *extra)))
         visitor.check_all_used()
     return output

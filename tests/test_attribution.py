@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import captum.attr
@@ -25,6 +26,7 @@ from lrp_lightning import (
     SelectiveLRP,
     TopK,
     ZPlus,
+    masked_forward,
 )
 from lrp_lightning.errors import ModelError, RuleError, SelectionError, TargetError
 
@@ -178,6 +180,7 @@ TARGETS: list[tuple[tuple[int, ...], Any]] = [
     ((2, 4), (1, 3)),
     ((2, 4), [(1, 3), (0, 0), (1, 2)]),
     ((2, 2, 3), (1, 0, 2)),
+    ((2, 1), 1),
     ((1,), None),
     ((1,), 0),
     ((), None),
@@ -197,6 +200,73 @@ def test_target_may_be_a_function_of_the_output() -> None:
     trace = lrp.trace(x, lambda logits: logits.argmax(1))
     assert torch.equal(trace.explained, model(x).amax(1))
     assert torch.equal(trace.inputs, lrp.attribute(x, model(x).argmax(1)))
+
+
+@pytest.mark.parametrize("target", [[3, 0, 1], torch.tensor([3, 0, 1]), [(3, 0, 0), (0, 0, 0), (1, 0, 0)]], ids=str)
+def test_classes_of_a_map_of_one_place(target: Any) -> None:
+    model, x = TwoInputs(4, 1, 1), batch(5)
+    trace = SelectiveLRP(model, Epsilon(TINY)).trace(x, target)
+    assert torch.equal(trace.explained, model(x)[torch.arange(3), [3, 0, 1], 0, 0])
+
+
+def test_a_pair_of_classes_is_explained_by_the_difference_of_their_outputs() -> None:
+    model, x = TwoInputs(4), batch(5)
+    lrp = SelectiveLRP(model, Epsilon(TINY))
+    pair = lrp.trace(x, (2, -1))
+    torch.testing.assert_close(pair.explained, model(x)[:, 2] - model(x)[:, 3])
+    torch.testing.assert_close(pair.inputs, lrp.attribute(x, 2) - lrp.attribute(x, 3))
+    each = lrp.trace(x, [(0, 1), (1, 2), (2, 0)])
+    torch.testing.assert_close(each.explained[1], model(x)[1, 1] - model(x)[1, 2])
+    with pytest.raises(TargetError, match=r"target 4 does not fit"):
+        lrp.attribute(x, (1, 4))
+
+
+def test_a_function_may_give_the_values_to_explain() -> None:
+    """As a segmentation is explained: the mean of a class over its map."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(), nn.Conv2d(6, 4, 1)).double()
+    x = torch.randn(3, 3, 8, 8, dtype=torch.double)
+    lrp = SelectiveLRP(model, Epsilon(TINY))
+    trace = lrp.trace(x, lambda y: y[:, 2].mean((1, 2)), edges=True)
+    torch.testing.assert_close(trace.explained, model(x)[:, 2].mean((1, 2)))
+    assert trace.conservation_error.max() < 1e-9
+    parts = sum(lrp.attribute(x, (2, i, j)) for i in range(6) for j in range(6)) / 36
+    torch.testing.assert_close(trace.inputs, parts)
+    with pytest.raises(TargetError, match=r"explain their mean with a function"):
+        lrp.attribute(x, 2)
+
+
+class Named(nn.Module):
+    """Gives what libraries wrap their outputs in."""
+
+    def __init__(self, wrap: Callable[[Tensor], Any]) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.net, self.wrap = nn.Linear(4, 3), wrap
+
+    def forward(self, x: Tensor) -> Any:
+        return self.wrap(self.net(x))
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda y: {"logits": y},
+        lambda y: {"out": y, "aux": y * 2},
+        lambda y: SimpleNamespace(logits=y, loss=None),
+    ],
+    ids=["logits", "out", "attribute"],
+)
+def test_an_output_with_logits_is_taken_as_they_are(wrap: Callable[[Tensor], Any]) -> None:
+    x, model = torch.randn(5, 4), Named(wrap)
+    trace = SelectiveLRP(model, selection=TopK(1.0)).trace(x, 1)
+    assert torch.equal(trace.output, model.net(x))
+    assert torch.equal(masked_forward(model, x, trace.masks), trace.output)
+
+
+def test_an_output_without_a_tensor_to_explain_is_refused() -> None:
+    with pytest.raises(ModelError, match=r"named logits or out, got dict of hidden; wrap it in a module"):
+        SelectiveLRP(Named(lambda y: {"hidden": y})).attribute(torch.randn(5, 4), 1)
 
 
 @pytest.mark.parametrize(

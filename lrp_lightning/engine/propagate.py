@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import torch
-from captum._utils.common import _select_targets
 from torch import Tensor, nn
 from torch.utils.checkpoint import CheckpointError
 
 from lrp_lightning.axes import Axis
-from lrp_lightning.checks import is_whole
 from lrp_lightning.compat import function_modes, is_lazy
 from lrp_lightning.composites import Composite
 from lrp_lightning.engine.along import AlongPaths, Paths
@@ -27,7 +25,8 @@ from lrp_lightning.engine.ledger import Ledger
 from lrp_lightning.engine.operators.table import TABLE
 from lrp_lightning.engine.relevance import Relevance
 from lrp_lightning.engine.selecting import Selecting
-from lrp_lightning.errors import InputError, LRPError, ModelError, TargetError, UnsupportedOperatorError
+from lrp_lightning.engine.targets import chosen_outputs, on_host, tensor_of
+from lrp_lightning.errors import InputError, LRPError, ModelError, UnsupportedOperatorError
 from lrp_lightning.layers import LayerNames, explained, neuron_dim, unwrapped
 from lrp_lightning.selection import Selection
 from lrp_lightning.trace import Trace
@@ -70,7 +69,7 @@ def propagate(
     check_not_nested()
     given = tuple(out_of_autocast(model, x) for x in given)
     nonnegative = check_inputs(model, given, may_be_integer=bool(layers))
-    target = _on_host(target)
+    target = on_host(target)
     extra = additional_forward_args if isinstance(additional_forward_args, tuple) else (additional_forward_args,)
     extra = () if additional_forward_args is None else extra
 
@@ -83,8 +82,7 @@ def propagate(
         inputs_at = [_input_layer(run, x, known) for x, known in zip(xs, nonnegative, strict=True) if x.requires_grad]
         try:
             with captures.hooked(), run:
-                output = model(*xs, *more)
-                output = run.latest(output)
+                output = run.latest(tensor_of(model(*xs, *more)))
         except CheckpointError as error:
             raise UnsupportedOperatorError(
                 f"activation checkpointing in the model cannot be followed; switch it off: {error}"
@@ -92,7 +90,12 @@ def propagate(
         _check_output(run, output, on_unsupported)
         with run:
             explains, below = _what_is_explained(run, output)
-        chosen = _choose(output, target, below)
+
+        def watched(function: Callable, t: Tensor) -> Tensor:
+            with run:
+                return run.latest(function(t))
+
+        chosen = chosen_outputs(output, target, below, watched)
         selecting.explained = chosen.detach()
         visitor.layers.settle(composite, unit_layers_below(below), selecting.patterns)
         if visitor.along is not None:
@@ -160,22 +163,12 @@ def _interpreter(
     return Interpreter(names, TABLE, visitor, samples), visitor
 
 
-def _check_output(run: Interpreter, output: Any, on_unsupported: str) -> None:
+def _check_output(run: Interpreter, output: Tensor, on_unsupported: str) -> None:
     """Refuse an output that cannot be explained.
 
     Raises:
         ModelError: saying why.
     """
-    if isinstance(output, Tensor) and not output.ndim:
-        raise ModelError(
-            "the model gives a single number for the whole batch, such as a loss; it must give outputs of each sample, "
-            "(N, classes)"
-        )
-    if not isinstance(output, Tensor):
-        raise ModelError(
-            f"the model must give one tensor of outputs, got {type(output).__name__}; wrap it in a module whose "
-            "forward returns the tensor to explain"
-        )
     if not run.known(output) or (is_foreign(output.grad_fn) and on_unsupported != "gradient"):
         made_by = output.grad_fn.name() if output.grad_fn is not None else "no operator that relevance passes"
         raise ModelError(
@@ -302,61 +295,3 @@ def check_inputs(model: nn.Module, inputs: tuple[Any, ...], may_be_integer: bool
             raise InputError(f"{where} holds NaN or infinite values")
         nonnegative.append(least >= 0)
     return nonnegative
-
-
-def _on_host(target: Any) -> Any:
-    """A target whose values can be checked without waiting for the device in the middle of the pass, ints as Python's."""
-    if type(target) in (list, tuple):
-        return type(target)(map(_on_host, target))
-    if is_whole(target):
-        return int(target)
-    return target.detach().cpu() if isinstance(target, Tensor) else target
-
-
-def _choose(output: Tensor, target: Any, below: Tensor) -> Tensor:
-    """The outputs to explain, ``(N,)``, with Captum's meaning of ``target``; or what a function makes of the output.
-
-    Of them that is, which is as large, the logits ``below`` a monotone map, or the output itself.
-
-    Raises:
-        TargetError: if it is missing or does not fit.
-    """
-    shape = tuple(output.shape)
-    if target is None:
-        if output.numel() != len(output):
-            raise TargetError(
-                f"target is missing: the output has shape {shape}, more than one value a sample, so say which to explain"
-            )
-        return below.flatten()
-    if callable(target):
-        classes = target(output.detach())
-        if not isinstance(classes, Tensor) or classes.is_floating_point() or classes.numel() != len(output):
-            given = f"{classes.dtype} {tuple(classes.shape)}" if isinstance(classes, Tensor) else type(classes).__name__
-            raise TargetError(
-                f"the target function must give one class a sample, integers ({len(output)},), such as logits.argmax(1); "
-                f"it gave {given}"
-            )
-        return below.gather(1, classes.long().view(-1, 1)).flatten()
-    if isinstance(target, Tensor) and target.is_floating_point():
-        raise TargetError(f"target does not fit an output of shape {shape}: it is {target.dtype}; convert it with .long()")
-    many = target.numel() if isinstance(target, Tensor) else len(target) if isinstance(target, list) else 1
-    if many not in (1, len(output)):
-        raise TargetError(f"target does not fit an output of shape {shape}: {many} targets for {len(output)} samples")
-    indices = target.flatten().tolist() if isinstance(target, Tensor) else target
-    for index in indices if isinstance(indices, list) else [indices]:
-        along = index if isinstance(index, tuple) else (index,)
-        sizes = shape[1 : 1 + len(along)] if isinstance(index, tuple) else shape[-1:]
-        if len(along) > len(sizes) or not all(
-            isinstance(i, int) and not isinstance(i, bool) and -n <= i < n for i, n in zip(along, sizes, strict=False)
-        ):
-            raise TargetError(
-                f"target {index!r} does not fit an output of shape {shape}; classes are 0 to {shape[-1] - 1}, or, from the "
-                "end, negative, as in Captum"
-            )
-    try:
-        chosen = _select_targets(below, target.to(output.device) if isinstance(target, Tensor) else target)
-    except (AssertionError, IndexError, TypeError) as error:
-        raise TargetError(f"target {target!r} does not fit an output of shape {shape}: {error}") from error
-    if chosen.numel() != len(output):
-        raise TargetError(f"target {target!r} leaves {tuple(chosen.shape)} of an output {shape}: more than one a sample")
-    return chosen.flatten()

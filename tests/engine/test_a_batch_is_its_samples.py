@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 from programs import PIECES, WIDTH, Program
@@ -11,6 +13,13 @@ from lrp_lightning import Epsilon, SelectiveLRP, TopK, Trace, masked_forward
 from lrp_lightning.errors import LRPError
 
 N = 4
+
+
+@pytest.fixture(autouse=True)
+def in_double() -> Iterator[None]:
+    torch.set_default_dtype(torch.double)
+    yield
+    torch.set_default_dtype(torch.float)
 
 
 def inputs(seed: int) -> Tensor:
@@ -31,32 +40,32 @@ def differences(model: nn.Module, x: Tensor) -> tuple[list[str], str]:
     alone = [lrp.trace(x[i : i + 1], 1) for i in range(len(x))]
     found = []
     with torch.no_grad():
-        if not torch.allclose(whole.output, model(x), atol=1e-5):
+        if not torch.allclose(whole.output, model(x), atol=1e-9):
             found.append("the output is not the model's")
     for i, one in enumerate(alone):
-        if off(whole.inputs[i : i + 1], one.inputs) > 1e-3:
+        if off(whole.inputs[i : i + 1], one.inputs) > 1e-6:
             found.append(f"relevance of sample {i}")
         if whole.masks.keys() == one.masks.keys():  # a loop over samples has a call of its own for each
             found += [f"{what} in sample {i}" for what in of_layers(whole, one, i)]
-    if whole.conservation_error.max() > 1e-3:
+    if whole.conservation_error.max() > 1e-6:
         found.append(f"conservation error {float(whole.conservation_error.max()):.1e}")
     if all(t.masks.keys() == whole.masks.keys() for t in alone):
         apart = [
             masked_forward(model, x[i : i + 1], {n: m[i : i + 1] for n, m in whole.masks.items()}) for i in range(len(x))
         ]
-        if not torch.allclose(masked_forward(model, x, whole.masks), torch.cat(apart), atol=1e-4):
+        if not torch.allclose(masked_forward(model, x, whole.masks), torch.cat(apart), atol=1e-9):
             found.append("masked_forward")
     found += edges(model, x)
     return found, ""
 
 
 def of_layers(whole: Trace, alone: Trace, i: int) -> list[str]:
-    found = [f"relevance of layer {n}" for n, r in whole.relevance.items() if off(r[i : i + 1], alone.relevance[n]) > 1e-2]
+    found = [f"relevance of layer {n}" for n, r in whole.relevance.items() if off(r[i : i + 1], alone.relevance[n]) > 1e-6]
     found += [f"the mask of layer {n}" for n, m in whole.masks.items() if not torch.equal(m[i : i + 1], alone.masks[n])]
     return found + [
         f"what {name} absorbs"
         for name, r in whole.absorbed.items()
-        if name in alone.absorbed and not torch.allclose(r[i : i + 1], alone.absorbed[name], 1e-2, 1e-4)
+        if name in alone.absorbed and not torch.allclose(r[i : i + 1], alone.absorbed[name], 1e-6, 1e-9)
     ]
 
 
@@ -72,7 +81,7 @@ def edges(model: nn.Module, x: Tensor) -> list[str]:
         for i, one in enumerate(alone)
         if one.edges.keys() == whole.edges.keys()
         for pair, found in one.edges.items()
-        if found.shape == whole.edges[pair][i].shape and off(whole.edges[pair][i], found) > 1e-2
+        if found.shape == whole.edges[pair][i].shape and off(whole.edges[pair][i], found) > 1e-6
     ]
 
 

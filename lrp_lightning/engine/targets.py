@@ -1,0 +1,131 @@
+"""What of a model's output is explained: Captum's targets, a difference of two outputs, or a function of the output."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from captum._utils.common import _select_targets
+from torch import Tensor
+
+from lrp_lightning.checks import is_whole
+from lrp_lightning.errors import ModelError, TargetError
+
+__all__ = ["chosen_outputs", "on_host", "tensor_of"]
+
+
+def tensor_of(output: Any) -> Tensor:
+    """The tensor of outputs in what a model gives: itself, or the ``logits`` (of a segmentation the ``out``) it is named.
+
+    Raises:
+        ModelError: if there is none, or it is a single number.
+    """
+    found = output
+    for name in ("logits", "out"):
+        if not isinstance(found, Tensor):
+            found = output.get(name) if isinstance(output, Mapping) else getattr(output, name, None)
+    if not isinstance(found, Tensor):
+        names = f" of {', '.join(map(str, output))}" if isinstance(output, Mapping) else ""
+        raise ModelError(
+            f"the model must give one tensor of outputs, or something with a tensor named logits or out, got "
+            f"{type(output).__name__}{names}; wrap it in a module whose forward returns the tensor to explain"
+        )
+    if not found.ndim:
+        raise ModelError(
+            "the model gives a single number for the whole batch, such as a loss; it must give outputs of each sample, "
+            "(N, classes)"
+        )
+    return found
+
+
+def on_host(target: Any) -> Any:
+    """A target whose values can be checked without waiting for the device in the middle of the pass, ints as Python's."""
+    if type(target) in (list, tuple):
+        return type(target)(map(on_host, target))
+    if is_whole(target):
+        return int(target)
+    return target.detach().cpu() if isinstance(target, Tensor) else target
+
+
+def chosen_outputs(output: Tensor, target: Any, below: Tensor, watched: Callable[[Callable, Tensor], Any]) -> Tensor:
+    """The outputs to explain, ``(N,)``.
+
+    Of the output that is, or of the logits ``below`` a monotone map, which are as large.
+
+    Args:
+        output: ``(N, ...)``.
+        target: with Captum's meaning; a pair ``(a, b)`` of classes of ``(N, classes)``, explained by the difference of the
+            two; a function of the output that gives one class a sample, or the values ``(N,)`` to explain themselves.
+        below: what is explained.
+        watched: runs a function on a tensor as a part of the model.
+
+    Raises:
+        TargetError: if it is missing or does not fit.
+    """
+    shape, samples = tuple(output.shape), len(output)
+    if target is None:
+        if output.numel() != samples:
+            raise TargetError(
+                f"target is missing: the output has shape {shape}, more than one value a sample, so say which to explain"
+            )
+        return below.flatten()
+    if callable(target):
+        given = target(output.detach())
+        if isinstance(given, Tensor) and given.numel() == samples and given.is_floating_point():
+            return watched(target, below).reshape(samples)
+        if not isinstance(given, Tensor) or given.numel() != samples or output.ndim < 2:
+            what = f"{given.dtype} {tuple(given.shape)}" if isinstance(given, Tensor) else type(given).__name__
+            raise TargetError(
+                f"the target function must give one class a sample, integers ({samples},), such as logits.argmax(1), or one "
+                f"value a sample, such as logits[:, 3].mean((1, 2)); it gave {what}"
+            )
+        target = given
+    if isinstance(target, Tensor) and target.is_floating_point():
+        raise TargetError(f"target does not fit an output of shape {shape}: it is {target.dtype}; convert it with .long()")
+    many = target.numel() if isinstance(target, Tensor) else len(target) if isinstance(target, list) else 1
+    if many not in (1, samples):
+        raise TargetError(f"target does not fit an output of shape {shape}: {many} targets for {samples} samples")
+    indices = target.flatten().tolist() if isinstance(target, Tensor) else target
+    indices = indices if isinstance(indices, list) else [indices]
+    if len(shape) == 2 and indices and all(isinstance(index, tuple) and len(index) == 2 for index in indices):
+        return _differences(below, indices)
+    for index in indices:
+        _check_index(index, shape)
+    if len(shape) > 2 and isinstance(target, list | Tensor):  # which Captum does for tuples alone
+        tuples = [index if isinstance(index, tuple) else (index,) for index in indices]
+        target = tuples[0] if len(tuples) == 1 else tuples
+    try:
+        chosen = _select_targets(below, target.to(output.device) if isinstance(target, Tensor) else target)
+    except (AssertionError, IndexError, TypeError) as error:
+        raise TargetError(f"target {target!r} does not fit an output of shape {shape}: {error}") from error
+    if chosen.numel() != samples:
+        raise TargetError(
+            f"target {target!r} leaves {tuple(chosen.shape)} of an output {shape}: more than one value a sample. Name one "
+            "by a tuple of indices, or explain their mean with a function, such as lambda y: y[:, 1].mean((1, 2))"
+        )
+    return chosen.flatten()
+
+
+def _differences(below: Tensor, pairs: list[tuple[int, int]]) -> Tensor:
+    for pair in pairs:
+        for index in pair:
+            _check_index(index, tuple(below.shape))
+        if pair[0] == pair[1]:
+            raise TargetError(f"target {pair!r} of an output of shape {tuple(below.shape)} is a class less itself; name two")
+    one, other = (torch.tensor(side, device=below.device) % below.shape[1] for side in zip(*pairs, strict=True))
+    rows = torch.arange(len(below), device=below.device)
+    return below[rows, one.expand(len(below))] - below[rows, other.expand(len(below))]
+
+
+def _check_index(index: Any, shape: tuple[int, ...]) -> None:
+    along = index if isinstance(index, tuple) else (index,)
+    sizes = shape[1 : 1 + len(along)] if len(shape) > 1 else shape
+    fits = len(along) == len(sizes) and all(
+        isinstance(i, int) and not isinstance(i, bool) and -n <= i < n for i, n in zip(along, sizes, strict=True)
+    )
+    if not fits:
+        raise TargetError(
+            f"target {index!r} does not fit an output of shape {shape}; classes are 0 to {sizes[0] - 1}, or, from the "
+            "end, negative, as in Captum"
+        )
