@@ -229,7 +229,7 @@ def _checked(model: nn.Module, inputs: Any) -> Tensor:
         raise InputError(f"inputs must be a tensor, samples first, got {type(inputs).__name__}")
     check_not_nested()
     inputs = out_of_autocast(model, inputs)
-    check_inputs(model, (inputs,))
+    check_inputs(model, (inputs,), tokens=False)
     return inputs
 
 

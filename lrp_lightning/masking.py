@@ -15,8 +15,6 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from lrp_lightning.axes import Axis
-from lrp_lightning.engine.facts import Facts
 from lrp_lightning.engine.interpreter import Interpreter
 from lrp_lightning.engine.layers import Layers
 from lrp_lightning.engine.masked import Activations, Masking, Means, SoftMasking
@@ -24,7 +22,7 @@ from lrp_lightning.engine.operators.table import TABLE
 from lrp_lightning.engine.propagate import check_inputs, out_of_autocast
 from lrp_lightning.engine.targets import tensor_of
 from lrp_lightning.errors import SelectionError
-from lrp_lightning.layers import LayerNames, explained, neuron_dim, unwrapped
+from lrp_lightning.layers import LayerNames, explained, unwrapped
 
 __all__ = ["activations", "masked_forward", "soft_forward"]
 
@@ -90,7 +88,7 @@ def masked_forward(
     model = unwrapped(model)
     xs = tuple(out_of_autocast(model, x) for x in (inputs if isinstance(inputs, tuple) else (inputs,)))
     on_host = all(isinstance(x, Tensor) and x.device.type == "cpu" for x in xs)
-    check_inputs(model, xs, may_be_integer=True, values=on_host)
+    check_inputs(model, xs, values=on_host)
     masks = masks if keep else {name: ~mask for name, mask in masks.items()}
     means: dict[str, Tensor] | None = {} if replacement == "mean" else None
     with torch.no_grad():
@@ -140,9 +138,7 @@ def _run(
         visitor = masking(layers, {names.name_of(layer): mask for layer, mask in masks.items()}, means)
         run = Interpreter(names, TABLE, visitor, samples)
         for x in xs:
-            axis = Axis.along(x.shape, 0)
-            layers.add("input", "input", x, neuron_dim(x, "input"), axis, first=True)
-            run.facts[x] = Facts(axis, near_input=True)
+            run.begin(x)
         with run:
             output = run.latest(tensor_of(model(*xs, *extra)))
         visitor.check_all_used()

@@ -265,7 +265,7 @@ def test_an_output_with_logits_is_taken_as_they_are(wrap: Callable[[Tensor], Any
 
 
 def test_an_output_without_a_tensor_to_explain_is_refused() -> None:
-    with pytest.raises(ModelError, match=r"named logits or out, got dict of hidden; wrap it in a module"):
+    with pytest.raises(ModelError, match=r"got dict of hidden without a tensor named logits or out; wrap it"):
         SelectiveLRP(Named(lambda y: {"hidden": y})).attribute(torch.randn(5, 4), 1)
 
 

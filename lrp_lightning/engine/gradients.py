@@ -13,7 +13,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lrp_lightning.axes import Axis
 from lrp_lightning.engine.affine import AffineMap
 from lrp_lightning.engine.calls import Call, Operator
 from lrp_lightning.engine.facts import Facts
@@ -26,7 +25,7 @@ from lrp_lightning.engine.operators.nodes import neuron_dim_of
 from lrp_lightning.engine.operators.table import TABLE
 from lrp_lightning.engine.visitor import Part, Unit, Visitor
 from lrp_lightning.errors import LayerError
-from lrp_lightning.layers import LayerNames, neuron_dim, unknown_layer
+from lrp_lightning.layers import LayerNames, unknown_layer
 
 __all__ = ["METHODS", "Gradients", "Method", "activation_of"]
 
@@ -115,9 +114,7 @@ def activation_of(model: nn.Module, inputs: Tensor, extra: tuple, layer: nn.Modu
     layers = Layers(names, len(inputs))
     visitor = Gradients(layers, method)
     run = Interpreter(names, TABLE, visitor, len(inputs))
-    samples = Axis.along(inputs.shape, 0)
-    of_input = layers.add("input", "input", inputs, neuron_dim(inputs, "input"), samples, first=True)
-    run.facts[inputs] = Facts(samples, of_input.axis(inputs.shape), near_input=True)
+    run.begin(inputs)
     if isinstance(layer, nn.Module) and id(layer) not in names.of_module:
         raise LayerError(f"{type(layer).__name__} is no module of the model")
     name = layer if isinstance(layer, str) else names.of_module[id(layer)]

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from lrp_lightning.axes import Axis
 from lrp_lightning.compat import base_of, set_grad_enabled, share_memory
 from lrp_lightning.engine.aliases import Aliases, Frame, region
 from lrp_lightning.engine.calls import (
@@ -33,10 +34,12 @@ from lrp_lightning.engine.calls import (
     without_in_place,
 )
 from lrp_lightning.engine.facts import Facts
+from lrp_lightning.engine.layers import Layer
 from lrp_lightning.engine.notes import Notes
+from lrp_lightning.engine.tokens import LookedUp, Tokens, followed, is_lookup
 from lrp_lightning.engine.visitor import Visitor
 from lrp_lightning.errors import UnsupportedOperatorError
-from lrp_lightning.layers import LayerNames
+from lrp_lightning.layers import LayerNames, neuron_dim
 
 __all__ = ["Interpreter"]
 
@@ -58,7 +61,37 @@ class Interpreter(TorchFunctionMode):
         self.weights: Notes[bool] = Notes()
         """Constants that were made of a parameter."""
         self.aliases = Aliases()
+        self.tokens: Notes[Tokens | None] = Notes()
+        """Integers that were made of token numbers; None where it is not known of which."""
+        self.looked_up: list[LookedUp] = []
+        self.inputs: list[Layer | None] = []
+        """The layer of each input, None for token numbers."""
         self._found: dict[Callable, Operator] = {}  # those without a row
+
+    def begin(self, x: Tensor, nonnegative: bool = False) -> None:
+        """Note an input, samples first, before the forward that reads it."""
+        if not x.is_floating_point():
+            self.tokens[x] = Tokens.of_input(len(self.inputs), x)
+            self.inputs.append(None)
+            return
+        samples = Axis.along(x.shape, 0)
+        layer = self.visitor.layers.add("input", "input", x, neuron_dim(x, "input"), samples, first=True)
+        self.facts[x] = Facts(samples, layer.axis(x.shape), nonnegative, near_input=True)
+        self.inputs.append(layer)
+
+    def look_up(self, call: Call, tokens: Tokens) -> tuple[Tensor, Facts]:
+        """Rows of an embedding, where relevance ends."""
+        rows = call.values()
+        if self.visitor.differentiates:
+            rows = rows.detach().requires_grad_()
+        samples = tokens.samples()
+        lost = (
+            "" if samples is not None else f"{operator_name(call.func)} in {self.where()} looks up tokens of several samples"
+        )
+        samples = None if samples is None else samples.insert(rows.ndim - 1, rows.shape[-1])
+        layer = self.visitor.layers.add("input", "input", rows, rows.ndim - 1, samples, lost)
+        self.looked_up.append(LookedUp(rows, tokens, layer))
+        return rows, Facts(samples, layer.axis(rows.shape), lost=lost)
 
     # what rows ask
 
@@ -138,7 +171,11 @@ class Interpreter(TorchFunctionMode):
                     facts[result] = facts[args[0]]
                 return result
         visitor.read(self, operator, signals)
-        call = Call(operator, args, kwargs, in_place)
+        return self._row_of(Call(operator, args, kwargs, in_place))
+
+    def _row_of(self, call: Call) -> Any:
+        """The result of a call, with what its row says of it noted."""
+        facts, operator, args, kwargs, given = self.facts, call.operator, call.args, call.kwargs, call.tensors
         device = given[0].device.type
         if torch.is_autocast_enabled(device):  # the model's own; a model is explained without
             with torch.autocast(device, enabled=False):
@@ -172,7 +209,9 @@ class Interpreter(TorchFunctionMode):
                     break
 
     def _constant(self, operator: Operator, args: tuple, kwargs: dict[str, Any], given: list[Tensor]) -> Any:
-        """An operator on nothing that depends on the input: its result is a constant."""
+        """An operator on nothing that relevance reaches: its result is a constant, or rows looked up for tokens."""
+        if self.tokens and is_lookup(operator) and any(t in self.tokens for t in given):
+            return self._row_of(Call(operator, args, kwargs))
         if self.visitor.differentiates:
             for t in given:
                 if t.grad_fn is not None and not isinstance(t, nn.Parameter):
@@ -182,11 +221,22 @@ class Interpreter(TorchFunctionMode):
             result = operator.func(*args, **kwargs)
         made = tensors_in((result,))
         if made:
+            if self.tokens:
+                self._note_tokens(Call(operator, args, kwargs), made)
             if any(self.is_weight(t) for t in given):
                 for t in made:
                     self.weights[t] = True
             self._note_views(result, given)
         return result
+
+    def _note_tokens(self, call: Call, made: list[Tensor]) -> None:
+        source = next((t for t in call.tensors if t in self.tokens), None)
+        if source is None:
+            return
+        tokens = self.tokens[source]
+        for t in made:
+            if t is not source and not t.is_floating_point() and t.dtype != torch.bool:
+                self.tokens[t] = tokens and followed(call, t, tokens, self.tokens.get)
 
     def _current(
         self, args: tuple, kwargs: dict[str, Any], given: list[Tensor]

@@ -10,14 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import CheckpointError
 
-from lrp_lightning.axes import Axis
 from lrp_lightning.compat import function_modes, is_lazy
 from lrp_lightning.composites import Composite
 from lrp_lightning.engine.along import AlongPaths, Paths
 from lrp_lightning.engine.by_sample import per_neuron
 from lrp_lightning.engine.captures import Captures
 from lrp_lightning.engine.edges import Edges
-from lrp_lightning.engine.facts import Facts
 from lrp_lightning.engine.functions import is_foreign, unit_layers_below
 from lrp_lightning.engine.interpreter import Interpreter
 from lrp_lightning.engine.layers import Layer, Layers
@@ -27,7 +25,7 @@ from lrp_lightning.engine.relevance import Relevance
 from lrp_lightning.engine.selecting import Selecting
 from lrp_lightning.engine.targets import chosen_outputs, on_host, tensor_of
 from lrp_lightning.errors import InputError, LRPError, ModelError, UnsupportedOperatorError
-from lrp_lightning.layers import LayerNames, explained, neuron_dim, unwrapped
+from lrp_lightning.layers import LayerNames, explained, unwrapped
 from lrp_lightning.selection import Selection
 from lrp_lightning.trace import Trace
 
@@ -68,7 +66,7 @@ def propagate(
     given = inputs if isinstance(inputs, tuple) else (inputs,)
     check_not_nested()
     given = tuple(out_of_autocast(model, x) for x in given)
-    nonnegative = check_inputs(model, given, may_be_integer=bool(layers))
+    nonnegative = check_inputs(model, given)
     target = on_host(target)
     extra = additional_forward_args if isinstance(additional_forward_args, tuple) else (additional_forward_args,)
     extra = () if additional_forward_args is None else extra
@@ -79,7 +77,8 @@ def propagate(
         ledger, selecting = visitor.ledger, visitor.selecting
         captures = Captures(run, ledger, model, layers, of_layer_input)
         xs = tuple((x.clone() if x.is_inference() else x.detach()).requires_grad_(x.is_floating_point()) for x in given)
-        inputs_at = [_input_layer(run, x, known) for x, known in zip(xs, nonnegative, strict=True) if x.requires_grad]
+        for x, known in zip(xs, nonnegative, strict=True):
+            run.begin(x, known)
         try:
             with captures.hooked(), run:
                 output = run.latest(tensor_of(model(*xs, *more)))
@@ -87,6 +86,10 @@ def propagate(
             raise UnsupportedOperatorError(
                 f"activation checkpointing in the model cannot be followed; switch it off: {error}"
             ) from error
+        except RuntimeError as error:
+            if not (isinstance(error, LRPError) or run.looked_up):  # it may be that integers are no token numbers
+                _check_looked_up(run, [x.dtype for x in given])
+            raise
         _check_output(run, output, on_unsupported)
         with run:
             explains, below = _what_is_explained(run, output)
@@ -101,20 +104,12 @@ def propagate(
         if visitor.along is not None:
             visitor.along.settle({layer.name: layer for layer in visitor.layers.all})
         captures.forward_done()
-        sources = [x for x in xs if x.requires_grad]
+        _check_looked_up(run, [x.dtype for x in given])
+        sources = [*(x for x in xs if x.requires_grad), *(found.rows for found in run.looked_up)]
         gradients = torch.autograd.grad(chosen.sum(), [*sources, *captures.sources], allow_unused=True)
 
     with torch.inference_mode(False), torch.no_grad():
-        relevances = []
-        for x, g, layer in zip(sources, gradients, inputs_at, strict=False):
-            g = torch.zeros_like(x) if g is None else g
-            r = ledger.relevance_of(x, g, first=True).detach()
-            ledger.relevance[layer] = per_neuron(r, layer.dim, 0)
-            if edges:
-                ledger.activation[layer] = x.detach().mean([d for d in range(1, x.ndim) if d != layer.dim] or 0)
-                if x.ndim == 2:
-                    ledger.activation[layer] = x.detach()
-            relevances.append(r)
+        relevances = _of_inputs(run, ledger, xs, gradients)
         for layer in _check_finite(selecting.explained, ledger.outside, ledger.stray):
             warnings.warn(
                 f"layer {layer.name!r} reads values outside of its box, {layer.rule}, so its relevance is not the rule's; "
@@ -228,12 +223,44 @@ def out_of_autocast(model: nn.Module, x: Any) -> Any:
     return x.to(parameter.dtype) if torch.is_autocast_enabled(x.device.type) else x
 
 
-def _input_layer(run: Interpreter, x: Tensor, nonnegative: bool) -> Layer:
-    dim = neuron_dim(x, "input")
-    samples = Axis.along(x.shape, 0)
-    layer = run.visitor.layers.add("input", "input", x, dim, samples, first=True)
-    run.facts[x] = Facts(samples, layer.axis(x.shape), nonnegative, near_input=True)
-    return layer
+def _check_looked_up(run: Interpreter, dtypes: Sequence[torch.dtype]) -> None:
+    """Refuse token numbers that no embedding reads.
+
+    Raises:
+        InputError: naming the input.
+    """
+    read = {found.tokens.input for found in run.looked_up}
+    for i, layer in enumerate(run.inputs):
+        if layer is None and i not in read:
+            which = f"input {i}" if len(run.inputs) > 1 else "the input"
+            raise InputError(
+                f"{which} must be a floating-point tensor, got {dtypes[i]} that no embedding looks up, so it gets no "
+                "relevance; convert it with .float(), or, if it is a mask or the like, give it as additional_forward_args"
+            )
+
+
+def _of_inputs(run: Interpreter, ledger: Ledger, xs: Sequence[Tensor], gradients: Sequence[Tensor | None]) -> list[Tensor]:
+    """The relevance of each input, shaped like it; that of a token is the sum over its row."""
+    inputs = [(layer, x) for layer, x in zip(run.inputs, xs, strict=True) if layer is not None]
+    of_layer: dict[Layer, Tensor] = {}
+    sources = [*inputs, *((found.layer, found.rows) for found in run.looked_up)]
+    for (source, t), g in zip(sources, gradients, strict=False):
+        r = of_layer[source] = ledger.relevance_of(t, torch.zeros_like(t) if g is None else g, source.first).detach()
+        rows = source.by_sample()
+        ledger.arrived(source, t.detach(), rows.sum(per_neuron(r, source.dim, rows.dim)))
+    of_tokens = [x.new_zeros(x.numel() + 1, dtype=torch.float) for x in xs]  # the last for rows that are of no token
+    for found in run.looked_up:
+        r, (number, _, places) = of_layer[found.layer].sum(-1), found.tokens
+        total = of_tokens[number].to(r.dtype)
+        of_tokens[number] = total.index_add(0, places.flatten().remainder(len(total)).to(r.device), r.flatten())
+        if bool((places < 0).any()):  # such as a class token put before those of the input
+            beside = torch.where(places.to(r.device) < 0, r, 0)
+            samples = found.tokens.samples()
+            ledger.absorb_values("constant", beside, samples, found.layer.lost)
+    return [
+        of_tokens[i][:-1].view(x.shape) if layer is None else of_layer[layer]
+        for i, (layer, x) in enumerate(zip(run.inputs, xs, strict=True))
+    ]
 
 
 def _by_name(visitor: Relevance) -> dict[str, Any]:
@@ -257,10 +284,11 @@ def _by_name(visitor: Relevance) -> dict[str, Any]:
     }
 
 
-def check_inputs(model: nn.Module, inputs: tuple[Any, ...], may_be_integer: bool = False, values: bool = True) -> list[bool]:
+def check_inputs(model: nn.Module, inputs: tuple[Any, ...], values: bool = True, tokens: bool = True) -> list[bool]:
     """Refuse what cannot be explained; tell for each input whether all its values are at least 0.
 
-    Without ``values`` they are not looked at, for which a device would have to be waited for.
+    Without ``values`` they are not looked at, for which a device would have to be waited for. Integers are ``tokens``, where
+    these may be given.
     """
     if not inputs:
         raise InputError("there is no input")
@@ -270,11 +298,8 @@ def check_inputs(model: nn.Module, inputs: tuple[Any, ...], may_be_integer: bool
             raise InputError(f"{where} must be a tensor, got {type(x).__name__}")
         if x.is_meta:
             raise InputError(f"{where} is on the meta device, so it has no values")
-        if not x.is_floating_point() and not may_be_integer:
-            raise InputError(
-                f"{where} must be a floating-point tensor, got {x.dtype}; convert it with .float(), or, if it numbers "
-                "tokens, explain the embedding with LayerSelectiveLRP"
-            )
+        if x.is_complex() or x.dtype == torch.bool or not (tokens or x.is_floating_point()):
+            raise InputError(f"{where} must be a floating-point tensor, got {x.dtype}; convert it with .float()")
         if x.ndim < 2 or x.numel() == 0:
             raise InputError(f"{where} must be a batch (samples first) with at least one sample, got {tuple(x.shape)}")
         if len(x) != len(inputs[0]):
@@ -282,7 +307,8 @@ def check_inputs(model: nn.Module, inputs: tuple[Any, ...], may_be_integer: bool
         parameter = next((p for p in model.parameters() if p.is_floating_point() and not is_lazy(p)), None)
         if parameter is not None and parameter.is_inference():
             raise ModelError("the model was made in inference mode, so it cannot be differentiated; make it outside of it")
-        if parameter is not None and x.is_floating_point() and (parameter.dtype, parameter.device) != (x.dtype, x.device):
+        dtype = x.dtype if x.is_floating_point() or parameter is None else parameter.dtype
+        if parameter is not None and (parameter.dtype, parameter.device) != (dtype, x.device):
             raise InputError(
                 f"{where} is {x.dtype} on {x.device}, the model {parameter.dtype} on {parameter.device}; "
                 "bring them together with .to()"

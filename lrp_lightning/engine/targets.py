@@ -28,8 +28,8 @@ def tensor_of(output: Any) -> Tensor:
     if not isinstance(found, Tensor):
         names = f" of {', '.join(map(str, output))}" if isinstance(output, Mapping) else ""
         raise ModelError(
-            f"the model must give one tensor of outputs, or something with a tensor named logits or out, got "
-            f"{type(output).__name__}{names}; wrap it in a module whose forward returns the tensor to explain"
+            f"the model must give one tensor of outputs, got {type(output).__name__}{names} without a tensor named logits "
+            "or out; wrap it in a module whose forward returns the tensor to explain"
         )
     if not found.ndim:
         raise ModelError(
@@ -80,6 +80,8 @@ def chosen_outputs(output: Tensor, target: Any, below: Tensor, watched: Callable
                 f"the target function must give one class a sample, integers ({samples},), such as logits.argmax(1), or one "
                 f"value a sample, such as logits[:, 3].mean((1, 2)); it gave {what}"
             )
+        if output.ndim == 2:  # on the device, which is not waited for
+            return below.gather(1, given.long().view(-1, 1)).flatten()
         target = given
     if isinstance(target, Tensor) and target.is_floating_point():
         raise TargetError(f"target does not fit an output of shape {shape}: it is {target.dtype}; convert it with .long()")

@@ -803,7 +803,7 @@ def test_a_custom_function_is_refused() -> None:
     ("last", "message"),
     [
         (lambda x: (x, x), "one tensor of outputs, got tuple"),
-        (lambda x: {"logits": x}, "one tensor of outputs, got dict"),
+        (lambda x: {"hidden": x}, "one tensor of outputs, got dict"),
         (lambda x: x.detach(), "does not depend on its input"),
         (lambda x: torch.zeros(2, 2), "does not depend on its input"),
         (lambda x: RunningSum.apply(x), "does not depend on its input: it was made by RunningSumBackward"),

@@ -238,7 +238,7 @@ def test_all_spellings_are_one(name: str) -> None:
 
 
 OWN = {"F.batch_norm", "F.instance_norm", "atleast_1d", "atleast_2d", "atleast_3d", "broadcast_tensors", "einsum"}
-OWN |= {"meshgrid", "tensordot"}
+OWN |= {"meshgrid", "tensordot", "F.embedding", "F.embedding_bag", "torch.embedding"}
 """Functions in Python, with parameters of their own."""
 
 

@@ -18,6 +18,7 @@ from lrp_lightning.engine.operators import (
     attention,
     complex_numbers,
     contractions,
+    embeddings,
     moves,
     normalisations,
     pooling,
@@ -51,7 +52,8 @@ def table_of(*rows: Mapping[str, Row]) -> dict[Callable, Operator]:
 
 TABLE = table_of(
     affine.ROWS, activations.ROWS, moves.ROWS, writes.ROWS, scatters.ROWS, reductions.ROWS, pooling.ROWS, sums.ROWS,
-    products.ROWS, contractions.ROWS, normalisations.ROWS, attention.ROWS, recurrent.ROWS, complex_numbers.ROWS,
+    products.ROWS, contractions.ROWS, normalisations.ROWS, attention.ROWS, recurrent.ROWS, embeddings.ROWS,
+    complex_numbers.ROWS,
 )  # fmt: skip
 for _name, _function in (
     ("__setitem__", writes.set_item),
