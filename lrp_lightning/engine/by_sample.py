@@ -94,7 +94,7 @@ def by_sample(axis: Axis, n: int, neurons: int | None) -> BySample | None:
         return BySample(1, dim, rows)
     if term is not None and term.outer == 1 and term.labels == range(n):
         return BySample(n, dim, term.inner)
-    owner = torch.tensor([n if label == NOBODY else label for label in axis.listed(dim)])
+    owner = torch.tensor([n if label == NOBODY else label for label in axis.listed(dim)], dtype=torch.long)
     return BySample(n, dim, 0, owner)
 
 

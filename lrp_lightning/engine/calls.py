@@ -29,7 +29,16 @@ _AT_INPLACE: dict[Callable, int] = {
 }
 """At which place functions that take ``inplace`` take it."""
 
-_SAME = {"axis": "dim", "keepdims": "keepdim", "x": "input", "self": "input", "data": "input", "obj": "input"}
+_SAME = {
+    "axis": "dim",
+    "keepdims": "keepdim",
+    "x": "input",
+    "self": "input",
+    "data": "input",
+    "obj": "input",
+    "mat_a": "input",
+    "mat_b": "mat2",
+}
 """NumPy's names of parameters, which torch takes too, and other names of the first."""
 
 

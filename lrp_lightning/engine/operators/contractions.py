@@ -49,9 +49,18 @@ def _contraction(
     if spec is not None and len(operands) == 2 and len(known) == 1:
         (x, of_x), (w, of_w) = sorted(zip(operands, spec.operands, strict=True), key=lambda pair: pair[0] is not known[0])
         as_ever = name == "matmul" and operands[0] is x and w.ndim == 2 and x.ndim >= 2  # by any constant
-        if (run.is_weight(w) or as_ever) and not (x.is_complex() or w.is_complex()) and _is_layer(of_x, of_w, spec.result):
+        alike = _alike_for_all(run.of(x).samples, of_x, of_w, w)
+        if (
+            (run.is_weight(w) or as_ever)
+            and alike
+            and not (x.is_complex() or w.is_complex())
+            and _is_layer(of_x, of_w, spec.result)
+        ):
             return _as_layer(run, call, x, w, of_x, of_w, spec.result, name)
     signals = signals_of(run, operands)
+    once = spec is not None and all(len(set(of)) == len(of) for of in spec.operands)
+    if run.visitor.follows and spec is not None and once and len(operands) == len(signals) == 2:
+        return _by_elements(run, call, operands, spec)
     y = weighed(run, call, signals)
     axes_of = [_through(run.of(t).samples, spec, i, y) for i, t in enumerate(operands) if run.known(t)]
     samples, lost = samples_joined(run, call, y, known, axes_of, "mixes samples, or brings different ones together")
@@ -64,6 +73,21 @@ def _contraction(
     return y, Facts(samples, neurons, nonnegative, gate=min(run.of(t).gate for t in known), lost=lost)
 
 
+def _by_elements(run: Interpreter, call: Call, operands: Sequence[Tensor], spec: Spec) -> tuple[Tensor, Facts]:
+    """A product of two signals that is summed, as one value by value and a sum, so that each value has its edges."""
+    labels = [*spec.result, *dict.fromkeys(label for of in spec.operands for label in of if label not in spec.result)]
+    factors = []
+    for t, of in zip(operands, spec.operands, strict=True):
+        t = run.dispatch(torch.permute, t, [of.index(label) for label in labels if label in of])
+        for place, label in enumerate(labels):
+            t = t if label in of else run.dispatch(torch.unsqueeze, t, place)
+        factors.append(t)
+    product = run.dispatch(torch.mul, *factors)
+    summed = list(range(len(spec.result), len(labels)))
+    y = run.dispatch(torch.sum, product, summed) if summed else product
+    return run.visitor.valued(lambda: y, call), run.of(y)
+
+
 def _through(axis: Axis | Tensor | None, spec: Spec | None, operand: int, y: Tensor) -> Axis | None:
     """An operand's axis in the result: what is summed over must not change it."""
     if not isinstance(axis, Axis) or spec is None:
@@ -73,6 +97,12 @@ def _through(axis: Axis | Tensor | None, spec: Spec | None, operand: int, y: Ten
     if len(terms) < len(labels) or any(term is not None and label not in spec.result for label, term in terms.items()):
         return None
     return Axis(tuple(y.shape), tuple(terms.get(label) for label in spec.result), axis.base)
+
+
+def _alike_for_all(samples: Axis | None, of_x: Labels, of_w: Labels, w: Tensor) -> bool:
+    """Whether a weight is the same for all samples: they lie along no dimension that it has too."""
+    has = {label for label, size, stride in zip(of_w, w.shape, w.stride(), strict=True) if size != 1 and stride != 0}
+    return samples is None or samples.alike_along([d for d, label in enumerate(of_x) if label in has]) is not None
 
 
 def _is_layer(x: Labels, w: Labels, result: Labels) -> bool:
@@ -226,6 +256,36 @@ def _addmm(
     return scaled_sum(torch.mm, run, call, input, mat1, mat2, beta=beta, alpha=alpha)
 
 
+def _grouped(
+    run: Interpreter, call: Call, input: Tensor, mat2: Tensor, offs: Tensor | None = None, bias: Any = None,
+    out_dtype: Any = None,
+) -> tuple[Tensor, Facts]:  # fmt: skip
+    """Rows of a mixture of experts, one expert's after another's, each by its own weight: a layer for each expert."""
+    if input.ndim != 2 or mat2.ndim != 3 or offs is None or bias is not None or run.known(mat2) or not run.known(input):
+        raise run.unsupported(
+            call.func,
+            "of other arguments than rows (S, K), weights (experts, K, M) and offs it has no rule; multiply each group with "
+            "torch.mm",
+        )
+    name = run.names.of_weight(mat2, "experts")
+    with torch.no_grad():
+        values = call.values()
+    made, start = [], 0
+    for expert, end in enumerate(offs.tolist()):
+        rows = run.dispatch(
+            torch.narrow, input, 0, start, end - start
+        )  # none for an expert that nobody asks, a layer all the same
+        with torch.no_grad():
+            w, y = mat2[expert].T, values[start:end]
+        out, run.facts[out] = unit_layer(run, call, Linear(), rows, w, None, y, f"{name}.{expert}")
+        made.append(out)
+        start = end
+    if start < len(input):  # rows of no expert
+        made.append(values[start:] * 0)
+    y = run.dispatch(torch.cat, made, 0)
+    return y, run.of(y)
+
+
 def _bilinear(
     run: Interpreter, call: Call, input1: Tensor, input2: Tensor, weight: Tensor, bias: Any = None
 ) -> tuple[Tensor, Facts]:
@@ -243,4 +303,5 @@ ROWS: dict[str, Callable] = {
     "einsum": _einsum,
     "addmm": _addmm,
     "bilinear": _bilinear,
+    **dict.fromkeys(("_grouped_mm", "grouped_mm"), _grouped),
 }
