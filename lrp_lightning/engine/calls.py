@@ -66,6 +66,8 @@ class Operator:
     inplace_at: int | None = None
     views: bool = False
     """Whether its result may lie in the memory of its input."""
+    lends_shape: bool = False
+    """Whether of its input its result has nothing but the shape."""
 
     def asks_in_place(self, args: tuple, kwargs: dict[str, Any]) -> bool:
         if self.in_place or kwargs.get("inplace", False) or kwargs.get("out") is not None:

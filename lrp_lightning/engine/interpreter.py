@@ -230,13 +230,14 @@ class Interpreter(TorchFunctionMode):
         return result
 
     def _note_tokens(self, call: Call, made: list[Tensor]) -> None:
-        source = next((t for t in call.tensors if t in self.tokens), None)
-        if source is None:
+        """What is known of integers that a constant operator made of token numbers, or wrote to."""
+        given = [t for t in call.tensors if t in self.tokens]
+        made = [t for t in made if not (t.is_floating_point() or t.dtype == torch.bool)]
+        if not given or not made or call.operator.lends_shape:
             return
-        tokens = self.tokens[source]
-        for t in made:
-            if t is not source and not t.is_floating_point() and t.dtype != torch.bool:
-                self.tokens[t] = tokens and followed(call, t, tokens, self.tokens.get)
+        whole = all(self.tokens[t] is not None for t in given)
+        for t, tokens in zip(made, followed(call, made, self.tokens.get) if whole else [None] * len(made), strict=True):
+            self.tokens[t] = tokens
 
     def _current(
         self, args: tuple, kwargs: dict[str, Any], given: list[Tensor]
@@ -269,7 +270,10 @@ class Interpreter(TorchFunctionMode):
             if self.visitor.differentiates and any(t.grad_fn is not None for t in read):
                 self._constant(operator, plain_args, plain_kwargs, read)  # says what is wrong with it
             with torch.no_grad():
-                return func(*args, **kwargs)
+                changed = func(*args, **kwargs)
+            if self.tokens:
+                self._note_tokens(Call(operator, plain_args, plain_kwargs), targets)
+            return changed
         result = self._run(operator, plain_args, plain_kwargs, read, in_place=True)
         made = tensors_in((result,))
         if operator.in_place and operator.name in _DIMENSIONS_ONLY:

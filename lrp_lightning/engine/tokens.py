@@ -14,12 +14,25 @@ import torch
 from torch import Tensor
 
 from lrp_lightning.axes import Axis
-from lrp_lightning.engine.calls import Call, Operator
+from lrp_lightning.engine.calls import Call, Operator, tensors_in
 from lrp_lightning.engine.layers import Layer
 from lrp_lightning.engine.neuron_numbers import axis_of
 
 __all__ = ["LookedUp", "Tokens", "followed", "is_lookup"]
 
+_VALUE_BY_VALUE = (
+    "add",
+    "sub",
+    "mul",
+    "clamp",
+    "clip",
+    "clamp_min",
+    "clamp_max",
+    "remainder",
+    "fmod",
+    "where",
+    "masked_fill",
+)
 _SIDE_BY_SIDE = ("cat", "concat", "concatenate", "stack", "hstack", "vstack")
 
 
@@ -51,31 +64,40 @@ class LookedUp(NamedTuple):
     layer: Layer
 
 
-def followed(call: Call, result: Tensor, source: Tokens, known: Callable[[Tensor], Tokens | None]) -> Tokens | None:
-    """What is known of an integer tensor that an operator made of tokens; None where it is none of these moves.
+def followed(call: Call, made: list[Tensor], known: Callable[[Tensor], Tokens | None]) -> list[Tokens | None]:
+    """What is known of integer tensors that an operator made of tokens; None where they may be anything.
 
     Args:
         call: the operator.
-        result: what it made.
-        source: the tokens that it read.
-        known: those that a tensor holds.
+        made: what it gave, or wrote to.
+        known: what is known of a tensor.
     """
+    source = next(tokens for t in call.tensors if (tokens := known(t)) is not None)
+    moves, joins = call.operator.views, call.name in (*_SIDE_BY_SIDE, "setitem")
 
     def places(t: Tensor) -> Tensor:
         tokens = known(t)
         if tokens is not None:
             return tokens.places
-        return torch.full(t.shape, -1) if call.name in _SIDE_BY_SIDE else t.cpu()
+        return torch.full(t.shape, -1) if joins else t.cpu()
 
-    if call.operator.views or call.name in _SIDE_BY_SIDE:
-        moved = call.map(places)
-        try:
-            found = moved.func(*moved.args, **{k: v for k, v in moved.kwargs.items() if k not in ("dtype", "device")})
-        except Exception:  # it does not take them
-            return None
-        if isinstance(found, Tensor) and found.shape == result.shape and found.dtype == torch.long:
-            return Tokens(source.input, source.shape, found)
-    return source if result.shape == source.places.shape else None
+    if not (moves or joins):
+        alike = [call.name in _VALUE_BY_VALUE and t.shape == source.places.shape for t in made]
+        return [source if same else None for same in alike]
+    if call.name == "setitem":
+        target, index, value = call.args
+        instead = Call(call.operator, (places(target), index, places(value) if isinstance(value, Tensor) else -1), {})
+    else:
+        instead = call.map(places)
+    try:
+        kwargs = {name: value for name, value in instead.kwargs.items() if name not in ("dtype", "device")}
+        found = tensors_in((instead.func(*instead.args, **kwargs),))
+    except Exception:  # it does not take them
+        return [None for _ in made]
+    return [
+        Tokens(source.input, source.shape, at) if at.shape == t.shape and at.dtype == torch.long else None
+        for at, t in zip(found, made, strict=True)
+    ]
 
 
 def is_lookup(operator: Operator) -> bool:

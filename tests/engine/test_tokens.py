@@ -30,6 +30,14 @@ class Reads(nn.Module):
         return self.head(self.hidden(self.function(self, ids)).relu()).sum(1)
 
 
+def shifted(ids: Tensor) -> Tensor:
+    """To the right, with a first token before them, as decoders are given their input."""
+    y = ids.new_zeros(ids.shape)
+    y[:, 1:] = ids[:, :-1].clone()
+    y[:, 0] = 2
+    return y
+
+
 WAYS: dict[str, Callable[[Reads, Tensor], Tensor]] = {
     "plain": lambda m, ids: m.words(ids),
     "with positions": lambda m, ids: m.words(ids) + m.positions(torch.arange(ids.shape[1])),
@@ -39,6 +47,9 @@ WAYS: dict[str, Callable[[Reads, Tensor], Tensor]] = {
     "clamped": lambda m, ids: m.words(ids.clamp(max=WORDS - 2)),
     "class token": lambda m, ids: m.words(torch.cat([torch.full((len(ids), 1), 2), ids], 1)),
     "twice": lambda m, ids: m.words(ids) * 0.5 + m.words(ids[:, :1]),
+    "shifted": lambda m, ids: m.words(shifted(ids)),
+    "halves": lambda m, ids: torch.cat([m.words(part) for part in ids.chunk(2, 1)], 1),
+    "types": lambda m, ids: m.words(ids) + m.positions(torch.zeros_like(ids)),
     "first tokens": lambda m, ids: m.words(ids[:, :2]),
     "bag": lambda m, ids: m.bag(ids)[:, None],
 }
@@ -71,7 +82,7 @@ def test_gradient_times_row(way: str) -> None:
     trace = SelectiveLRP(model, Epsilon(1e-12)).trace(ids(), 1)
     table = model.bag.weight if way == "bag" else model.words.weight
     [gradient] = torch.autograd.grad(model(ids())[:, 1].sum(), table)
-    found = trace.inputs.sum() + (trace.absorbed["constant"].sum() if way == "class token" else 0)
+    found = trace.inputs.sum() + (trace.absorbed["constant"].sum() if way in ("class token", "shifted") else 0)
     torch.testing.assert_close(found, (table * gradient).sum().detach())
 
 

@@ -46,7 +46,8 @@ def table_of(*rows: Mapping[str, Row]) -> dict[Callable, Operator]:
             shown = name if name.startswith(_OWNED) else name.removesuffix(".__get__")
             for func, plain, in_place in spellings(name):
                 views = row in (moves.movement, writes.ROWS["detach"], activations.ROWS["dropout"])
-                table[func] = Operator(shown, plain, row, in_place, inplace_at(func), views)
+                lends = name in writes.FACTORIES
+                table[func] = Operator(shown, plain, row, in_place, inplace_at(func), views, lends)
     return table
 
 

@@ -20,7 +20,7 @@ from lrp_lightning.engine.neuron_numbers import axis_of, compact
 from lrp_lightning.engine.operators.moves import places_of
 from lrp_lightning.engine.operators.scatters import put_added
 
-__all__ = ["ROWS", "copied", "filled", "set_item", "zeroed"]
+__all__ = ["FACTORIES", "ROWS", "copied", "filled", "set_item", "zeroed"]
 
 
 def set_item(input: Tensor, index: Any, value: Any) -> Tensor:
@@ -369,7 +369,7 @@ def _with_places(axis: Axis, pad: Sequence[int], filled: bool) -> Axis | None:
 
 
 _LIKE = ("empty_like", "zeros_like", "ones_like", "full_like", "rand_like", "randn_like", "randint_like")
-_FACTORIES = (*_LIKE, "new_empty", "new_zeros", "new_ones", "new_full", "new_tensor", "new_empty_strided", "bernoulli")
+FACTORIES = (*_LIKE, "new_empty", "new_zeros", "new_ones", "new_full", "new_tensor", "new_empty_strided", "bernoulli")
 
 ROWS: dict[str, Callable] = {
     **dict.fromkeys(("cat", "concat", "concatenate"), _cat),
@@ -388,7 +388,7 @@ ROWS: dict[str, Callable] = {
     "scatter": _scattered,
     "index_put": _indices_put,
     "pad": _padded,
-    **dict.fromkeys(("detach", *_FACTORIES), _constant),
+    **dict.fromkeys(("detach", *FACTORIES), _constant),
 }
 
 FUNCTIONS: dict[Callable, Callable] = {
