@@ -1,3 +1,5 @@
+from .adapters import ByGraph as ByGraph
+from .adapters import ByKeyword as ByKeyword
 from .attribution import LayerSelectiveLRP as LayerSelectiveLRP
 from .attribution import SelectiveLRP as SelectiveLRP
 from .composites import Composite as Composite

@@ -210,7 +210,8 @@ class Axis(NamedTuple):
         return Axis(shape, (*self.terms[:dim], None, *self.terms[dim + 1 :]))
 
     @property
-    def _has_nobody(self) -> bool:
+    def has_nobody(self) -> bool:
+        """Whether some values are nobody's."""
         terms = (term.labels for term in self.terms if term is not None and not isinstance(term.labels, range))
         return self.base == NOBODY or any(NOBODY in labels for labels in terms)
 
@@ -254,7 +255,7 @@ def join(parts: Sequence[Axis], shape: Shape) -> Axis | None:
 def _filled_in(one: Axis, other: Axis) -> Axis | None:
     """Two axes that differ only where one is nobody's, as one; None if they differ elsewhere, or along two dimensions."""
     dims = {*one.dims, *other.dims}
-    if len(dims) > 1 or not one.shape or not (one._has_nobody or other._has_nobody):
+    if len(dims) > 1 or not one.shape or not (one.has_nobody or other.has_nobody):
         return None
     dim = dims.pop() if dims else 0
     listed = []

@@ -18,7 +18,7 @@ from torch.utils import _pytree as pytree
 __all__ = [
     "BackwardHookFunction", "BatchNorm", "base_of", "c_functions", "function_modes", "function_of", "in_projection",
     "in_projection_packed", "is_lazy", "loaders_of", "own_parameters", "pytree", "revived", "set_grad_enabled",
-    "share_memory", "uncompiled",
+    "share_memory", "uncompiled", "variable_functions",
 ]  # fmt: skip
 
 set_grad_enabled: Callable = torch._C._set_grad_enabled
@@ -26,6 +26,9 @@ set_grad_enabled: Callable = torch._C._set_grad_enabled
 
 c_functions: Any = torch._C._nn
 """Where ``F.linear``, ``F.gelu`` and others really are."""
+
+variable_functions: Any = torch._C._VariableFunctions
+"""Where those of ``torch`` really are, which other libraries put functions of their own in place of."""
 
 in_projection: Callable = F._in_projection  # type: ignore[attr-defined]
 in_projection_packed: Callable = F._in_projection_packed  # type: ignore[attr-defined]

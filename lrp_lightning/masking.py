@@ -138,7 +138,7 @@ def _run(
         visitor = masking(layers, {names.name_of(layer): mask for layer, mask in masks.items()}, means)
         run = Interpreter(names, TABLE, visitor, samples)
         for x in xs:
-            run.begin(x)
+            run.begin(x, model)
         with run:
             output = run.latest(tensor_of(model(*xs, *extra)))
         visitor.check_all_used()

@@ -55,7 +55,8 @@ NAMES = {
         Agreement AlphaBeta Composite Coverage Epsilon EpsilonAlpha2Beta1 EpsilonGammaBox EpsilonPlus Fixed Flat Gamma
         LayerSelectiveLRP MinError Pass Path PerLayer SelectiveLRP Threshold TopK Trace WSquare ZBox ZPlus build_graph
         class_graph diff_graphs k_best_paths masked_forward path_heatmaps prune_graph register_operator registered_operator
-        unregister_operator __version__ TopActivations neuron_heatmaps reconstruct reconstruct_top_activations
+        unregister_operator __version__ ByGraph ByKeyword TopActivations neuron_heatmaps reconstruct
+        reconstruct_top_activations
     """,
     "lrp_lightning.metrics": """
         AblatedAccuracy ConservationError CriticalNeuronAccuracy RandomControl RetainedAccuracy RetentionCurve SelectionError
@@ -63,7 +64,7 @@ NAMES = {
     """,
     "lrp_lightning.drawing": """
         Curves Report as_array draw_contact_sheet draw_curves draw_graph draw_heatmaps draw_paths relevance_as_images
-        draw_top_activations report_of write_report
+        draw_series draw_tokens draw_top_activations report_of write_report
     """,
     "lrp_lightning.callbacks": "RelevanceMonitor",
 }

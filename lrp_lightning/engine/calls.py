@@ -16,11 +16,11 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import resolve_name
 
-from lrp_lightning.compat import c_functions, pytree
+from lrp_lightning.compat import c_functions, pytree, variable_functions
 
 __all__ = ["Call", "Operator", "named", "operator_name", "spellings", "tensors_in", "without_in_place"]
 
-OWNERS = (torch, Tensor, F, c_functions, torch.linalg, torch.special)
+OWNERS = (torch, Tensor, F, c_functions, torch.linalg, torch.special, variable_functions)
 
 _AT_INPLACE: dict[Callable, int] = {
     f: list(parameters).index("inplace")

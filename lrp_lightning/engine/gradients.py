@@ -114,7 +114,7 @@ def activation_of(model: nn.Module, inputs: Tensor, extra: tuple, layer: nn.Modu
     layers = Layers(names, len(inputs))
     visitor = Gradients(layers, method)
     run = Interpreter(names, TABLE, visitor, len(inputs))
-    run.begin(inputs)
+    run.begin(inputs, model)
     if isinstance(layer, nn.Module) and id(layer) not in names.of_module:
         raise LayerError(f"{type(layer).__name__} is no module of the model")
     name = layer if isinstance(layer, str) else names.of_module[id(layer)]

@@ -68,14 +68,18 @@ class Interpreter(TorchFunctionMode):
         """The layer of each input, None for token numbers."""
         self._found: dict[Callable, Operator] = {}  # those without a row
 
-    def begin(self, x: Tensor, nonnegative: bool = False) -> None:
-        """Note an input, samples first, before the forward that reads it."""
+    def begin(self, x: Tensor, model: nn.Module, nonnegative: bool = False) -> None:
+        """Note an input, samples first, before the forward that reads it.
+
+        Its neurons are in dimension 1, or where the model says, as ``input_neurons``.
+        """
         if not x.is_floating_point():
             self.tokens[x] = Tokens.of_input(len(self.inputs), x)
             self.inputs.append(None)
             return
         samples = Axis.along(x.shape, 0)
-        layer = self.visitor.layers.add("input", "input", x, neuron_dim(x, "input"), samples, first=True)
+        dim = getattr(model, "input_neurons", neuron_dim(x, "input"))
+        layer = self.visitor.layers.add("input", "input", x, dim, samples, first=True)
         self.facts[x] = Facts(samples, layer.axis(x.shape), nonnegative, near_input=True)
         self.inputs.append(layer)
 

@@ -78,7 +78,7 @@ def propagate(
         captures = Captures(run, ledger, model, layers, of_layer_input)
         xs = tuple((x.clone() if x.is_inference() else x.detach()).requires_grad_(x.is_floating_point()) for x in given)
         for x, known in zip(xs, nonnegative, strict=True):
-            run.begin(x, known)
+            run.begin(x, model, known)
         try:
             with captures.hooked(), run:
                 output = run.latest(tensor_of(model(*xs, *more)))

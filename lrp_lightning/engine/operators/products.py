@@ -69,7 +69,7 @@ def _of_product(run: Interpreter, call: Call, y: Tensor, x: Any, factor: Any, si
     if len(signals) < 2 or all_gates or not run.visitor.follows or facts.samples is None or y.ndim < 2:
         return y, facts
     if any(run.of(t).neurons is None for t in signals):
-        return y, facts
+        return y, facts._replace(neurons=None)  # not those of one of them alone
     whole = run.visitor.shared_parts(y, signals)  # what arrives there is still whole
     dim = neuron_dim_of(facts, y)
     return node(run, run.names.here("mul"), "junction", y, facts, dim, whole)
@@ -136,12 +136,14 @@ def _divided(run: Interpreter, call: Call, x: Any, divisor: Any) -> tuple[Tensor
     known = list(run.signals((whole, divisor)))
     facts, was = joined(run, call, y, known), run.of(whole)
     positive = divisor >= 0 if isinstance(divisor, int | float) else run.known(divisor) and run.of(divisor).nonnegative
+    # an exponential over a signal is normalised, whatever it was summed over: weights, as those of a softmax
+    weights = was.written.exp_of is not None and run.known(divisor) and run.visitor.attention == "values"
     return y, Facts(
         facts.samples,
         joined(run, call, y, [whole]).neurons,
         was.nonnegative and positive,
         was.near_input,
-        was.gate,
+        Gate.YES if weights else was.gate,
         facts.lost,
         written=_written(run, y, whole, divisor, known),
         below=_scaled(run, was.below, divisor),

@@ -146,7 +146,7 @@ def _packed(run: Interpreter, call: Call, input: Tensor, lengths: Tensor, batch_
     x = do(torch.transpose, input, 0, 1) if batch_first else input
     places = [t * x.shape[1] + i for t, i in _places(lengths.tolist())]
     rows = do(torch.flatten, x, 0, 1)
-    data = do(torch.index_select, rows, 0, torch.tensor(places, device=x.device))
+    data = do(Tensor.index_select, rows, 0, torch.tensor(places, device=x.device))
     return (data, call.values()[1]), [run.of(data), None]
 
 
@@ -165,7 +165,7 @@ def _unpacked(
     at = {place: row for row, place in enumerate(_places(lengths.tolist()))}
     beside = input.new_full((1, *input.shape[1:]), padding_value)
     rows = [at.get((t, i), len(input)) for t in range(steps) for i in range(samples)]
-    padded = do(torch.index_select, do(torch.cat, [input, beside], 0), 0, torch.tensor(rows, device=input.device))
+    padded = do(Tensor.index_select, do(torch.cat, [input, beside], 0), 0, torch.tensor(rows, device=input.device))
     padded = do(torch.unflatten, padded, 0, (steps, samples))
     padded = do(torch.transpose, padded, 0, 1) if batch_first else padded
     return (padded, lengths), [run.of(padded), None]

@@ -107,7 +107,7 @@ def _sorted(run: Interpreter, call: Call, input: Tensor, *rest: Any, **named: An
     if call.name == "kthvalue":
         reduced_facts = reduced(run, call, input, dims_of(input, dim), keepdim)._replace(gate=Gate.NO)
         return accounted(run, call, lambda _: reduced_facts)
-    return accounted(run, call, lambda y: _resized(run, call, input, y, dim)._replace(gate=Gate.NO))
+    return accounted(run, call, lambda y: _resized(run, call, input, y, dim))
 
 
 def _resized(run: Interpreter, call: Call, x: Tensor, y: Tensor, dim: int) -> Facts:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lrp_lightning import axes
 from lrp_lightning.axes import Axis
 from lrp_lightning.engine.calls import Call, Operator
 from lrp_lightning.engine.facts import Facts
@@ -60,10 +61,28 @@ def _made_of(run: Interpreter, call: Call, sums: Call, y: Tensor, source: Tensor
         return planned if planned is not None else samples_by_mean(sums, source, y, axis)
 
     samples, lost = samples_after(run, call, was, move)
+    if samples is not None and samples.has_nobody and dim is not None:
+        samples = _of_rows_alike(run, samples, dim % max(y.ndim, 1))
     neurons: Axis | Tensor | None = plan(was.neurons) if plan is not None and isinstance(was.neurons, Axis) else None
     if neurons is None:
         neurons = followed_by_mean(run, sums, source, was.neurons)
     return Facts(samples, neurons, was.nonnegative, gate=was.gate, lost=lost)
+
+
+def _of_rows_alike(run: Interpreter, samples: Axis, dim: int) -> Axis:
+    """Samples with those of places where nothing comes taken from a tensor of as many rows, such as the nodes of a graph.
+
+    What comes to other places must agree with it; and so must whatever these places are brought together with later.
+    """
+    shape = samples.shape
+    for t in run.facts:
+        found = run.of(t).samples
+        if found is None or not t.ndim or t.shape[0] != shape[dim] or found.dims != [0] or found.has_nobody:
+            continue
+        rows = Axis.along(shape, dim, found.listed(0))
+        if axes.join([samples, rows], shape) == rows:
+            return rows
+    return samples
 
 
 def _added_up(run: Interpreter, call: Call, source: Tensor, shape: Any, *where: Any) -> tuple[Tensor, Facts]:

@@ -1,0 +1,133 @@
+"""Models whose forward takes no plain batch first, as ones that do: by keyword, or graphs as samples."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from torch import Tensor, nn
+
+from lrp_lightning.errors import InputError, ModelError
+
+__all__ = ["ByGraph", "ByKeyword"]
+
+
+class _View(nn.Module):
+    """A module that holds another, whose layers keep their names and whose parameters are its own."""
+
+    model: nn.Module
+
+    def __init__(self, model: nn.Module) -> None:
+        if not isinstance(model, nn.Module):
+            raise ModelError(f"model must be a torch.nn.Module, got {type(model).__name__}")
+        super().__init__()
+        object.__setattr__(self, "model", model)  # kept out of nn.Module's registry, which would put its name before all
+
+    def named_modules(self, *args: Any, **kwargs: Any) -> Iterator[tuple[str, nn.Module]]:
+        """Those of the model."""
+        return self.model.named_modules(*args, **kwargs)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({type(self.model).__name__}{self._what()})"
+
+    def _what(self) -> str:
+        return ""
+
+
+class ByKeyword(_View):
+    """A model whose forward takes its inputs by keyword, as one that takes them in order.
+
+    Models of transformers take ``input_ids`` first, then what each of them likes; images and embeddings they take as
+    ``pixel_values=`` and ``inputs_embeds=``.
+
+    Args:
+        model: what is explained. Its layers keep their names.
+        names: the keywords of the inputs, then those of ``additional_forward_args``, in their order.
+        constants: given by keyword at each call, the same for all.
+
+    Raises:
+        ModelError: if ``model`` is no ``torch.nn.Module``.
+        InputError: if there are no names; at a call, if it is given more tensors than names.
+
+    Example:
+        >>> import torch
+        >>> from lrp_lightning import ByKeyword, SelectiveLRP
+        >>> class Model(torch.nn.Module):
+        ...     def __init__(self):
+        ...         super().__init__()
+        ...         self.head = torch.nn.Linear(4, 3)
+        ...     def forward(self, *, inputs_embeds, attention_mask=None):
+        ...         return self.head((inputs_embeds * attention_mask.unsqueeze(-1)).sum(1))
+        >>> lrp = SelectiveLRP(ByKeyword(Model(), "inputs_embeds", "attention_mask"))
+        >>> embeds, mask = torch.randn(2, 5, 4), torch.ones(2, 5)
+        >>> lrp.attribute(embeds, target=1, additional_forward_args=mask).shape
+        torch.Size([2, 5, 4])
+    """
+
+    def __init__(self, model: nn.Module, *names: str, **constants: Any) -> None:
+        super().__init__(model)
+        if not names or not all(isinstance(name, str) for name in names):
+            raise InputError(f"name the keywords of the inputs, such as 'pixel_values', got {names!r}")
+        self.names, self.constants = names, constants
+
+    def forward(self, *inputs: Any) -> Any:
+        """What the model gives.
+
+        Args:
+            inputs: one for each of the first keywords.
+
+        Raises:
+            InputError: if there are more of them than names.
+        """
+        if len(inputs) > len(self.names):
+            raise InputError(f"{len(inputs)} inputs were given for the keywords {', '.join(self.names)}")
+        return self.model(**dict(zip(self.names, inputs, strict=False)), **self.constants)
+
+    def _what(self) -> str:
+        return f", {', '.join(self.names)}"
+
+
+class ByGraph(_View):
+    """A network of graphs, whose nodes stand one below the other, as one whose samples are graphs.
+
+    What PyTorch Geometric's ``to_dense_batch(x, batch)`` gives is its input: ``nodes`` ``(N, most, F)``, each graph filled
+    up with zeros, and ``there`` ``(N, most)``, True for nodes that are there. Of these the model gets the rows that are
+    there, and everything else as it is. Relevance is shaped like ``nodes``, and 0 where there is none.
+
+    Args:
+        model: its forward takes ``(x, edge_index, batch, ...)``, ``x`` of shape ``(nodes, F)``, and gives one row a graph.
+
+    Raises:
+        ModelError: if ``model`` is no ``torch.nn.Module``.
+
+    Example:
+        >>> import torch
+        >>> from lrp_lightning import ByGraph, SelectiveLRP
+        >>> class Model(torch.nn.Module):
+        ...     def __init__(self):
+        ...         super().__init__()
+        ...         self.message, self.head = torch.nn.Linear(4, 8), torch.nn.Linear(8, 3)
+        ...     def forward(self, x, edge_index, batch):
+        ...         h = self.message(x)[edge_index[0]]
+        ...         h = h.new_zeros(len(x), 8).index_add(0, edge_index[1], h).relu()
+        ...         return self.head(h.new_zeros(int(batch.max()) + 1, 8).index_add(0, batch, h))
+        >>> nodes, there = torch.randn(2, 3, 4), torch.tensor([[True, True, True], [True, True, False]])
+        >>> edge_index, batch = torch.tensor([[0, 1, 2, 3], [1, 2, 0, 4]]), torch.tensor([0, 0, 0, 1, 1])
+        >>> lrp = SelectiveLRP(ByGraph(Model()))
+        >>> relevance = lrp.attribute(nodes, target=1, additional_forward_args=(there, edge_index, batch))
+        >>> relevance.shape, bool(relevance[1, 2].any())
+        (torch.Size([2, 3, 4]), False)
+    """
+
+    input_neurons = 2
+    """Features, not nodes, are the neurons of the input."""
+
+    def forward(self, nodes: Tensor, there: Tensor, *rest: Any) -> Any:
+        """What the model gives.
+
+        Args:
+            nodes: ``(N, most, F)``.
+            there: ``(N, most)``, bool.
+            rest: ``edge_index, batch``, and what else the model takes.
+        """
+        return self.model(nodes[there], *rest)
