@@ -15,7 +15,7 @@ from lrp_lightning.composites import Composite, EpsilonPlus, as_composite
 from lrp_lightning.engine.propagate import propagate
 from lrp_lightning.errors import InputError, ModelError, RuleError, SelectionError
 from lrp_lightning.layers import LayerNames
-from lrp_lightning.rules import Rule
+from lrp_lightning.rules import Rule, rule_on
 from lrp_lightning.selection import Search, Selection
 from lrp_lightning.trace import Trace
 
@@ -42,7 +42,7 @@ class SelectiveLRP(GradientAttribution):
 
     Raises:
         ModelError: if ``model`` is no ``torch.nn.Module``.
-        RuleError: if ``composite`` is none, or ``on_unsupported`` is none of these.
+        RuleError: if ``composite`` or a ``module.rule`` is no rule, or ``on_unsupported`` is neither of these.
         SelectionError: if ``selection`` is none.
 
     Example:
@@ -73,6 +73,8 @@ class SelectiveLRP(GradientAttribution):
             raise RuleError(f"on_unsupported must be 'raise' or 'gradient', got {on_unsupported!r}")
         if selection is not None and (isinstance(selection, type) or not isinstance(selection, Selection)):
             raise SelectionError(f"selection must be a selection such as TopK(0.1), got {selection!r}")
+        for module in model.modules():
+            rule_on(module)
         GradientAttribution.__init__(self, model)
         self.model = model
         self.composite = as_composite(composite)
@@ -155,6 +157,14 @@ class SelectiveLRP(GradientAttribution):
             selection, history = selection.search(*given, self.on_unsupported)
         trace, found = propagate(*given, selection, on_unsupported=self.on_unsupported, **asked)
         return (trace if history is None else replace(trace, history=history)), found
+
+    def attribute_future(self) -> None:
+        """Not there, as in Captum's LRP.
+
+        Raises:
+            NotImplementedError: always.
+        """
+        raise NotImplementedError("attribute_future is not implemented for LRP; call attribute")
 
     def compute_convergence_delta(self, attributions: Tensor | tuple[Tensor, ...], output: Tensor) -> Tensor:
         """Output less the relevance of the inputs, ``(N,)``; what biases, stabilisers and the selection took.

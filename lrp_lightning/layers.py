@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from lrp_lightning.compat import base_of, is_lazy, own_parameters, uncompiled
 from lrp_lightning.errors import LayerError, LRPError, ModelError
-from lrp_lightning.rules import Rule, as_rule
+from lrp_lightning.rules import Rule, rule_on
 
 __all__ = [
     "LayerNames",
@@ -90,10 +90,9 @@ class LayerNames:
         """The rule that the caller set on the module of a layer, as ``module.rule``.
 
         Raises:
-            RuleError: if it is neither a rule nor one of Captum's.
+            RuleError: as :func:`lrp_lightning.rules.rule_on`.
         """
-        own = getattr(self.modules.get(layer), "rule", None)
-        return None if own is None else as_rule(own)
+        return rule_on(self.modules.get(layer))
 
     def here(self, what: str) -> str:
         """A name for something without parameters in the module that runs."""

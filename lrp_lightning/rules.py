@@ -357,6 +357,24 @@ def Pass() -> Rule:
     return Rule((), name="Pass()")
 
 
+def rule_on(module: object) -> Rule | None:
+    """The rule that a caller set on a module, as ``module.rule``; None where there is none, or it is something else.
+
+    Raises:
+        RuleError: if it is the name of a rule, a rule that was not called, or one of Captum's that is not known.
+    """
+    given = getattr(module, "rule", None)
+    if isinstance(given, Rule) or type(given).__module__.startswith("captum."):
+        return as_rule(given)
+    if getattr(given, "__module__", "").startswith((__name__, "captum.")) or _is_name(given):
+        raise RuleError(f"{type(module).__name__}.rule must be a rule, such as Epsilon(), got {given!r}")
+    return None  # an attribute of the model's own
+
+
+def _is_name(given: object) -> bool:
+    return isinstance(given, str) and given.lower().replace("_", "") in {name.lower() for name in __all__}
+
+
 def as_rule(given: object) -> Rule:
     """Read a rule, or one of Captum's rule objects, which mean the same with an absolute stabiliser.
 
@@ -369,7 +387,7 @@ def as_rule(given: object) -> Rule:
     bias = zero if getattr(given, "set_bias_to_zero", False) else identity
     name = f"captum's {kind}"
     if not type(given).__module__.startswith("captum."):
-        raise RuleError(f"module.rule must be a rule of lrp_lightning or one of Captum's own, got {given!r}")
+        raise RuleError(f"a rule must be one of lrp_lightning or of Captum, got {given!r}")
     if kind == "IdentityRule":
         return Rule((), name=name)
     weights = {

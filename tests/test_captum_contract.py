@@ -137,10 +137,24 @@ def test_a_rule_that_gives_to_activations_of_zero_on_a_module(rule: Any) -> None
     assert trace.conservation_error.max() < 1e-9
 
 
-def test_what_is_no_rule(model: nn.Module, x: Tensor) -> None:
-    model[3].rule = "epsilon"
-    with pytest.raises(RuleError, match=r"module\.rule.*'epsilon'"):
-        SelectiveLRP(model).attribute(x, target=2)
+@pytest.mark.parametrize("given", ["epsilon", "AlphaBeta", Epsilon, EpsilonRule], ids=repr)
+def test_what_is_no_rule_is_refused_when_the_class_is_made(model: nn.Module, given: Any) -> None:
+    model[3].rule = given
+    with pytest.raises(RuleError, match=r"\.rule must be a rule, such as Epsilon\(\), got"):
+        SelectiveLRP(model)
+
+
+@pytest.mark.parametrize("own", [3, "nearest", {"a": 1}, print], ids=repr)
+def test_an_attribute_of_the_models_own_is_none_of_ours(model: nn.Module, x: Tensor, own: Any) -> None:
+    expected = SelectiveLRP(model).attribute(x, target=2)
+    model[3].rule = own
+    assert torch.equal(SelectiveLRP(model).attribute(x, target=2), expected)
+
+
+def test_attribute_future_is_not_there_as_in_captum(model: nn.Module) -> None:
+    for lrp in (LRP(model), SelectiveLRP(model)):
+        with pytest.raises(NotImplementedError, match="attribute_future is not implemented for LRP"):
+            lrp.attribute_future()
 
 
 # layers
