@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
-import torch
 from captum.attr._utils.attribution import GradientAttribution, LayerAttribution
 from captum.log import log_usage
 from torch import Tensor, nn
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 from lrp_lightning.composites import Composite, EpsilonPlus, as_composite
 from lrp_lightning.engine.propagate import propagate
 from lrp_lightning.errors import InputError, ModelError, RuleError, SelectionError
-from lrp_lightning.layers import LayerNames
+from lrp_lightning.layers import LayerNames, check_shows_operators
 from lrp_lightning.rules import Rule, rule_on
 from lrp_lightning.selection import Search, Selection
 from lrp_lightning.trace import Trace
@@ -67,8 +66,7 @@ class SelectiveLRP(GradientAttribution):
     ) -> None:
         if not isinstance(model, nn.Module):
             raise ModelError(f"model must be a torch.nn.Module, got {type(model).__name__}")
-        if isinstance(model, torch.jit.ScriptModule):
-            raise ModelError("a scripted or traced model shows no operators; explain the module that it was made from")
+        check_shows_operators(model)
         if on_unsupported not in ("raise", "gradient"):
             raise RuleError(f"on_unsupported must be 'raise' or 'gradient', got {on_unsupported!r}")
         if selection is not None and (isinstance(selection, type) or not isinstance(selection, Selection)):

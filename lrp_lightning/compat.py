@@ -16,9 +16,9 @@ from torch.overrides import _get_current_function_mode_stack as function_modes
 from torch.utils import _pytree as pytree
 
 __all__ = [
-    "BackwardHookFunction", "BatchNorm", "base_of", "c_functions", "function_modes", "function_of", "in_projection",
-    "in_projection_packed", "is_lazy", "loaders_of", "own_parameters", "pytree", "revived", "set_grad_enabled",
-    "share_memory", "uncompiled", "variable_functions",
+    "BackwardHookFunction", "base_of", "BatchNorm", "c_functions", "function_modes", "function_of", "in_double",
+    "in_projection", "in_projection_packed", "is_aten", "is_lazy", "loaders_of", "own_parameters", "pytree", "revived",
+    "set_grad_enabled", "share_memory", "uncompiled", "variable_functions",
 ]  # fmt: skip
 
 set_grad_enabled: Callable = torch._C._set_grad_enabled
@@ -33,6 +33,14 @@ variable_functions: Any = torch._C._VariableFunctions
 in_projection: Callable = F._in_projection  # type: ignore[attr-defined]
 in_projection_packed: Callable = F._in_projection_packed  # type: ignore[attr-defined]
 """How ``F.multi_head_attention_forward`` projects queries, keys and values."""
+
+
+def in_double(t: Tensor) -> Tensor:
+    """A tensor in double precision, or, where its device has none, as Apple's MPS, in single."""
+    try:
+        return t.double()
+    except TypeError:
+        return t.float()
 
 
 def share_memory(one: Tensor, other: Tensor) -> bool:
@@ -54,6 +62,11 @@ def revived(t: Tensor) -> Tensor:
 def function_of(node: Any) -> type | None:
     """The ``torch.autograd.Function`` that a node of autograd's graph is of; None if it is one of torch's own."""
     return node._forward_cls if isinstance(node, BackwardCFunction) else None  # type: ignore[attr-defined]
+
+
+def is_aten(function: Any) -> bool:
+    """Whether a function is one of ATen's operators, as exported programs call them."""
+    return isinstance(function, torch._ops.OpOverload)
 
 
 def own_parameters(module: nn.Module) -> dict[str, nn.Parameter | None]:

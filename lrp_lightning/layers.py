@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lrp_lightning.compat import base_of, is_lazy, own_parameters, uncompiled
+from lrp_lightning.compat import base_of, is_aten, is_lazy, own_parameters, uncompiled
 from lrp_lightning.errors import LayerError, LRPError, ModelError
 from lrp_lightning.rules import Rule, rule_on
 
@@ -38,6 +38,22 @@ def unwrapped(model: nn.Module) -> nn.Module:
     if not isinstance(model, nn.Module):
         raise ModelError(f"model must be a torch.nn.Module, got {type(model).__name__}")
     return uncompiled(model)
+
+
+def check_shows_operators(model: nn.Module) -> None:
+    """Refuse a model that does not show the operators that it is made of.
+
+    Raises:
+        ModelError: naming the module, and what to explain instead.
+    """
+    for name, module in model.named_modules():
+        where = f"module {name!r}" if name else "the model"
+        if isinstance(module, torch.jit.ScriptModule):
+            raise ModelError(f"{where} is scripted or traced and shows no operators; explain what it was made from")
+        if type(module).__module__.startswith(("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized")):
+            raise ModelError(f"{where} is quantised, and its integers have no gradient; explain what it was made from")
+        if isinstance(module, torch.fx.GraphModule) and any(is_aten(node.target) for node in module.graph.nodes):
+            raise ModelError(f"{where} was exported, and calls ATen's operators, not torch's; explain what it was made from")
 
 
 def without_compilation(name: str) -> str:

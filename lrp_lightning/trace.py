@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from lrp_lightning.compat import in_double
 from lrp_lightning.errors import LayerError
 from lrp_lightning.layers import unknown_layer
 
@@ -83,10 +84,10 @@ class Trace:
     def conservation_error(self) -> Tensor:
         """``(N,)``: ``|input + absorbed - output| / |output|``, 0 where everything is accounted for."""
         inputs = self.inputs if isinstance(self.inputs, tuple) else (self.inputs,)
-        total = sum((r.double().flatten(1).sum(1) for r in inputs), torch.zeros_like(self.explained.double()))
+        total = sum((in_double(r).flatten(1).sum(1) for r in inputs), torch.zeros_like(in_double(self.explained)))
         for stayed in self.absorbed.values():
-            total = total + stayed.double()
-        output = self.explained.double()
+            total = total + in_double(stayed)
+        output = in_double(self.explained)
         lost = (total - output).abs()
         return torch.where(lost == 0, 0, lost / output.abs()).to(self.explained.dtype)
 

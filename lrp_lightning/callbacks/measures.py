@@ -11,6 +11,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from lrp_lightning.callbacks.classifier import Classifier
+from lrp_lightning.compat import in_double
 from lrp_lightning.masking import masked_forward
 from lrp_lightning.metrics import (
     AblatedAccuracy,
@@ -122,7 +123,7 @@ class Measures:
         """The inverse of :meth:`state_dict`."""
         if state is not None:
             self.stability = SelectionStability(state["classes"], state["neurons"])
-            self.stability.reference = state["degrees"].double()
+            self.stability.reference = in_double(state["degrees"])
 
     def compute(self, agree: Callable[[bool], bool]) -> dict[str, Tensor]:
         """The numbers, over all processes; without those that saw no sample.

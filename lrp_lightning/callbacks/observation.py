@@ -19,6 +19,7 @@ from lrp_lightning.callbacks.classifier import Classifier, label_sets
 from lrp_lightning.callbacks.measures import Measures
 from lrp_lightning.callbacks.sampling import Sampling, mistakes, stratified
 from lrp_lightning.callbacks.settings import Settings
+from lrp_lightning.compat import in_double
 from lrp_lightning.errors import UnsupportedOperatorError
 from lrp_lightning.trace import Trace
 
@@ -267,7 +268,7 @@ class Observation:
             return []
         logits = trace.output[at]
         sets = label_sets(samples.labels, logits)
-        probabilities = logits.double().softmax(1)
+        probabilities = in_double(logits).softmax(1)
         right = probabilities if sets is None else probabilities.masked_fill(~sets, 0)
         labels = torch.full_like(logits[:, 0], -1).long() if sets is None else sets.int().argmax(1)
         margins = torch.zeros_like(logits[:, 0]) if sets is None else mistakes(logits, sets)

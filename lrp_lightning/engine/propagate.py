@@ -168,7 +168,8 @@ def _check_output(run: Interpreter, output: Tensor, on_unsupported: str) -> None
         made_by = output.grad_fn.name() if output.grad_fn is not None else "no operator that relevance passes"
         raise ModelError(
             f"the model's output does not depend on its input: it was made by {made_by}. If that is a custom "
-            "autograd.Function, say how relevance passes it with lrp_lightning.register_operator"
+            "autograd.Function, say how relevance passes it with lrp_lightning.register_operator; of what torch.func's "
+            "transforms compute, such as vmap, no operator is seen"
         )
     facts = run.of(output)
     if facts.samples is None:

@@ -9,6 +9,7 @@ import networkx as nx
 import torch
 from torch import Tensor
 
+from lrp_lightning.compat import in_double
 from lrp_lightning.errors import GraphError
 from lrp_lightning.trace import Trace
 
@@ -53,7 +54,7 @@ def build_graph(trace: Trace, min_share: float = 0.0, classes: Sequence[str] | N
         raise GraphError("the trace has no edges; make it with SelectiveLRP(...).trace(..., edges=True)")
     if not 0 <= min_share <= 1:
         raise GraphError(f"min_share must be in [0, 1], got {min_share}")
-    relevance = {layer: r.double().sum(0).cpu() for layer, r in trace.relevance.items()}
+    relevance = {layer: in_double(r).sum(0).cpu() for layer, r in trace.relevance.items()}
     lowers = {lower for lower, _ in trace.edges}
     outputs = [layer for layer in trace.relevance if layer not in lowers]
     if classes is not None and (isinstance(classes, str) or not isinstance(classes, Sequence)):
@@ -76,7 +77,7 @@ def build_graph(trace: Trace, min_share: float = 0.0, classes: Sequence[str] | N
     graph = nx.DiGraph()
     for order, (layer, r) in enumerate(relevance.items()):
         neurons = connected[layer].nonzero().flatten()
-        activation = trace.activation[layer].double().mean(0).cpu()
+        activation = in_double(trace.activation[layer]).mean(0).cpu()
         numbers = (t[neurons].tolist() for t in (r, activation, r - handed[layer]))
         about = {"layer": layer, "kind": trace.kinds[layer], "order": order, "output": layer in outputs}
         graph.add_nodes_from(
@@ -142,7 +143,7 @@ def _present(trace: Trace, lower: str, upper: str, arrived: Tensor, min_share: f
     if lower in trace.masks:
         below = trace.critical(lower).any(0).to(edges.device).nonzero().flatten()
     if edges.ndim == 1:  # channel to same channel
-        rows, values = below.cpu(), edges[below].double().cpu()
+        rows, values = below.cpu(), in_double(edges[below]).cpu()
         columns = rows
     else:
         above = torch.arange(edges.shape[1], device=edges.device)
@@ -150,7 +151,7 @@ def _present(trace: Trace, lower: str, upper: str, arrived: Tensor, min_share: f
             above = trace.critical(upper).any(0).to(edges.device).nonzero().flatten()
         block = edges[below][:, above] if len(below) < len(edges) or len(above) < edges.shape[1] else edges
         row, column = block.nonzero(as_tuple=True)
-        rows, columns, values = below[row].cpu(), above[column].cpu(), block[row, column].double().cpu()
+        rows, columns, values = below[row].cpu(), above[column].cpu(), in_double(block[row, column]).cpu()
     there = (values != 0) & (arrived[columns] != 0) & (values.abs() >= min_share * arrived[columns].abs())
     return rows[there], columns[there], values[there]
 

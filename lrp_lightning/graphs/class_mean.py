@@ -12,6 +12,7 @@ from tqdm.auto import tqdm
 
 from lrp_lightning.attribution import SelectiveLRP
 from lrp_lightning.checks import check_batches, is_whole
+from lrp_lightning.compat import in_double
 from lrp_lightning.composites import Composite, EpsilonPlus
 from lrp_lightning.errors import GraphError, InputError, TargetError
 from lrp_lightning.graphs.build import build_graph
@@ -117,13 +118,13 @@ class _Sum:
             len(trace.explained),
             trace.kinds,
             {
-                "relevance": {layer: r.double().sum(0) for layer, r in trace.relevance.items()},
-                "activation": {layer: a.double().sum(0) for layer, a in trace.activation.items()},
-                "absorbed": {where: r.double().sum(0) for where, r in trace.absorbed.items()},
-                "edges": {pair: edges.double() for pair, edges in trace.edges.items()},
+                "relevance": {layer: in_double(r).sum(0) for layer, r in trace.relevance.items()},
+                "activation": {layer: in_double(a).sum(0) for layer, a in trace.activation.items()},
+                "absorbed": {where: in_double(r).sum(0) for where, r in trace.absorbed.items()},
+                "edges": {pair: in_double(edges) for pair, edges in trace.edges.items()},
                 "masks": {layer: trace.critical(layer).any(0) for layer in trace.masks},
-                "output": {"": trace.output.double().sum(0)},
-                "explained": {"": trace.explained.double().sum(0)},
+                "output": {"": in_double(trace.output).sum(0)},
+                "explained": {"": in_double(trace.explained).sum(0)},
             },
         )
 

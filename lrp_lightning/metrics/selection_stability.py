@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from lrp_lightning.checks import check_tensors
+from lrp_lightning.compat import in_double
 from lrp_lightning.errors import InputError
 from lrp_lightning.metrics.mean_over_samples import Drawn
 
@@ -42,8 +43,8 @@ def class_frequencies(masks: Mapping[str, Tensor], labels: Tensor, num_classes: 
         raise InputError(f"labels must be integers, one for each mask's sample, got {labels.dtype} {tuple(labels.shape)}")
     if len(labels) and not bool(((labels >= 0) & (labels < num_classes)).all()):
         raise InputError(f"labels must be in 0 to {num_classes - 1}, got {int(labels.min())} to {int(labels.max())}")
-    member = torch.nn.functional.one_hot(labels.long(), num_classes).double()
-    return {layer: member.T @ mask.flatten(1).double() for layer, mask in masks.items()}
+    member = in_double(torch.nn.functional.one_hot(labels.long(), num_classes))
+    return {layer: member.T @ in_double(mask.flatten(1)) for layer, mask in masks.items()}
 
 
 def jaccard(one: Tensor, other: Tensor) -> Tensor:

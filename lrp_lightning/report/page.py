@@ -19,6 +19,7 @@ from plotly.io.json import to_json_plotly
 from plotly.offline import get_plotlyjs
 from torch import Tensor, nn
 
+from lrp_lightning.compat import in_double
 from lrp_lightning.composites import Composite, EpsilonPlus
 from lrp_lightning.deconvnet import TopActivations
 from lrp_lightning.drawing.curves import draw_curves
@@ -282,7 +283,7 @@ def _conservation(report: Report) -> str:
         return ""
     trace = report.trace
     inputs = trace.inputs if isinstance(trace.inputs, tuple) else (trace.inputs,)
-    reached = sum(r.double().flatten(1).sum(1) for r in inputs)
+    reached = sum(in_double(r).flatten(1).sum(1) for r in inputs)
     kinds = {"in biases": ".bias", "in stabilisers": ".stabiliser", "in unselected neurons": ".unselected"}
     columns: dict[str, Any] = {"output": trace.explained, "reached the input": reached}
     rest = {where: r for where, r in trace.absorbed.items() if not where.endswith(tuple(kinds.values()))}
@@ -304,8 +305,8 @@ def _conservation(report: Report) -> str:
             name,
             trace.kinds[name],
             str(relevance.shape[1]),
-            f"{float(trace.masks[name].sum(1).double().mean()):.1f}" if name in trace.masks else "",
-            _number(float(relevance.sum(1).double().mean())),
+            f"{float(in_double(trace.masks[name].sum(1)).mean()):.1f}" if name in trace.masks else "",
+            _number(float(in_double(relevance.sum(1)).mean())),
         ]
         for name, relevance in trace.relevance.items()
     ]
@@ -322,7 +323,7 @@ def _conservation(report: Report) -> str:
 
 def _sum(parts: Iterable[Tensor]) -> Tensor | None:
     parts = list(parts)
-    return sum(part.double() for part in parts) if parts else None  # type: ignore[return-value]
+    return sum(in_double(part) for part in parts) if parts else None  # type: ignore[return-value]
 
 
 def _settings(report: Report) -> str:

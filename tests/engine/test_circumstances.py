@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import threading
 from contextlib import nullcontext
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 from torchmetrics.classification import MulticlassAccuracy
 
 from lrp_lightning import Epsilon, SelectiveLRP, TopK, masked_forward
-from lrp_lightning.errors import InputError, LRPError
+from lrp_lightning.errors import InputError, LRPError, ModelError
 
 PASS = sys.modules["lrp_lightning.engine.propagate"]
 
@@ -235,3 +236,37 @@ def test_threads_that_share_a_model_in_train_mode_both_see_it_in_eval() -> None:
     assert seen == [False, False]
     assert all(module.training for module in whole.modules())
     assert all(torch.equal(t, before[name]) for name, t in whole.state_dict().items())
+
+
+def small() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)).eval()
+
+
+def vmapped() -> nn.Module:
+    class Vmapped(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = small()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.vmap(self.inner)(x)
+
+    return Vmapped()
+
+
+@pytest.mark.filterwarnings("ignore")  # of torch, which deprecates what is made here
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: torch.jit.script(small()), "the model is scripted or traced and shows no operators"),
+        (lambda: nn.Sequential(torch.jit.script(small()[:2]), small()[2]), "module '0' is scripted or traced"),
+        (lambda: torch.ao.quantization.quantize_dynamic(small(), {nn.Linear}), "module '0' is quantised"),
+        (lambda: torch.export.export(small(), (torch.randn(2, 4),)).module(), "the model was exported"),
+        (vmapped, "of what torch.func's transforms compute, such as vmap, no operator is seen"),
+    ],
+    ids=["scripted", "scripted part", "quantised", "exported", "vmap"],
+)
+def test_a_model_that_does_not_show_its_operators_says_what_it_is(make: Any, message: str) -> None:
+    with pytest.raises(ModelError, match=re.escape(message)):
+        SelectiveLRP(make()).attribute(torch.randn(2, 4), 1)

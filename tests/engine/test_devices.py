@@ -196,3 +196,23 @@ def test_nothing_stays_on_the_gpu_after_an_epoch(tmp_path: Path):
     )  # fmt: skip
     run.fit(Classifier(), *loaders())
     assert held[-1] <= held[2] + 2**16
+
+
+class NoDouble(TorchDispatchMode):
+    """As on Apple's MPS, no tensor is in double precision."""
+
+    def __torch_dispatch__(self, func: Callable, types: object, args: tuple = (), kwargs: dict | None = None) -> object:
+        out = func(*args, **(kwargs or {}))
+        if any(isinstance(t, Tensor) and t.dtype == torch.double for t in torch.utils._pytree.tree_leaves(out)):
+            raise TypeError("Cannot convert a MPS Tensor to float64 dtype as the MPS framework doesn't support float64")
+        return out
+
+
+def test_a_device_without_double_precision() -> None:
+    torch.manual_seed(0)
+    model, x = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(288, 3)), torch.randn(2, 3, 8, 8)
+    with NoDouble():
+        trace = SelectiveLRP(model, selection=TopK(2)).trace(x, 1)
+        assert trace.conservation_error.dtype == torch.float
+        assert "2 critical" in repr(trace)
+        masked_forward(model, x, trace.masks)
