@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Mapping
 from operator import attrgetter
 from typing import Any
@@ -78,6 +79,14 @@ class Classifier(nn.Module):
                 f"RelevanceMonitor explains the forward of {type(self.owner).__name__}, which has none; say what to "
                 f"explain by model=, such as one of {children}"
             ) from error
+        except TypeError as error:
+            if _takes(self.call, inputs):
+                raise
+            raise MisconfigurationException(
+                f"RelevanceMonitor calls what it explains with the {len(inputs)} tensors of inputs of a batch, and "
+                f"{type(self.owner).__name__} does not take these; say what to explain by model=, such as the name of an "
+                "attribute, or by batch_fn= which tensors it takes"
+            ) from error
         if output.ndim == 1:
             output = output.unsqueeze(1)
         if output.ndim == 3:
@@ -85,6 +94,14 @@ class Classifier(nn.Module):
         elif output.ndim > 3:
             output = output.mean(list(range(2, output.ndim)))
         return torch.cat([-0.5 * output, 0.5 * output], 1) if output.shape[1] == 1 else output
+
+
+def _takes(call: Callable[..., Any], inputs: tuple[Any, ...]) -> bool:
+    try:
+        inspect.signature(call.forward if isinstance(call, nn.Module) else call).bind(*inputs)
+    except TypeError:
+        return False
+    return True
 
 
 def _logits(output: Any) -> Any:

@@ -24,7 +24,7 @@ from lrp_lightning.callbacks.pictures import DRAWN, draw_epoch
 from lrp_lightning.callbacks.sampling import LoaderShare, Sampling
 from lrp_lightning.callbacks.settings import DEFAULT, SCALARS, OnError, Settings, TargetFn
 from lrp_lightning.callbacks.text import read
-from lrp_lightning.callbacks.thrift import LEAST, Thrift, is_last_look
+from lrp_lightning.callbacks.thrift import LEAST, Thrift, is_last_look, is_looked_at
 from lrp_lightning.compat import loaders_of
 from lrp_lightning.composites import Composite, as_composite
 from lrp_lightning.errors import LRPError, ModelError
@@ -98,7 +98,7 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
         composite: which rule each layer gets; a composite, a rule, a name, or text such as
             ``"Composite(Epsilon(), convolution=Gamma(0.1))"``, for YAML.
         selection: which neurons are critical; a selection, or text such as ``"Threshold(0.01)"``.
-        every_n_epochs: how often, in epochs of ``fit``.
+        every_n_epochs: how often, in epochs of ``fit``: the first validation of each so many epochs is looked at.
         max_samples: how many samples of a validation epoch are looked at at most, over all processes and loaders; spread
             evenly over them, the same in every epoch where the loader does not shuffle.
         n_heatmaps: how many images are shown with their heatmaps, and how many mistakes; 0 for none. The images are saved in
@@ -191,6 +191,8 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
         self._folder = trainer.log_dir
         if stage == "fit":
             self._thrift = Thrift(self.settings.max_share, self.settings.max_samples)
+            # another fit trains another network, or goes on from a checkpoint, which brings these
+            self._measures.stability, self._remembered, self._history = None, {}, []
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         for report in reports(self._destinations or []):
@@ -211,7 +213,7 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
         if (
             trainer.state.fn == "fit"
             and not trainer.sanity_checking
-            and trainer.current_epoch % self.settings.every_n_epochs
+            and not is_looked_at(trainer, trainer.current_epoch, self.settings.every_n_epochs)
         ):
             return
         self._active = True

@@ -110,6 +110,12 @@ def fewest(max_samples: int) -> int:
     return max_samples
 
 
+def is_looked_at(trainer: Trainer, epoch: int, every_n_epochs: int) -> bool:
+    """Whether the validations of an epoch of a fit are looked at: the first that each ``every_n_epochs`` epochs have."""
+    before = epoch - (trainer.check_val_every_n_epoch or 1)  # None where batches are counted through epochs
+    return epoch // every_n_epochs != before // every_n_epochs
+
+
 def is_last_look(trainer: Trainer, every_n_epochs: int) -> bool:
     """Whether no later validation of this fit is looked at, as far as can be known in one: early stopping cannot."""
     if trainer.should_stop:
@@ -124,5 +130,5 @@ def is_last_look(trainer: Trainer, every_n_epochs: int) -> bool:
     if trainer.fit_loop.epoch_loop.batch_progress.current.ready + between <= trainer.num_training_batches:
         return False  # another one in this epoch
     later = range(trainer.current_epoch + 1, epochs)
-    check = trainer.check_val_every_n_epoch or 1  # None where batches are counted through epochs
-    return not any(epoch % every_n_epochs == 0 and (epoch + 1) % check == 0 for epoch in later)
+    check = trainer.check_val_every_n_epoch or 1
+    return not any(is_looked_at(trainer, epoch, every_n_epochs) and (epoch + 1) % check == 0 for epoch in later)

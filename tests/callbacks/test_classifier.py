@@ -127,3 +127,17 @@ def test_labels_of_a_regression_with_an_output_for_each():
 
 def test_no_labels():
     assert label_sets(None, LOGITS) is None
+
+
+def test_a_forward_that_takes_other_things_than_inputs_is_named() -> None:
+    class Whole(LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = nn.Linear(4, 3)
+
+        def forward(self, **batch: Tensor) -> Tensor:
+            return self.net(batch["x"])
+
+    with pytest.raises(MisconfigurationException, match=r"with the 1 tensors of inputs.*Whole does not take these.*model="):
+        Classifier(Whole())(torch.randn(2, 4))
+    assert Classifier(Whole(), "net")(torch.randn(2, 4)).shape == (2, 3)

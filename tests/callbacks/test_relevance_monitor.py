@@ -186,6 +186,18 @@ def test_every_n_epochs(tmp_path: Path):
     assert {path.stem for path in tmp_path.rglob("*.json")} == {"step=000005", "step=000017"}
 
 
+def test_every_n_epochs_of_a_fit_that_validates_every_second(tmp_path: Path):
+    fit(tmp_path, few(every_n_epochs=2), epochs=6, check_val_every_n_epoch=2)
+    assert len(list(tmp_path.rglob("*.json"))) == 3  # each validation is the first of its two epochs
+
+
+def test_a_second_fit_is_not_compared_with_the_first(tmp_path: Path):
+    monitor = few(log=["stability"], max_share=None)
+    fit(tmp_path / "one", monitor, epochs=2)
+    assert "relevance/stability" not in fit(tmp_path / "two", monitor, epochs=1).callback_metrics
+    assert len(monitor._history) == 1
+
+
 def test_max_seconds_stops_early_says_so_and_still_logs(tmp_path: Path):
     monitor = few(max_samples=24, max_seconds=1e-6)
     monitor._budget.micro_batch = 8

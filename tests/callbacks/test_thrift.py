@@ -15,7 +15,7 @@ from trainings import Classifier, images, loaders, trainer, weights_only
 
 from lrp_lightning.callbacks import RelevanceMonitor, thrift
 from lrp_lightning.callbacks.settings import SCALARS
-from lrp_lightning.callbacks.thrift import LEAST, Thrift, fewest, is_last_look
+from lrp_lightning.callbacks.thrift import LEAST, Thrift, fewest, is_last_look, is_looked_at
 
 
 class Clock:
@@ -127,7 +127,8 @@ class Asking(Callback):
         self.every_n_epochs, self.told = every_n_epochs, []
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if not trainer.sanity_checking and trainer.current_epoch % self.every_n_epochs == 0:
+        looked_at = is_looked_at(trainer, trainer.current_epoch, self.every_n_epochs)
+        if not trainer.sanity_checking and looked_at:
             self.told.append(is_last_look(trainer, self.every_n_epochs))
 
 
