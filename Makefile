@@ -9,10 +9,10 @@ demo: $(VENV)/.installed-examples
 	$(BIN)/python examples/digits_vgg16.py
 
 test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 test-fast: $(VENV)/.installed-test
-	$(BIN)/python -m pytest -n auto -m "not slow"
+	$(BIN)/python -m pytest -n auto --dist worksteal -m "not slow"
 
 # the lowest versions that pyproject.toml allows, all together, in an environment of its own
 OLDEST ?= python3.10

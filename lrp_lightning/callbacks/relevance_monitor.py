@@ -87,9 +87,10 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
       quarter of that, as half of the share pays for by what a sample took in the sanity check; at least 16, whatever they
       cost, and all of a ``max_samples`` below 64. Without a sanity check the first epoch has the fewest. A checkpoint keeps
       the number.
-    - Pictures, the record of the tab and the report are made in the first epoch that is looked at and in the last (where
-      ``max_epochs`` or ``max_steps`` tells it beforehand), and between these in each that what is saved up pays for. So the
-      share is exceeded by two sets of pictures at most, and where training is that small by 16 samples an epoch.
+    - Pictures, the record of the tab and the report are made in the first epoch that is looked at and in the last, however
+      training ends (where it ends early, by ``EarlyStopping`` or an exception, once it has), and between these in each that
+      what is saved up pays for. So the share is exceeded by two sets of pictures at most, and where training is that small
+      by 16 samples an epoch.
 
     So measures differ between runs if the clock settles another number; ``samples`` and ``settings`` say which. With
     ``max_share=None`` the clock decides nothing. ``trainer.validate`` and ``trainer.test`` know no share.
@@ -178,6 +179,8 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
         self._fault: Exception | None = None
         self._drawn = Findings()
         self._before_drawing: float | None = None
+        self._undrawn: tuple[Observation, int, int] | None = None
+        """The last look of a fit, if it had no pictures; on how many samples, and at which step."""
         self._told = ""
         self._destinations: list[Destination] | None = None
 
@@ -206,6 +209,12 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
                 "RelevanceMonitor needs validation batches, and this fit has none, so it does nothing: give fit a "
                 "validation loader, the module a validation_step, and limit_val_batches above 0"
             )
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._draw_the_end(trainer)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        self._draw_the_end(trainer)
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._active, self._observation, self._fault, self._drawn = False, None, None, Findings()
@@ -325,7 +334,9 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
 
     def __getstate__(self) -> dict[str, Any]:
         """Without what belongs to a run, so that a monitor can be pickled at any time."""
-        return self.__dict__ | {"_observation": None, "_fault": None, "_drawn": Findings(), "_destinations": None}
+        return self.__dict__ | {
+            "_observation": None, "_undrawn": None, "_fault": None, "_drawn": Findings(), "_destinations": None,
+        }  # fmt: skip
 
     def __repr__(self) -> str:
         return f"RelevanceMonitor({', '.join(f'{name}={text}' for name, text in self.settings.told().items())})"
@@ -382,10 +393,30 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
             if trainer.is_global_zero:
                 step = trainer.fit_loop.epoch_loop._batches_that_stepped  # the step at which Lightning logs scalars
                 self._tell_settings(trainer, step)
+                drawn = self._before_drawing is not None or trainer.state.fn != "fit"
+                self._undrawn = None if drawn else (observation, samples, step)
                 write(self._open(trainer), self._findings(observation, history, samples), step)
         for name, number, reduce in (("samples", observation.samples, "sum"), ("seconds", self._budget.seconds, "max")):
             if name in self.settings.log:
                 self._log_scalar(pl_module, name, torch.tensor(float(number), device=pl_module.device), reduce)
+
+    def _draw_the_end(self, trainer: Trainer) -> None:
+        """Draw the network that a fit ends with, where nobody knew beforehand that its last look was the last."""
+        if self._undrawn is None or not set(DRAWN) & set(self.settings.log):
+            return
+        (observation, samples, step), self._undrawn = self._undrawn, None
+        epoch, price = int(self._history[-1]["epoch"]), self._thrift.price_of_pictures
+        about = "" if price is None else f", about {price:.0f} s"
+        rank_zero_info(f"RelevanceMonitor: drawing epoch {epoch}, where training ended{about}")
+        try:
+            with self._budget.spending(), _as_outside_inference_mode():
+                self._drawn = draw_epoch(observation, epoch, has_tab(trainer))
+                findings = self._findings(observation, self._history, samples)
+                write(self._open(trainer), replace(findings, scalars={}, histograms={}), step)
+        except Exception as error:  # training is over, or failed for another reason
+            self._warn(f"RelevanceMonitor draws no pictures of the network that training ended with: {error}")
+        finally:
+            self._drawn = Findings()
 
     def _log_scalar(self, pl_module: LightningModule, name: str, value: Tensor, reduce: str) -> None:
         pl_module.log(

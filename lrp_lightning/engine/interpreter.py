@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from lrp_lightning.axes import Axis
-from lrp_lightning.compat import base_of, set_grad_enabled, share_memory
+from lrp_lightning.compat import base_of, set_grad_enabled, share_memory, variable_functions
 from lrp_lightning.engine.aliases import Aliases, Frame, region
 from lrp_lightning.engine.calls import (
     READS,
@@ -303,6 +303,10 @@ class Interpreter(TorchFunctionMode):
             return known
         in_place = changes_input(func)
         name = name_of(func)
+        original = getattr(variable_functions, name, None)
+        if original in self.table and getattr(torch, name, None) is func:  # another library put its own in torch's place
+            self._found[func] = self.table[original]
+            return self._found[func]
         plain = func
         if in_place and name != "__setitem__":
             bare = name.removeprefix("__i").strip("_")

@@ -8,7 +8,7 @@ import os
 import pickle
 import signal
 import warnings
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -189,6 +189,33 @@ def test_every_n_epochs(tmp_path: Path):
 def test_every_n_epochs_of_a_fit_that_validates_every_second(tmp_path: Path):
     fit(tmp_path, few(every_n_epochs=2), epochs=6, check_val_every_n_epoch=2)
     assert len(list(tmp_path.rglob("*.json"))) == 3  # each validation is the first of its two epochs
+
+
+class Stop(Callback):
+    """Ends a fit after an epoch, as early stopping does, an exception, or a person."""
+
+    def __init__(self, epoch: int, error: type[BaseException] | None) -> None:
+        self.epoch, self.error = epoch, error
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        trainer.should_stop |= trainer.current_epoch == self.epoch and not trainer.sanity_checking
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self.error is not None and trainer.current_epoch == self.epoch:
+            raise self.error("that is enough")
+
+
+@pytest.mark.parametrize("error", [None, RuntimeError, KeyboardInterrupt])
+def test_the_network_that_training_ends_with_is_drawn_however_it_ends(tmp_path: Path, error: type[BaseException] | None):
+    logger = TensorBoardLogger(tmp_path)
+    ends = nullcontext() if error is None else pytest.raises((error, SystemExit))
+    with ends:
+        fit(tmp_path, drawing(), Stop(2, error), model=Positive(), logger=logger, epochs=100)
+    logged = EventAccumulator(logger.log_dir, {"images": 0}).Reload()
+    last = max(event.step for event in logged.Scalars("relevance/critical_neuron_accuracy"))
+    for tag in ("relevance/heatmaps", "relevance/critical_paths"):
+        assert [event.step for event in logged.Images(tag)] == [5, last]
+    assert len(logged.Scalars("relevance/critical_neuron_accuracy")) == 3  # none twice
 
 
 def test_a_second_fit_is_not_compared_with_the_first(tmp_path: Path):

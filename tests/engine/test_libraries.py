@@ -208,3 +208,23 @@ def test_graphs_are_samples(name: str) -> None:
     )
     whole = SelectiveLRP(ByGraph(model), Epsilon()).trace(nodes, 1, (there, edge_index, batch), edges=True)
     assert flow_error(whole) < 1e-9
+
+
+def test_a_library_may_put_functions_of_its_own_in_torchs_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As PyTorch Geometric does with torch.select and torch.index_select."""
+    original = torch.narrow
+    monkeypatch.setattr(torch, "narrow", lambda *args, **kwargs: original(*args, **kwargs))
+    torch.narrow.__name__ = "narrow"
+
+    class Narrow(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.recurrent, self.head = nn.GRU(4, 5, bidirectional=True), nn.Linear(10, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            packed = nn.utils.rnn.pack_padded_sequence(x, torch.tensor([3, 2]), batch_first=True)
+            out, _ = nn.utils.rnn.pad_packed_sequence(self.recurrent(packed)[0], batch_first=True)
+            return self.head(torch.narrow(out, 1, 0, 2).sum(1))
+
+    assert SelectiveLRP(Narrow(), Epsilon()).trace(torch.randn(2, 3, 4), 1).conservation_error.max() < 1e-4
