@@ -137,14 +137,14 @@ def test_a_rule_that_gives_to_activations_of_zero_on_a_module(rule: Any) -> None
     assert trace.conservation_error.max() < 1e-9
 
 
-@pytest.mark.parametrize("given", ["epsilon", "AlphaBeta", Epsilon, EpsilonRule], ids=repr)
+@pytest.mark.parametrize("given", ["epsilon", "AlphaBeta", Epsilon, EpsilonRule], ids=["a", "b", "ours", "captum's"])
 def test_what_is_no_rule_is_refused_when_the_class_is_made(model: nn.Module, given: Any) -> None:
     model[3].rule = given
     with pytest.raises(RuleError, match=r"\.rule must be a rule, such as Epsilon\(\), got"):
         SelectiveLRP(model)
 
 
-@pytest.mark.parametrize("own", [3, "nearest", {"a": 1}, print], ids=repr)
+@pytest.mark.parametrize("own", [3, "nearest", {"a": 1}, print], ids=["number", "text", "dict", "function"])
 def test_an_attribute_of_the_models_own_is_none_of_ours(model: nn.Module, x: Tensor, own: Any) -> None:
     expected = SelectiveLRP(model).attribute(x, target=2)
     model[3].rule = own
