@@ -249,7 +249,11 @@ def _of_inputs(run: Interpreter, ledger: Ledger, xs: Sequence[Tensor], gradients
         r = of_layer[source] = ledger.relevance_of(t, torch.zeros_like(t) if g is None else g, source.first).detach()
         rows = source.by_sample()
         ledger.arrived(source, t.detach(), rows.sum(per_neuron(r, source.dim, rows.dim)))
-    of_tokens = [x.new_zeros(x.numel() + 1, dtype=torch.float) for x in xs]  # the last for rows that are of no token
+    of_tokens = {  # the last place for rows that are of no token
+        i: x.new_zeros(x.numel() + 1, dtype=torch.float)
+        for i, (layer, x) in enumerate(zip(run.inputs, xs, strict=True))
+        if layer is None
+    }
     for found in run.looked_up:
         r, (number, _, places) = of_layer[found.layer].sum(-1), found.tokens
         total = of_tokens[number].to(r.dtype)
