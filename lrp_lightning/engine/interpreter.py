@@ -12,6 +12,7 @@ What a row does with values is the visitor's affair. There are three: relevance,
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from types import FunctionType
 from typing import Any
 
 import torch
@@ -303,10 +304,12 @@ class Interpreter(TorchFunctionMode):
             return known
         in_place = changes_input(func)
         name = name_of(func)
-        original = getattr(variable_functions, name, None)
-        if original in self.table and getattr(torch, name, None) is func:  # another library put its own in torch's place
-            self._found[func] = self.table[original]
-            return self._found[func]
+        if isinstance(func, FunctionType):  # it may be that another library put it in the place of one of torch's
+            replaced = next((n for n in dir(variable_functions) if getattr(torch, n, None) is func), "")
+            original = self.table.get(getattr(variable_functions, replaced, None))  # type: ignore[arg-type]
+            if original is not None:
+                self._found[func] = original
+                return original
         plain = func
         if in_place and name != "__setitem__":
             bare = name.removeprefix("__i").strip("_")

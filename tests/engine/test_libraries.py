@@ -214,7 +214,6 @@ def test_a_library_may_put_functions_of_its_own_in_torchs_place(monkeypatch: pyt
     """As PyTorch Geometric does with torch.select and torch.index_select."""
     original = torch.narrow
     monkeypatch.setattr(torch, "narrow", lambda *args, **kwargs: original(*args, **kwargs))
-    torch.narrow.__name__ = "narrow"
 
     class Narrow(nn.Module):
         def __init__(self) -> None:
