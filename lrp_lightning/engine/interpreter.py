@@ -176,11 +176,11 @@ class Interpreter(TorchFunctionMode):
                     facts[result] = facts[args[0]]
                 return result
         visitor.read(self, operator, signals)
-        return self._row_of(Call(operator, args, kwargs, in_place))
+        return self._row_of(Call(operator, args, kwargs, in_place), given)
 
-    def _row_of(self, call: Call) -> Any:
+    def _row_of(self, call: Call, given: list[Tensor]) -> Any:
         """The result of a call, with what its row says of it noted."""
-        facts, operator, args, kwargs, given = self.facts, call.operator, call.args, call.kwargs, call.tensors
+        facts, operator, args, kwargs = self.facts, call.operator, call.args, call.kwargs
         device = given[0].device.type
         if torch.is_autocast_enabled(device):  # the model's own; a model is explained without
             with torch.autocast(device, enabled=False):
@@ -216,7 +216,7 @@ class Interpreter(TorchFunctionMode):
     def _constant(self, operator: Operator, args: tuple, kwargs: dict[str, Any], given: list[Tensor]) -> Any:
         """An operator on nothing that relevance reaches: its result is a constant, or rows looked up for tokens."""
         if self.tokens and is_lookup(operator) and any(t in self.tokens for t in given):
-            return self._row_of(Call(operator, args, kwargs))
+            return self._row_of(Call(operator, args, kwargs), given)
         if self.visitor.differentiates:
             for t in given:
                 if t.grad_fn is not None and not isinstance(t, nn.Parameter):

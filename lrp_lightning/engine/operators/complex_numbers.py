@@ -92,15 +92,17 @@ def _angle(run: Interpreter, call: Call, input: Any, *rest: Any) -> Any:
     )
 
 
+_TRANSFORMS = ("fft", "ifft", "rfft", "irfft", "hfft", "ihfft")
+
 ROWS: dict[str, Callable] = {
-    **dict.fromkeys((f"fft.{kind}" for kind in ("fft", "ifft", "rfft", "irfft", "hfft", "ihfft")), _transform((-1,))),
-    **dict.fromkeys((f"fft.{kind}2" for kind in ("fft", "ifft", "rfft", "irfft", "hfft", "ihfft")), _transform((-2, -1))),
-    **dict.fromkeys((f"fft.{kind}n" for kind in ("fft", "ifft", "rfft", "irfft", "hfft", "ihfft")), _transform(None)),
+    **dict.fromkeys((f"fft.{kind}" for kind in _TRANSFORMS), _transform((-1,))),
+    **dict.fromkeys((f"fft.{kind}2" for kind in _TRANSFORMS), _transform((-2, -1))),
+    **dict.fromkeys((f"fft.{kind}n" for kind in _TRANSFORMS), _transform(None)),
     **dict.fromkeys(("fft.fftshift", "fft.ifftshift"), _shifted),
     **dict.fromkeys(("stft", "istft"), _short_time),
     **dict.fromkeys(("real", "real.__get__", "imag", "imag.__get__", "conj", "conj_physical"), _part),
     "view_as_real": _as_real,
     "view_as_complex": _as_complex,
-    **dict.fromkeys(("complex", "_VF.complex"), _of_two),
+    "complex": _of_two,
     "angle": _angle,
 }

@@ -268,13 +268,10 @@ def _grouped(
             "torch.mm",
         )
     name = run.names.of_weight(mat2, "experts")
-    with torch.no_grad():
-        values = call.values()
+    values = call.values()
     made, start = [], 0
-    for expert, end in enumerate(offs.tolist()):
-        rows = run.dispatch(
-            torch.narrow, input, 0, start, end - start
-        )  # none for an expert that nobody asks, a layer all the same
+    for expert, end in enumerate(offs.tolist()):  # an expert that gets no row is a layer all the same
+        rows = run.dispatch(torch.narrow, input, 0, start, end - start)
         with torch.no_grad():
             w, y = mat2[expert].T, values[start:end]
         out, run.facts[out] = unit_layer(run, call, Linear(), rows, w, None, y, f"{name}.{expert}")

@@ -157,8 +157,7 @@ def _softmax_written_out(run: Interpreter, call: Call, x: Tensor, divisor: Tenso
         return None
     if sum_of[0]() is not x and sum_of[2] is not exp_of:
         return None
-    with torch.no_grad():
-        y = call.values()
+    y = call.values()
     return softmax_of(run, exp_of, sum_of[1], y) if run.known(exp_of) else None
 
 
