@@ -15,20 +15,9 @@ from lrp_lightning.engine.calls import Call
 from lrp_lightning.engine.facts import Facts
 from lrp_lightning.engine.following import joined, moved, samples_after
 from lrp_lightning.engine.interpreter import Interpreter
-from lrp_lightning.engine.operators.reductions import dims_of
+from lrp_lightning.engine.operators.reductions import dims_of, resized
 
 __all__ = ["ROWS"]
-
-
-def _mixed_along(run: Interpreter, call: Call, x: Tensor, y: Tensor, dims: list[int]) -> Facts:
-    """Facts of a transform: all along ``dims`` meet, which may change their sizes."""
-    was = run.of(x)
-
-    def through(axis: Axis) -> Axis | None:
-        return axis.resize({d: y.shape[d] for d in dims})
-
-    samples, lost = samples_after(run, call, was, through)
-    return Facts(samples, through(was.neurons) if isinstance(was.neurons, Axis) else None, lost=lost)
 
 
 def _transform(default: tuple[int, ...] | None) -> Callable:
@@ -38,7 +27,8 @@ def _transform(default: tuple[int, ...] | None) -> Callable:
         y, sizes = call(), named.get("s", n)
         if dim is None and isinstance(sizes, list | tuple):  # the last ones, as many as there are sizes
             dim = tuple(range(-len(sizes), 0))
-        return y, _mixed_along(run, call, input, y, dims_of(input, dim))
+        facts = resized(run, call, input, y, dims_of(input, dim))
+        return y, Facts(facts.samples, facts.neurons, lost=facts.lost)
 
     return row
 

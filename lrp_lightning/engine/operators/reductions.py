@@ -19,7 +19,7 @@ from lrp_lightning.engine.notes import Ref
 from lrp_lightning.engine.operators.nodes import neuron_dim_of, relayed
 from lrp_lightning.engine.unlisted import samples_by_trial
 
-__all__ = ["ROWS", "accounted", "but_chosen", "followed_by_mean", "linear", "reduced", "samples_by_mean"]
+__all__ = ["ROWS", "accounted", "but_chosen", "followed_by_mean", "linear", "reduced", "resized", "samples_by_mean"]
 
 
 def dims_of(x: Tensor, dim: Any) -> list[int]:
@@ -107,14 +107,13 @@ def _sorted(run: Interpreter, call: Call, input: Tensor, *rest: Any, **named: An
     if call.name == "kthvalue":
         reduced_facts = reduced(run, call, input, dims_of(input, dim), keepdim)._replace(gate=Gate.NO)
         return accounted(run, call, lambda _: reduced_facts)
-    return accounted(run, call, lambda y: _resized(run, call, input, y, dim))
+    return accounted(run, call, lambda y: resized(run, call, input, y, [dim % max(input.ndim, 1)]))
 
 
-def _resized(run: Interpreter, call: Call, x: Tensor, y: Tensor, dim: int) -> Facts:
-    """Facts of a result in which the values along one dimension were mixed or changed places."""
+def resized(run: Interpreter, call: Call, x: Tensor, y: Tensor, dims: list[int]) -> Facts:
+    """Facts of a result in which the values along some dimensions were mixed or changed places."""
     facts = run.of(x)
-    at = dim % max(x.ndim, 1)
-    sizes = {at: y.shape[at]} if y.ndim else {}
+    sizes = {d: y.shape[d] for d in dims} if y.ndim else {}
     samples, lost = samples_after(run, call, facts, lambda axis: axis.resize(sizes))
     neurons = facts.neurons.resize(sizes) if isinstance(facts.neurons, Axis) else None
     return Facts(samples, neurons, facts.nonnegative, gate=facts.gate, lost=lost)
@@ -194,7 +193,7 @@ def _samples_after(run: Interpreter, call: Call, signals: list[Tensor], y: Tenso
 def _along_one(run: Interpreter, call: Call, input: Tensor, dim: Any = None, *rest: Any, **named: Any) -> tuple[Any, Any]:
     """``cumsum`` and the like: values along one dimension are mixed, which keeps its size or nearly."""
     y = call()
-    return y, _resized(run, call, input, y, -1 if dim is None else dim)
+    return y, resized(run, call, input, y, [(-1 if dim is None else dim) % max(input.ndim, 1)])
 
 
 def _diff(run: Interpreter, call: Call, input: Tensor, n: int = 1, dim: int = -1, **more: Any) -> tuple[Any, Any]:
