@@ -366,7 +366,7 @@ def rule_on(module: object) -> Rule | None:
     given = getattr(module, "rule", None)
     if isinstance(given, Rule) or type(given).__module__.startswith("captum."):
         return as_rule(given)
-    if getattr(given, "__module__", "").startswith((__name__, "captum.")) or _is_name(given):
+    if (getattr(given, "__module__", None) or "").startswith((__name__, "captum.")) or _is_name(given):
         raise RuleError(f"{type(module).__name__}.rule must be a rule, such as Epsilon(), got {given!r}")
     return None  # an attribute of the model's own
 

@@ -144,7 +144,9 @@ def test_what_is_no_rule_is_refused_when_the_class_is_made(model: nn.Module, giv
         SelectiveLRP(model)
 
 
-@pytest.mark.parametrize("own", [3, "nearest", {"a": 1}, print], ids=["number", "text", "dict", "function"])
+@pytest.mark.parametrize(
+    "own", [3, "nearest", {"a": 1}, print, torch.relu], ids=["number", "text", "dict", "function", "torch's"]
+)
 def test_an_attribute_of_the_models_own_is_none_of_ours(model: nn.Module, x: Tensor, own: Any) -> None:
     expected = SelectiveLRP(model).attribute(x, target=2)
     model[3].rule = own
