@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 from lrp_lightning.errors import InputError, ModelError
 
-__all__ = ["ByGraph", "ByKeyword"]
+__all__ = ["ByGraph", "ByKeyword", "View"]
 
 
-class _View(nn.Module):
+class View(nn.Module):
     """A module that holds another, whose layers keep their names and whose parameters are its own."""
 
     model: nn.Module
@@ -34,7 +34,7 @@ class _View(nn.Module):
         return ""
 
 
-class ByKeyword(_View):
+class ByKeyword(View):
     """A model whose forward takes its inputs by keyword, as one that takes them in order.
 
     Models of transformers take ``input_ids`` first, then what each of them likes; images and embeddings they take as
@@ -87,7 +87,7 @@ class ByKeyword(_View):
         return f", {', '.join(self.names)}"
 
 
-class ByGraph(_View):
+class ByGraph(View):
     """A network of graphs, whose nodes stand one below the other, as one whose samples are graphs.
 
     What PyTorch Geometric's ``to_dense_batch(x, batch)`` gives is its input: ``nodes`` ``(N, most, F)``, each graph filled

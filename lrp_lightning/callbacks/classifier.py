@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from operator import attrgetter
 from typing import Any
 
@@ -12,6 +12,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
+from lrp_lightning.adapters import View
 from lrp_lightning.engine import logits_of
 from lrp_lightning.layers import unwrapped
 
@@ -21,7 +22,7 @@ ModelOf = str | Callable[[LightningModule], Callable[..., Any]]
 """Name of a module's attribute or method, or a function that gives the module or function to explain."""
 
 
-class Classifier(nn.Module):
+class Classifier(View):
     """The part of a LightningModule that classifies, with an output of ``(N, classes)`` whatever its own is.
 
     Layers keep the names that they have in the LightningModule, or in the module that ``model`` names. Of an output that is
@@ -39,7 +40,6 @@ class Classifier(nn.Module):
     """
 
     def __init__(self, pl_module: LightningModule, model: ModelOf | None = None) -> None:
-        super().__init__()
         found: Any = pl_module
         if isinstance(model, str):
             try:
@@ -55,17 +55,10 @@ class Classifier(nn.Module):
             raise MisconfigurationException(
                 f"RelevanceMonitor: model= must lead to a module or a function of the inputs, got {type(found).__name__}"
             )
-        owner = unwrapped(found) if isinstance(found, nn.Module) else pl_module
-        # kept out of nn.Module's registry: this module is a view, and its names are those of what it looks at
-        object.__setattr__(self, "owner", owner)
-        object.__setattr__(self, "call", owner if isinstance(found, nn.Module) else found)
+        super().__init__(unwrapped(found) if isinstance(found, nn.Module) else pl_module)
+        object.__setattr__(self, "call", self.model if isinstance(found, nn.Module) else found)
 
-    owner: nn.Module
     call: Callable[..., Any]
-
-    def named_modules(self, *args: Any, **kwargs: Any) -> Iterator[tuple[str, nn.Module]]:
-        """Those of the module that is explained."""
-        return self.owner.named_modules(*args, **kwargs)
 
     def forward(self, *inputs: Tensor) -> Tensor:
         """``(N, classes)``."""
@@ -74,9 +67,9 @@ class Classifier(nn.Module):
         except NotImplementedError as error:
             if 'missing the required "forward"' not in str(error):
                 raise
-            children = ", ".join(repr(name) for name, _ in self.owner.named_children())
+            children = ", ".join(repr(name) for name, _ in self.model.named_children())
             raise MisconfigurationException(
-                f"RelevanceMonitor explains the forward of {type(self.owner).__name__}, which has none; say what to "
+                f"RelevanceMonitor explains the forward of {type(self.model).__name__}, which has none; say what to "
                 f"explain by model=, such as one of {children}"
             ) from error
         except TypeError as error:
@@ -84,7 +77,7 @@ class Classifier(nn.Module):
                 raise
             raise MisconfigurationException(
                 f"RelevanceMonitor calls what it explains with the {len(inputs)} tensors of inputs of a batch, and "
-                f"{type(self.owner).__name__} does not take these; say what to explain by model=, such as the name of an "
+                f"{type(self.model).__name__} does not take these; say what to explain by model=, such as the name of an "
                 "attribute, or by batch_fn= which tensors it takes"
             ) from error
         if output.ndim == 1:

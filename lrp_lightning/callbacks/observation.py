@@ -187,7 +187,7 @@ class Observation:
             )
         if not trace.masks:
             self.notes.append(
-                f"RelevanceMonitor found no hidden layer to mask in {type(self.classifier.owner).__name__}: it has no "
+                f"RelevanceMonitor found no hidden layer to mask in {type(self.classifier.model).__name__}: it has no "
                 "critical neurons, and what is measured of them is not logged; relevance is"
             )
         sets = label_sets(samples.labels, trace.output)
