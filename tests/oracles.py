@@ -32,6 +32,13 @@ def dense(affine: Callable[[Tensor], Tensor], shape: tuple[int, ...]) -> tuple[T
     return columns.flatten(1).T, bias.flatten()
 
 
+def input_times_gradient(model: nn.Module, x: Tensor, target: int = 1) -> Tensor:
+    """What the epsilon rule is, of a network that is linear near ``x`` and has no biases, when epsilon goes to zero."""
+    x = x.detach().clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(model(x)[:, target].sum(), x)
+    return (x * gradient).detach()
+
+
 def stabilised(z: Tensor, eps: float) -> Tensor:
     """``z`` moved away from zero by ``eps`` of a sample's mean ``|z|``."""
     return z + z.sign() * eps * z.abs().mean()

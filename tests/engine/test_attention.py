@@ -14,6 +14,7 @@ import lxt
 import pytest
 import torch
 import torch.nn.functional as F
+from oracles import input_times_gradient
 from torch import Tensor, nn
 from torchvision.models import VisionTransformer
 
@@ -34,12 +35,6 @@ def vit() -> VisionTransformer:
         for parameter in model.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
     return model.double().eval()
-
-
-def gradient_x_input(model: nn.Module, x: Tensor, target: int) -> Tensor:
-    x = x.clone().requires_grad_()
-    [g] = torch.autograd.grad(model(x)[:, target].sum(), x)
-    return x.detach() * g
 
 
 @pytest.fixture
@@ -74,7 +69,7 @@ def test_by_values_is_lxts(vit: VisionTransformer, images: Tensor, monkeypatch: 
     ours = SelectiveLRP(vit, BY_VALUES).attribute(images, target=2)
     patch = partial(patches.patch_method, patches.cp_multi_head_attention_forward, keep_original=True)
     patch_torch(monkeypatch, patches, patch)
-    theirs = gradient_x_input(vit, images, 2)
+    theirs = input_times_gradient(vit, images, 2)
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4 * theirs.abs().max().item())
 
 
@@ -93,7 +88,7 @@ def test_attnlrp_is_lxts(vit: VisionTransformer, images: Tensor, monkeypatch: py
         return self.out_proj(y.transpose(1, 2).flatten(2)), None
 
     patch_torch(monkeypatch, patches, partial(patches.patch_method, forward))
-    theirs = gradient_x_input(vit, images, 2)
+    theirs = input_times_gradient(vit, images, 2)
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4 * theirs.abs().max().item())
 
 

@@ -487,20 +487,13 @@ def test_batch_norm_folds_only_for_those_who_read_it() -> None:
     once = Net(lambda net, x: net.norm(x) + x)
     trace = SelectiveLRP(once, Epsilon()).trace(x, 1)
     assert_conserves(trace)
-    assert_close(relevance(once, x, Epsilon(1e-14)), input_times_gradient(once, x), 1e-8)
-
-
-def input_times_gradient(model: nn.Module, x: Tensor, target: int = 1) -> Tensor:
-    """What the epsilon rule is, in a net of ReLUs, when epsilon goes to zero."""
-    x = x.clone().requires_grad_()
-    (gradient,) = torch.autograd.grad(model(x)[:, target].sum(), x)
-    return (x * gradient).detach()
+    assert_close(relevance(once, x, Epsilon(1e-14)), oracles.input_times_gradient(once, x), 1e-8)
 
 
 @pytest.mark.parametrize("middle", [middle for middle in SAME_NET if middle != "relu6"])  # which is flat, not zero, above 6
 def test_epsilon_is_input_times_gradient(middle: str) -> None:
     model, x = Net(SAME_NET[middle][0]), images()
-    assert_close(relevance(model, x, Epsilon(1e-14)), input_times_gradient(model, x), 1e-8)
+    assert_close(relevance(model, x, Epsilon(1e-14)), oracles.input_times_gradient(model, x), 1e-8)
 
 
 # one layer, several calls
@@ -790,7 +783,7 @@ def test_an_unknown_operator_beside_the_path_is_harmless() -> None:
 
     model = nn.Sequential(nn.Flatten(), nn.Linear(192, 6), Calls(masked), nn.Linear(6, 2)).double()
     x = images()
-    assert_close(relevance(model, x, Epsilon(1e-14)), input_times_gradient(model, x), 1e-8)
+    assert_close(relevance(model, x, Epsilon(1e-14)), oracles.input_times_gradient(model, x), 1e-8)
 
 
 def test_a_custom_function_is_refused() -> None:
