@@ -1,10 +1,6 @@
-"""torchvision's classification models beside Captum and zennit; writes ``benchmarks/zoo.md``: ``python benchmarks/zoo.py``.
+"""Families of networks, and torchvision's classification models beside Captum and zennit; writes ``benchmarks/zoo.md``.
 
-Ours: |input + absorbed - output| / |output| with every bias random, so that what biases take counts. Peers cannot say what
-biases took, so they, and ours beside them, are measured with biases at zero: sum of relevance / logit, which is 1 but for
-class tokens and position embeddings. No model is changed and no canonizer chosen; peers have their default stabilisers,
-which are absolute, so the tiny outputs of some untrained models drown in them. Logits differ in the last bits where torch
-takes its fused path for attention, which it does only without gradients.
+``python benchmarks/zoo.py`` writes it whole, ``python benchmarks/zoo.py families`` or ``torchvision`` that part of it.
 """
 
 from __future__ import annotations
@@ -12,18 +8,24 @@ from __future__ import annotations
 import sys
 import time
 import warnings
+from collections.abc import Callable, Sequence
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from methods import Explain, captum, zennit
 from torch import Tensor, nn
 
 from lrp_lightning import Epsilon, EpsilonPlus, SelectiveLRP
+from lrp_lightning.engine.targets import tensor_of
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+import families
 import zoo
+from detached import gradient_times_input
+from flow import flow_error
 
 
 def error(model: nn.Module, x: Tensor, rule: object) -> str:
@@ -64,19 +66,102 @@ def row(name: str) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def main() -> None:
-    warnings.simplefilter("ignore")
-    columns = ["model", "logits differ by", "error, epsilon", "error, EpsilonPlus", "lrp_lightning", "Captum", "zennit"]
-    packages = ", ".join(f"{package} {version(package)}" for package in ("torch", "torchvision", "captum", "zennit"))
-    lines = ["# torchvision's classification models", "", (__doc__ or "").partition("\n\n")[2].strip(), ""]
-    lines += [f"Made by `python benchmarks/zoo.py` ({packages}), 2 images, random weights.", ""]
-    lines += [f"| {' | '.join(columns)} |", f"|{' --- |' * len(columns)}"]
+def distance(of: Sequence[Tensor], others: Sequence[Tensor]) -> str:
+    """The greatest difference, over the greatest value."""
+    return f"{max(((a - b).abs().max() / b.abs().max()).item() for a, b in zip(of, others, strict=True)):.0e}"
+
+
+def row_of_family(name: str) -> str:
+    model, x, target = families.built(name)
+    lrp = SelectiveLRP(model, Epsilon(1e-12))
+    trace = lrp.trace(x, target, edges=True)
+    with torch.no_grad():
+        logits = tensor_of(model(*x))
+    wanted = gradient_times_input(model, x, lambda y: target(tensor_of(y)))
+    alone = lrp.trace(tuple(t[1:2] for t in x), target).inputs
+    cells = [
+        name,
+        "double" if families.FAMILIES[name].double else "single",
+        distance([trace.output], [logits]),
+        f"{trace.conservation_error.max().item():.0e}",
+        distance(trace.inputs, wanted),
+        distance([t[1:2] for t in trace.inputs], alone),
+        f"{len(trace.edges)}",
+        f"{flow_error(trace):.0e}",
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+FAMILIES = """Small networks with random weights and biases, 3 samples each, explained with the epsilon rule as its
+epsilon goes to zero, from images, sound, patches or token ids on. *Conservation* is |input + absorbed - output| /
+|output|; *oracle* the greatest difference, over the greatest relevance, from gradient times input of a forward in which
+every gate, weight of attention and scale is a constant, which `tests/detached.py` writes out without a line of this
+library; *batch* the same from the sample alone; *edges* pairs of layers with relevance between neurons, *flow* what of
+any neuron's relevance they and what is absorbed miss, over the output. Language models compute their norms in single
+precision whatever they are given, and the ratios of an epsilon of zero enlarge what that rounds off."""
+
+TORCHVISION = """Ours: |input + absorbed - output| / |output| with every bias random, so that what biases take counts.
+Peers cannot say what biases took, so they, and ours beside them, are measured with biases at zero: sum of relevance /
+logit, which is 1 but for class tokens and position embeddings. No model is changed and no canonizer chosen; peers have
+their default stabilisers, which are absolute, so the tiny outputs of some untrained models drown in them. Logits differ
+in the last bits where torch takes its fused path for attention, which it does only without gradients. 2 images, random
+weights."""
+
+
+class Table(NamedTuple):
+    title: str
+    text: str
+    packages: tuple[str, ...]
+    columns: tuple[str, ...]
+    rows: Sequence[str]
+    row: Callable[[str], str]
+
+
+TABLES = {
+    "families": Table(
+        "Families",
+        FAMILIES,
+        ("torch", "torchvision", "transformers"),
+        ("family", "precision", "logits differ by", "conservation", "oracle", "batch", "edges", "flow"),
+        list(families.FAMILIES),
+        row_of_family,
+    ),
+    "torchvision": Table(
+        "torchvision's classification models",
+        TORCHVISION,
+        ("torch", "torchvision", "captum", "zennit"),
+        ("model", "logits differ by", "error, epsilon", "error, EpsilonPlus", "lrp_lightning", "Captum", "zennit"),
+        zoo.NAMES,
+        row,
+    ),
+}
+
+
+def section(table: Table) -> str:
+    packages = ", ".join(f"{package} {version(package)}" for package in table.packages)
+    lines = [f"## {table.title}", "", table.text, "", f"Measured with {packages}.", ""]
+    lines += [f"| {' | '.join(table.columns)} |", f"|{' --- |' * len(table.columns)}"]
     started = time.time()
-    for i, name in enumerate(zoo.NAMES, 1):
-        lines.append(row(name))
-        print(f"{i}/{len(zoo.NAMES)} {time.time() - started:4.0f} s {lines[-1]}", flush=True)
-    Path(__file__).with_name("zoo.md").write_text("\n".join(lines) + "\n")
+    for i, name in enumerate(table.rows, 1):
+        lines.append(table.row(name))
+        print(f"{i}/{len(table.rows)} {time.time() - started:4.0f} s {lines[-1]}", flush=True)
+    return "\n".join(lines) + "\n"
+
+
+def main(asked: Sequence[str]) -> None:
+    """Of parts that are not asked for, those that the page has stay."""
+    warnings.simplefilter("ignore")
+    unknown = [name for name in asked if name not in TABLES]
+    if unknown:
+        raise SystemExit(f"there is no part {unknown[0]!r}; parts are {', '.join(TABLES)}")
+    page = Path(__file__).with_name("zoo.md")
+    had = {part.partition("\n")[0]: f"## {part}" for part in page.read_text().split("\n## ")[1:]} if page.exists() else {}
+    parts = [
+        had[table.title].rstrip() + "\n" if asked and name not in asked and table.title in had else section(table)
+        for name, table in TABLES.items()
+    ]
+    page.write_text("\n".join(["# Networks of all kinds\n", "Made by `python benchmarks/zoo.py`.\n", *parts]))
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -27,6 +27,10 @@ class View(nn.Module):
         """Those of the model."""
         return self.model.named_modules(*args, **kwargs)
 
+    def named_children(self) -> Iterator[tuple[str, nn.Module]]:
+        """The model, so that what moves or converts the view does the same to it."""
+        yield "model", self.model
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}({type(self.model).__name__}{self._what()})"
 

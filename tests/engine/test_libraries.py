@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import transformers as hf
+from detached import gradient_times_input
+from families import FAMILIES, TEXT, built
 from flow import flow_error
 from torch import Tensor, nn
 from torch_geometric.nn import (
@@ -26,94 +29,41 @@ from torch_geometric.nn import (
 from torch_geometric.utils import to_dense_batch
 
 from lrp_lightning import ByGraph, ByKeyword, Epsilon, SelectiveLRP, TopK, masked_forward
+from lrp_lightning.engine.targets import tensor_of
 from lrp_lightning.errors import InputError, ModelError
-
-SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
-TEXT = {"vocab_size": 100, "num_labels": 3, **SMALL}
-LLM = {"pad_token_id": 0, "num_key_value_heads": 2, "max_position_embeddings": 64, **TEXT}
-IMAGE = {"image_size": 32, "patch_size": 8, "num_labels": 3, **SMALL}
-GPT2 = {"vocab_size": 100, "n_embd": 32, "n_layer": 2, "n_head": 4, "num_labels": 3, "pad_token_id": 0}
-SOUND = {
-    "num_labels": 3,
-    "conv_dim": (8, 8),
-    "conv_stride": (5, 2),
-    "conv_kernel": (10, 3),
-    "num_conv_pos_embeddings": 16,
-    "num_conv_pos_embedding_groups": 4,
-    **SMALL,
-}
-WHISPER = {
-    "num_labels": 3,
-    "d_model": 32,
-    "encoder_layers": 2,
-    "encoder_attention_heads": 4,
-    "encoder_ffn_dim": 64,
-    "num_mel_bins": 16,
-    "max_source_positions": 20,
-    "decoder_layers": 1,
-}
-T5 = {"vocab_size": 100, "d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 4, "num_labels": 3}
-SIGLIP = {"vision_config": {"image_size": 32, "patch_size": 8, **SMALL}, "num_labels": 3}
-MAMBA = {"vocab_size": 100, "hidden_size": 32, "num_hidden_layers": 2, "state_size": 4}
-DEBERTA = {"relative_attention": True, "pos_att_type": ["p2c", "c2p"], "position_buckets": 8, **TEXT}
-XLNET = {"vocab_size": 100, "d_model": 32, "n_layer": 2, "n_head": 4, "d_inner": 64, "num_labels": 3}
 
 
 def tokens() -> Tensor:
     return torch.randint(5, 90, (3, 7), generator=torch.Generator().manual_seed(0))
 
 
-def values(*shape: int) -> Tensor:
-    return torch.randn(3, *shape, generator=torch.Generator().manual_seed(0))
-
-
-def classifier(
-    name: str, inputs: Callable[[], Tensor], **config: Any
-) -> tuple[str, str, Callable[[], Tensor], dict[str, Any]]:
-    return name.split("For")[0], name, inputs, config
-
-
-FAMILIES = [
-    classifier("BertForSequenceClassification", tokens, **TEXT),
-    classifier("RobertaForSequenceClassification", tokens, **TEXT),
-    classifier("DebertaV2ForSequenceClassification", tokens, **DEBERTA),
-    classifier("XLNetForSequenceClassification", tokens, **XLNET),
-    classifier("GPT2ForSequenceClassification", tokens, **GPT2),
-    classifier("LlamaForSequenceClassification", tokens, **LLM),
-    classifier("GemmaForSequenceClassification", tokens, head_dim=8, **LLM),
-    classifier("Qwen3ForSequenceClassification", tokens, head_dim=8, **LLM),
-    classifier("MixtralForSequenceClassification", tokens, num_local_experts=4, num_experts_per_tok=2, **LLM),
-    classifier("T5ForTokenClassification", tokens, **T5),
-    classifier("MambaForCausalLM", tokens, **MAMBA),
-    classifier("ViTForImageClassification", lambda: values(3, 32, 32), **IMAGE),
-    classifier("SiglipForImageClassification", lambda: values(3, 32, 32), **SIGLIP),
-    classifier("Wav2Vec2ForSequenceClassification", lambda: values(400), **SOUND),
-    classifier("WhisperForAudioClassification", lambda: values(16, 40), **WHISPER),
-]
-
-
-SINGLE = {"Mamba", "Mixtral"}
-"""Those that compute in single precision, whatever they are given."""
-
-
-@pytest.mark.parametrize(("family", "name", "inputs", "config"), FAMILIES, ids=[family[0] for family in FAMILIES])
-def test_transformers(family: str, name: str, inputs: Callable[[], Tensor], config: dict[str, Any]) -> None:
-    torch.manual_seed(0)
-    model = getattr(hf, name)(getattr(hf, f"{family}Config")(**config)).eval()
-    model = model if family in SINGLE else model.double()
-    x, close = inputs(), 1e-4 if family in SINGLE else 1e-6
-    x = x.to(model.dtype) if x.is_floating_point() else x
-    target = (lambda y: y[:, -1, 1]) if name.endswith(("TokenClassification", "CausalLM")) else 1
-    lrp = SelectiveLRP(model, Epsilon(), TopK(0.3))
-    trace = lrp.trace(x, target)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FAMILIES)
+def test_families(name: str) -> None:
+    """What ``benchmarks/zoo.md`` shows: of each family forward, sums, edges and meaning, and that a batch is its samples."""
+    model, x, target = built(name)
+    close = 1e-5 if FAMILIES[name].double else 1e-4  # norms of language models compute in single precision in any case
+    lrp = SelectiveLRP(model, Epsilon(1e-12))
+    whole = lrp.trace(x, target, edges=True)
     with torch.no_grad():
-        torch.testing.assert_close(trace.output, model(x).logits, rtol=close, atol=close)
-    assert trace.conservation_error.max() < close
-    alone = lrp.trace(x[1:2], target)
-    assert (trace.inputs[1:2] - alone.inputs).abs().max() < close * alone.inputs.abs().max()
-    assert masked_forward(model, x, trace.masks).shape == trace.output.shape
-    whole = SelectiveLRP(model, Epsilon()).trace(x, target, edges=True)
+        torch.testing.assert_close(whole.output, tensor_of(model(*x)), rtol=close, atol=close)
+    assert whole.conservation_error.max() < close
     assert flow_error(whole) < close
+    for found, wanted in zip(whole.inputs, gradient_times_input(model, x, lambda y: target(tensor_of(y))), strict=True):
+        assert (found - wanted).abs().max() < close * wanted.abs().max()
+    alone = lrp.trace(tuple(t[1:2] for t in x), target)
+    for found, of_one in zip(whole.inputs, alone.inputs, strict=True):
+        assert (found[1:2] - of_one).abs().max() < close * of_one.abs().max()
+    trace = SelectiveLRP(model, Epsilon(), TopK(0.3)).trace(x, target)
+    assert masked_forward(model, x, trace.masks).shape == trace.output.shape
+
+
+def test_the_page_has_each_family() -> None:
+    page = (
+        (Path(__file__).parents[2] / "benchmarks" / "zoo.md").read_text().partition("## Families")[2].partition("\n## ")[0]
+    )
+    rows = [line.split(" | ")[0].strip("| ") for line in page.splitlines() if line.startswith("| ")][2:]
+    assert rows == list(FAMILIES)
 
 
 def test_an_attention_mask_is_no_input_and_what_it_masks_gets_exactly_nothing() -> None:

@@ -161,8 +161,9 @@ ROWS: dict[str, Callable] = {
     **_rows("threshold clamp clip clamp_min clamp_max cos", keeps_sign=False),
     **_rows("logsigmoid log_sigmoid log log2 log10", keeps_sign=False, turns=True),
     **_rows("log_softmax", keeps_sign=False, turns=True, mixes=True),
-    **_rows("softplus exp exp2", nonnegative=True, keeps_sign=False, turns=True),
-    **_rows("sigmoid expit hardsigmoid", nonnegative=True, keeps_sign=False, gate=True, turns=True),
+    **_rows("softplus", nonnegative=True, keeps_sign=False, turns=True),
+    # an exponential scales what it multiplies: the decay of a state space, a weight of attention before it is normalised
+    **_rows("exp exp2 sigmoid expit hardsigmoid", nonnegative=True, keeps_sign=False, gate=True, turns=True),
     **_rows("softmin", nonnegative=True, keeps_sign=False, gate=True, mixes=True),
     **_rows("rsqrt reciprocal pow __rpow__ float_power", keeps_sign=False, gate=True),
     **dict.fromkeys(("softmax", "_softmax"), _softmax),
