@@ -196,6 +196,31 @@ def neuron_dim(t: Tensor, kind: str) -> int:
     return t.ndim - 1 if kind == "linear" else 1
 
 
+_READ_LAST = (nn.Linear, nn.RNNBase, nn.RNNCellBase, nn.LayerNorm, nn.MultiheadAttention)
+_READ_FIRST = (nn.Conv1d, nn.ConvTranspose1d, nn.BatchNorm1d)
+
+
+def input_neuron_dim(model: nn.Module, x: Tensor) -> int:
+    """The dimension of an input that holds its neurons.
+
+    The model says, as ``input_neurons``. Of one that does not, they are in dimension 1, but of ``(N, L, C)``, which the first
+    module with parameters tells from ``(N, C, L)``.
+
+    Raises:
+        ModelError: if the input has no such dimension.
+    """
+    asked = getattr(model, "input_neurons", None)
+    if asked is None:
+        first = next((m for m in model.modules() if isinstance(m, _READ_LAST + _READ_FIRST)), None)
+        return 2 if x.ndim == 3 and isinstance(first, _READ_LAST) else 1
+    if not isinstance(asked, int) or not 1 <= asked < x.ndim:
+        raise ModelError(
+            f"input_neurons of {type(model).__name__} is {asked!r}, but an input has shape {tuple(x.shape)}; it must be the "
+            f"dimension that holds the input's neurons, 1 to {x.ndim - 1}"
+        )
+    return asked
+
+
 def numbered(names: list[str]) -> list[str]:
     """Names made unique: what occurs more than once gets its occurrence, ``conv#1``, ``conv#2``."""
     times, seen = Counter(names), Counter[str]()

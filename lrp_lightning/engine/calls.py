@@ -155,6 +155,8 @@ def spellings(name: str) -> Iterator[tuple[Callable, Callable, bool]]:
     if plain is None:
         return
     forms = [(attribute, False), (f"__{attribute}__", False), (f"{attribute}_", True), (f"__i{attribute}__", True)]
+    if attribute in ("float", "complex"):  # float(x) is Python's, and no tensor
+        forms = forms[:1]
     for spelt, in_place in forms if not attribute.startswith("__") else forms[:1]:
         for o in owners:
             func = getattr(o, spelt, None)

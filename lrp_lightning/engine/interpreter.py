@@ -12,6 +12,7 @@ What a row does with values is the visitor's affair. There are three: relevance,
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from types import FunctionType
 from typing import Any
 
@@ -40,7 +41,7 @@ from lrp_lightning.engine.notes import Notes
 from lrp_lightning.engine.tokens import LookedUp, Tokens, followed, is_lookup
 from lrp_lightning.engine.visitor import Visitor
 from lrp_lightning.errors import UnsupportedOperatorError
-from lrp_lightning.layers import LayerNames, neuron_dim
+from lrp_lightning.layers import LayerNames, input_neuron_dim
 
 __all__ = ["Interpreter"]
 
@@ -50,12 +51,12 @@ class Interpreter(TorchFunctionMode):
 
     Args:
         names: of the model's layers.
-        table: operators by the functions that call them.
+        table: operators by the functions that call them, or by their full names.
         visitor: what is done with values.
         samples: how many there are.
     """
 
-    def __init__(self, names: LayerNames, table: dict[Callable, Operator], visitor: Visitor, samples: int) -> None:
+    def __init__(self, names: LayerNames, table: dict[Callable | str, Operator], visitor: Visitor, samples: int) -> None:
         super().__init__()
         self.names, self.table, self.visitor, self.samples = names, table, visitor, samples
         self.facts: Notes[Facts] = Notes()
@@ -72,15 +73,14 @@ class Interpreter(TorchFunctionMode):
     def begin(self, x: Tensor, model: nn.Module, nonnegative: bool = False) -> None:
         """Note an input, samples first, before the forward that reads it.
 
-        Its neurons are in dimension 1, or where the model says, as ``input_neurons``.
+        Where its neurons are, :func:`~lrp_lightning.layers.input_neuron_dim` tells.
         """
         if not x.is_floating_point():
             self.tokens[x] = Tokens.of_input(len(self.inputs), x)
             self.inputs.append(None)
             return
         samples = Axis.along(x.shape, 0)
-        dim = getattr(model, "input_neurons", neuron_dim(x, "input"))
-        layer = self.visitor.layers.add("input", "input", x, dim, samples, first=True)
+        layer = self.visitor.layers.add("input", "input", x, input_neuron_dim(model, x), samples, first=True)
         self.facts[x] = Facts(samples, layer.axis(x.shape), nonnegative, near_input=True)
         self.inputs.append(layer)
 
@@ -189,7 +189,8 @@ class Interpreter(TorchFunctionMode):
             result, known = self._row(call, args, kwargs)
         if known is not None:
             if isinstance(result, Tensor):
-                facts[result] = known  # type: ignore[assignment]
+                if result.is_floating_point() or result.is_complex():  # integers, whatever they were made of, carry nothing
+                    facts[result] = known  # type: ignore[assignment]
             else:
                 several = known if isinstance(known, list) else None
                 for i, t in enumerate(tensors_in((result,))):
@@ -302,6 +303,10 @@ class Interpreter(TorchFunctionMode):
         known = self._found.get(func)
         if known is not None:
             return known
+        of_library = self.table.get(str(func))
+        if of_library is not None:
+            self._found[func] = replace(of_library, func=func)
+            return self._found[func]
         in_place = changes_input(func)
         name = name_of(func)
         if isinstance(func, FunctionType):  # it may be that another library put it in the place of one of torch's

@@ -27,6 +27,8 @@ from torch_geometric.nn import (
     global_mean_pool,
 )
 from torch_geometric.utils import to_dense_batch
+from torchvision.models import detection
+from zoo import with_biases
 
 from lrp_lightning import ByGraph, ByKeyword, Epsilon, SelectiveLRP, TopK, masked_forward
 from lrp_lightning.engine.targets import tensor_of
@@ -94,6 +96,56 @@ def test_a_forward_by_keyword() -> None:
         ByKeyword(model)
     with pytest.raises(ModelError, match=r"must be a torch\.nn\.Module"):
         ByKeyword(lambda x: x, "x")  # type: ignore[arg-type]
+
+
+class Scores(nn.Module):
+    """The scores of the surest detections, ``(N, 3)``."""
+
+    def __init__(self, detector: nn.Module) -> None:
+        super().__init__()
+        self.detector = detector
+
+    def forward(self, images: Tensor) -> Tensor:
+        return torch.stack([found["scores"][:3] for found in self.detector(list(images))])
+
+
+BARE = {"weights": None, "weights_backbone": None, "num_classes": 3}
+ALL = {
+    "box_score_thresh": 0.0, "box_detections_per_img": 5, "rpn_post_nms_top_n_test": 20, "min_size": 64, "max_size": 96,
+    **BARE,
+}  # fmt: skip
+DETECTORS: dict[str, tuple[Callable[..., nn.Module], str, dict[str, Any]]] = {
+    "faster": (detection.fasterrcnn_mobilenet_v3_large_320_fpn, "the logits below softmax", ALL),
+    "mask": (detection.maskrcnn_resnet50_fpn, "the logits below softmax", ALL),
+    "retina": (
+        detection.retinanet_resnet50_fpn,
+        "the logits below sigmoid",
+        {"score_thresh": 0.0, "min_size": 64, "max_size": 96, **BARE},
+    ),
+    "ssd": (detection.ssdlite320_mobilenet_v3_large, "the logits below softmax", {"score_thresh": 0.0, **BARE}),
+    # its score is the root of two sigmoids' product, which is explained as it is
+    "fcos": (detection.fcos_resnet50_fpn, "", {"score_thresh": 0.0, "min_size": 64, "max_size": 96, **BARE}),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", DETECTORS)
+def test_detectors_whole(name: str) -> None:
+    """From images to a score, through what resizes them, proposes boxes and leaves out all but a few."""
+    torch.manual_seed(0)
+    build, explains, given = DETECTORS[name]
+    model = with_biases(Scores(build(**given))).double().eval()
+    x = torch.rand(2, 3, 48, 64, dtype=torch.double)
+    lrp = SelectiveLRP(model, Epsilon(), TopK(0.5))
+    trace = lrp.trace(x, 0)
+    torch.testing.assert_close(trace.output, model(x).detach())
+    assert trace.explains == explains
+    assert trace.conservation_error.max() < 1e-9
+    assert trace.inputs.flatten(1).any(1).all()
+    alone = lrp.trace(x[1:], 0)
+    torch.testing.assert_close(trace.inputs[1:], alone.inputs, rtol=1e-6, atol=1e-9 * alone.inputs.abs().max().item())
+    whole = SelectiveLRP(model, Epsilon()).trace(x, 0, edges=True)
+    assert flow_error(whole) < 1e-9
 
 
 class GraphNet(nn.Module):

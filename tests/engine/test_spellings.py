@@ -267,3 +267,21 @@ def test_rows_take_the_parameters_of_torchs_schemas(name: str, parameters: list[
     row = next(operator.row for func, operator in TABLE.items() if operator.name == name)
     given = named(dict.fromkeys(parameters))
     inspect.signature(row).bind(None, None, **given)
+
+
+def test_pythons_numbers_are_no_spelling_of_a_conversion() -> None:
+    class Scaled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.head = nn.Linear(4, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            h = self.head(x)
+            times = float(torch.tensor(3.0)) + float(h.detach().mean()) + int(torch.tensor(2))
+            return h * (times + complex(torch.tensor(1.0)).real)
+
+    model, x = Scaled(), torch.randn(2, 4)
+    trace = SelectiveLRP(model, Epsilon()).trace(x, 1)
+    torch.testing.assert_close(trace.output, model(x).detach())
+    assert trace.conservation_error.max() < 1e-5

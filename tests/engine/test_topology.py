@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from lrp_lightning import Composite, Epsilon, EpsilonGammaBox, EpsilonPlus, SelectiveLRP, TopK, build_graph
 from lrp_lightning.drawing import draw_graph
+from lrp_lightning.errors import ModelError
 
 
 class Tokens(nn.Module):
@@ -218,3 +219,47 @@ def test_of_tokens_that_share_a_linear_layer_edges_land_on_its_channels() -> Non
     assert trace.absorbed_by["position"].sum() == pytest.approx(  # the class token's relevance stays there too
         sum(trace.absorbed[name].sum().item() for name in ("position", "constant"))
     )
+
+
+@pytest.mark.parametrize(
+    ("first", "shape", "neurons"),
+    [
+        (nn.Conv1d(3, 4, 3), (2, 3, 9), 3),
+        (nn.Linear(3, 4), (2, 9, 3), 3),
+        (nn.GRU(3, 4, batch_first=True), (2, 9, 3), 3),
+        (nn.Linear(9, 4), (2, 3, 3, 9), 3),
+    ],
+    ids=["convolution", "linear", "recurrent", "images"],
+)
+def test_neurons_of_an_input_are_its_channels(first: nn.Module, shape: tuple[int, ...], neurons: int) -> None:
+    class Mean(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first = first
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.first(x)
+            return (y[0] if isinstance(y, tuple) else y).flatten(1)[:, :3]
+
+    trace = SelectiveLRP(Mean(), Epsilon()).trace(torch.randn(shape), 1, edges=True)
+    assert trace.relevance["input"].shape == (2, neurons)
+
+
+def test_a_model_says_where_the_neurons_of_its_input_are() -> None:
+    class Turned(nn.Module):
+        input_neurons = 2
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv1d(5, 3, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.conv(x.transpose(1, 2)).mean(2)
+
+    model = Turned()
+    trace = SelectiveLRP(model, Epsilon()).trace(torch.randn(2, 7, 5), 1, edges=True)
+    assert trace.relevance["input"].shape == (2, 5)
+    assert set(trace.edges) == {("input", "conv")}
+    model.input_neurons = 3
+    with pytest.raises(ModelError, match=r"input_neurons of Turned is 3.*1 to 2"):
+        SelectiveLRP(model, Epsilon()).trace(torch.randn(2, 7, 5), 1)

@@ -38,11 +38,12 @@ def movement(run: Interpreter, call: Call, input: Tensor, *rest: Any, **named: A
         return result, _as_it_was(run, call, input, result, facts)
     made = tensors_in((result,))
     moves = plan(input, made, *rest, **named) if plan is not None else [None] * len(made)
-    return result, [moved(run, call, input, t, m) for t, m in zip(made, moves, strict=True)]  # type: ignore[arg-type]
+    about = [moved(run, call, input, t, m) for t, m in zip(made, moves, strict=True)]  # type: ignore[arg-type]
+    return result, [_as_it_was(run, call, input, t, f, i) for i, (t, f) in enumerate(zip(made, about, strict=True))]
 
 
-def _as_it_was(run: Interpreter, call: Call, x: Tensor, y: Tensor, facts: Facts) -> Facts:
-    """How the values were written out, and what is below them, is as it was."""
+def _as_it_was(run: Interpreter, call: Call, x: Tensor, y: Tensor, facts: Facts, part: int | None = None) -> Facts:
+    """How the values were written out, and what is below them, is as it was; ``y`` is one of several parts, or all."""
     was = run.of(x)
     same = y.shape == x.shape
     if same and facts.samples == was.samples:
@@ -52,7 +53,8 @@ def _as_it_was(run: Interpreter, call: Call, x: Tensor, y: Tensor, facts: Facts)
 
     def move(logits: Tensor) -> Tensor:
         moved = call.map(lambda t: logits if t is x else t)
-        return run.dispatch(call.func, *moved.args, **moved.kwargs)
+        made = run.dispatch(call.func, *moved.args, **moved.kwargs)
+        return made if part is None else made[part]
 
     return facts._replace(below=mapped(run, was.below, move))
 

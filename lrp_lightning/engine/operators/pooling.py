@@ -14,7 +14,7 @@ from lrp_lightning.engine.following import samples_after
 from lrp_lightning.engine.interpreter import Interpreter
 from lrp_lightning.engine.operators.nodes import relayed
 
-__all__ = ["POOLINGS", "ROWS"]
+__all__ = ["BY_NAME", "POOLINGS", "ROWS"]
 
 
 def _channelwise(run: Interpreter, call: Call, input: Tensor, *rest: Any, **named: Any) -> tuple[Any, Any]:
@@ -41,6 +41,26 @@ def _sampled(run: Interpreter, call: Call, input: Tensor, grid: Tensor, *how: An
     return _channelwise(run, call.map(lambda t: run.visitor.detached(t) if t is grid else t), input)
 
 
+def _of_boxes(run: Interpreter, call: Call, input: Tensor, rois: Tensor, *how: Any, **named: Any) -> tuple[Any, Any]:
+    """Values of ``(N, C, H, W)`` read in boxes, which are constants; the first column of ``rois`` says of which image."""
+    if not run.known(input):
+        return call.values(), None
+    x = relayed(run, input, 1)
+    result = run.visitor.pooled(run, call.map(lambda t: x if t is input else run.visitor.detached(t)), x)
+    facts, first = run.of(x), tensors_in((result,))[0]
+    y = run.visitor.valued(lambda: first, first.detach)  # a node of torchvision's own would be taken for the model's
+    space = {2: y.shape[2], 3: y.shape[3]}
+
+    def move(axis: Axis) -> Axis | None:  # boxes are only looked at where it matters
+        of = range(len(rois)) if axis.terms[0] is None else [int(image) for image in rois[:, 0].tolist()]
+        return axis.take(0, of).resize(space)
+
+    samples, lost = samples_after(run, call, facts, move)
+    neurons = move(facts.neurons) if isinstance(facts.neurons, Axis) else None
+    found = Facts(samples, neurons, facts.nonnegative, gate=facts.gate, lost=lost)
+    return (y, found) if isinstance(result, Tensor) else ((y, *result[1:]), [found, None])
+
+
 _KINDS = ("max_pool{}d", "max_pool{}d_with_indices", "adaptive_max_pool{}d", "adaptive_max_pool{}d_with_indices",
           "avg_pool{}d", "adaptive_avg_pool{}d", "max_unpool{}d")  # fmt: skip
 POOLINGS = tuple(kind.format(n) for kind in _KINDS for n in (1, 2, 3))
@@ -49,3 +69,6 @@ ROWS: dict[str, Callable] = {
     **dict.fromkeys((*POOLINGS, "interpolate", "upsample", "upsample_nearest", "upsample_bilinear"), _channelwise),
     "grid_sample": _sampled,
 }
+
+BY_NAME: dict[str, Callable] = dict.fromkeys(("torchvision.roi_align", "torchvision.roi_pool"), _of_boxes)
+"""Of a library that need not be imported."""

@@ -12,7 +12,7 @@ from lrp_lightning import axes
 from lrp_lightning.axes import Axis
 from lrp_lightning.engine.calls import Call, tensors_in
 from lrp_lightning.engine.facts import Facts, Gate, Written
-from lrp_lightning.engine.following import joined, samples_after, why_lost
+from lrp_lightning.engine.following import joined, mapped, samples_after, why_lost
 from lrp_lightning.engine.interpreter import Interpreter
 from lrp_lightning.engine.neuron_numbers import averaged, axis_of, mixed, numbers_of
 from lrp_lightning.engine.notes import Ref
@@ -107,7 +107,12 @@ def _sorted(run: Interpreter, call: Call, input: Tensor, *rest: Any, **named: An
     if call.name == "kthvalue":
         reduced_facts = reduced(run, call, input, dims_of(input, dim), keepdim)._replace(gate=Gate.NO)
         return accounted(run, call, lambda _: reduced_facts)
-    return accounted(run, call, lambda y: resized(run, call, input, y, [dim % max(input.ndim, 1)]))
+    result, known = accounted(run, call, lambda y: resized(run, call, input, y, [dim % max(input.ndim, 1)]))
+    below = run.of(input).below
+    if below is not None:  # of each value the logit that was at its place
+        below = mapped(run, below, lambda logits: run.dispatch(torch.gather, logits, dim, result[1]))
+        known = [known[0]._replace(below=below), *known[1:]]
+    return result, known
 
 
 def resized(run: Interpreter, call: Call, x: Tensor, y: Tensor, dims: list[int]) -> Facts:

@@ -38,9 +38,9 @@ Row = Callable[..., Any]
 _OWNED = ("F.", "torch.", "fft.")
 
 
-def table_of(*rows: Mapping[str, Row]) -> dict[Callable, Operator]:
+def table_of(*rows: Mapping[str, Row]) -> dict[Callable | str, Operator]:
     """Rows by every function that calls their operators; of several for one function the last counts."""
-    table: dict[Callable, Operator] = {}
+    table: dict[Callable | str, Operator] = {}
     for group in rows:
         for name, row in sorted(group.items(), key=lambda item: item[0].startswith(_OWNED)):
             shown = name if name.startswith(_OWNED) else name.removesuffix(".__get__")
@@ -65,6 +65,8 @@ for _name, _function in (
     TABLE[getattr(Tensor, _name)] = Operator(_name.strip("_"), _function, writes.FUNCTIONS[_function], in_place=True)
 for _function, _row in {**writes.FUNCTIONS, **scatters.FUNCTIONS, **activations.FUNCTIONS}.items():
     TABLE[_function] = Operator(_function.__name__, _function, _row)
+for _shown, _row in pooling.BY_NAME.items():
+    TABLE[_shown] = Operator(_shown, Call.__call__, _row)  # its function is known where it is called
 
 
 def _movement(run: Any, call: Call, *args: Any, **kwargs: Any) -> Any:
