@@ -203,8 +203,8 @@ _READ_FIRST = (nn.Conv1d, nn.ConvTranspose1d, nn.BatchNorm1d)
 def input_neuron_dim(model: nn.Module, x: Tensor) -> int:
     """The dimension of an input that holds its neurons.
 
-    The model says, as ``input_neurons``. Of one that does not, they are in dimension 1, but of ``(N, L, C)``, which the first
-    module with parameters tells from ``(N, C, L)``.
+    The model says, as ``input_neurons``. Of one that does not, they are in dimension 1, but of ``(N, L, C)``, which the
+    first module with parameters tells from ``(N, C, L)``.
 
     Raises:
         ModelError: if the input has no such dimension.
