@@ -31,13 +31,15 @@ def numbers_of(axis: Axis) -> Tensor:
 
 
 def axis_of(numbers: Tensor, filled: bool = False) -> Axis | None:
-    """The axis that numbers make up; None if they are no sum over dimensions.
+    """The axis that numbers make up; None if they are no sum over dimensions, or what made them was no movement.
 
     With ``filled`` what is nobody's has the number of what stands beside it, where only one dimension tells.
     """
     shape = tuple(numbers.shape)
     if not numbers.numel():
         return Axis.constant(shape)
+    if not bool((numbers.isfinite() & (numbers >= 0) & (numbers == numbers.round())).all()):
+        return None
     if filled and bool((numbers == 0).any()):
         return _beside(numbers)
     if not bool(numbers.any()):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.overrides import get_overridable_functions
 
 from lrp_lightning import (
     Epsilon,
@@ -18,7 +20,7 @@ from lrp_lightning import (
     unregister_operator,
 )
 from lrp_lightning.engine.operators.table import TABLE
-from lrp_lightning.errors import RuleError, UnsupportedOperatorError
+from lrp_lightning.errors import ModelError, RuleError, UnsupportedOperatorError
 
 X = torch.rand(4, 8, generator=torch.Generator().manual_seed(0)) + 0.5
 
@@ -124,3 +126,80 @@ def test_by_plain_gradient_samples_are_where_a_trial_finds_them() -> None:
     assert trace.conservation_error.max() < 1e-3
     with pytest.raises(UnsupportedOperatorError, match=r"cumprod.*may mix samples"):
         SelectiveLRP(Net(lambda h: h.cumprod(0)), on_unsupported="gradient").attribute(X, 1)
+
+
+WITHOUT_ROW = [
+    func
+    for functions in get_overridable_functions().values()
+    for func in functions
+    if func not in TABLE and not getattr(func, "__name__", "_").endswith("_")
+]
+
+
+def arguments(h: Tensor) -> list[tuple]:
+    """What operators take, of which any fits: values, matrices of each sample, an axis, constants, an index."""
+    generator = torch.Generator().manual_seed(0)
+    square = h.unsqueeze(-1) * torch.eye(8) + torch.eye(8)
+    of_class, matrix = torch.rand(8, generator=generator) + 0.5, torch.rand(8, 8, generator=generator)
+    return [
+        (h,), (h, 1), (h, of_class), (h, 0.5), (h, 2, 1), (square,), (square, matrix), (h, 0.1, 0.9),
+        (h, of_class, of_class), (h, 1, torch.zeros(4, 8, dtype=torch.long)), (h.unsqueeze(1), 2), (h.unsqueeze(1), 2, 2),
+        (h, 2, 1, 2),
+    ]  # fmt: skip
+
+
+def networks_with(func: Callable) -> Iterator[Net]:
+    """Small networks in which it works, one value a sample and feature, with a gradient."""
+    for i in range(13):
+
+        def form(h: Tensor, i: int = i) -> Tensor:
+            y = func(*arguments(h)[i])
+            y = y if isinstance(y, Tensor) else next(t for t in y if isinstance(t, Tensor) and t.is_floating_point())
+            if y.is_complex() or y.grad_fn is None:
+                raise ValueError
+            y = y.reshape(4, -1)
+            return nn.functional.pad(y, (0, max(0, 8 - y.shape[1])))[:, :8]
+
+        model, x = Net(form), X.clone().requires_grad_()
+        try:
+            (gradient,) = torch.autograd.grad(model(x)[:, 1].sum(), x)
+        except Exception:
+            continue
+        if gradient.isfinite().all() and gradient.abs().max() > 1e-6:
+            yield model
+            return
+
+
+@pytest.mark.slow
+def test_the_way_out_of_every_refusal_works() -> None:
+    """Of all of torch's overridable functions: refused by name; by plain gradient right; by a kind right or told why not."""
+    refused, wrong = 0, []
+    warnings.simplefilter("ignore")
+    for func in WITHOUT_ROW:
+        for model in networks_with(func):
+            try:
+                SelectiveLRP(model, Epsilon()).attribute(X, 1)
+                continue
+            except UnsupportedOperatorError as error:
+                if "register_operator" not in str(error):
+                    continue
+            except ModelError:
+                continue
+            refused += 1
+            by_gradient, told = SelectiveLRP(model, Epsilon(), on_unsupported="gradient"), 0.0
+            try:
+                told = by_gradient.trace(X, 1).conservation_error.max().item()
+            except UnsupportedOperatorError as error:
+                told = 0.0 if "samples" in str(error) else 1.0
+            if not told < 1e-2:
+                wrong.append((func, "gradient", told))
+            for kind in ("activation", "gate", "movement", "linear", "product"):
+                try:
+                    with registered_operator(func, kind):
+                        SelectiveLRP(model, Epsilon()).trace(X, 1)
+                except (RuleError, UnsupportedOperatorError, ModelError):
+                    continue
+                except Exception as error:
+                    wrong.append((func, kind, error))
+    assert refused > 100
+    assert not wrong, wrong

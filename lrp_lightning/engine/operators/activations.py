@@ -155,10 +155,11 @@ ROWS: dict[str, Callable] = {
     **_rows("relu6 abs absolute square", nonnegative=True),
     **_rows(
         """leaky_relu elu celu selu rrelu prelu hardtanh tanh gelu silu mish hardswish softsign tanhshrink softshrink
-        hardshrink sin asinh atan arctan erf sign sqrt nan_to_num sinh expm1 log1p"""
+        hardshrink sin tan asin arcsin asinh arcsinh atan arctan atanh arctanh erf erfinv sign sqrt nan_to_num sinh expm1
+        log1p deg2rad rad2deg frac"""
     ),
     **_rows("normalize local_response_norm rms_norm", mixes=True),
-    **_rows("threshold clamp clip clamp_min clamp_max cos", keeps_sign=False),
+    **_rows("threshold clamp clip clamp_min clamp_max cos cosh acos arccos acosh arccosh sinc erfc", keeps_sign=False),
     **_rows("logsigmoid log_sigmoid log log2 log10", keeps_sign=False, turns=True),
     **_rows("log_softmax", keeps_sign=False, turns=True, mixes=True),
     **_rows("softplus", nonnegative=True, keeps_sign=False, turns=True),

@@ -70,7 +70,7 @@ def accounted(run: Interpreter, call: Call, facts_of: Callable[[Any], Facts]) ->
 def _choice(
     run: Interpreter, call: Call, input: Tensor, dim: Any = None, keepdim: bool = False, **more: Any
 ) -> tuple[Any, Any]:
-    """The greatest, least or middle of values along dimensions; or, of two tensors, value by value."""
+    """The greatest, least or middle of values along dimensions, or their smooth maximum; of two tensors, value by value."""
     if isinstance(dim, Tensor) or "other" in more:
         return _choice_of_two(run, call, input, dim if isinstance(dim, Tensor) else more["other"])
     facts = reduced(run, call, input, dims_of(input, dim), keepdim)._replace(gate=Gate.NO)
@@ -169,13 +169,18 @@ def linear(run: Interpreter, call: Call, *args: Any, **kwargs: Any) -> tuple[Any
     made = tensors_in((result,))
     found = []
     for y in made:
-        samples, lost = _samples_after(run, call, signals, y)
+        if not (y.is_floating_point() or y.is_complex()):
+            found.append(Facts())
+            continue
+        samples, lost = _samples_after(run, call, signals, y, made)
         neurons = followed_by_mean(run, call, signals[0], facts.neurons) if len(signals) == 1 and len(made) == 1 else None
         found.append(Facts(samples, neurons, lost=lost))
     return result, found[0] if isinstance(result, Tensor) else found
 
 
-def _samples_after(run: Interpreter, call: Call, signals: list[Tensor], y: Tensor) -> tuple[Axis | None, str]:
+def _samples_after(
+    run: Interpreter, call: Call, signals: list[Tensor], y: Tensor, made: list[Tensor]
+) -> tuple[Axis | None, str]:
     """Samples after an operator that is linear, found by running it on numbers with every weight 1."""
     for t in signals:
         if run.of(t).samples is None:
@@ -191,7 +196,7 @@ def _samples_after(run: Interpreter, call: Call, signals: list[Tensor], y: Tenso
         found = samples_by_mean(call, signal, y, axis)
         if found is not None:
             return found, ""
-    tried = samples_by_trial(run, call, y, [y])
+    tried = samples_by_trial(run, call, y, made)
     return tried, "" if tried is not None else why_lost(run, call, "mixes samples")
 
 
@@ -252,4 +257,5 @@ ROWS: dict[str, Callable] = {
         ("norm", "std", "var", "linalg_norm", "vector_norm", "linalg_vector_norm", "var_mean", "std_mean"), _statistic
     ),
     "cosine_similarity": _cosine,
+    "logsumexp": _choice,
 }

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from torch import Tensor
 from torch.overrides import handle_torch_function, has_torch_function, is_tensor_method_or_property, resolve_name
 
-from lrp_lightning.engine.calls import Call, Operator, inplace_at, spellings, tensors_in
+from lrp_lightning.engine.calls import Call, Operator, inplace_at, operator_name, spellings, tensors_in
 from lrp_lightning.engine.following import moved
 from lrp_lightning.engine.operators import (
     activations,
@@ -77,12 +77,46 @@ def _movement(run: Any, call: Call, *args: Any, **kwargs: Any) -> Any:
     return y, facts[0] if isinstance(y, Tensor) else facts
 
 
+def _one_for_each(row: Row) -> Row:
+    """A row for operators that give one value for each of their first argument's."""
+
+    def checked(run: Any, call: Call, *args: Any, **kwargs: Any) -> Any:
+        made, [first, *_] = call.values(), call.tensors
+        if not run.known(first) or not isinstance(made, Tensor) or made.shape != first.shape:
+            raise _no_such_kind(run, call, made, "an activation or a gate", "one value for each of its first argument's")
+        return row(run, call, *args, **kwargs)
+
+    return checked
+
+
+def _one_tensor(row: Row) -> Row:
+    """A row for operators that give one tensor."""
+
+    def checked(run: Any, call: Call, *args: Any, **kwargs: Any) -> Any:
+        made = call.values()
+        if not isinstance(made, Tensor):
+            raise _no_such_kind(run, call, made, "a product", "one tensor")
+        return row(run, call, *args, **kwargs)
+
+    return checked
+
+
+def _no_such_kind(run: Any, call: Call, made: Any, kind: str, gives: str) -> RuleError:
+    given = [tuple(t.shape) for t in run.signals(call.tensors)]
+    found = f"shape {tuple(made.shape)}" if isinstance(made, Tensor) else f"a {type(made).__name__}"
+    return RuleError(
+        f"{operator_name(call.func)} in {run.where()} is registered as {kind}, which gives {gives}; of signals of shape "
+        f"{', '.join(map(str, given))} it gives {found}. Register it as another kind, with a row of your own, or not "
+        'at all and use its plain gradient with on_unsupported="gradient"'
+    )
+
+
 _KINDS: dict[str, Row] = {
-    "activation": functools.partial(activations.activation, keeps_sign=False),
-    "gate": activations.ROWS["sigmoid"],
+    "activation": _one_for_each(functools.partial(activations.activation, keeps_sign=False)),
+    "gate": _one_for_each(activations.ROWS["sigmoid"]),
     "movement": _movement,
     "linear": reductions.linear,
-    "product": contractions.product,
+    "product": _one_tensor(contractions.product),
 }
 
 
