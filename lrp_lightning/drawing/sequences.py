@@ -52,15 +52,9 @@ def draw_tokens(
         >>> len(figure.axes)  # the texts, the colour bar
         2
     """
-    check_tensors(relevance=relevance)
-    if relevance.ndim != 2 or len(tokens) != len(relevance) or any(len(text) > relevance.shape[1] for text in tokens):
-        longest = max(map(len, tokens), default=0)
-        raise InputError(
-            f"relevance must be (N, L) for {len(tokens)} texts of up to {longest} tokens, got {tuple(relevance.shape)}"
-        )
+    shown, shares = of_tokens(tokens, relevance)
     if titles is not None and len(titles) != len(tokens):
         raise InputError(f"{len(titles)} titles were given for {len(tokens)} texts")
-    shown = [[" ".join(token.replace("Ġ", " ").replace("▁", " ").split()) or "·" for token in text] for text in tokens]
     placed, line = [], 0.0  # (text, token, left in inches, line)
     heads: list[float] = []
     for i, text in enumerate(shown):
@@ -79,13 +73,9 @@ def draw_tokens(
     axis = figure.add_axes((0, 0.62 / height, 1, 1 - 0.62 / height))
     axis.set(xlim=(0, width), ylim=(line, -0.2))
     axis.axis("off")
-    values = relevance.detach().double().cpu().numpy()
-    if not np.isfinite(values).all():
-        raise InputError("relevance must be finite")
-    limits = np.maximum(np.abs(values).max(1), np.finfo(float).tiny)
     colours = colormaps[COLOURS]
     for i, j, left, at, wide in placed:
-        share = values[i, j] / limits[i]
+        share = shares[i, j]
         colour = colours(0.5 + 0.5 * share) if share else (0.93, 0.93, 0.93, 1.0)
         box = FancyBboxPatch((left, at + 0.12), wide, 0.76, boxstyle="round,pad=0,rounding_size=0.06", color=colour, lw=0)
         axis.add_patch(box)
@@ -98,6 +88,25 @@ def draw_tokens(
     figure.colorbar(ScalarMappable(Normalize(-1, 1), COLOURS), cax=bar, orientation="horizontal", ticks=[-1, 0, 1])
     bar.set_xticks([-1, 0, 1], ["against", "0", "for"], size=8)
     return figure
+
+
+def of_tokens(tokens: Sequence[Sequence[str]], relevance: Tensor) -> tuple[list[list[str]], np.ndarray]:
+    """Tokens as they are shown, and the relevance of each, ``(N, L)``, over the greatest in its text.
+
+    Raises:
+        InputError: as :func:`draw_tokens`.
+    """
+    check_tensors(relevance=relevance)
+    if relevance.ndim != 2 or len(tokens) != len(relevance) or any(len(text) > relevance.shape[1] for text in tokens):
+        longest = max(map(len, tokens), default=0)
+        raise InputError(
+            f"relevance must be (N, L) for {len(tokens)} texts of up to {longest} tokens, got {tuple(relevance.shape)}"
+        )
+    values = relevance.detach().double().cpu().numpy()
+    if not np.isfinite(values).all():
+        raise InputError("relevance must be finite")
+    shown = [[" ".join(token.replace("Ġ", " ").replace("▁", " ").split()) or "·" for token in text] for text in tokens]
+    return shown, values / np.maximum(np.abs(values).max(1, keepdims=True), np.finfo(float).tiny)
 
 
 def draw_series(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -12,7 +13,15 @@ __all__ = ["Drawn", "MeanOverSamples"]
 
 
 class Drawn(Metric):
-    """A metric that torchmetrics can draw."""
+    """A metric that torchmetrics can draw, and whose sums in double precision a device without it can hold."""
+
+    def _apply(self, fn: Callable, exclude_state: Sequence[str] = ()) -> Any:
+        try:
+            return super()._apply(fn, exclude_state)
+        except TypeError:  # Apple's MPS has no double
+            for states in (vars(self), self._defaults):
+                states.update({n: t.float() for n, t in states.items() if isinstance(t, Tensor) and t.dtype == torch.double})
+            return super()._apply(fn, exclude_state)
 
     def plot(self, val: Any = None, ax: Any = None) -> Any:
         """A value, or several over time, as torchmetrics draws them.

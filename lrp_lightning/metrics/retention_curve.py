@@ -9,13 +9,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torchmetrics import Metric
 from torchmetrics.utilities.plot import plot_curve
 
 from lrp_lightning.checks import check_tensors
 from lrp_lightning.errors import InputError
 from lrp_lightning.errors import SelectionError as SelectionProblem
 from lrp_lightning.metrics.critical_neurons import prediction_survives
+from lrp_lightning.metrics.mean_over_samples import Drawn
 from lrp_lightning.metrics.selection_error import smape
 
 __all__ = ["RetentionCurve", "area", "faithfulness"]
@@ -67,7 +67,7 @@ def _is_share(budget: object) -> bool:
     return isinstance(budget, Real) and 0 < budget < 1  # type: ignore[operator]
 
 
-class RetentionCurve(Metric):
+class RetentionCurve(Drawn):
     """What is retained at each budget, from no neuron to all of them.
 
     To the budgets given, 0 (all neurons off) and 1 (the whole network) are added, where the curves are known.

@@ -72,7 +72,8 @@ class Report:
         title: above the page, and its window's title.
         measures: ``{name: value}``, figures that sum up, such as ``{"critical-neuron accuracy": 0.98}``.
         images: ``(N, C, H, W)``, as the model takes them.
-        relevance: ``(N, C, H, W)``, of those images.
+        relevance: ``(N, C, H, W)``, of those images; or ``(N, L)``, of those tokens.
+        tokens: of texts, as strings, such as ``tokenizer.convert_ids_to_tokens`` gives them.
         titles: one line a sample, such as what was predicted and what is right.
         mean: what was subtracted from the images, one value a channel; without it each is stretched to its own range.
         std: what they were divided by.
@@ -100,6 +101,7 @@ class Report:
     measures: Mapping[str, float] = field(default_factory=dict)
     images: Tensor | None = None
     relevance: Tensor | None = None
+    tokens: Sequence[Sequence[str]] = ()
     titles: Sequence[str] = ()
     mean: Sequence[float] | None = None
     std: Sequence[float] | None = None
@@ -127,8 +129,8 @@ def report_of(
     """What a report can show of a trace.
 
     From the trace alone its conservation, its layers and, made with ``edges=True``, its graph and paths; with the images
-    their heatmaps; with the model too what the paths and the neurons on them see, what drives the most critical neurons of
-    three layers, and how many predictions survive with how few critical neurons.
+    their heatmaps; with ``tokens=`` those of texts, coloured; with the model too what the paths and the neurons on them see,
+    what drives the most critical neurons of three layers, and how many predictions survive with how few critical neurons.
 
     Args:
         trace: of one batch.
@@ -167,7 +169,7 @@ def report_of(
     report = Report(
         measures={"samples": len(trace.output), "largest conservation error": float(trace.conservation_error.max())},
         images=pictures,
-        relevance=None if pictures is None else trace.inputs,  # type: ignore[arg-type]
+        relevance=trace.inputs if pictures is not None or about.get("tokens") else None,  # type: ignore[arg-type]
         titles=captions(trace, class_names) if trace.output.ndim == 2 else (),
         graph=graph,
         paths=paths,

@@ -24,8 +24,9 @@ from lrp_lightning.composites import Composite, EpsilonPlus
 from lrp_lightning.deconvnet import TopActivations
 from lrp_lightning.drawing.curves import draw_curves
 from lrp_lightning.drawing.graphs import draw_graph
-from lrp_lightning.drawing.pixels import COLOURS, check_pair, displayable, limit_of, summed
+from lrp_lightning.drawing.pixels import COLOURS, check_pair, coloured, displayable, limit_of, summed
 from lrp_lightning.drawing.reconstructions import patches
+from lrp_lightning.drawing.sequences import of_tokens
 from lrp_lightning.errors import InputError
 from lrp_lightning.graphs.paths import Path
 from lrp_lightning.report.analysis import Report, report_of
@@ -98,6 +99,7 @@ def write_report(
 def _page(report: Report) -> str:
     sections = {
         "Heatmaps": _heatmaps(report),
+        "Tokens": _tokens(report),
         "Graph": _graph(report),
         "Paths": _paths(report),
         "Reconstructions": _reconstructions(report),
@@ -150,11 +152,37 @@ def _heatmaps(report: Report) -> str:
     )
 
 
+def _tokens(report: Report) -> str:
+    if not report.tokens or report.relevance is None:
+        return ""
+    shown, shares = of_tokens(report.tokens, report.relevance)
+    if report.titles and len(report.titles) != len(shown):
+        raise InputError(f"{len(report.titles)} titles were given for {len(shown)} texts")
+    texts = "".join(
+        f"<figure><p>{' '.join(map(_token, text, share))}</p><figcaption>{escape(str(title))}</figcaption></figure>"
+        for text, share, title in zip(shown[:_SAMPLES], shares, report.titles or range(len(shown)), strict=False)
+    )
+    more = f" The first {_SAMPLES} of {len(shown)} are shown." if len(shown) > _SAMPLES else ""
+    return (
+        "<p>Tokens are red where they speak for the output, blue where against, as strong as their relevance is beside the "
+        f"greatest of their text; those that get nothing, such as padding, are grey.{more}</p>"
+        + _negative(report)
+        + f'<div class="texts">{texts}</div>'
+    )
+
+
+def _token(token: str, share: float) -> str:
+    red, green, blue = (int(part) for part in coloured(np.array([share]), 1.0)[0])
+    ink = "#fff" if abs(share) > 0.6 else "#111"
+    style = f"background: rgb({red} {green} {blue}); color: {ink}" if share else ""
+    return f'<span title="{share:+.0%} of the greatest" style="{style}">{escape(token)}</span>'
+
+
 def _negative(report: Report) -> str:
     below = 0 if report.trace is None else int((report.trace.explained < 0).sum())
     if report.trace is None or not below:
         return ""
-    of = "" if below == len(report.trace.explained) else f" for {below} of {len(report.trace.explained)} images"
+    of = "" if below == len(report.trace.explained) else f" for {below} of {len(report.trace.explained)} samples"
     return (
         f"<p>The output that is explained is negative{of}. Red still raises it and blue lowers it where the last layer "
         "follows the ε rule, as linear layers do in every composite that has a name; where it follows z+ or αβ, it is the "

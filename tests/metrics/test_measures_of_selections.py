@@ -267,3 +267,21 @@ def test_plots(name: str) -> None:
 def test_bad_input(call: Callable[[], object], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         call()
+
+
+@pytest.mark.parametrize(
+    "make", [SelectionError, lambda: SelectionStability(3, {"conv": 4}), lambda: RetentionCurve([0.1, 0.5])]
+)
+def test_a_device_without_double_precision_holds_sums_in_single(make: Callable[[], Metric]) -> None:
+    metric = make()
+
+    def moved(t: torch.Tensor) -> torch.Tensor:  # as torch does on Apple's MPS
+        if t.dtype == torch.double:
+            raise TypeError("Cannot convert a MPS Tensor to float64 dtype")
+        return t.clone()
+
+    metric._apply(moved)
+    states = [getattr(metric, name) for name in metric._defaults]
+    assert all(t.dtype in (torch.float, torch.long) for t in states)
+    metric.reset()
+    assert all(getattr(metric, name).dtype != torch.double for name in metric._defaults)

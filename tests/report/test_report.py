@@ -375,3 +375,19 @@ def test_the_model_is_left_as_it_was(trace: Trace, images: Tensor) -> None:
     assert all(torch.equal(t, before[name]) for name, t in model.state_dict().items())
     assert not any(m._forward_hooks or m._backward_hooks for m in model.modules())
     assert all(p.grad is None for p in model.parameters())
+
+
+def test_tokens_of_texts(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Embedding(20, 6), nn.Flatten(), nn.Linear(24, 3)).eval()
+    ids = torch.randint(0, 20, (2, 4))
+    trace = SelectiveLRP(model).trace(ids, target=lambda output: output.argmax(1))
+    page = Page(write_report(trace, tmp_path / "report.html", tokens=[["a", "<b>fine</b>", "film", "."], ["dull", "Ġone"]]))
+    assert page.sections[0] == "tokens"
+    spans = [given for given in page.all("span") if "of the greatest" in (given.get("title") or "")]
+    assert len(spans) == 6
+    assert sum(given["title"] in ("+100% of the greatest", "-100% of the greatest") for given in spans) >= 1
+    assert "<b>fine" not in page.source
+    assert {"a", "<b>fine</b>", "one"} <= {text.strip() for text in page.text}
+    with pytest.raises(InputError, match=r"\(N, L\) for 1 texts"):
+        write_report(trace, tmp_path / "report.html", tokens=[["a"]])
