@@ -14,12 +14,13 @@ import lxt
 import pytest
 import torch
 import torch.nn.functional as F
+from flow import flow_error
 from oracles import input_times_gradient
 from torch import Tensor, nn
 from torchvision.models import VisionTransformer
 
 from lrp_lightning import Composite, Epsilon, SelectiveLRP
-from lrp_lightning.errors import RuleError
+from lrp_lightning.errors import RuleError, UnsupportedOperatorError
 
 TINY = 1e-10
 BY_VALUES, ATTNLRP = Composite(Epsilon(TINY)), Composite(Epsilon(TINY), attention="attnlrp")
@@ -207,3 +208,32 @@ def test_a_mask_is_a_constant() -> None:
 def test_a_rule_that_is_none() -> None:
     with pytest.raises(RuleError, match="'values' or 'attnlrp'"):
         Composite(Epsilon(), attention="keys")  # type: ignore[arg-type]
+
+
+class ChannelAttention(nn.Module):
+    """Channels weigh channels, and values of different neurons meet in each sum, as in XCiT."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.qkv, self.out, self.head = nn.Linear(8, 24), nn.Linear(8, 8), nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.qkv(x).unflatten(-1, (3, 2, 4)).permute(2, 0, 3, 4, 1)  # (N, heads, channels, L)
+        weights = (F.normalize(q, dim=-1) @ F.normalize(k, dim=-1).transpose(-1, -2)).softmax(-1)
+        return self.head(self.out((weights @ v).permute(0, 3, 1, 2).flatten(2)).mean(1))
+
+
+def test_channel_attention_has_edges() -> None:
+    model, x = ChannelAttention().double(), torch.randn(2, 5, 8, dtype=torch.double)
+    trace = SelectiveLRP(model, Epsilon()).trace(x, 1, edges=True)
+    assert flow_error(trace) < 1e-12
+    torch.testing.assert_close(trace.inputs, SelectiveLRP(model, Epsilon()).attribute(x, 1))
+    edges = trace.edges["qkv", "values"]
+    assert not edges[:16].any()  # queries and keys are weights
+    by_head = edges[16:].view(2, 4, 2, 4)
+    assert by_head[0, :, 0].all()
+    assert by_head[1, :, 1].all()
+    assert not by_head[0, :, 1].any()
+    with pytest.raises(UnsupportedOperatorError, match=r"edges below.*attnlrp"):
+        SelectiveLRP(model, Composite(Epsilon(), attention="attnlrp")).trace(x, 1, edges=True)

@@ -129,7 +129,7 @@ def _softmax(run: Interpreter, call: Call, input: Tensor, *rest: Any, **named: A
     facts = run.of(input)
     coupled = _coupled(input, call.name, *rest, **named)
     samples, lost = samples_after(run, call, facts, lambda axis: axis.alike_along(coupled))
-    about = Facts(samples, facts.neurons, True, lost=lost, below=_below(run, call, input))
+    about = Facts(samples, None, True, lost=lost, below=_below(run, call, input))  # what stays here is no neuron's
     return run.visitor.accounted(run, call, "softmax", Call.__call__, lambda _: about)
 
 

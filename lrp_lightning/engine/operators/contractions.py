@@ -59,8 +59,13 @@ def _contraction(
             return _as_layer(run, call, x, w, of_x, of_w, spec.result, name)
     signals = signals_of(run, operands)
     once = spec is not None and all(len(set(of)) == len(of) for of in spec.operands)
-    if run.visitor.follows and spec is not None and once and len(operands) == len(signals) == 2:
-        return _by_elements(run, call, operands, spec)
+    if run.visitor.follows and spec is not None and once and len(operands) == len(known) == 2:
+        [signal, *other] = signals
+        at = next(i for i, t in enumerate(operands) if t is signal)
+        was = run.of(signal).neurons
+        mixes_neurons = was is not None and _through(was, spec, at, call.values()) is None  # as channel attention does
+        if other or mixes_neurons:
+            return _by_elements(run, call, operands, spec)
     y = weighed(run, call, signals)
     axes_of = [_through(run.of(t).samples, spec, i, y) for i, t in enumerate(operands) if run.known(t)]
     samples, lost = samples_joined(run, call, y, known, axes_of, "mixes samples, or brings different ones together")

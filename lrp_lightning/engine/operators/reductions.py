@@ -74,6 +74,8 @@ def _choice(
     if isinstance(dim, Tensor) or "other" in more:
         return _choice_of_two(run, call, input, dim if isinstance(dim, Tensor) else more["other"])
     facts = reduced(run, call, input, dims_of(input, dim), keepdim)._replace(gate=Gate.NO)
+    if call.name == "logsumexp":  # what stays there, its entropy, is no neuron's
+        facts = facts._replace(neurons=None)
     return accounted(run, call, lambda _: facts)
 
 
