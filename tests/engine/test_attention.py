@@ -231,7 +231,7 @@ def test_channel_attention_has_edges() -> None:
     torch.testing.assert_close(trace.inputs, SelectiveLRP(model, Epsilon()).attribute(x, 1))
     edges = trace.edges["qkv", "values"]
     assert not edges[:16].any()  # queries and keys are weights
-    by_head = edges[16:].view(2, 4, 2, 4)
+    by_head = edges[16:].view(2, 4, 2)
     assert by_head[0, :, 0].all()
     assert by_head[1, :, 1].all()
     assert not by_head[0, :, 1].any()
