@@ -1,0 +1,133 @@
+"""The contest: classes are given their own critical neurons, one after the other, and their logits are compared."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lrp_lightning.attribution import SelectiveLRP
+from lrp_lightning.errors import SelectionError
+from lrp_lightning.masking import masked_forward
+from lrp_lightning.metrics.contest import check_outputs, contest_won, runner_up_wins
+from lrp_lightning.selection import random_masks
+from lrp_lightning.trace import Trace
+
+__all__ = ["Contest", "contest"]
+
+
+@dataclass(frozen=True, eq=False)
+class Contest:
+    """What came of giving classes their own critical neurons.
+
+    Attributes:
+        logits: ``(N, classes)``, of the whole network.
+        own_logits: ``(N, classes)``, of each class that took part the logit with its own critical neurons alone; NaN for all
+            others.
+        control: the same with random sets, as large.
+        with_predicted: ``(N, classes)``, all logits with the predicted class's neurons.
+        with_runner_up: ``(N, classes)``, all logits with the runner-up's.
+
+    Example:
+        >>> import torch
+        >>> from lrp_lightning import SelectiveLRP, TopK, contest
+        >>> model = torch.nn.Sequential(torch.nn.Linear(4, 64), torch.nn.ReLU(), torch.nn.Linear(64, 3)).eval()
+        >>> held = contest(SelectiveLRP(model, selection=TopK(1.0)), torch.randn(100, 4))
+        >>> held.accuracy, held.runner_up_accuracy
+        (1.0, 0.0)
+    """
+
+    logits: Tensor
+    own_logits: Tensor
+    control: Tensor
+    with_predicted: Tensor
+    with_runner_up: Tensor
+
+    @property
+    def accuracy(self) -> float:
+        """The share of samples whose predicted class wins."""
+        return float(contest_won(self.own_logits, self.logits).float().mean())
+
+    @property
+    def control_accuracy(self) -> float:
+        """The same with random sets: of two classes about a half."""
+        return float(contest_won(self.control, self.logits).float().mean())
+
+    @property
+    def runner_up_accuracy(self) -> float:
+        """The share of samples that the runner-up's neurons turn into the runner-up."""
+        return float(runner_up_wins(self.with_runner_up, self.logits).float().mean())
+
+    @property
+    def correlation(self) -> float:
+        """Pearson's, over samples, of the predicted class's logit with its own neurons and in the whole network."""
+        predicted = self.logits.argmax(1, keepdim=True)
+        both = torch.cat([self.with_predicted.gather(1, predicted), self.logits.gather(1, predicted)], 1)
+        return float(torch.corrcoef(both.T)[0, 1])
+
+    def __repr__(self) -> str:
+        return (
+            f"Contest({len(self.logits)} samples: won {self.accuracy:.3f}, by random sets {self.control_accuracy:.3f}; its "
+            f"own neurons make the runner-up win {self.runner_up_accuracy:.3f}; logits correlate {self.correlation:.2f})"
+        )
+
+
+def contest(
+    lrp: SelectiveLRP,
+    inputs: Tensor | tuple[Tensor, ...],
+    rivals: int = 1,
+    additional_forward_args: Any = None,
+    seed: int = 0,
+) -> Contest:
+    """Give the predicted class and its rivals their own critical neurons, and compare their logits.
+
+    Of each sample and class one pass finds the neurons, and one masked forward computes the logit with them alone.
+
+    Args:
+        lrp: with a selection, which finds the neurons.
+        inputs: one tensor, or a tuple of them, samples first.
+        rivals: how many other classes take part, those with the highest logits; 1 is the runner-up.
+        additional_forward_args: given to the model after ``inputs``.
+        seed: of the random sets.
+
+    Raises:
+        SelectionError: if ``lrp`` has no selection, or ``rivals`` is not 1 to the number of other classes.
+        InputError: if there are fewer than two classes.
+
+    Example:
+        >>> import torch
+        >>> from lrp_lightning import SelectiveLRP, TopK, contest
+        >>> _ = torch.manual_seed(0)
+        >>> model = torch.nn.Sequential(torch.nn.Linear(4, 64), torch.nn.ReLU(), torch.nn.Linear(64, 3)).eval()
+        >>> x = torch.randn(100, 4)
+        >>> forcing = contest(SelectiveLRP(model, "epsilon", TopK(0.2)), x)
+        >>> telling = contest(SelectiveLRP(model, "epsilon", TopK(0.2, by="magnitude")), x)
+        >>> forcing.accuracy < telling.accuracy, forcing.runner_up_accuracy > telling.runner_up_accuracy
+        (True, True)
+    """
+    if lrp.selection is None:
+        raise SelectionError("the contest needs critical neurons; give SelectiveLRP a selection, such as TopK(0.2)")
+    first = lrp.trace(inputs, lambda output: output.argmax(1), additional_forward_args)
+    logits = first.output
+    check_outputs(logits)
+    classes = logits.shape[1]
+    if isinstance(rivals, bool) or not isinstance(rivals, int) or not 1 <= rivals < classes:
+        raise SelectionError(f"rivals must be 1 to {classes - 1}, the other classes there are, got {rivals!r}")
+    own, control = torch.full_like(logits, torch.nan), torch.full_like(logits, torch.nan)
+    generator = torch.Generator().manual_seed(seed)
+
+    def enter(trace: Trace, of: Tensor) -> Tensor:
+        alone = masked_forward(lrp.model, inputs, trace.masks, additional_forward_args=additional_forward_args)
+        sets = random_masks(trace.masks, generator)
+        by_chance = masked_forward(lrp.model, inputs, sets, additional_forward_args=additional_forward_args)
+        for table, found in ((own, alone), (control, by_chance)):
+            table.scatter_(1, of[:, None], found.gather(1, of[:, None]))
+        return alone
+
+    with_predicted = enter(first, logits.argmax(1))
+    with_runner_up, *_ = [
+        enter(lrp.trace(inputs, of, additional_forward_args), of) for of in logits.topk(rivals + 1, dim=1).indices.T[1:]
+    ]
+    return Contest(logits, own, control, with_predicted, with_runner_up)

@@ -1,0 +1,164 @@
+"""Whether critical neurons tell classes apart: each class's logit is computed with that class's own neurons alone.
+
+That a class's neurons keep its prediction proves little: chosen by what speaks for a class, they make any image look like
+it. In the contest the runner-up is given neurons of its own too, and the prediction must win against them.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from lrp_lightning.checks import check_tensors
+from lrp_lightning.errors import InputError
+from lrp_lightning.metrics.mean_over_samples import MeanOverSamples
+
+__all__ = ["ContestAccuracy", "RunnerUpAccuracy", "contest_won", "runner_up", "runner_up_wins"]
+
+
+def runner_up(logits: Tensor) -> Tensor:
+    """The class with the second highest logit of each sample.
+
+    Args:
+        logits: ``(N, classes)``, of the whole network.
+
+    Returns:
+        ``(N,)``, integers.
+
+    Raises:
+        InputError: unless there are at least two classes.
+
+    Example:
+        >>> import torch
+        >>> from lrp_lightning.metrics import runner_up
+        >>> runner_up(torch.tensor([[1.0, 5.0, 3.0], [2.0, 0.0, 1.0]]))
+        tensor([2, 2])
+    """
+    check_outputs(logits)
+    return logits.topk(2, dim=1).indices[:, 1]
+
+
+def check_outputs(logits: Tensor) -> None:
+    """Refuse what are no logits of classes.
+
+    Raises:
+        InputError: unless they are ``(N, classes)`` with at least two classes.
+    """
+    check_tensors(logits=logits)
+    if logits.ndim != 2 or logits.shape[1] < 2:
+        raise InputError(f"logits must be (N, classes) with at least two classes, got {tuple(logits.shape)}")
+
+
+def contest_won(own_logits: Tensor, logits: Tensor) -> Tensor:
+    """Whether the predicted class wins where each class's logit is computed with that class's own critical neurons.
+
+    Args:
+        own_logits: ``(N, classes)``, column ``c`` the logit of class ``c`` with only the neurons that are critical for it,
+            as :func:`lrp_lightning.contest` gives it; NaN for classes that do not take part.
+        logits: ``(N, classes)``, of the whole network, which predicts.
+
+    Returns:
+        ``(N,)``, boolean. A tie is lost, and so is a contest whose logit of the prediction is not finite.
+
+    Raises:
+        InputError: unless both are ``(N, classes)`` with at least two classes, and another class than the predicted takes
+            part for every sample.
+
+    Example:
+        >>> import torch
+        >>> from lrp_lightning.metrics import contest_won
+        >>> logits = torch.tensor([[0.0, 5.0, 3.0], [0.0, 5.0, 3.0]])
+        >>> contest_won(torch.tensor([[torch.nan, 4.0, 3.0], [torch.nan, 4.0, 6.0]]), logits)
+        tensor([ True, False])
+    """
+    check_outputs(logits)
+    check_tensors(own_logits=own_logits)
+    if own_logits.shape != logits.shape:
+        raise InputError(
+            f"own_logits and logits must both be (N, classes), got {tuple(own_logits.shape)} and {tuple(logits.shape)}"
+        )
+    predicted = logits.argmax(1, keepdim=True)
+    rivals = own_logits.scatter(1, predicted, torch.nan)
+    if own_logits.device.type == "cpu" and bool(rivals.isnan().all(1).any()):
+        raise InputError("own_logits must have the logit of another class than the predicted one, for every sample")
+    mine = own_logits.gather(1, predicted).flatten()
+    return mine.isfinite() & (mine > rivals.nan_to_num(-torch.inf, torch.inf).amax(1))
+
+
+def runner_up_wins(masked_logits: Tensor, logits: Tensor) -> Tensor:
+    """Whether each sample is taken for its runner-up when only the neurons critical for the runner-up are kept.
+
+    Args:
+        masked_logits: ``(N, classes)``, with the runner-up's critical neurons alone.
+        logits: ``(N, classes)``, of the whole network.
+
+    Returns:
+        ``(N,)``, boolean. False where logits are not finite.
+
+    Raises:
+        InputError: unless both are ``(N, classes)`` with at least two classes.
+
+    Example:
+        >>> import torch
+        >>> from lrp_lightning.metrics import runner_up_wins
+        >>> logits = torch.tensor([[0.0, 5.0, 3.0], [5.0, 0.0, 3.0]])
+        >>> runner_up_wins(torch.tensor([[1.0, 2.0, 4.0], [9.0, 0.0, 1.0]]), logits)
+        tensor([ True, False])
+    """
+    check_tensors(masked_logits=masked_logits, logits=logits)
+    if masked_logits.shape != logits.shape:
+        raise InputError(
+            f"masked_logits and logits must both be (N, classes), got {tuple(masked_logits.shape)} and {tuple(logits.shape)}"
+        )
+    return (masked_logits.argmax(1) == runner_up(logits)) & masked_logits.isfinite().all(1)
+
+
+class ContestAccuracy(MeanOverSamples):
+    """Share of samples whose predicted class wins the contest: each class's logit from that class's own critical neurons.
+
+    Sets that say nothing win half of the contests of two, whatever their size; sets that force their class win half too.
+    :class:`RunnerUpAccuracy` beside it tells the two apart. NaN before the first sample.
+
+    Example:
+        >>> import torch
+        >>> from lrp_lightning import SelectiveLRP, TopK, contest
+        >>> from lrp_lightning.metrics import ContestAccuracy
+        >>> _ = torch.manual_seed(0)
+        >>> model = torch.nn.Sequential(torch.nn.Linear(4, 64), torch.nn.ReLU(), torch.nn.Linear(64, 3)).eval()
+        >>> held = contest(SelectiveLRP(model, "epsilon", TopK(0.5, by="magnitude")), torch.randn(100, 4))
+        >>> metric = ContestAccuracy()
+        >>> metric.update(held.own_logits, held.logits)
+        >>> bool(metric.compute() > 0.8)
+        True
+    """
+
+    higher_is_better = True
+    plot_upper_bound = 1.0
+    summed_as = torch.long
+
+    def update(self, own_logits: Tensor, logits: Tensor) -> None:
+        """Count the samples of one batch; see :func:`contest_won`."""
+        self.add(contest_won(own_logits, logits))
+
+
+class RunnerUpAccuracy(MeanOverSamples):
+    """Share of samples that the runner-up's own critical neurons turn into the runner-up: low unless sets force classes.
+
+    NaN before the first sample.
+
+    Example:
+        >>> import torch
+        >>> from lrp_lightning.metrics import RunnerUpAccuracy
+        >>> metric = RunnerUpAccuracy()
+        >>> metric.update(torch.tensor([[1.0, 2.0], [3.0, 0.0]]), torch.tensor([[3.0, 2.0], [1.0, 0.0]]))
+        >>> metric.compute()
+        tensor(0.5000)
+    """
+
+    higher_is_better = False
+    plot_upper_bound = 1.0
+    summed_as = torch.long
+
+    def update(self, masked_logits: Tensor, logits: Tensor) -> None:
+        """Count the samples of one batch; see :func:`runner_up_wins`."""
+        self.add(runner_up_wins(masked_logits, logits))
