@@ -33,13 +33,14 @@ def train(
     device: str = "cpu",
     learning_rate: float = 0.01,
 ) -> nn.Module:
-    """Train by SGD with one cycle of the learning rate, in bfloat16; gives the model in eval mode.
+    """Train by SGD with one cycle of the learning rate, in bfloat16 where that is fast; gives the model in eval mode.
 
     Learning rate, momentum and weight decay are those that VGG was published with (Simonyan & Zisserman 2015, section 3.1;
     there with batches of 256). At five times the rate the network classifies as well, but by more channels at once, as
     ``benchmarks/selection.md`` shows.
     """
     generator = torch.Generator().manual_seed(seed)
+    halved = device != "cpu" or torch.backends.cpu.get_cpu_capability() in ("AVX512", "AMX")  # else many times slower
     model.to(device).train()
     steps = epochs * (len(images) // 64)
     optimizer = torch.optim.SGD(model.parameters(), lr=learning_rate, momentum=0.9, weight_decay=5e-4, nesterov=True)
@@ -49,7 +50,7 @@ def train(
         if at == 0:
             order = torch.randperm(len(images), generator=generator)
         batch = order[at * 64 : at * 64 + 64]
-        with torch.autocast(device, torch.bfloat16):
+        with torch.autocast(device, torch.bfloat16, enabled=halved):
             loss = F.cross_entropy(model(images[batch].to(device)), labels[batch].to(device))
         optimizer.zero_grad()
         loss.backward()

@@ -16,10 +16,13 @@ from lrp_lightning.masking import masked_forward
 from lrp_lightning.metrics import (
     AblatedAccuracy,
     ConservationError,
+    ContestAccuracy,
     CriticalNeuronAccuracy,
     RetainedAccuracy,
+    RunnerUpAccuracy,
     SelectionError,
     SelectionStability,
+    runner_up,
 )
 from lrp_lightning.trace import Trace
 
@@ -40,6 +43,9 @@ class Measures:
     def __init__(self, wanted: Collection[str]) -> None:
         self.wanted = frozenset(wanted)
         every: dict[str, Metric] = {
+            "contest_accuracy": ContestAccuracy(),
+            "random_contest_accuracy": ContestAccuracy(),
+            "runner_up_accuracy": RunnerUpAccuracy(),
             "critical_neuron_accuracy": CriticalNeuronAccuracy(),
             "random_accuracy": CriticalNeuronAccuracy(),
             "retained_accuracy": RetainedAccuracy(),
@@ -64,7 +70,13 @@ class Measures:
             self.stability.reference = before
 
     def update(
-        self, classifier: Classifier, inputs: tuple[Tensor, ...], trace: Trace, sets: Tensor | None, ordinals: Tensor
+        self,
+        classifier: Classifier,
+        inputs: tuple[Tensor, ...],
+        trace: Trace,
+        sets: Tensor | None,
+        ordinals: Tensor,
+        trace_of: Callable[[Callable[[Tensor], Tensor]], Trace],
     ) -> None:
         """Count a few samples.
 
@@ -74,6 +86,7 @@ class Measures:
             trace: with critical neurons.
             sets: ``(N, classes)`` bool, the classes that are right; None if there are no labels.
             ordinals: ``(N,)``, which of the epoch's samples these are; a sample's random sets depend on it alone.
+            trace_of: traces the same samples for the classes that a function of the logits gives, for the contest.
         """
         kept = ablated = control = None
         wanted = self.wanted if trace.masks else frozenset()  # without a hidden layer nothing is kept or left out
@@ -83,9 +96,11 @@ class Measures:
             ablated = masked_forward(classifier, inputs, trace.masks, keep=False)
         if "random_accuracy" in wanted:
             control = masked_forward(classifier, inputs, random_sets(trace.masks, ordinals))
+        contested = _contest(classifier, inputs, trace, ordinals, trace_of) if wanted & _OF_CONTEST else (None,) * 3
         # all passes are done: from here on nothing runs out of memory half way
         whole = trace.output
         for name, given in (
+            *((name, (found, whole)) for name, found in zip(_CONTEST, contested, strict=True)),
             ("critical_neuron_accuracy", (kept, whole)),
             ("random_accuracy", (control, whole)),
             ("retained_accuracy", (kept, _labels(kept, sets))),
@@ -139,6 +154,35 @@ class Measures:
             values["stability"] = self.stability.compute().nanmean()
             self.stability.advance()
         return {name: value for name, value in values.items() if not value.isnan()}
+
+
+_CONTEST = ("contest_accuracy", "random_contest_accuracy", "runner_up_accuracy")
+_OF_CONTEST = frozenset(_CONTEST)
+
+
+def _contest(
+    classifier: Classifier,
+    inputs: tuple[Tensor, ...],
+    trace: Trace,
+    ordinals: Tensor,
+    trace_of: Callable[[Callable[[Tensor], Tensor]], Trace],
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """The predicted class's and the runner-up's logit from each one's own neurons; by random sets; the runner-up's neurons'.
+
+    Each is ``(N, classes)``, None where there is one class.
+    """
+    logits = trace.output
+    if logits.shape[1] < 2:
+        return None, None, None
+    own, control = torch.full_like(logits, torch.nan), torch.full_like(logits, torch.nan)
+    found = logits
+    for chosen in (lambda output: output.argmax(1), runner_up):
+        of, masks = chosen(logits)[:, None], trace_of(chosen).masks
+        found = masked_forward(classifier, inputs, masks)
+        by_chance = masked_forward(classifier, inputs, random_sets(masks, ordinals))
+        own.scatter_(1, of, found.gather(1, of))
+        control.scatter_(1, of, by_chance.gather(1, of))
+    return own, control, found
 
 
 def _labels(logits: Tensor | None, sets: Tensor | None) -> Tensor | None:

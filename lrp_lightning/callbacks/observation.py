@@ -191,7 +191,11 @@ class Observation:
                 "critical neurons, and what is measured of them is not logged; relevance is"
             )
         sets = label_sets(samples.labels, trace.output)
-        self.measures.update(self.classifier, samples.inputs, trace, sets, samples.places)
+
+        def trace_of(chosen: Callable[[Tensor], Tensor]) -> Trace:
+            return self._trace(samples.inputs, chosen)
+
+        self.measures.update(self.classifier, samples.inputs, trace, sets, samples.places, trace_of)
         self.samples += len(samples)
         if "shares" in self.settings.log:
             for layer, relevance in trace.relevance.items():

@@ -51,6 +51,11 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
     Logged under ``relevance/``, all but the last by default; a second monitor of a trainer logs under ``relevance_2/``:
 
     ============================== ====================================================================================
+    ``contest_accuracy``            share of samples whose prediction wins against the runner-up, the logit of each computed
+                                    with that class's own critical neurons alone; it takes a pass of its own for each
+    ``random_contest_accuracy``     the same with random sets of the same size: the control, about a half
+    ``runner_up_accuracy``          share of samples that the runner-up's own critical neurons turn into the runner-up: high
+                                    where sets force their class, whatever the image shows
     ``critical_neuron_accuracy``    share of samples whose prediction survives with only the critical neurons
     ``random_accuracy``             the same with random sets of the same size: the control
     ``retained_accuracy``           accuracy against the labels with only the critical neurons

@@ -22,6 +22,9 @@ TargetFn = Callable[[Tensor, Any], Tensor]
 OnError = Literal["raise", "warn"]
 
 SCALARS = (
+    "contest_accuracy",
+    "random_contest_accuracy",
+    "runner_up_accuracy",
     "critical_neuron_accuracy",
     "random_accuracy",
     "retained_accuracy",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
@@ -10,7 +12,7 @@ from lrp_lightning import SelectiveLRP, TopK, masked_forward
 from lrp_lightning.callbacks.classifier import Classifier
 from lrp_lightning.callbacks.measures import Measures, random_sets
 from lrp_lightning.callbacks.settings import SCALARS
-from lrp_lightning.metrics import mse, smape
+from lrp_lightning.metrics import contest_won, mse, runner_up, runner_up_wins, smape
 
 
 class Net(LightningModule):
@@ -32,16 +34,26 @@ def test_every_measure_by_hand_in_parts():
         measures.reset(torch.device("cpu"), training=True)
         for at in ordinals.split(7):
             trace = lrp.trace(x[at], target=lambda logits: logits.argmax(1))
-            measures.update(Classifier(net), (x[at],), trace, sets[at], ordinals[at])
+            measures.update(Classifier(net), (x[at],), trace, sets[at], ordinals[at], partial(lrp.trace, x[at]))
         values = measures.compute(lambda known: known)
     trace = lrp.trace(x, target=lambda logits: logits.argmax(1))
     kept, ablated = masked_forward(net, x, trace.masks), masked_forward(net, x, trace.masks, keep=False)
     control = masked_forward(net, x, random_sets(trace.masks, ordinals))
 
+    own, by_chance = torch.full_like(trace.output, torch.nan), torch.full_like(trace.output, torch.nan)
+    for chosen in (lambda logits: logits.argmax(1), runner_up):
+        of, masks = chosen(trace.output)[:, None], lrp.trace(x, chosen).masks
+        forced = masked_forward(net, x, masks)
+        own.scatter_(1, of, forced.gather(1, of))
+        by_chance.scatter_(1, of, masked_forward(net, x, random_sets(masks, ordinals)).gather(1, of))
+
     def right(logits: Tensor) -> Tensor:
         return sets.gather(1, logits.argmax(1, keepdim=True)).float().mean()
 
     expected = {
+        "contest_accuracy": contest_won(own, trace.output).float().mean(),
+        "random_contest_accuracy": contest_won(by_chance, trace.output).float().mean(),
+        "runner_up_accuracy": runner_up_wins(forced, trace.output).float().mean(),
         "critical_neuron_accuracy": (kept.argmax(1) == net(x).argmax(1)).float().mean(),
         "random_accuracy": (control.argmax(1) == net(x).argmax(1)).float().mean(),
         "retained_accuracy": right(kept),
@@ -60,9 +72,10 @@ def test_without_labels_there_is_no_accuracy_against_them():
     net, x = Net().eval(), torch.rand(5, 6)
     measures = Measures(SCALARS)
     measures.reset(torch.device("cpu"), training=False)
-    trace = SelectiveLRP(net, selection=TopK(3)).trace(x, target=0)
-    measures.update(Classifier(net), (x,), trace, None, torch.arange(5))
+    lrp = SelectiveLRP(net, selection=TopK(3))
+    measures.update(Classifier(net), (x,), lrp.trace(x, target=0), None, torch.arange(5), partial(lrp.trace, x))
     assert measures.compute(lambda known: known).keys() == {
+        "contest_accuracy", "random_contest_accuracy", "runner_up_accuracy",
         "critical_neuron_accuracy", "random_accuracy", "smape", "mse", "conservation_error"
     }  # fmt: skip
 

@@ -35,7 +35,7 @@ from lrp_lightning.callbacks.settings import LOGGED
         ({"model": 3}, "model must be the name"),
         ({"log": "heatmaps"}, "log must be a list"),
         ({"log": ["heatmap"]}, "nothing called 'heatmap' is logged.*did you mean 'heatmaps'"),
-        ({"log": ["???"]}, "there are critical_neuron_accuracy"),
+        ({"log": ["???"]}, "there are contest_accuracy"),
     ],
 )
 def test_wrong_arguments(wrong: dict, message: str):

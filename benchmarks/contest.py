@@ -1,0 +1,225 @@
+"""Which selection finds neurons that tell classes apart: writes ``benchmarks/contest.md`` and its plot.
+
+``python benchmarks/contest.py --cache FOLDER`` trains what is not in the folder yet, holds every contest that is missing
+there, and writes the table of all that is there. ``--networks "narrow VGG" --seeds 0 1`` does a part, ``--only-table`` nothing
+but the writing. Networks are trained on Fashion-MNIST (scikit-learn's digits where that is not installed).
+
+Each selection finds, inside the pass, the neurons of the predicted class and those of the runner-up, the same share of each
+layer. *Contest*: share of images whose prediction wins where each class's logit is computed with that class's own neurons
+alone; *runner-up*: share that the runner-up's neurons turn into the runner-up; *survive*: share whose prediction its own
+neurons keep; *correlation*: Pearson's, of the predicted class's logit with its own neurons and in the whole network.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torchvision.models import VisionTransformer
+from torchvision.models.resnet import BasicBlock
+
+from lrp_lightning import Epsilon, EpsilonPlus, MinError, SelectiveLRP, TopK, contest
+from lrp_lightning.drawing import draw_curves
+from lrp_lightning.metrics import prediction_survives, smape
+from lrp_lightning.selection import Selection
+from lrp_lightning.selection.budget import number_of
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
+import fashion_mnist
+import small_vgg
+
+HERE = Path(__file__).parent
+BUDGETS = (0.05, 0.1, 0.2, 0.3, 0.5)
+QUANTITIES = ("contest", "runner-up", "survive", "correlation", "SMAPE")
+SEARCHED = (0.1, 0.2)
+"""Budgets at which a search is run."""
+
+
+@dataclass(frozen=True)
+class SignedHalves:
+    """Half of the neurons those with the most positive relevance, half those with the most negative."""
+
+    keep: float
+
+    def select(self, relevance: Tensor, *, layer: str, output: Tensor) -> Tensor:
+        many = number_of(self.keep, relevance.shape[1])
+        kept = torch.zeros_like(relevance, dtype=torch.bool)
+        kept.scatter_(1, relevance.topk(many - many // 2, 1).indices, True)
+        return kept.scatter_(1, relevance.topk(max(many // 2, 1), 1, largest=False).indices, True) if many > 1 else kept
+
+
+@dataclass(frozen=True)
+class Centred:
+    """The neurons whose relevance is farthest from the mean of their layer."""
+
+    keep: float
+
+    def select(self, relevance: Tensor, *, layer: str, output: Tensor) -> Tensor:
+        centred = relevance - relevance.mean(1, keepdim=True)
+        return TopK(self.keep, by="magnitude").select(centred, layer=layer, output=output)
+
+
+EPS, PLUS = "\N{GREEK SMALL LETTER EPSILON}", "z+, \N{GREEK SMALL LETTER EPSILON} in linear layers"
+WAYS: dict[str, tuple[object, Callable[[float], Selection]]] = {
+    f"relevance, {EPS}": (Epsilon(), TopK),
+    f"relevance, {PLUS}": (EpsilonPlus(), TopK),
+    f"magnitude, {EPS}": (Epsilon(), lambda b: TopK(b, by="magnitude")),
+    f"magnitude, {PLUS}": (EpsilonPlus(), lambda b: TopK(b, by="magnitude")),
+    f"signed halves, {EPS}": (Epsilon(), SignedHalves),
+    f"centred, {EPS}": (Epsilon(), Centred),
+    "MinError, SMAPE, 8 passes": (Epsilon(), lambda b: MinError("smape", b, max_passes=8)),
+    "MinError, SMAPE, from magnitude, 8 passes": (
+        Epsilon(), lambda b: MinError("smape", TopK(b, by="magnitude"), max_passes=8),
+    ),
+    "MinError, SMAPE, 25 passes": (Epsilon(), lambda b: MinError("smape", b)),
+}  # fmt: skip
+
+
+def resnet() -> nn.Module:
+    def block(below: int, above: int) -> nn.Module:
+        halved = nn.Sequential(nn.Conv2d(below, above, 1, stride=2, bias=False), nn.BatchNorm2d(above))
+        return nn.Sequential(BasicBlock(below, above, 2, halved), BasicBlock(above, above))
+
+    stem = nn.Sequential(nn.Conv2d(1, 32, 3, padding=1, bias=False), nn.BatchNorm2d(32), nn.ReLU(), nn.MaxPool2d(2))
+    head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(128, 10))
+    return nn.Sequential(stem, block(32, 64), block(64, 128), head)
+
+
+def vit() -> nn.Module:
+    model = VisionTransformer(32, 4, 3, 4, 64, 128, num_classes=10)
+    model.conv_proj = nn.Conv2d(1, 64, 4, 4)
+    return model
+
+
+NETWORKS: dict[str, tuple[Callable[[], nn.Module], int, int, float]] = {
+    "narrow VGG": (lambda: small_vgg.small_vgg16(small_vgg.NARROW), 12_000, 2, 0.01),
+    "full VGG": (small_vgg.small_vgg16, 30_000, 2, 0.01),
+    "ResNet": (resnet, 12_000, 2, 0.05),
+    "ViT": (vit, 20_000, 3, 0.05),
+}
+"""How it is made, on how many images, epochs and at which rate it is trained."""
+
+
+def trained(name: str, seed: int, cache: Path) -> tuple[nn.Module, float]:
+    build, many, epochs, rate = NETWORKS[name]
+    torch.manual_seed(seed)
+    model, file = build(), cache / f"{name}_{seed}.pt"
+    if not file.exists():
+        data = fashion_mnist.load(many, 2_000, side=32)
+        started = time.time()
+        small_vgg.train(model, *data.train, epochs=epochs, seed=seed, learning_rate=rate)
+        torch.save({"state": model.state_dict(), "accuracy": small_vgg.accuracy(model, *data.test)}, file)
+        print(f"{name} {seed}: trained in {time.time() - started:.0f} s", flush=True)
+    saved = torch.load(file)
+    model.load_state_dict(saved["state"])
+    return model.eval().requires_grad_(False), saved["accuracy"]
+
+
+def held(model: nn.Module, x: Tensor, rule: object, selection: Selection) -> dict[str, float]:
+    lrp = SelectiveLRP(model, rule, selection)  # type: ignore[arg-type]
+    parts = [contest(lrp, some, seed=i) for i, some in enumerate(x.split(50))]
+    share = [len(part.logits) / len(x) for part in parts]
+    predicted = [p.logits.argmax(1, keepdim=True) for p in parts]
+    mine = torch.cat([p.with_predicted.gather(1, c) for p, c in zip(parts, predicted, strict=True)])
+    whole = torch.cat([p.logits.gather(1, c) for p, c in zip(parts, predicted, strict=True)])
+
+    def mean(of: Callable) -> float:
+        return sum(s * of(part) for s, part in zip(share, parts, strict=True))
+
+    return {
+        "contest": mean(lambda p: p.accuracy),
+        "random": mean(lambda p: p.control_accuracy),
+        "runner-up": mean(lambda p: p.runner_up_accuracy),
+        "survive": mean(lambda p: prediction_survives(p.with_predicted, p.logits).float().mean().item()),
+        "correlation": torch.corrcoef(torch.cat([mine, whole], 1).T)[0, 1].item(),
+        "SMAPE": mean(lambda p: smape(p.with_predicted, p.logits).mean().item()),
+    }
+
+
+def measure(name: str, seed: int, options: argparse.Namespace) -> None:
+    """Hold the contests of one network that are not in the cache yet."""
+    model, accuracy = trained(name, seed, options.cache)
+    x, file = fashion_mnist.load(1, options.samples, side=32).test[0], options.cache / f"{name}_{seed}.json"
+    found = json.loads(file.read_text()) if file.exists() else {"accuracy": accuracy, "samples": len(x), "ways": {}}
+    for way, (rule, selection) in WAYS.items():
+        of = found["ways"].setdefault(way, {})
+        budgets = SEARCHED if way.startswith("MinError") else BUDGETS
+        missing = [b for b in budgets if str(b) not in of]
+        started = time.time()
+        for budget in missing:
+            of[str(budget)] = held(model, x, rule, selection(budget))
+        if missing:
+            file.write_text(json.dumps(found))
+            print(f"{name} {seed}: {way}, {time.time() - started:.0f} s", flush=True)
+
+
+def cell(values: list[float]) -> str:
+    if not values:
+        return ""
+    t = torch.tensor(values)
+    return f"{t.mean():.3f}" + (f" ± {t.std():.3f}" if len(t) > 1 else "")
+
+
+def write(cache: Path) -> None:
+    """Table and plot of what is in the cache."""
+    told = (__doc__ or "").rpartition("\n\n")[2].strip()
+    lines = ["# Which selection finds neurons that tell classes apart", "", told, ""]
+    lines += ["Made by `python benchmarks/contest.py`. Mean ± deviation over networks that differ in their seed.", ""]
+    curves: dict[str, list[float]] = {}
+    for name in NETWORKS:
+        runs = [json.loads(file.read_text()) for file in sorted(cache.glob(f"{name}_*.json"))]
+        if not runs:
+            continue
+        accuracies = ", ".join(f"{run['accuracy']:.3f}" for run in runs)
+        about = f"{len(runs)} networks, test accuracy {accuracies}; {runs[0]['samples']} images each."
+        lines += [f"## {name}", "", about, ""]
+        for budget in BUDGETS:
+            shown = [way for way in WAYS if any(str(budget) in run["ways"].get(way, {}) for run in runs)]
+            all_of = [run["ways"].get(way, {}).get(str(budget)) for run in runs for way in shown]
+            by_chance = [found["random"] for found in all_of if found]
+            lines += [f"| {budget:.0%} kept | {' | '.join(QUANTITIES)} |", f"| --- |{' ---: |' * len(QUANTITIES)}"]
+            lines.append(f"| random sets | {cell(by_chance)} |{' |' * (len(QUANTITIES) - 1)}")
+            for way in shown:
+                of = [run["ways"][way][str(budget)] for run in runs if str(budget) in run["ways"].get(way, {})]
+                lines.append(f"| {way} | {' | '.join(cell([o[q] for o in of]) for q in QUANTITIES)} |")
+            lines.append("")
+        for way in WAYS:
+            of = [run["ways"].get(way, {}) for run in runs]
+            if all(set(map(str, BUDGETS)) <= o.keys() for o in of):
+                means = [sum(o[str(b)]["contest"] for o in of) / len(of) for b in BUDGETS]
+                curves.setdefault(way, [0.0] * len(BUDGETS))
+                curves[way] = [a + m for a, m in zip(curves[way], means, strict=True)]
+    many = sum(any(cache.glob(f"{name}_*.json")) for name in NETWORKS)
+    figure = draw_curves(
+        {way: [v / many for v in values] for way, values in curves.items()}, BUDGETS, title="Mean over networks",
+        xlabel="share of each layer's neurons kept", ylabel="share of contests won", static=True,
+    )  # fmt: skip
+    figure.savefig(HERE / "contest.png")
+    (HERE / "contest.md").write_text("\n".join([*lines, "![Contests won over budgets](contest.png)", ""]))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--cache", type=Path, default=Path("runs/contest"), help="where networks and figures are kept")
+    parser.add_argument("--networks", choices=list(NETWORKS), nargs="+", default=list(NETWORKS))
+    parser.add_argument("--seeds", type=int, nargs="+", default=list(range(5)))
+    parser.add_argument("--samples", type=int, default=100, help="test images for each network")
+    parser.add_argument("--only-table", action="store_true")
+    options = parser.parse_args()
+    options.cache.mkdir(parents=True, exist_ok=True)
+    if not options.only_table:
+        for seed in options.seeds:
+            for name in options.networks:
+                measure(name, seed, options)
+    write(options.cache)
+
+
+if __name__ == "__main__":
+    main()
