@@ -62,8 +62,14 @@ def main() -> None:
     trainer = Trainer(max_epochs=options.epochs, logger=logger, callbacks=[monitor], log_every_n_steps=10)
     trainer.fit(model := DigitsVGG16(), DataLoader(train, 64, shuffle=True, drop_last=True), loader)
     logged = EventAccumulator(logger.log_dir).Reload()
-    tags = {"validation accuracy": "accuracy", "critical-neuron accuracy at 10 %": "relevance/critical_neuron_accuracy"}
-    tags["random neurons, as many"] = "relevance/random_accuracy"
+    tags = {
+        "validation accuracy": "accuracy",
+        "contest won by 10 % of the neurons": "relevance/contest_accuracy",
+        "by as many random neurons": "relevance/random_contest_accuracy",
+        "runner-up wins by its own": "relevance/runner_up_accuracy",
+        "prediction kept by its own": "relevance/critical_neuron_accuracy",
+        "prediction kept by random ones": "relevance/random_accuracy",
+    }
     measured = {label: [event.value for event in logged.Scalars(tag)] for label, tag in tags.items()}
     x, lrp = next(iter(loader))[0], SelectiveLRP(model, selection=TopK(0.1))
     trace = lrp.trace(x, target=lambda logits: logits.argmax(1), edges=True)
@@ -71,7 +77,7 @@ def main() -> None:
     epochs = Curves(title, measured, xlabel="epoch", ylabel="share of validation samples")
     how = {"model": "VGG16", "composite": lrp.composite, "selection": lrp.selection, "torch": torch.__version__}
     report = write_report(trace, f"{logger.log_dir}/report.html", x, model, class_names=names, curves=[epochs], settings=how)
-    print(*(f"{label:<33}{values[-1]:.3f}" for label, values in measured.items()), f"report {report}", sep="\n")
+    print(*(f"{label:<35}{values[-1]:.3f}" for label, values in measured.items()), f"report {report}", sep="\n")
     print(f"open the logs with {sys.executable} -m tensorboard.main --logdir {options.logs}")
 
 

@@ -4,12 +4,16 @@ import { h } from "./dom.js";
 import { lineChart } from "./line_chart.js";
 import { number, percent } from "./numbers.js";
 
-/** Charts: all accuracies in one, every other measure with its control in its own. */
+const CONTEST = ["contest_accuracy", "random_contest_accuracy", "runner_up_accuracy"];
+
+/** Charts: the contest, all other accuracies in one, every other measure with its control in its own. */
 export function chartsOf(names) {
-  const accuracies = names.filter((name) => name.endsWith("accuracy"));
-  const others = names.filter((name) => !accuracies.includes(name));
+  const contest = CONTEST.filter((name) => names.includes(name));
+  const accuracies = names.filter((name) => name.endsWith("accuracy") && !contest.includes(name));
+  const others = names.filter((name) => !contest.includes(name) && !accuracies.includes(name));
   const controls = others.map((name) => `random_${name}`).filter((name) => names.includes(name));
   return [
+    ...(contest.length ? [{ title: "predicted class against runner-up", names: contest, range: [0, 1], format: percent }] : []),
     ...(accuracies.length ? [{ title: "accuracy", names: accuracies, range: [0, 1], format: percent }] : []),
     ...others.filter((name) => !controls.includes(name)).map((name) => ({
       title: name.replaceAll("_", " "), names: [name, `random_${name}`].filter((one) => names.includes(one)), range: null, format: number,

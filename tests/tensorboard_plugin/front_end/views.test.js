@@ -72,10 +72,12 @@ test("samples are sorted", () => {
   assert.deepEqual(orderOf(samples, "label"), [1, 2, 0]);
 });
 
-test("accuracies share a chart, every other measure has its own with its control", () => {
+test("the contest and accuracies have charts, every other measure its own with its control", () => {
   const names = ["critical_neuron_accuracy", "random_accuracy", "mse", "random_mse", "smape", "random_walk"];
-  assert.deepEqual(chartsOf(names).map((chart) => chart.names),
-    [["critical_neuron_accuracy", "random_accuracy"], ["mse", "random_mse"], ["smape"], ["random_walk"]]);
+  const rest = [["critical_neuron_accuracy", "random_accuracy"], ["mse", "random_mse"], ["smape"], ["random_walk"]];
+  assert.deepEqual(chartsOf(names).map((chart) => chart.names), rest);
+  const contest = ["contest_accuracy", "random_contest_accuracy", "runner_up_accuracy"];
+  assert.deepEqual(chartsOf([...names, ...contest]).map((chart) => chart.names), [contest, ...rest]);
 });
 
 test("text is safe in XML", () => {
