@@ -1,8 +1,8 @@
 """Which selection finds neurons that tell classes apart: writes ``benchmarks/contest.md`` and its plot.
 
 ``python benchmarks/contest.py --cache FOLDER`` trains what is not in the folder yet, holds every contest that is missing
-there, and writes the table of all that is there. ``--networks "narrow VGG" --seeds 0 1`` does a part, ``--only-table`` only the
-writing. Networks are trained on Fashion-MNIST (scikit-learn's digits where that is not installed).
+there, and writes the table of all that is there. ``--networks "narrow VGG" --seeds 0 1`` does a part, ``--only-table`` only
+the writing. Networks are trained on Fashion-MNIST (scikit-learn's digits where that is not installed).
 
 Each selection finds, inside the pass, the neurons of the predicted class and those of the runner-up, the same share of each
 layer. *Contest*: share of images whose prediction wins where each class's logit is computed with that class's own neurons
