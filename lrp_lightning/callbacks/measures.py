@@ -26,7 +26,7 @@ from lrp_lightning.metrics import (
 )
 from lrp_lightning.trace import Trace
 
-__all__ = ["Measures", "random_sets"]
+__all__ = ["Measures", "predicted", "random_sets"]
 
 
 _MOST_COUNTS = 2_000_000
@@ -96,7 +96,9 @@ class Measures:
             ablated = masked_forward(classifier, inputs, trace.masks, keep=False)
         if "random_accuracy" in wanted:
             control = masked_forward(classifier, inputs, random_sets(trace.masks, ordinals))
-        contested = _contest(classifier, inputs, trace, ordinals, trace_of) if wanted & _OF_CONTEST else (None,) * 3
+        contested: tuple[Tensor | None, ...] = None, None, None
+        if wanted & _OF_CONTEST and trace.output.shape[1] > 1:
+            contested = _contest(classifier, inputs, trace, (kept, control), ordinals, trace_of)
         # all passes are done: from here on nothing runs out of memory half way
         whole = trace.output
         for name, given in (
@@ -160,29 +162,34 @@ _CONTEST = ("contest_accuracy", "random_contest_accuracy", "runner_up_accuracy")
 _OF_CONTEST = frozenset(_CONTEST)
 
 
+def predicted(logits: Tensor) -> Tensor:
+    """The predicted class of each sample."""
+    return logits.argmax(1)
+
+
 def _contest(
     classifier: Classifier,
     inputs: tuple[Tensor, ...],
     trace: Trace,
+    known: tuple[Tensor | None, Tensor | None],
     ordinals: Tensor,
     trace_of: Callable[[Callable[[Tensor], Tensor]], Trace],
-) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+) -> tuple[Tensor, Tensor, Tensor]:
     """The predicted class's and the runner-up's logit from each one's own neurons; by random sets; the runner-up's neurons'.
 
-    Each is ``(N, classes)``, None where there is one class.
+    Each is ``(N, classes)``. What is ``known`` are the logits with the neurons of the trace, and with random ones.
     """
     logits = trace.output
-    if logits.shape[1] < 2:
-        return None, None, None
     own, control = torch.full_like(logits, torch.nan), torch.full_like(logits, torch.nan)
-    found = logits
-    for chosen in (lambda output: output.argmax(1), runner_up):
+    alone = logits
+    for chosen in (predicted, runner_up):
         of, masks = chosen(logits)[:, None], trace_of(chosen).masks
-        found = masked_forward(classifier, inputs, masks)
-        by_chance = masked_forward(classifier, inputs, random_sets(masks, ordinals))
-        own.scatter_(1, of, found.gather(1, of))
+        found, by_chance = known if masks is trace.masks else (None, None)
+        alone = masked_forward(classifier, inputs, masks) if found is None else found
+        by_chance = masked_forward(classifier, inputs, random_sets(masks, ordinals)) if by_chance is None else by_chance
+        own.scatter_(1, of, alone.gather(1, of))
         control.scatter_(1, of, by_chance.gather(1, of))
-    return own, control, found
+    return own, control, alone
 
 
 def _labels(logits: Tensor | None, sets: Tensor | None) -> Tensor | None:

@@ -16,7 +16,7 @@ from lrp_lightning.attribution import SelectiveLRP
 from lrp_lightning.callbacks.batches import Samples
 from lrp_lightning.callbacks.budget import Budget
 from lrp_lightning.callbacks.classifier import Classifier, label_sets
-from lrp_lightning.callbacks.measures import Measures
+from lrp_lightning.callbacks.measures import Measures, predicted
 from lrp_lightning.callbacks.sampling import Sampling, mistakes, stratified
 from lrp_lightning.callbacks.settings import Settings
 from lrp_lightning.compat import in_double
@@ -193,7 +193,8 @@ class Observation:
         sets = label_sets(samples.labels, trace.output)
 
         def trace_of(chosen: Callable[[Tensor], Tensor]) -> Trace:
-            return self._trace(samples.inputs, chosen)
+            known = chosen is predicted and self.settings.target_fn is None
+            return trace if known else self._trace(samples.inputs, chosen)
 
         self.measures.update(self.classifier, samples.inputs, trace, sets, samples.places, trace_of)
         self.samples += len(samples)
@@ -203,8 +204,8 @@ class Observation:
                 whole = relevance.abs().sum(1, keepdim=True)
                 share = torch.where(whole > 0, relevance / whole, 0).sum(0)
                 self.shares[layer] = self.shares[layer] + share if layer in self.shares else share
-        predicted = trace.output.argmax(1)
-        of_class = predicted if sets is None else torch.where(sets.any(1), sets.int().argmax(1), predicted)
+        best = predicted(trace.output)
+        of_class = best if sets is None else torch.where(sets.any(1), sets.int().argmax(1), best)
         self._note_shown(samples, of_class.cpu())
         self._note_of_class(samples, of_class.cpu())
         if sets is not None and "mistakes" in self.settings.log:
@@ -217,7 +218,7 @@ class Observation:
 
     def _explained_class(self, labels: Tensor | None) -> Callable[[Tensor], Tensor]:
         if self.settings.target_fn is None:
-            return lambda logits: logits.argmax(1)
+            return predicted
         target_fn = self.settings.target_fn
 
         def chosen(logits: Tensor) -> Tensor:

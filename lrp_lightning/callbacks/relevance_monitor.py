@@ -52,7 +52,7 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
 
     ============================== ====================================================================================
     ``contest_accuracy``            share of samples whose prediction wins against the runner-up, the logit of each computed
-                                    with that class's own critical neurons alone; it takes a pass of its own for each
+                                    with that class's own critical neurons alone; it takes a second pass
     ``random_contest_accuracy``     the same with random sets of the same size: the control, about a half
     ``runner_up_accuracy``          share of samples that the runner-up's own critical neurons turn into the runner-up: high
                                     where sets force their class, whatever the image shows
