@@ -178,7 +178,7 @@ def write(cache: Path) -> None:
         if not runs:
             continue
         accuracies = ", ".join(f"{run['accuracy']:.3f}" for run in runs)
-        about = f"{len(runs)} networks, test accuracy {accuracies}; {runs[0]['samples']} images each."
+        about = f"{len(runs)} network{'s' * (len(runs) > 1)}, test accuracy {accuracies}; {runs[0]['samples']} images each."
         lines += [f"## {name}", "", about, ""]
         for budget in BUDGETS:
             shown = [way for way in WAYS if any(str(budget) in run["ways"].get(way, {}) for run in runs)]
