@@ -63,10 +63,7 @@ def main() -> None:
     trainer.fit(model := DigitsVGG16(), DataLoader(train, 64, shuffle=True, drop_last=True), loader)
     logged = EventAccumulator(logger.log_dir).Reload()
     tags = {"validation accuracy": "accuracy", "contest won by 10 % of the neurons": "relevance/contest_accuracy"}
-    tags |= {
-        "random neurons": "relevance/random_contest_accuracy",
-        "runner-up wins by its own": "relevance/runner_up_accuracy",
-    }
+    tags |= {"by random ones": "relevance/random_contest_accuracy", "runner-up wins": "relevance/runner_up_accuracy"}
     measured = {label: [event.value for event in logged.Scalars(tag)] for label, tag in tags.items()}
     x, lrp = next(iter(loader))[0], SelectiveLRP(model, selection=TopK(0.1))
     trace = lrp.trace(x, target=lambda logits: logits.argmax(1), edges=True)
