@@ -52,7 +52,7 @@ class Contest:
 
     @property
     def control_accuracy(self) -> float:
-        """The same with random sets: of two classes about a half."""
+        """The same with random sets, which win about half of the contests of two."""
         return float(contest_won(self.control, self.logits).float().mean())
 
     @property
