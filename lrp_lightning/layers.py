@@ -211,8 +211,10 @@ def input_neuron_dim(model: nn.Module, x: Tensor) -> int:
     """
     asked = getattr(model, "input_neurons", None)
     if asked is None:
+        if x.ndim != 3:
+            return 1
         first = next((m for m in model.modules() if isinstance(m, _READ_LAST + _READ_FIRST)), None)
-        return 2 if x.ndim == 3 and isinstance(first, _READ_LAST) else 1
+        return 2 if isinstance(first, _READ_LAST) else 1
     if not isinstance(asked, int) or not 1 <= asked < x.ndim:
         raise ModelError(
             f"input_neurons of {type(model).__name__} is {asked!r}, but an input has shape {tuple(x.shape)}; it must be the "

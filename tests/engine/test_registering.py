@@ -120,6 +120,19 @@ def test_a_row_of_ones_own_gives_result_and_facts() -> None:
         assert SelectiveLRP(Net(torch.lgamma)).trace(X, 1).conservation_error.max() < 1e-3
 
 
+@pytest.mark.parametrize("kind", ["activation", "gate"])
+def test_an_operator_that_is_checked_runs_once(kind: str) -> None:
+    ran = []
+
+    def odd(h: Tensor) -> Tensor:
+        ran.append(len(h))
+        return torch.lgamma(h)
+
+    with registered_operator(odd, kind) as operator:  # type: ignore[arg-type]
+        SelectiveLRP(Net(operator), Epsilon()).attribute(X, 1)
+    assert ran == [4]
+
+
 def test_by_plain_gradient_samples_are_where_a_trial_finds_them() -> None:
     with pytest.warns(UserWarning, match="plain gradient"):
         trace = SelectiveLRP(Net(lambda h: h.cumprod(1)), on_unsupported="gradient").trace(X, 1)

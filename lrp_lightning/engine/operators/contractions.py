@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from lrp_lightning.axes import Axis
+from lrp_lightning.axes import Axis, Term
 from lrp_lightning.engine.affine import Convolution, Linear
 from lrp_lightning.engine.calls import Call
 from lrp_lightning.engine.facts import Facts
@@ -61,10 +61,8 @@ def _contraction(
     once = spec is not None and all(len(set(of)) == len(of) for of in spec.operands)
     if run.visitor.follows and spec is not None and once and len(operands) == len(known) == 2:
         [signal, *other] = signals
-        at = next(i for i, t in enumerate(operands) if t is signal)
-        was = run.of(signal).neurons
-        mixes_neurons = was is not None and _through(was, spec, at, call.values()) is None  # as channel attention does
-        if other or mixes_neurons:
+        own, labels = run.of(signal).neurons, spec.operands[next(i for i, t in enumerate(operands) if t is signal)]
+        if other or (own is not None and _terms_through(own, labels, spec.result) is None):  # as channel attention mixes
             return _by_elements(run, call, operands, spec)
     y = weighed(run, call, signals)
     axes_of = [_through(run.of(t).samples, spec, i, y) for i, t in enumerate(operands) if run.known(t)]
@@ -95,13 +93,18 @@ def _by_elements(run: Interpreter, call: Call, operands: Sequence[Tensor], spec:
 
 def _through(axis: Axis | Tensor | None, spec: Spec | None, operand: int, y: Tensor) -> Axis | None:
     """An operand's axis in the result: what is summed over must not change it."""
-    if not isinstance(axis, Axis) or spec is None:
+    terms = None if spec is None else _terms_through(axis, spec.operands[operand], spec.result)
+    return None if terms is None else Axis(tuple(y.shape), terms, axis.base)  # type: ignore[union-attr]
+
+
+def _terms_through(axis: Axis | Tensor | None, labels: Labels, result: Labels) -> tuple[Term | None, ...] | None:
+    """Those of an operand's axis along the result's dimensions; None if it changes along one that is summed over."""
+    if not isinstance(axis, Axis):
         return None
-    labels = spec.operands[operand]
     terms = dict(zip(labels, axis.terms, strict=True))
-    if len(terms) < len(labels) or any(term is not None and label not in spec.result for label, term in terms.items()):
+    if len(terms) < len(labels) or any(term is not None and label not in result for label, term in terms.items()):
         return None
-    return Axis(tuple(y.shape), tuple(terms.get(label) for label in spec.result), axis.base)
+    return tuple(terms.get(label) for label in result)
 
 
 def _alike_for_all(samples: Axis | None, of_x: Labels, of_w: Labels, w: Tensor) -> bool:

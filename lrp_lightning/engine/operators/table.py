@@ -77,14 +77,38 @@ def _movement(run: Any, call: Call, *args: Any, **kwargs: Any) -> Any:
     return y, facts[0] if isinstance(y, Tensor) else facts
 
 
+class _Checked(Call):
+    """A call whose result is looked at wherever it is made, so that nothing runs the operator for that alone."""
+
+    __slots__ = ("check",)
+
+    def __init__(self, call: Call, check: Callable[[Call, Any], Any]) -> None:
+        super().__init__(call.operator, call.args, call.kwargs, call.in_place)
+        self.check = check
+
+    def __call__(self) -> Any:
+        return self.check(self, super().__call__())
+
+    def values(self) -> Any:
+        return self.check(self, super().values())
+
+    def map(self, change: Callable[[Tensor], Any]) -> Call:
+        return _Checked(super().map(change), self.check)
+
+
 def _one_for_each(row: Row) -> Row:
     """A row for operators that give one value for each of their first argument's."""
+    told = "an activation or a gate", "one value for each of its first argument's"
 
     def checked(run: Any, call: Call, *args: Any, **kwargs: Any) -> Any:
-        made, [first, *_] = call.values(), call.tensors
-        if not run.known(first) or not isinstance(made, Tensor) or made.shape != first.shape:
-            raise _no_such_kind(run, call, made, "an activation or a gate", "one value for each of its first argument's")
-        return row(run, call, *args, **kwargs)
+        def check(made_by: Call, made: Any) -> Any:
+            if not isinstance(made, Tensor) or made.shape != made_by.tensors[0].shape:
+                raise _no_such_kind(run, call, made, *told)
+            return made
+
+        if not run.known(call.tensors[0]):
+            raise _no_such_kind(run, call, call.values(), *told)
+        return row(run, _Checked(call, check), *args, **kwargs)
 
     return checked
 
@@ -93,10 +117,12 @@ def _one_tensor(row: Row) -> Row:
     """A row for operators that give one tensor."""
 
     def checked(run: Any, call: Call, *args: Any, **kwargs: Any) -> Any:
-        made = call.values()
-        if not isinstance(made, Tensor):
-            raise _no_such_kind(run, call, made, "a product", "one tensor")
-        return row(run, call, *args, **kwargs)
+        def check(made_by: Call, made: Any) -> Any:
+            if not isinstance(made, Tensor):
+                raise _no_such_kind(run, call, made, "a product", "one tensor")
+            return made
+
+        return row(run, _Checked(call, check), *args, **kwargs)
 
     return checked
 
