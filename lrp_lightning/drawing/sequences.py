@@ -52,9 +52,7 @@ def draw_tokens(
         >>> len(figure.axes)  # the texts, the colour bar
         2
     """
-    shown, shares = of_tokens(tokens, relevance)
-    if titles is not None and len(titles) != len(tokens):
-        raise InputError(f"{len(titles)} titles were given for {len(tokens)} texts")
+    shown, shares = of_tokens(tokens, relevance, titles)
     placed, line = [], 0.0  # (text, token, left in inches, line)
     heads: list[float] = []
     for i, text in enumerate(shown):
@@ -90,8 +88,10 @@ def draw_tokens(
     return figure
 
 
-def of_tokens(tokens: Sequence[Sequence[str]], relevance: Tensor) -> tuple[list[list[str]], np.ndarray]:
-    """Tokens as they are shown, and the relevance of each, ``(N, L)``, over the greatest in its text.
+def of_tokens(
+    tokens: Sequence[Sequence[str]], relevance: Tensor, titles: Sequence[str] | None
+) -> tuple[list[list[str]], np.ndarray]:
+    """Tokens as they are shown, and the relevance of each, ``(N, L)``, over the greatest in its text; titles are checked.
 
     Raises:
         InputError: as :func:`draw_tokens`.
@@ -102,6 +102,8 @@ def of_tokens(tokens: Sequence[Sequence[str]], relevance: Tensor) -> tuple[list[
         raise InputError(
             f"relevance must be (N, L) for {len(tokens)} texts of up to {longest} tokens, got {tuple(relevance.shape)}"
         )
+    if titles is not None and len(titles) != len(tokens):
+        raise InputError(f"{len(titles)} titles were given for {len(tokens)} texts")
     values = relevance.detach().double().cpu().numpy()
     if not np.isfinite(values).all():
         raise InputError("relevance must be finite")

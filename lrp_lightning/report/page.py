@@ -155,9 +155,7 @@ def _heatmaps(report: Report) -> str:
 def _tokens(report: Report) -> str:
     if not report.tokens or report.relevance is None:
         return ""
-    shown, shares = of_tokens(report.tokens, report.relevance)
-    if report.titles and len(report.titles) != len(shown):
-        raise InputError(f"{len(report.titles)} titles were given for {len(shown)} texts")
+    shown, shares = of_tokens(report.tokens, report.relevance, report.titles or None)
     texts = "".join(
         f"<figure><p>{' '.join(map(_token, text, share))}</p><figcaption>{escape(str(title))}</figcaption></figure>"
         for text, share, title in zip(shown[:_SAMPLES], shares, report.titles or range(len(shown)), strict=False)
