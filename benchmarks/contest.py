@@ -17,7 +17,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import torch
@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torchvision.models import VisionTransformer
 from torchvision.models.resnet import BasicBlock
 
-from lrp_lightning import Epsilon, EpsilonPlus, MinError, SelectiveLRP, TopK, contest
+from lrp_lightning import Contest, Epsilon, EpsilonPlus, MinError, SelectiveLRP, TopK, contest
 from lrp_lightning.drawing import draw_curves
 from lrp_lightning.metrics import prediction_survives, smape
 from lrp_lightning.selection import Selection
@@ -125,21 +125,14 @@ def trained(name: str, seed: int, cache: Path) -> tuple[nn.Module, float]:
 def held(model: nn.Module, x: Tensor, rule: object, selection: Selection) -> dict[str, float]:
     lrp = SelectiveLRP(model, rule, selection)  # type: ignore[arg-type]
     parts = [contest(lrp, some, seed=i) for i, some in enumerate(x.split(50))]
-    share = [len(part.logits) / len(x) for part in parts]
-    predicted = [p.logits.argmax(1, keepdim=True) for p in parts]
-    mine = torch.cat([p.with_predicted.gather(1, c) for p, c in zip(parts, predicted, strict=True)])
-    whole = torch.cat([p.logits.gather(1, c) for p, c in zip(parts, predicted, strict=True)])
-
-    def mean(of: Callable) -> float:
-        return sum(s * of(part) for s, part in zip(share, parts, strict=True))
-
+    whole = Contest(*(torch.cat([getattr(part, f.name) for part in parts]) for f in fields(Contest)))
     return {
-        "contest": mean(lambda p: p.accuracy),
-        "random": mean(lambda p: p.control_accuracy),
-        "runner-up": mean(lambda p: p.runner_up_accuracy),
-        "survive": mean(lambda p: prediction_survives(p.with_predicted, p.logits).float().mean().item()),
-        "correlation": torch.corrcoef(torch.cat([mine, whole], 1).T)[0, 1].item(),
-        "SMAPE": mean(lambda p: smape(p.with_predicted, p.logits).mean().item()),
+        "contest": whole.accuracy,
+        "random": whole.control_accuracy,
+        "runner-up": whole.runner_up_accuracy,
+        "survive": prediction_survives(whole.with_predicted, whole.logits).float().mean().item(),
+        "correlation": whole.correlation,
+        "SMAPE": smape(whole.with_predicted, whole.logits).mean().item(),
     }
 
 

@@ -24,6 +24,7 @@ from lrp_lightning.metrics import (
     SelectionStability,
     runner_up,
 )
+from lrp_lightning.metrics.contest import own_logits_of
 from lrp_lightning.trace import Trace
 
 __all__ = ["Measures", "predicted", "random_sets"]
@@ -97,7 +98,7 @@ class Measures:
         if "random_accuracy" in wanted:
             control = masked_forward(classifier, inputs, random_sets(trace.masks, ordinals))
         contested: tuple[Tensor | None, ...] = None, None, None
-        if wanted & _OF_CONTEST and trace.output.shape[1] > 1:
+        if not wanted.isdisjoint(_CONTEST) and trace.output.shape[1] > 1:
             contested = _contest(classifier, inputs, trace, (kept, control), ordinals, trace_of)
         # all passes are done: from here on nothing runs out of memory half way
         whole = trace.output
@@ -159,7 +160,6 @@ class Measures:
 
 
 _CONTEST = ("contest_accuracy", "random_contest_accuracy", "runner_up_accuracy")
-_OF_CONTEST = frozenset(_CONTEST)
 
 
 def predicted(logits: Tensor) -> Tensor:
@@ -179,17 +179,15 @@ def _contest(
 
     Each is ``(N, classes)``. What is ``known`` are the logits with the neurons of the trace, and with random ones.
     """
-    logits = trace.output
-    own, control = torch.full_like(logits, torch.nan), torch.full_like(logits, torch.nan)
-    alone = logits
+    entries, controls = [], []
     for chosen in (predicted, runner_up):
-        of, masks = chosen(logits)[:, None], trace_of(chosen).masks
-        found, by_chance = known if masks is trace.masks else (None, None)
-        alone = masked_forward(classifier, inputs, masks) if found is None else found
+        of, masks = chosen(trace.output), trace_of(chosen).masks
+        alone, by_chance = known if masks is trace.masks else (None, None)
+        alone = masked_forward(classifier, inputs, masks) if alone is None else alone
         by_chance = masked_forward(classifier, inputs, random_sets(masks, ordinals)) if by_chance is None else by_chance
-        own.scatter_(1, of, alone.gather(1, of))
-        control.scatter_(1, of, by_chance.gather(1, of))
-    return own, control, alone
+        entries.append((of, alone))
+        controls.append((of, by_chance))
+    return own_logits_of(entries), own_logits_of(controls), entries[-1][1]
 
 
 def _labels(logits: Tensor | None, sets: Tensor | None) -> Tensor | None:

@@ -11,9 +11,9 @@ from torch import Tensor
 from lrp_lightning.attribution import SelectiveLRP
 from lrp_lightning.errors import SelectionError
 from lrp_lightning.masking import masked_forward
-from lrp_lightning.metrics.contest import check_outputs, contest_won, runner_up_wins
+from lrp_lightning.metrics.accuracy import check_outputs
+from lrp_lightning.metrics.contest import contest_won, own_logits_of, runner_up_wins
 from lrp_lightning.selection import random_masks
-from lrp_lightning.trace import Trace
 
 __all__ = ["Contest", "contest"]
 
@@ -115,19 +115,13 @@ def contest(
     classes = logits.shape[1]
     if isinstance(rivals, bool) or not isinstance(rivals, int) or not 1 <= rivals < classes:
         raise SelectionError(f"rivals must be 1 to {classes - 1}, the other classes there are, got {rivals!r}")
-    own, control = torch.full_like(logits, torch.nan), torch.full_like(logits, torch.nan)
+    taking_part = [logits.argmax(1), *logits.topk(rivals + 1, dim=1).indices.T[1:]]
     generator = torch.Generator().manual_seed(seed)
-
-    def enter(trace: Trace, of: Tensor) -> Tensor:
-        alone = masked_forward(lrp.model, inputs, trace.masks, additional_forward_args=additional_forward_args)
-        sets = random_masks(trace.masks, generator)
-        by_chance = masked_forward(lrp.model, inputs, sets, additional_forward_args=additional_forward_args)
-        for table, found in ((own, alone), (control, by_chance)):
-            table.scatter_(1, of[:, None], found.gather(1, of[:, None]))
-        return alone
-
-    with_predicted = enter(first, logits.argmax(1))
-    with_runner_up, *_ = [
-        enter(lrp.trace(inputs, of, additional_forward_args), of) for of in logits.topk(rivals + 1, dim=1).indices.T[1:]
-    ]
-    return Contest(logits, own, control, with_predicted, with_runner_up)
+    alone: list[Tensor] = []
+    by_chance: list[Tensor] = []
+    for place, of in enumerate(taking_part):
+        masks = (lrp.trace(inputs, of, additional_forward_args) if place else first).masks
+        for found, kept in ((alone, masks), (by_chance, random_masks(masks, generator))):
+            found.append(masked_forward(lrp.model, inputs, kept, additional_forward_args=additional_forward_args))
+    own, control = (own_logits_of(list(zip(taking_part, found, strict=True))) for found in (alone, by_chance))
+    return Contest(logits, own, control, with_predicted=alone[0], with_runner_up=alone[1])

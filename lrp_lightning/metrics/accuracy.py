@@ -12,6 +12,17 @@ from lrp_lightning.metrics.mean_over_samples import MeanOverSamples
 __all__ = ["AblatedAccuracy", "RetainedAccuracy", "label_predicted"]
 
 
+def check_outputs(logits: Tensor) -> None:
+    """Refuse what are no logits of classes.
+
+    Raises:
+        InputError: unless they are ``(N, classes)`` with at least two classes.
+    """
+    check_tensors(logits=logits)
+    if logits.ndim != 2 or logits.shape[1] < 2:
+        raise InputError(f"logits must be (N, classes) with at least two classes, got {tuple(logits.shape)}")
+
+
 def label_predicted(masked_logits: Tensor, labels: Tensor) -> Tensor:
     """Whether each sample's label is predicted with neurons switched off.
 
@@ -32,8 +43,7 @@ def label_predicted(masked_logits: Tensor, labels: Tensor) -> Tensor:
         tensor([ True, False])
     """
     check_tensors(masked_logits=masked_logits, labels=labels)
-    if masked_logits.ndim != 2 or masked_logits.shape[1] < 2:
-        raise InputError(f"logits must be (N, classes) with at least two classes, got {tuple(masked_logits.shape)}")
+    check_outputs(masked_logits)
     if labels.shape != masked_logits.shape[:1] or labels.is_floating_point() or labels.dtype == torch.bool:
         raise InputError(
             f"labels must be integers, one for each of {len(masked_logits)} samples, "

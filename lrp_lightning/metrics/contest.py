@@ -6,11 +6,14 @@ it. In the contest the runner-up is given neurons of its own too, and the predic
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from lrp_lightning.checks import check_tensors
 from lrp_lightning.errors import InputError
+from lrp_lightning.metrics.accuracy import check_outputs, label_predicted
 from lrp_lightning.metrics.mean_over_samples import MeanOverSamples
 
 __all__ = ["ContestAccuracy", "RunnerUpAccuracy", "contest_won", "runner_up", "runner_up_wins"]
@@ -38,15 +41,16 @@ def runner_up(logits: Tensor) -> Tensor:
     return logits.topk(2, dim=1).indices[:, 1]
 
 
-def check_outputs(logits: Tensor) -> None:
-    """Refuse what are no logits of classes.
+def own_logits_of(entries: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+    """What :func:`contest_won` takes, ``(N, classes)``: of each class its logit with its own neurons, NaN of all others.
 
-    Raises:
-        InputError: unless they are ``(N, classes)`` with at least two classes.
+    Args:
+        entries: classes, ``(N,)``, and the logits with the neurons that are critical for them, ``(N, classes)``.
     """
-    check_tensors(logits=logits)
-    if logits.ndim != 2 or logits.shape[1] < 2:
-        raise InputError(f"logits must be (N, classes) with at least two classes, got {tuple(logits.shape)}")
+    own = torch.full_like(entries[0][1], torch.nan)
+    for classes, masked_logits in entries:
+        own.scatter_(1, classes[:, None], masked_logits.gather(1, classes[:, None]))
+    return own
 
 
 def contest_won(own_logits: Tensor, logits: Tensor) -> Tensor:
@@ -72,11 +76,7 @@ def contest_won(own_logits: Tensor, logits: Tensor) -> Tensor:
         tensor([ True, False])
     """
     check_outputs(logits)
-    check_tensors(own_logits=own_logits)
-    if own_logits.shape != logits.shape:
-        raise InputError(
-            f"own_logits and logits must both be (N, classes), got {tuple(own_logits.shape)} and {tuple(logits.shape)}"
-        )
+    _check_alike(logits, own_logits=own_logits)
     predicted = logits.argmax(1, keepdim=True)
     rivals = own_logits.scatter(1, predicted, torch.nan)
     if own_logits.device.type == "cpu" and bool(rivals.isnan().all(1).any()):
@@ -105,12 +105,16 @@ def runner_up_wins(masked_logits: Tensor, logits: Tensor) -> Tensor:
         >>> runner_up_wins(torch.tensor([[1.0, 2.0, 4.0], [9.0, 0.0, 1.0]]), logits)
         tensor([ True, False])
     """
-    check_tensors(masked_logits=masked_logits, logits=logits)
-    if masked_logits.shape != logits.shape:
-        raise InputError(
-            f"masked_logits and logits must both be (N, classes), got {tuple(masked_logits.shape)} and {tuple(logits.shape)}"
-        )
-    return (masked_logits.argmax(1) == runner_up(logits)) & masked_logits.isfinite().all(1)
+    check_outputs(logits)
+    _check_alike(logits, masked_logits=masked_logits)
+    return label_predicted(masked_logits, runner_up(logits))
+
+
+def _check_alike(logits: Tensor, **given: Tensor) -> None:
+    check_tensors(**given)
+    [(name, tensor)] = given.items()
+    if tensor.shape != logits.shape:
+        raise InputError(f"{name} and logits must both be (N, classes), got {tuple(tensor.shape)} and {tuple(logits.shape)}")
 
 
 class ContestAccuracy(MeanOverSamples):
