@@ -100,7 +100,7 @@ def vit() -> nn.Module:
 
 NETWORKS: dict[str, tuple[Callable[[], nn.Module], int, int, float]] = {
     "narrow VGG": (lambda: small_vgg.small_vgg16(small_vgg.NARROW), 12_000, 2, 0.01),
-    "full VGG": (small_vgg.small_vgg16, 30_000, 2, 0.01),
+    "full VGG": (small_vgg.small_vgg16, 12_000, 2, 0.01),
     "ResNet": (resnet, 12_000, 2, 0.05),
     "ViT": (vit, 20_000, 3, 0.05),
 }

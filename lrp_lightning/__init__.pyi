@@ -18,6 +18,8 @@ from .graphs.diff import diff_graphs as diff_graphs
 from .graphs.paths import Path as Path
 from .graphs.paths import k_best_paths as k_best_paths
 from .graphs.prune import prune_graph as prune_graph
+from .insight.circuits import Circuits as Circuits
+from .insight.circuits import class_circuits as class_circuits
 from .insight.contest import Contest as Contest
 from .insight.contest import contest as contest
 from .insight.heatmaps import neuron_heatmaps as neuron_heatmaps

@@ -9,7 +9,7 @@ norm right after a unit layer belongs to it; any other, and every layer norm, no
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -24,7 +24,7 @@ from lrp_lightning.engine.targets import tensor_of
 from lrp_lightning.errors import SelectionError
 from lrp_lightning.layers import LayerNames, explained, unwrapped
 
-__all__ = ["activations", "masked_forward", "soft_forward"]
+__all__ = ["activations", "check_replacement", "masked_forward", "means_of", "soft_forward"]
 
 
 def masked_forward(
@@ -33,7 +33,7 @@ def masked_forward(
     masks: Mapping[str | nn.Module, Tensor] | Mapping[str, Tensor],
     keep: bool = True,
     additional_forward_args: Any = None,
-    replacement: Literal["zero", "mean"] = "zero",
+    replacement: Literal["zero", "mean"] | Mapping[str, Tensor] = "zero",
 ) -> Tensor:
     """The model's output with neurons switched off, sample by sample.
 
@@ -47,14 +47,16 @@ def masked_forward(
             single values. A layer is a name or a module.
         keep: whether the neurons in ``masks`` are those that stay on (True) or those that go off (False).
         additional_forward_args: given to the model after ``inputs``.
-        replacement: what a neuron that is off gives: ``"zero"``, or, value by value, the ``"mean"`` over this batch of what
-            it gives in the whole network, at the cost of one more forward.
+        replacement: what a neuron that is off gives: ``"zero"``; the ``"mean"`` over this batch of what it gives in the
+            whole network, value by value, at the cost of one more forward; or values of one's own for each layer, ``{layer:
+            (...)}`` shaped like one sample of its output, such as :attr:`lrp_lightning.Circuits.means`.
 
     Returns:
         Logits, ``(N, classes)``.
 
     Raises:
-        SelectionError: if a mask is not boolean or does not fit its layer, or ``keep`` or ``replacement`` is none of these.
+        SelectionError: if a mask is not boolean or does not fit its layer, ``keep`` or ``replacement`` is none of these, or
+            there is no replacement for a layer with a mask or it does not fit.
         ModelError: if the model is no module.
         InputError: if the inputs are no tensors, not of the model's dtype or device, or not finite. The last is looked at on
             the CPU only, since a look at another device waits for it.
@@ -72,8 +74,9 @@ def masked_forward(
         >>> torch.equal(masked_forward(model, x, everything), model(x))
         True
     """
-    if replacement not in ("zero", "mean"):
-        raise SelectionError(f"replacement must be 'zero' or 'mean', got {replacement!r}")
+    own = replacement if isinstance(replacement, Mapping) else None
+    if own is None:
+        check_replacement(replacement)
     if not isinstance(keep, bool):
         raise SelectionError(
             f"keep says whether the masks' neurons stay on, True or False, got {keep!r}; how many neurons the masks keep is "
@@ -90,10 +93,8 @@ def masked_forward(
     on_host = all(isinstance(x, Tensor) and x.device.type == "cpu" for x in xs)
     check_inputs(model, xs, values=on_host)
     masks = masks if keep else {name: ~mask for name, mask in masks.items()}
-    means: dict[str, Tensor] | None = {} if replacement == "mean" else None
     with torch.no_grad():
-        if means is not None:
-            _run(model, xs, masks, additional_forward_args, Means, means)
+        means = means_of(model, xs, masks, additional_forward_args) if replacement == "mean" else own
         return _run(model, xs, masks, additional_forward_args, Masking, means)
 
 
@@ -102,9 +103,31 @@ def soft_forward(
     inputs: Tensor | tuple[Tensor, ...],
     masks: Mapping[str, Tensor],
     additional_forward_args: Any = None,
+    means: Mapping[str, Tensor] | None = None,
 ) -> Tensor:
-    """:func:`masked_forward` that can be differentiated: each neuron is multiplied by its mask, a floating tensor."""
-    return _run(model, inputs, masks, additional_forward_args, SoftMasking, None)
+    """:func:`masked_forward` that can be differentiated: a floating mask weighs each neuron against zero or its mean."""
+    return _run(model, inputs, masks, additional_forward_args, SoftMasking, means)
+
+
+def means_of(
+    model: nn.Module, inputs: Tensor | tuple[Tensor, ...], layers: Iterable[Any], additional_forward_args: Any = None
+) -> dict[str, Tensor]:
+    """``{layer: (...)}``, what each layer gives in the whole network, value by value, on average over the samples."""
+    notes: dict[str, Tensor] = {}
+    everything = {layer: torch.ones((), dtype=torch.bool) for layer in layers}
+    with torch.no_grad():
+        _run(model, inputs, everything, additional_forward_args, Means, notes)
+    return notes
+
+
+def check_replacement(replacement: object) -> None:
+    """Refuse what says neither of the two things that a neuron may give that is off.
+
+    Raises:
+        SelectionError: naming them.
+    """
+    if replacement not in ("zero", "mean"):
+        raise SelectionError(f"replacement must be 'zero' or 'mean', got {replacement!r}")
 
 
 def activations(
@@ -124,7 +147,7 @@ def _run(
     masks: Mapping[Any, Tensor],
     additional_forward_args: Any,
     masking: type[Masking],
-    means: dict[str, Tensor] | None,
+    means: Mapping[str, Tensor] | None,
 ) -> Tensor:
     model = unwrapped(model)
     inputs = inputs if isinstance(inputs, tuple) else (inputs,)

@@ -52,16 +52,17 @@ from lrp_lightning.drawing import as_array, draw_graph, draw_heatmaps, draw_path
 
 NAMES = {
     "lrp_lightning": """
-        Agreement AlphaBeta Composite Contest Coverage Epsilon EpsilonAlpha2Beta1 EpsilonGammaBox EpsilonPlus Fixed Flat
-        Gamma LayerSelectiveLRP MinError Pass Path PerLayer SelectiveLRP Threshold TopK Trace WSquare ZBox ZPlus build_graph
-        class_graph contest diff_graphs k_best_paths masked_forward path_heatmaps prune_graph register_operator
-        registered_operator unregister_operator __version__ ByGraph ByKeyword TopActivations neuron_heatmaps reconstruct
-        reconstruct_top_activations
+        Agreement AlphaBeta Circuits Composite Contest Coverage Epsilon EpsilonAlpha2Beta1 EpsilonGammaBox
+        EpsilonPlus Fixed Flat Gamma LayerSelectiveLRP MinError Pass Path PerLayer SelectiveLRP Threshold TopK Trace
+        WSquare ZBox ZPlus build_graph class_circuits class_graph contest diff_graphs k_best_paths masked_forward
+        path_heatmaps prune_graph register_operator registered_operator unregister_operator __version__ ByGraph
+        ByKeyword TopActivations neuron_heatmaps reconstruct reconstruct_top_activations
     """,
     "lrp_lightning.metrics": """
-        AblatedAccuracy ConservationError ContestAccuracy CriticalNeuronAccuracy RandomControl RetainedAccuracy
-        RetentionCurve RunnerUpAccuracy SelectionError SelectionStability area class_frequencies contest_won faithfulness
-        jaccard label_predicted mse prediction_survives runner_up runner_up_wins smape
+        AblatedAccuracy CircuitAgreement ConservationError ContestAccuracy CriticalNeuronAccuracy RandomControl
+        RetainedAccuracy RetentionCurve RunnerUpAccuracy SelectionError SelectionStability area circuits_agree
+        class_frequencies contest_won faithfulness jaccard label_predicted mse prediction_survives runner_up
+        runner_up_wins smape
     """,
     "lrp_lightning.drawing": """
         Curves Report as_array draw_contact_sheet draw_curves draw_graph draw_heatmaps draw_paths relevance_as_images

@@ -31,7 +31,7 @@ class Masking(Visitor):
 
     differentiates = False
 
-    def __init__(self, layers: Layers, masks: Mapping[str, Tensor], means: dict[str, Tensor] | None = None) -> None:
+    def __init__(self, layers: Layers, masks: Mapping[str, Tensor], means: Mapping[str, Tensor] | None = None) -> None:
         super().__init__(layers)
         self.masks, self.means = masks, means
         self.calls: Counter[str] = Counter()
@@ -83,9 +83,22 @@ class Masking(Visitor):
         """The output of a layer with the neurons off that are not ``on``."""
         if self.means is None:
             return torch.where(on, y, 0)
-        rows = layer.by_sample()
-        mean = self.means[name].expand(rows.first(y).shape)
-        return torch.where(on, y, rows.as_first(mean, y))
+        return torch.where(on, y, self._instead(layer, y, name, self.means))
+
+    def _instead(self, layer: Layer, y: Tensor, name: str, means: Mapping[str, Tensor]) -> Tensor:
+        """What neurons that are off give, shaped like the output ``y``."""
+        if name not in means:
+            raise SelectionError(
+                f"there is no replacement for what layer {name!r} gives; there are {', '.join(means) or 'none'}"
+            )
+        rows, mean = layer.by_sample(), means[name]
+        one = tuple(rows.first(y).shape[1:])
+        if not isinstance(mean, Tensor) or tuple(mean.shape) != one:
+            given = tuple(mean.shape) if isinstance(mean, Tensor) else type(mean).__name__
+            raise SelectionError(
+                f"the replacement of layer {name!r} must have the shape of one sample's output, {one}, got {given}"
+            )
+        return rows.as_first(mean.to(y).expand(rows.first(y).shape), y)
 
     def check_all_used(self) -> None:
         """Refuse masks of layers that did not run, or of a layer that ran several times.
@@ -103,17 +116,22 @@ class Masking(Visitor):
 class Means(Masking):
     """Notes what each layer gives, on average over the samples, and switches nothing off."""
 
-    def _switched(self, layer: Layer, y: Tensor, on: Tensor, name: str) -> Tensor:
-        assert self.means is not None
+    means: dict[str, Tensor]
+
+    def _masked(self, layer: Layer, y: Tensor, name: str) -> Tensor:
+        if layer.rows is None:
+            raise SelectionError(f"layer {name!r} has no mean over samples: {layer.lost}")
         self.means[name] = layer.by_sample().first(y).mean(0)
+        self.used.add(name)
         return y.clone()
 
 
 class Activations(Masking):
     """Notes the activation of each neuron, ``(N, C)``, rectified and summed over space, and switches nothing off."""
 
+    means: dict[str, Tensor]
+
     def _masked(self, layer: Layer, y: Tensor, name: str) -> Tensor:
-        assert self.means is not None
         if layer.rows is None:
             raise SelectionError(f"layer {name!r} has no neurons to tell: {layer.lost}")
         self.means[name] = layer.rows.sum(per_neuron(y.relu(), layer.dim, layer.rows.dim))
@@ -122,7 +140,13 @@ class Activations(Masking):
 
 
 class SoftMasking(Masking):
-    """Multiplies, so that masks have gradients: by a little more than zero, else a ReLU behind would let none through."""
+    """Weighs each neuron against what it gives when it is off, so that masks have gradients.
+
+    Against zero by a little more than the mask says, else a ReLU behind would let no gradient through.
+    """
 
     def _switched(self, layer: Layer, y: Tensor, on: Tensor, name: str) -> Tensor:
-        return y * (on + torch.finfo(y.dtype).tiny ** 0.5)
+        if self.means is None:
+            return y * (on + torch.finfo(y.dtype).tiny ** 0.5)
+        instead = self._instead(layer, y, name, self.means)
+        return instead + on * (y - instead)

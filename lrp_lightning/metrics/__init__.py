@@ -6,6 +6,7 @@ With ``f`` the logits, ``f_S`` those with only the critical neurons ``S`` kept, 
 ``CriticalNeuronAccuracy``  share of samples whose predicted class survives with only ``S``; ``RandomControl`` beside it
 ``ContestAccuracy``         share whose prediction wins where each class has its own critical neurons
 ``RunnerUpAccuracy``        share that the runner-up's own neurons turn into the runner-up
+``CircuitAgreement``        share whose class is told where each class has one circuit for all its images
 ``RetainedAccuracy``        accuracy against the labels with only ``S``
 ``AblatedAccuracy``         accuracy against the labels with all but ``S``
 ``SelectionError``          SMAPE or MSE between ``f_S`` and ``f``
@@ -17,7 +18,15 @@ With ``f`` the logits, ``f_S`` those with only the critical neurons ``S`` kept, 
 
 from lrp_lightning.metrics.accuracy import AblatedAccuracy, RetainedAccuracy, label_predicted
 from lrp_lightning.metrics.conservation_error import ConservationError
-from lrp_lightning.metrics.contest import ContestAccuracy, RunnerUpAccuracy, contest_won, runner_up, runner_up_wins
+from lrp_lightning.metrics.contest import (
+    CircuitAgreement,
+    ContestAccuracy,
+    RunnerUpAccuracy,
+    circuits_agree,
+    contest_won,
+    runner_up,
+    runner_up_wins,
+)
 from lrp_lightning.metrics.critical_neurons import CriticalNeuronAccuracy, RandomControl, prediction_survives
 from lrp_lightning.metrics.retention_curve import RetentionCurve, area, faithfulness
 from lrp_lightning.metrics.selection_error import SelectionError, mse, smape
@@ -25,6 +34,7 @@ from lrp_lightning.metrics.selection_stability import SelectionStability, class_
 
 __all__ = [
     "AblatedAccuracy",
+    "CircuitAgreement",
     "ConservationError",
     "ContestAccuracy",
     "CriticalNeuronAccuracy",
@@ -35,6 +45,7 @@ __all__ = [
     "SelectionError",
     "SelectionStability",
     "area",
+    "circuits_agree",
     "class_frequencies",
     "contest_won",
     "faithfulness",

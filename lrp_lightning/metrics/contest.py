@@ -16,7 +16,10 @@ from lrp_lightning.errors import InputError
 from lrp_lightning.metrics.accuracy import check_outputs, label_predicted
 from lrp_lightning.metrics.mean_over_samples import MeanOverSamples
 
-__all__ = ["ContestAccuracy", "RunnerUpAccuracy", "contest_won", "runner_up", "runner_up_wins"]
+__all__ = [
+    "CircuitAgreement", "ContestAccuracy", "RunnerUpAccuracy", "circuits_agree", "contest_won", "runner_up",
+    "runner_up_wins",
+]  # fmt: skip
 
 
 def runner_up(logits: Tensor) -> Tensor:
@@ -117,6 +120,34 @@ def _check_alike(logits: Tensor, **given: Tensor) -> None:
         raise InputError(f"{name} and logits must both be (N, classes), got {tuple(tensor.shape)} and {tuple(logits.shape)}")
 
 
+def circuits_agree(own_logits: Tensor, logits: Tensor) -> Tensor:
+    """Whether the class whose circuit gives the highest logit is the one that the whole network predicts.
+
+    Args:
+        own_logits: ``(N, classes)``, column ``c`` the logit of class ``c`` with its circuit alone, as
+            :meth:`lrp_lightning.Circuits.logits` gives it; NaN for classes without a circuit, which the whole network is
+            not asked for either.
+        logits: ``(N, classes)``, of the whole network.
+
+    Returns:
+        ``(N,)``, boolean. False where the highest logit is not finite.
+
+    Raises:
+        InputError: unless both are ``(N, classes)`` with at least two classes.
+
+    Example:
+        >>> import torch
+        >>> from lrp_lightning.metrics import circuits_agree
+        >>> logits = torch.tensor([[0.0, 5.0, 3.0], [4.0, 0.0, 3.0]])
+        >>> circuits_agree(torch.tensor([[0.0, 2.0, 1.0], [0.0, 2.0, 1.0]]), logits)
+        tensor([ True, False])
+    """
+    check_outputs(logits)
+    _check_alike(logits, own_logits=own_logits)
+    highest, predicted = own_logits.nan_to_num(-torch.inf, torch.inf).max(1)
+    return highest.isfinite() & (predicted == logits.masked_fill(own_logits.isnan(), -torch.inf).argmax(1))
+
+
 class ContestAccuracy(MeanOverSamples):
     """Share of samples whose predicted class wins the contest: each class's logit from that class's own critical neurons.
 
@@ -166,3 +197,26 @@ class RunnerUpAccuracy(MeanOverSamples):
     def update(self, masked_logits: Tensor, logits: Tensor) -> None:
         """Count the samples of one batch; see :func:`runner_up_wins`."""
         self.add(runner_up_wins(masked_logits, logits))
+
+
+class CircuitAgreement(MeanOverSamples):
+    """Share of samples whose class is told from the circuits of all classes: each class's logit from its own circuit.
+
+    Beside it stands what the most frequent class reaches, or random circuits. NaN before the first sample.
+
+    Example:
+        >>> import torch
+        >>> from lrp_lightning.metrics import CircuitAgreement
+        >>> metric = CircuitAgreement()
+        >>> metric.update(torch.tensor([[0.0, 2.0, 1.0], [0.0, 2.0, 1.0]]), torch.tensor([[0.0, 5.0, 3.0], [4.0, 0.0, 3.0]]))
+        >>> metric.compute()
+        tensor(0.5000)
+    """
+
+    higher_is_better = True
+    plot_upper_bound = 1.0
+    summed_as = torch.long
+
+    def update(self, own_logits: Tensor, logits: Tensor) -> None:
+        """Count the samples of one batch; see :func:`circuits_agree`."""
+        self.add(circuits_agree(own_logits, logits))

@@ -1,0 +1,355 @@
+"""Class circuits: for each class one set of neurons, the same for every image, that its logit can be told from.
+
+A circuit is found on images of *all* classes: its class's logit, computed with the circuit alone, is to follow the whole
+network's where the class is shown and where it is not. What follows is measured after the best scale and offset, as a
+circuit gives a weaker logit than the whole network. Sets are the highest of scores, one a neuron, which start from the
+relevance of the class and go down the gradient of that error through the masks (straight-through estimation: Bengio et al.
+2013, arXiv 1308.3432; for sets of a network's parts, Ramanujan et al. 2020, arXiv 1911.13299).
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from lrp_lightning.attribution import SelectiveLRP
+from lrp_lightning.checks import check_batches, is_whole
+from lrp_lightning.composites import Composite
+from lrp_lightning.errors import InputError, SelectionError, TargetError
+from lrp_lightning.masking import check_replacement, masked_forward, means_of, soft_forward
+from lrp_lightning.metrics.accuracy import check_outputs
+from lrp_lightning.metrics.selection_error import check_measure, smape
+from lrp_lightning.rules import Epsilon, Rule
+from lrp_lightning.selection.budget import check_budget, number_of
+from lrp_lightning.selection.by_relevance import TopK
+
+__all__ = ["Circuits", "class_circuits"]
+
+Masks = dict[str, Tensor]
+
+_START = 0.5
+"""Scores of a layer start between zero and this."""
+_RATE = 0.02
+"""Adam's learning rate at first; it falls to a tenth of it."""
+_JUDGED = 5
+"""So many times, at even distances, the sets found so far are compared with the best."""
+_HELD = 512
+"""So many samples tell what neurons give on average, and calibrate."""
+
+
+class Circuits(dict[int, Masks]):
+    """``{class: {layer: (C,) bool}}``, the neurons of each class's circuit, and what its logit is calibrated by.
+
+    Made by :func:`class_circuits`; or of sets of one's own, which are not calibrated then.
+
+    Args:
+        masks: of each class, ``{layer: (C,) bool}``.
+        means: what a neuron that is off gives, ``{layer: (...)}`` value by value; None for zero.
+        calibration: ``{class: (scale, offset)}``, by which a circuit's logit comes nearest to the whole network's.
+
+    Example:
+        >>> import torch
+        >>> from lrp_lightning import Circuits
+        >>> model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3)).eval()
+        >>> x, everything = torch.randn(5, 4), {"0": torch.ones(8, dtype=torch.bool)}
+        >>> circuits = Circuits({c: everything for c in range(3)})
+        >>> torch.equal(circuits.logits(model, x), model(x))
+        True
+    """
+
+    def __init__(
+        self,
+        masks: Mapping[int, Masks],
+        means: Masks | None = None,
+        calibration: Mapping[int, tuple[float, float]] | None = None,
+    ) -> None:
+        super().__init__(masks)
+        self.means, self.calibration = means, dict(calibration or {})
+
+    def logits(
+        self,
+        model: nn.Module,
+        inputs: Tensor | tuple[Tensor, ...],
+        calibrated: bool = True,
+        additional_forward_args: Any = None,
+    ) -> Tensor:
+        """Each class's logit with its own circuit alone, a forward for each.
+
+        Args:
+            model: the classifier.
+            inputs: one tensor, or a tuple of them, samples first.
+            calibrated: by each class's scale and offset, where it has them.
+            additional_forward_args: given to the model after ``inputs``.
+
+        Returns:
+            ``(N, classes)``; NaN for classes without a circuit.
+
+        Raises:
+            TargetError: if there is a circuit of a class that the model does not have.
+        """
+        own: Tensor | None = None
+        replacement: Literal["zero"] | Masks = "zero" if self.means is None else self.means
+        for c, masks in self.items():
+            logits = masked_forward(
+                model, inputs, masks, additional_forward_args=additional_forward_args, replacement=replacement
+            )
+            _check_class(c, logits)
+            own = torch.full_like(logits, torch.nan) if own is None else own
+            scale, offset = self.calibration.get(c, (1.0, 0.0)) if calibrated else (1.0, 0.0)
+            own[:, c] = scale * logits[:, c] + offset
+        if own is None:
+            raise SelectionError("there is no circuit of any class")
+        return own
+
+    def __repr__(self) -> str:
+        def size(masks: Masks) -> str:
+            return f"{sum(int(m.sum()) for m in masks.values())} of {sum(m.numel() for m in masks.values())}"
+
+        neurons = ", ".join(f"{c}: {size(masks)}" for c, masks in self.items())
+        off = "zero" if self.means is None else "their mean"
+        return f"Circuits(neurons of class {neurons}; the others give {off})"
+
+
+def class_circuits(
+    model: nn.Module,
+    loader: Iterable[Any],
+    keep: int | float = 0.2,
+    classes: Sequence[int] | None = None,
+    measure: Literal["mse", "smape"] = "mse",
+    replacement: Literal["zero", "mean"] = "mean",
+    per_layer: bool = False,
+    steps: int = 100,
+    composite: Composite | Rule | str = Epsilon(),  # noqa: B008  (a frozen value)
+    progress: bool = True,
+) -> Circuits:
+    """For each class one set of neurons from which its logit can be told, for images of every class.
+
+    Each step takes a batch of the loader, which begins anew as often as is needed, and costs a forward and a backward for
+    each class. The first batches, as many as hold 512 samples, tell what neurons give on average, and scale and offset; on
+    them a circuit is never worse than the neurons of the highest mean ``|relevance|`` that it starts from. Nothing is
+    random: the same batches give the same circuits.
+
+    Args:
+        model: the classifier.
+        loader: batches ``(inputs, labels)``, or inputs alone; images of all classes, mixed. Labels are not looked at.
+        keep: how many neurons a circuit has: an int a number, a float in (0, 1] a share.
+        classes: whose circuits; None for all of the model's.
+        measure: of how far a class's logit with its circuit, after the best scale and offset, is from the whole network's:
+            ``"mse"`` or ``"smape"``.
+        replacement: what a neuron that is off gives: ``"zero"``, or its ``"mean"`` over images, value by value.
+        per_layer: keep that many neurons of each layer; by default they are shared out among all layers, with at least one
+            in each, which follows the network far better.
+        steps: how many batches to learn from.
+        composite: of the relevance that scores start from.
+        progress: whether to show a bar.
+
+    Returns:
+        The circuits, a dictionary, with :meth:`Circuits.logits`.
+
+    Raises:
+        SelectionError: if ``keep``, ``measure``, ``replacement`` or ``steps`` is none of these.
+        InputError: if the loader gives no batches, or none with two samples or more.
+        TargetError: if the model does not have one of the ``classes``.
+
+    Example:
+        >>> import torch
+        >>> from lrp_lightning import class_circuits
+        >>> from lrp_lightning.metrics import circuits_agree
+        >>> _ = torch.manual_seed(0)
+        >>> model = torch.nn.Sequential(torch.nn.Linear(4, 64), torch.nn.ReLU(), torch.nn.Linear(64, 3)).eval()
+        >>> circuits = class_circuits(model, torch.randn(10, 100, 4).unbind(), progress=False)
+        >>> circuits
+        Circuits(neurons of class 0: 13 of 64, 1: 13 of 64, 2: 13 of 64; the others give their mean)
+        >>> x = torch.randn(500, 4)
+        >>> circuits_agree(circuits.logits(model, x), model(x)).float().mean() > 0.8
+        tensor(True)
+    """
+    keep = check_budget("class_circuits", keep)
+    check_measure("class_circuits", measure)
+    check_replacement(replacement)
+    if not is_whole(steps) or steps < 1:
+        raise SelectionError(f"class_circuits: steps must be a whole number >= 1, got {steps!r}")
+    check_batches(loader)
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    held = _first_batches(loader, device)
+    traced = SelectiveLRP(model, composite, TopK(1.0)).trace(held[0], target=lambda logits: logits.argmax(1))
+    check_outputs(traced.output)
+    classes = range(traced.output.shape[1]) if classes is None else [int(c) for c in classes]
+    for c in classes:
+        _check_class(c, traced.output)
+    search = _Search(
+        model, classes, {layer: mask.shape[1] for layer, mask in traced.masks.items()}, keep, per_layer, measure
+    )
+    if replacement == "mean":
+        search.means = _mean_over(model, held, search.sizes)
+    scores = search.starting_scores(held[0], composite)
+    best = search.judged(scores, held)
+    optimizer = torch.optim.Adam([scores.requires_grad_()], lr=_RATE, betas=(0.9, 0.99))
+    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.1, total_iters=steps)
+    batches = itertools.islice(_cycled(loader), steps)
+    times = {round(steps * (i + 1) / _JUDGED) for i in range(_JUDGED)}
+    for done, x in enumerate(tqdm(batches, total=steps, desc="class circuits", disable=not progress, leave=False), 1):
+        scores.grad = search.gradient(scores, x.to(device))
+        optimizer.step()
+        schedule.step()
+        if done in times:
+            now = search.judged(scores.detach(), held)
+            best = [min(pair, key=lambda judged: judged.error) for pair in zip(best, now, strict=True)]
+    return Circuits(
+        {c: judged.masks for c, judged in zip(classes, best, strict=True)},
+        search.means,
+        {c: judged.calibration for c, judged in zip(classes, best, strict=True)},
+    )
+
+
+class _Judged(NamedTuple):
+    """A set, how far its logit is from the whole network's, and by what it comes nearest to it."""
+
+    masks: Masks
+    error: float
+    calibration: tuple[float, float]
+
+
+@dataclass
+class _Search:
+    """What a search for circuits goes by."""
+
+    model: nn.Module
+    classes: Sequence[int]
+    sizes: dict[str, int]
+    """Of each layer, how many neurons it has."""
+    keep: int | float
+    per_layer: bool
+    measure: str
+    means: Masks | None = None
+
+    def masks(self, scores: Tensor) -> Masks:
+        """``{layer: (C,) bool}``, the neurons of the highest scores, ``(neurons of all layers,)``."""
+        of_layers = scores.detach().split(list(self.sizes.values()))
+        if self.per_layer:
+            kept = [_highest(row, number_of(self.keep, len(row))) for row in of_layers]
+        else:
+            best = torch.cat([_highest(row, 1) for row in of_layers])  # a layer without a neuron would let nothing through
+            many = max(number_of(self.keep, len(scores)), len(of_layers))
+            kept = list(_highest(scores.detach().masked_fill(best, torch.inf), many).split(list(self.sizes.values())))
+        return dict(zip(self.sizes, kept, strict=True))
+
+    def starting_scores(self, x: Tensor, composite: Composite | Rule | str) -> Tensor:
+        """``(classes, neurons of all layers)``, the mean ``|relevance|`` as a share of the largest of its layer."""
+        lrp = SelectiveLRP(self.model, composite)
+        rows = []
+        for c in self.classes:
+            relevance = lrp.trace(x, target=c).relevance
+            means = [relevance[layer].abs().mean(0) for layer in self.sizes]
+            rows.append(torch.cat([_START * mean / mean.max().clamp(min=torch.finfo(mean.dtype).tiny) for mean in means]))
+        return torch.stack(rows)
+
+    def gradient(self, scores: Tensor, x: Tensor) -> Tensor:
+        """How each class's error on a batch changes with the masks, ``(classes, neurons of all layers)``."""
+        whole = masked_forward(self.model, x, {})
+        rows = []
+        for c, row in zip(self.classes, scores, strict=True):
+            with torch.enable_grad():
+                soft = {layer: mask.to(whole.dtype).requires_grad_() for layer, mask in self.masks(row).items()}
+                own = soft_forward(self.model, x, soft, means=self.means)[:, c]
+                error = _error(own, whole[:, c], self.measure)
+                gradients = torch.autograd.grad(error, list(soft.values()), allow_unused=True, materialize_grads=True)
+            rows.append(torch.cat(gradients).nan_to_num(0.0, 0.0, 0.0))
+        return torch.stack(rows)
+
+    def judged(self, scores: Tensor, batches: Sequence[Tensor]) -> list[_Judged]:
+        """Each class's set, judged on these batches."""
+        whole = torch.cat([masked_forward(self.model, x, {}) for x in batches])
+        found = []
+        for c, row in zip(self.classes, scores, strict=True):
+            masks = self.masks(row)
+            circuit = Circuits({c: masks}, self.means)
+            own = torch.cat([circuit.logits(self.model, x)[:, c] for x in batches])
+            found.append(_Judged(masks, float(_error(own, whole[:, c], self.measure)), _calibration(own, whole[:, c])))
+        return found
+
+
+def _calibration(own: Tensor, whole: Tensor) -> tuple[float, float]:
+    """Scale and offset that bring a circuit's logits, ``(N,)``, nearest to the whole network's, by least squares."""
+    scale, offset = _fitted(own, whole)
+    return float(scale), float(offset)
+
+
+def _fitted(own: Tensor, whole: Tensor) -> tuple[Tensor, Tensor]:
+    apart = own - own.mean()
+    scale = (apart * whole).sum() / apart.square().sum().clamp(min=torch.finfo(own.dtype).tiny)
+    return scale, whole.mean() - scale * own.mean()
+
+
+def _error(own: Tensor, whole: Tensor, measure: str) -> Tensor:
+    """How far a circuit's logits are from the whole network's after the best scale and offset; both ``(N,)``.
+
+    The squared error is that of logits brought to mean 0 and deviation 1, halved: 1 less their correlation.
+    """
+    if measure == "mse":
+        one, other = own - own.mean(), whole - whole.mean()
+        return 1 - (one * other).sum() / (one.norm() * other.norm()).clamp(min=torch.finfo(own.dtype).tiny)
+    scale, offset = _fitted(own, whole)
+    nearest = scale * own + offset
+    return smape(nearest[:, None], whole[:, None]).mean()
+
+
+def _highest(values: Tensor, many: int) -> Tensor:
+    """``(C,) bool``, the ``many`` highest; of equals the first."""
+    kept = torch.zeros_like(values, dtype=torch.bool)
+    return kept.scatter_(0, values.argsort(descending=True, stable=True)[:many], True)
+
+
+def _mean_over(model: nn.Module, batches: Sequence[Tensor], layers: Iterable[str]) -> Masks:
+    """What each layer gives on average over the samples of all batches."""
+    layers, samples = list(layers), sum(map(len, batches))
+    total: Masks = {}
+    for x in batches:
+        for layer, mean in means_of(model, x, layers).items():
+            part = mean * (len(x) / samples)
+            total[layer] = total[layer] + part if layer in total else part
+    return total
+
+
+def _first_batches(loader: Iterable[Any], device: torch.device) -> list[Tensor]:
+    held: list[Tensor] = []
+    for x in _inputs(loader):
+        held.append(x.to(device))
+        if sum(map(len, held)) >= _HELD:
+            break
+    if not held:
+        raise InputError("class_circuits: the loader gives no batch of two samples or more")
+    return held
+
+
+def _cycled(loader: Iterable[Any]) -> Iterator[Tensor]:
+    while True:
+        again = iter(_inputs(loader))
+        x = next(again, None)
+        if x is None:
+            raise InputError(
+                "class_circuits: the loader gives its batches only once; give a DataLoader or a list of batches"
+            )
+        yield x
+        yield from again
+
+
+def _inputs(loader: Iterable[Any]) -> Iterator[Tensor]:
+    """The inputs of batches with two samples or more, of which alone it can be told what follows what."""
+    for batch in loader:
+        x = batch[0] if isinstance(batch, list | tuple) and batch else batch
+        if not isinstance(x, Tensor):
+            raise InputError(f"a batch must be (inputs, labels) or inputs, got {type(batch).__name__}")
+        if len(x) > 1:
+            yield x
+
+
+def _check_class(c: int, logits: Tensor) -> None:
+    if not 0 <= c < logits.shape[1]:
+        raise TargetError(f"there is no class {c}; the model has classes 0 to {logits.shape[1] - 1}")
