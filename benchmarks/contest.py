@@ -19,13 +19,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torchvision.models import VisionTransformer
 from torchvision.models.resnet import BasicBlock
 
-from lrp_lightning import Contest, Epsilon, EpsilonPlus, MinError, SelectiveLRP, TopK, contest
+from lrp_lightning import Contest, Coverage, Epsilon, EpsilonPlus, MinError, SelectiveLRP, TopK, Trace, contest
 from lrp_lightning.drawing import draw_curves
 from lrp_lightning.metrics import prediction_survives, smape
 from lrp_lightning.selection import Selection
@@ -66,6 +67,48 @@ class Centred:
         return TopK(self.keep, by="magnitude").select(centred, layer=layer, output=output)
 
 
+@dataclass(frozen=True)
+class Mass:
+    """The fewest neurons that carry a share of their layer's ``|relevance|``: as many in each layer as it takes."""
+
+    share: float
+
+    def select(self, relevance: Tensor, *, layer: str, output: Tensor) -> Tensor:
+        return Coverage(self.share).select(relevance.abs(), layer=layer, output=output)
+
+
+class Instead(SelectiveLRP):
+    """Explains a function of the logits and the class, ``(N, classes)`` and ``(N,)``, instead of the class's logit."""
+
+    explained: Callable[[Tensor, Tensor], Tensor]
+
+    def trace(self, inputs: Any, target: Any = None, *others: Any, **named: Any) -> Trace:
+        def value(logits: Tensor) -> Tensor:
+            return self.explained(logits, target(logits.detach()) if callable(target) else target)
+
+        return super().trace(inputs, value, *others, **named)
+
+
+def less_the_mean(logits: Tensor, of: Tensor) -> Tensor:
+    return logits.gather(1, of[:, None])[:, 0] - logits.mean(1)
+
+
+def less_the_strongest_other(logits: Tensor, of: Tensor) -> Tensor:
+    others = logits.detach().scatter(1, of[:, None], -torch.inf).argmax(1)
+    return logits.gather(1, of[:, None])[:, 0] - logits.gather(1, others[:, None])[:, 0]
+
+
+def share_of_mass(model: nn.Module, x: Tensor, rule: Any, budget: float) -> float:
+    """The share of ``|relevance|`` that a budget of all neurons carries, by bisection."""
+    low, high = 0.0, 1.0
+    for _ in range(8):
+        share = (low + high) / 2
+        masks = SelectiveLRP(model, rule, Mass(share)).trace(x, lambda logits: logits.argmax(1)).masks
+        kept = sum(int(m.sum()) for m in masks.values()) / sum(m.numel() for m in masks.values())
+        low, high = (share, high) if kept < budget else (low, share)
+    return low
+
+
 EPS, PLUS = "\N{GREEK SMALL LETTER EPSILON}", "z+, \N{GREEK SMALL LETTER EPSILON} in linear layers"
 WAYS: dict[str, tuple[object, Callable[[float], Selection]]] = {
     f"relevance, {EPS}": (Epsilon(), TopK),
@@ -73,7 +116,11 @@ WAYS: dict[str, tuple[object, Callable[[float], Selection]]] = {
     f"magnitude, {EPS}": (Epsilon(), lambda b: TopK(b, by="magnitude")),
     f"magnitude, {PLUS}": (EpsilonPlus(), lambda b: TopK(b, by="magnitude")),
     f"signed halves, {EPS}": (Epsilon(), SignedHalves),
-    f"centred, {EPS}": (Epsilon(), Centred),
+    f"magnitude less its mean, {EPS}": (Epsilon(), Centred),
+    f"magnitude, budgets by mass, {EPS}": (Epsilon(), Mass),
+    f"magnitude, logit less the mean, {EPS}": (Epsilon(), lambda b: TopK(b, by="magnitude")),
+    f"magnitude, logit less the strongest other, {EPS}": (Epsilon(), lambda b: TopK(b, by="magnitude")),
+    f"relevance, logit less the strongest other, {EPS}": (Epsilon(), TopK),
     "MinError, SMAPE, 8 passes": (Epsilon(), lambda b: MinError("smape", b, max_passes=8)),
     "MinError, SMAPE, from magnitude, 8 passes": (
         Epsilon(), lambda b: MinError("smape", TopK(b, by="magnitude"), max_passes=8),
@@ -122,8 +169,11 @@ def trained(name: str, seed: int, cache: Path) -> tuple[nn.Module, float]:
     return model.eval().requires_grad_(False), saved["accuracy"]
 
 
-def held(model: nn.Module, x: Tensor, rule: object, selection: Selection) -> dict[str, float]:
-    lrp = SelectiveLRP(model, rule, selection)  # type: ignore[arg-type]
+def held(model: nn.Module, x: Tensor, way: str, rule: Any, selection: Selection) -> dict[str, float]:
+    lrp = SelectiveLRP(model, rule, selection)
+    if "logit less" in way:
+        lrp = Instead(model, rule, selection)
+        lrp.explained = less_the_mean if "less the mean" in way else less_the_strongest_other
     parts = [contest(lrp, some, seed=i) for i, some in enumerate(x.split(50))]
     whole = Contest(*(torch.cat([getattr(part, f.name) for part in parts]) for f in fields(Contest)))
     return {
@@ -142,12 +192,15 @@ def measure(name: str, seed: int, options: argparse.Namespace) -> None:
     x, file = fashion_mnist.load(1, options.samples, side=32).test[0], options.cache / f"{name}_{seed}.json"
     found = json.loads(file.read_text()) if file.exists() else {"accuracy": accuracy, "samples": len(x), "ways": {}}
     for way, (rule, selection) in WAYS.items():
+        if options.no_searches and way.startswith("MinError"):
+            continue
         of = found["ways"].setdefault(way, {})
         budgets = SEARCHED if way.startswith("MinError") else BUDGETS
         missing = [b for b in budgets if str(b) not in of]
         started = time.time()
         for budget in missing:
-            of[str(budget)] = held(model, x, rule, selection(budget))
+            size = share_of_mass(model, x, rule, budget) if selection is Mass else budget
+            of[str(budget)] = held(model, x, way, rule, selection(size))
         if missing:
             file.write_text(json.dumps(found))
             print(f"{name} {seed}: {way}, {time.time() - started:.0f} s", flush=True)
@@ -204,8 +257,12 @@ def main() -> None:
     parser.add_argument("--networks", choices=list(NETWORKS), nargs="+", default=list(NETWORKS))
     parser.add_argument("--seeds", type=int, nargs="+", default=list(range(5)))
     parser.add_argument("--samples", type=int, default=100, help="test images for each network")
+    parser.add_argument("--no-searches", action="store_true", help="leave out those that take longest")
     parser.add_argument("--only-table", action="store_true")
+    parser.add_argument("--threads", type=int, help="of each process; torch's own choice by default")
     options = parser.parse_args()
+    if options.threads:
+        torch.set_num_threads(options.threads)
     options.cache.mkdir(parents=True, exist_ok=True)
     if not options.only_table:
         for seed in options.seeds:
