@@ -9,7 +9,7 @@ norm right after a unit layer belongs to it; any other, and every layer norm, no
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -17,14 +17,16 @@ from torch import Tensor, nn
 
 from lrp_lightning.engine.interpreter import Interpreter
 from lrp_lightning.engine.layers import Layers
-from lrp_lightning.engine.masked import Activations, Masking, Means, SoftMasking
+from lrp_lightning.engine.masked import Activations, EdgeMasking, Masking, Means, Reads, SoftMasking
 from lrp_lightning.engine.operators.table import TABLE
 from lrp_lightning.engine.propagate import check_inputs, out_of_autocast
 from lrp_lightning.engine.targets import tensor_of
 from lrp_lightning.errors import SelectionError
 from lrp_lightning.layers import LayerNames, explained, unwrapped
 
-__all__ = ["activations", "check_replacement", "masked_forward", "means_of", "soft_forward"]
+__all__ = [
+    "activations", "check_of", "check_replacement", "masked_forward", "means_of", "reads_of", "soft_forward",
+]  # fmt: skip
 
 
 def masked_forward(
@@ -34,22 +36,27 @@ def masked_forward(
     keep: bool = True,
     additional_forward_args: Any = None,
     replacement: Literal["zero", "mean"] | Mapping[str, Tensor] = "zero",
+    of: Literal["neurons", "edges"] = "neurons",
 ) -> Tensor:
-    """The model's output with neurons switched off, sample by sample.
+    """The model's output with neurons switched off, sample by sample; or edges, the connections between them.
 
-    A neuron that is off gives zero, or its mean, after its batch norm and before its activation. A layer without a mask is
-    left whole. The model runs as in eval, without gradients, and is left as it was found.
+    A neuron that is off gives zero, or its mean, after its batch norm and before its activation; over an edge that is off a
+    layer reads zero, or the mean. A layer without a mask is left whole. The model runs as in eval, without gradients, and is
+    left as it was found.
 
     Args:
         model: the classifier.
         inputs: one tensor, or a tuple of them, ``(N, ...)``.
         masks: ``{layer: (N, C) or (C,), bool}``, as in ``Trace.masks``; shaped like the layer's output, ``(N, ...)``, for
-            single values. A layer is a name or a module.
+            single values. Of edges ``{layer: (upper, lower), bool}``, shaped like the first two dimensions of the layer's
+            weight. A layer is a name or a module.
         keep: whether the neurons in ``masks`` are those that stay on (True) or those that go off (False).
         additional_forward_args: given to the model after ``inputs``.
         replacement: what a neuron that is off gives: ``"zero"``; the ``"mean"`` over this batch of what it gives in the
             whole network, value by value, at the cost of one more forward; or values of one's own for each layer, ``{layer:
-            (...)}`` shaped like one sample of its output, such as :attr:`lrp_lightning.Circuits.means`.
+            (...)}`` shaped like one sample of its output (of edges ``(1, ...)``, of its input), such as
+            :attr:`lrp_lightning.Circuits.means`.
+        of: what the masks switch off, ``"neurons"`` or ``"edges"``.
 
     Returns:
         Logits, ``(N, classes)``.
@@ -77,6 +84,7 @@ def masked_forward(
     own = replacement if isinstance(replacement, Mapping) else None
     if own is None:
         check_replacement(replacement)
+    check_of(of)
     if not isinstance(keep, bool):
         raise SelectionError(
             f"keep says whether the masks' neurons stay on, True or False, got {keep!r}; how many neurons the masks keep is "
@@ -94,8 +102,11 @@ def masked_forward(
     check_inputs(model, xs, values=on_host)
     masks = masks if keep else {name: ~mask for name, mask in masks.items()}
     with torch.no_grad():
-        means = means_of(model, xs, masks, additional_forward_args) if replacement == "mean" else own
-        return _run(model, xs, masks, additional_forward_args, Masking, means)
+        if replacement == "mean" and of == "edges":
+            own = {name: mean for name, (mean, _) in reads_of(model, xs, masks, additional_forward_args).items()}
+        elif replacement == "mean":
+            own = means_of(model, xs, masks, additional_forward_args)
+        return _run(model, xs, masks, additional_forward_args, Masking if of == "neurons" else EdgeMasking, own)
 
 
 def soft_forward(
@@ -104,9 +115,20 @@ def soft_forward(
     masks: Mapping[str, Tensor],
     additional_forward_args: Any = None,
     means: Mapping[str, Tensor] | None = None,
+    of: Literal["neurons", "edges"] = "neurons",
 ) -> Tensor:
     """:func:`masked_forward` that can be differentiated: a floating mask weighs each neuron against zero or its mean."""
-    return _run(model, inputs, masks, additional_forward_args, SoftMasking, means)
+    return _run(model, inputs, masks, additional_forward_args, SoftMasking if of == "neurons" else EdgeMasking, means)
+
+
+def reads_of(
+    model: nn.Module, inputs: Tensor | tuple[Tensor, ...], layers: Iterable[Any], additional_forward_args: Any = None
+) -> dict[str, tuple[Tensor, torch.Size]]:
+    """``{layer: (mean, connections)}``: what each layer reads on average, ``(1, ...)``, and its connections' shape."""
+    notes: dict[str, tuple[Tensor, torch.Size]] = {}
+    with torch.no_grad():
+        _run(model, inputs, dict.fromkeys(layers, torch.ones(())), additional_forward_args, Reads, notes)
+    return notes
 
 
 def means_of(
@@ -141,13 +163,23 @@ def activations(
     return notes
 
 
+def check_of(of: object) -> None:
+    """Refuse what masks cannot switch off.
+
+    Raises:
+        SelectionError: naming what they can.
+    """
+    if of not in ("neurons", "edges"):
+        raise SelectionError(f"of must be 'neurons' or 'edges', got {of!r}")
+
+
 def _run(
     model: nn.Module,
     inputs: Tensor | tuple[Tensor, ...],
     masks: Mapping[Any, Tensor],
     additional_forward_args: Any,
-    masking: type[Masking],
-    means: Mapping[str, Tensor] | None,
+    masking: Callable[[Layers, Mapping[str, Tensor], Any], Masking | EdgeMasking],
+    means: Mapping[str, Any] | None,
 ) -> Tensor:
     model = unwrapped(model)
     inputs = inputs if isinstance(inputs, tuple) else (inputs,)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
@@ -492,3 +493,79 @@ def test_attention_has_its_values_and_output_as_neurons() -> None:
     with torch.no_grad():
         expected = net.head(net.norm(net.embed(x.flatten(1).view(-1, 6, 6))).mean(1))  # type: ignore[operator]
     torch.testing.assert_close(out_off, expected)
+
+
+def _connected(model: nn.Module, x: Tensor, masks: dict[str, Tensor], means: dict[str, Tensor] | None) -> Tensor:
+    """By hooks: each layer reads the mean through its whole weight, and what is beside the mean through a masked one."""
+
+    def of(layer: nn.Module, name: str):
+        def hook(_: nn.Module, read: tuple[Tensor], given: Tensor) -> Tensor:
+            mask = masks[name].to(given)[(...,) + (None,) * (layer.weight.ndim - 2)]
+            mean = torch.zeros_like(read[0][:1]) if means is None else means[name]
+            if isinstance(layer, nn.Conv2d):
+                run = partial(F.conv2d, stride=layer.stride, padding=layer.padding, groups=layer.groups)
+            else:
+                run = F.linear
+            return run(read[0] - mean, layer.weight * mask) + run(mean, layer.weight, layer.bias)
+
+        return hook
+
+    modules = dict(model.named_modules())
+    handles = [modules[name].register_forward_hook(of(modules[name], name)) for name in masks]
+    try:
+        with torch.no_grad():
+            return model(x)
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@pytest.mark.parametrize("replacement", ["zero", "mean", "given"])
+def test_edges_off(replacement: str) -> None:
+    """With a batch norm that folds in, groups, a residual sum and a linear layer over space; against hooks."""
+    torch.manual_seed(0)
+
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.norm = nn.Conv2d(4, 4, 3, padding=1, groups=2), nn.BatchNorm2d(4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x + self.norm(self.conv(x)).relu()
+
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), Block(), nn.Flatten(), nn.Linear(36, 5)).double().eval()
+    model[2].norm.running_mean += 0.3
+    x, shapes = torch.randn(6, 1, 5, 5).double(), {"0": (4, 1), "2.conv": (4, 2), "4": (5, 36)}
+    masks = {name: torch.rand(shape) < 0.5 for name, shape in shapes.items()}
+    reads = {name: torch.zeros(0) for name in shapes}
+    handles = [
+        dict(model.named_modules())[name].register_forward_hook(
+            lambda _, read, __, name=name: reads.update({name: read[0].mean(0, keepdim=True)})
+        )
+        for name in shapes
+    ]
+    with torch.no_grad():
+        whole = model(x)
+    for handle in handles:
+        handle.remove()
+    given = {name: torch.randn_like(mean) for name, mean in reads.items()}
+    means = {"zero": None, "mean": reads, "given": given}[replacement]
+    expected = _connected(model, x, masks, means)
+    found = masked_forward(model, x, masks, of="edges", replacement=given if replacement == "given" else replacement)  # type: ignore[arg-type]
+    torch.testing.assert_close(found, expected)
+    off = {name: ~mask for name, mask in masks.items()}
+    torch.testing.assert_close(
+        masked_forward(model, x, off, False, None, "zero", "edges"), _connected(model, x, masks, None)
+    )
+    everything = {name: torch.ones_like(mask) for name, mask in masks.items()}
+    torch.testing.assert_close(masked_forward(model, x, everything, of="edges"), whole)
+
+
+def test_bad_edges() -> None:
+    model, x = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)), torch.randn(5, 4)
+    with pytest.raises(SelectionError, match=r"shape \(8,\); its connections are \(8, 4\)"):
+        masked_forward(model, x, {"0": torch.ones(8, dtype=torch.bool)}, of="edges")
+    with pytest.raises(SelectionError, match="of must be 'neurons' or 'edges', got 'weights'"):
+        masked_forward(model, x, {"0": torch.ones(8, dtype=torch.bool)}, of="weights")  # type: ignore[arg-type]
+    with pytest.raises(LayerError):
+        masked_forward(model, x, {"7": torch.ones(8, 4, dtype=torch.bool)}, of="edges")

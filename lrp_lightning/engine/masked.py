@@ -17,10 +17,41 @@ from lrp_lightning.engine.visitor import Part, Unit, Visitor
 from lrp_lightning.errors import SelectionError
 from lrp_lightning.layers import numbered, unknown_layer
 
-__all__ = ["Activations", "Masking", "Means", "SoftMasking"]
+__all__ = ["Activations", "EdgeMasking", "Masking", "Means", "Reads", "SoftMasking"]
 
 
-class Masking(Visitor):
+class _AtLayers(Visitor):
+    """Does something at layers of given names: what is left of ``masks`` at the end did not run."""
+
+    differentiates = False
+
+    def __init__(self, layers: Layers, masks: Mapping[str, Tensor]) -> None:
+        super().__init__(layers)
+        self.masks = masks
+        self.calls: Counter[str] = Counter()
+        self.used: set[str] = set()
+
+    def name_of(self, layer: Layer) -> str | None:
+        """The name under which there is a mask of a layer that runs now."""
+        base = layer.base_name
+        self.calls[base] = sum(other.base_name == base for other in self.layers.all)
+        of_call = f"{base}#{self.calls[base]}"
+        return of_call if of_call in self.masks else base if base in self.masks else None
+
+    def check_all_used(self) -> None:
+        """Refuse masks of layers that did not run, or of a layer that ran several times.
+
+        Raises:
+            LayerError, SelectionError: naming the layer.
+        """
+        for name in self.masks:
+            if name not in self.used:
+                raise unknown_layer(name, numbered([layer.base_name for layer in self.layers.all if layer.kind != "input"]))
+            if self.calls.get(name, 0) > 1:
+                raise SelectionError(f"layer {name!r} ran {self.calls[name]} times; give masks for {name}#1, {name}#2, ...")
+
+
+class Masking(_AtLayers):
     """Switches neurons off.
 
     Args:
@@ -29,13 +60,9 @@ class Masking(Visitor):
         means: what a neuron that is off gives, ``{layer: (...)}`` value by value; None for zero.
     """
 
-    differentiates = False
-
     def __init__(self, layers: Layers, masks: Mapping[str, Tensor], means: Mapping[str, Tensor] | None = None) -> None:
-        super().__init__(layers)
-        self.masks, self.means = masks, means
-        self.calls: Counter[str] = Counter()
-        self.used: set[str] = set()
+        super().__init__(layers, masks)
+        self.means = means
         self.unmasked: Notes[Tensor] = Notes()
 
     def layer(self, run: Interpreter, unit: Unit) -> Tensor:
@@ -50,11 +77,8 @@ class Masking(Visitor):
         return t if whole is None else whole
 
     def _at(self, layer: Layer, y: Tensor) -> Tensor:
-        base = layer.base_name
-        self.calls[base] = sum(other.base_name == base for other in self.layers.all)
-        of_call = f"{base}#{self.calls[base]}"
-        name = of_call if of_call in self.masks else base
-        if name not in self.masks:
+        name = self.name_of(layer)
+        if name is None:
             return y
         masked = self._masked(layer, y, name)
         self.unmasked[masked] = y
@@ -100,18 +124,6 @@ class Masking(Visitor):
             )
         return rows.as_first(mean.to(y).expand(rows.first(y).shape), y)
 
-    def check_all_used(self) -> None:
-        """Refuse masks of layers that did not run, or of a layer that ran several times.
-
-        Raises:
-            LayerError, SelectionError: naming the layer.
-        """
-        for name in self.masks:
-            if name not in self.used:
-                raise unknown_layer(name, numbered([layer.base_name for layer in self.layers.all if layer.kind != "input"]))
-            if self.calls.get(name, 0) > 1:
-                raise SelectionError(f"layer {name!r} ran {self.calls[name]} times; give masks for {name}#1, {name}#2, ...")
-
 
 class Means(Masking):
     """Notes what each layer gives, on average over the samples, and switches nothing off."""
@@ -150,3 +162,49 @@ class SoftMasking(Masking):
             return y * (on + torch.finfo(y.dtype).tiny ** 0.5)
         instead = self._instead(layer, y, name, self.means)
         return instead + on * (y - instead)
+
+
+class EdgeMasking(_AtLayers):
+    """Switches connections off: a neuron reads of those below it that its mask says, and of all others their mean.
+
+    Args:
+        layers: those of the forward.
+        masks: ``{layer: shaped like the first two dimensions of its weight}``; floating ones can be differentiated.
+        means: what each layer reads on average, ``{layer: (1, ...)}``; None for zero.
+    """
+
+    def __init__(self, layers: Layers, masks: Mapping[str, Tensor], means: Mapping[str, Tensor] | None = None) -> None:
+        super().__init__(layers, masks)
+        self.means = means
+
+    def layer(self, run: Interpreter, unit: Unit) -> Tensor:
+        name = self.name_of(unit.layer)
+        if name is None or name in self.used:  # a normalisation takes up what a masked layer gives
+            return unit.y
+        self.used.add(name)
+        return self._connected(unit, name)
+
+    def _connected(self, unit: Unit, name: str) -> Tensor:
+        mask, w = self.masks[name], unit.w
+        if mask.shape != w.shape[:2]:
+            raise SelectionError(
+                f"the mask of layer {name!r} has shape {tuple(mask.shape)}; its connections are {tuple(w.shape[:2])}"
+            )
+        off = w * (1 - mask.to(w)).reshape(*mask.shape, *[1] * (w.ndim - 2))
+        read = unit.a if self.means is None else unit.a - self.means[name]
+        return unit.y - unit.op.forward(read, off, None)
+
+
+class Reads(EdgeMasking):
+    """Notes what each layer reads, on average over the samples, with the shape of its connections; switches nothing off."""
+
+    def __init__(self, layers: Layers, masks: Mapping[str, Tensor], notes: dict[str, tuple[Tensor, torch.Size]]) -> None:
+        super().__init__(layers, masks)
+        self.notes = notes
+
+    def _connected(self, unit: Unit, name: str) -> Tensor:
+        rows = unit.layer.by_sample()
+        if rows.dim or rows.owner is not None:
+            raise SelectionError(f"connections of layer {name!r} cannot be switched off: samples do not come first in it")
+        self.notes[name] = unit.a.mean(0, keepdim=True), unit.w.shape[:2]
+        return unit.y

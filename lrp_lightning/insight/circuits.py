@@ -1,8 +1,8 @@
 """Class circuits: for each class one set of neurons, the same for every image, that its logit can be told from.
 
 A circuit is found on images of *all* classes: its class's logit, computed with the circuit alone, is to follow the whole
-network's where the class is shown and where it is not. What follows is measured after the best scale and offset, as a
-circuit gives a weaker logit than the whole network. Sets are the highest of scores, one a neuron, which start from the
+network's where the class is shown and where it is not. How well is measured after one scale and offset for the class, since
+a circuit gives a weaker logit than the whole network. Sets are the highest of scores, one a neuron, which start from the
 relevance of the class and go down the gradient of that error through the masks (straight-through estimation: Bengio et al.
 2013, arXiv 1308.3432; for sets of a network's parts, Ramanujan et al. 2020, arXiv 1911.13299).
 """
@@ -22,7 +22,7 @@ from lrp_lightning.attribution import SelectiveLRP
 from lrp_lightning.checks import check_batches, is_whole
 from lrp_lightning.composites import Composite
 from lrp_lightning.errors import InputError, SelectionError, TargetError
-from lrp_lightning.masking import check_replacement, masked_forward, means_of, soft_forward
+from lrp_lightning.masking import check_of, check_replacement, masked_forward, means_of, reads_of, soft_forward
 from lrp_lightning.metrics.accuracy import check_outputs
 from lrp_lightning.metrics.selection_error import check_measure, smape
 from lrp_lightning.rules import Epsilon, Rule
@@ -49,9 +49,11 @@ class Circuits(dict[int, Masks]):
     Made by :func:`class_circuits`; or of sets of one's own, which are not calibrated then.
 
     Args:
-        masks: of each class, ``{layer: (C,) bool}``.
-        means: what a neuron that is off gives, ``{layer: (...)}`` value by value; None for zero.
-        calibration: ``{class: (scale, offset)}``, by which a circuit's logit comes nearest to the whole network's.
+        masks: of each class, ``{layer: (C,) bool}``; of edges ``{layer: (upper, lower) bool}``.
+        means: what a neuron that is off gives, ``{layer: (...)}`` value by value, or what is read over an edge that is off;
+            None for zero.
+        calibration: ``{class: (scale, offset)}``, that bring a circuit's logit to the whole network's mean and deviation.
+        of: what circuits are made of, ``"neurons"`` or ``"edges"``.
 
     Example:
         >>> import torch
@@ -68,9 +70,10 @@ class Circuits(dict[int, Masks]):
         masks: Mapping[int, Masks],
         means: Masks | None = None,
         calibration: Mapping[int, tuple[float, float]] | None = None,
+        of: Literal["neurons", "edges"] = "neurons",
     ) -> None:
         super().__init__(masks)
-        self.means, self.calibration = means, dict(calibration or {})
+        self.means, self.calibration, self.of = means, dict(calibration or {}), of
 
     def logits(
         self,
@@ -96,9 +99,7 @@ class Circuits(dict[int, Masks]):
         own: Tensor | None = None
         replacement: Literal["zero"] | Masks = "zero" if self.means is None else self.means
         for c, masks in self.items():
-            logits = masked_forward(
-                model, inputs, masks, additional_forward_args=additional_forward_args, replacement=replacement
-            )
+            logits = masked_forward(model, inputs, masks, True, additional_forward_args, replacement, self.of)
             _check_class(c, logits)
             own = torch.full_like(logits, torch.nan) if own is None else own
             scale, offset = self.calibration.get(c, (1.0, 0.0)) if calibrated else (1.0, 0.0)
@@ -111,9 +112,9 @@ class Circuits(dict[int, Masks]):
         def size(masks: Masks) -> str:
             return f"{sum(int(m.sum()) for m in masks.values())} of {sum(m.numel() for m in masks.values())}"
 
-        neurons = ", ".join(f"{c}: {size(masks)}" for c, masks in self.items())
+        sizes = ", ".join(f"{c}: {size(masks)}" for c, masks in self.items())
         off = "zero" if self.means is None else "their mean"
-        return f"Circuits(neurons of class {neurons}; the others give {off})"
+        return f"Circuits({self.of} of class {sizes}; the others give {off})"
 
 
 def class_circuits(
@@ -123,6 +124,7 @@ def class_circuits(
     classes: Sequence[int] | None = None,
     measure: Literal["mse", "smape"] = "mse",
     replacement: Literal["zero", "mean"] = "mean",
+    of: Literal["neurons", "edges"] = "neurons",
     per_layer: bool = False,
     steps: int = 100,
     composite: Composite | Rule | str = Epsilon(),  # noqa: B008  (a frozen value)
@@ -140,9 +142,11 @@ def class_circuits(
         loader: batches ``(inputs, labels)``, or inputs alone; images of all classes, mixed. Labels are not looked at.
         keep: how many neurons a circuit has: an int a number, a float in (0, 1] a share.
         classes: whose circuits; None for all of the model's.
-        measure: of how far a class's logit with its circuit, after the best scale and offset, is from the whole network's:
-            ``"mse"`` or ``"smape"``.
+        measure: of how far a class's logit with its circuit, brought to the mean and deviation of the whole network's, is
+            from it: ``"mse"`` or ``"smape"``.
         replacement: what a neuron that is off gives: ``"zero"``, or its ``"mean"`` over images, value by value.
+        of: what circuits are made of: ``"neurons"``, or ``"edges"``, the connections between the neurons of hidden layers
+            and of the inputs, each a slice of a weight; as much finer as there are more of them.
         per_layer: keep that many neurons of each layer; by default they are shared out among all layers, with at least one
             in each, which follows the network far better.
         steps: how many batches to learn from.
@@ -153,7 +157,7 @@ def class_circuits(
         The circuits, a dictionary, with :meth:`Circuits.logits`.
 
     Raises:
-        SelectionError: if ``keep``, ``measure``, ``replacement`` or ``steps`` is none of these.
+        SelectionError: if ``keep``, ``measure``, ``replacement``, ``of`` or ``steps`` is none of these.
         InputError: if the loader gives no batches, or none with two samples or more.
         TargetError: if the model does not have one of the ``classes``.
 
@@ -175,6 +179,7 @@ def class_circuits(
     check_replacement(replacement)
     if not is_whole(steps) or steps < 1:
         raise SelectionError(f"class_circuits: steps must be a whole number >= 1, got {steps!r}")
+    check_of(of)
     check_batches(loader)
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     held = _first_batches(loader, device)
@@ -183,11 +188,15 @@ def class_circuits(
     classes = range(traced.output.shape[1]) if classes is None else [int(c) for c in classes]
     for c in classes:
         _check_class(c, traced.output)
-    search = _Search(
-        model, classes, {layer: mask.shape[1] for layer, mask in traced.masks.items()}, keep, per_layer, measure
-    )
-    if replacement == "mean":
-        search.means = _mean_over(model, held, search.sizes)
+    if of == "edges":
+        read = [reads_of(model, x, traced.masks) for x in held]
+        shapes = {layer: shape for layer, (_, shape) in read[0].items()}
+        means = [{layer: mean for layer, (mean, _) in reads.items()} for reads in read]
+    else:
+        shapes = {layer: mask.shape[1:] for layer, mask in traced.masks.items()}
+        means = [means_of(model, x, traced.masks) for x in held] if replacement == "mean" else []
+    off = _mean_over(means, [len(x) for x in held]) if replacement == "mean" else None
+    search = _Search(model, classes, shapes, keep, per_layer, measure, of, off)
     scores = search.starting_scores(held[0], composite)
     best = search.judged(scores, held)
     optimizer = torch.optim.Adam([scores.requires_grad_()], lr=_RATE, betas=(0.9, 0.99))
@@ -205,6 +214,7 @@ def class_circuits(
         {c: judged.masks for c, judged in zip(classes, best, strict=True)},
         search.means,
         {c: judged.calibration for c, judged in zip(classes, best, strict=True)},
+        of,
     )
 
 
@@ -222,46 +232,62 @@ class _Search:
 
     model: nn.Module
     classes: Sequence[int]
-    sizes: dict[str, int]
-    """Of each layer, how many neurons it has."""
+    shapes: dict[str, torch.Size]
+    """Of each layer's masks."""
     keep: int | float
     per_layer: bool
     measure: str
-    means: Masks | None = None
+    of: Literal["neurons", "edges"]
+    means: Masks | None
+
+    def by_layer(self, flat: Tensor) -> list[Tensor]:
+        """What there is one of for each neuron, or edge, of all layers, layer by layer."""
+        return list(flat.split([shape.numel() for shape in self.shapes.values()]))
 
     def masks(self, scores: Tensor) -> Masks:
-        """``{layer: (C,) bool}``, the neurons of the highest scores, ``(neurons of all layers,)``."""
-        of_layers = scores.detach().split(list(self.sizes.values()))
+        """Those of the highest scores, which are one for each neuron, or edge, of all layers."""
+        of_layers = self.by_layer(scores.detach())
         if self.per_layer:
             kept = [_highest(row, number_of(self.keep, len(row))) for row in of_layers]
         else:
             best = torch.cat([_highest(row, 1) for row in of_layers])  # a layer without a neuron would let nothing through
             many = max(number_of(self.keep, len(scores)), len(of_layers))
-            kept = list(_highest(scores.detach().masked_fill(best, torch.inf), many).split(list(self.sizes.values())))
-        return dict(zip(self.sizes, kept, strict=True))
+            kept = self.by_layer(_highest(scores.detach().masked_fill(best, torch.inf), many))
+        return {layer: mask.view(shape) for (layer, shape), mask in zip(self.shapes.items(), kept, strict=True)}
 
     def starting_scores(self, x: Tensor, composite: Composite | Rule | str) -> Tensor:
-        """``(classes, neurons of all layers)``, the mean ``|relevance|`` as a share of the largest of its layer."""
-        lrp = SelectiveLRP(self.model, composite)
-        rows = []
+        """The relevance of each neuron, or edge, for each class, as a share of the largest of its layer; a row a class.
+
+        Of neurons its size in each sample, on average. Of edges what they carry in all samples together, by gradient, which
+        is their relevance by the epsilon rule.
+        """
+        lrp, rows = SelectiveLRP(self.model, composite), []
         for c in self.classes:
-            relevance = lrp.trace(x, target=c).relevance
-            means = [relevance[layer].abs().mean(0) for layer in self.sizes]
-            rows.append(torch.cat([_START * mean / mean.max().clamp(min=torch.finfo(mean.dtype).tiny) for mean in means]))
+            if self.of == "edges":
+                everything = {layer: x.new_ones(shape) for layer, shape in self.shapes.items()}
+                found = self._gradient(x, everything, c)
+            else:
+                relevance = lrp.trace(x, target=c).relevance
+                found = torch.cat([relevance[layer].abs().mean(0) for layer in self.shapes])
+            of_layers = self.by_layer(found.abs())
+            rows.append(torch.cat([_START * row / row.max().clamp(min=torch.finfo(row.dtype).tiny) for row in of_layers]))
         return torch.stack(rows)
 
     def gradient(self, scores: Tensor, x: Tensor) -> Tensor:
-        """How each class's error on a batch changes with the masks, ``(classes, neurons of all layers)``."""
+        """How each class's error on a batch changes with its masks, a row a class."""
         whole = masked_forward(self.model, x, {})
-        rows = []
-        for c, row in zip(self.classes, scores, strict=True):
-            with torch.enable_grad():
-                soft = {layer: mask.to(whole.dtype).requires_grad_() for layer, mask in self.masks(row).items()}
-                own = soft_forward(self.model, x, soft, means=self.means)[:, c]
-                error = _error(own, whole[:, c], self.measure)
-                gradients = torch.autograd.grad(error, list(soft.values()), allow_unused=True, materialize_grads=True)
-            rows.append(torch.cat(gradients).nan_to_num(0.0, 0.0, 0.0))
-        return torch.stack(rows)
+        return torch.stack(
+            [self._gradient(x, self.masks(row), c, whole[:, c]) for c, row in zip(self.classes, scores, strict=True)]
+        )
+
+    def _gradient(self, x: Tensor, masks: Masks, c: int, whole: Tensor | None = None) -> Tensor:
+        """How a class's logit, or its error where there is what it is measured against, changes with the masks."""
+        with torch.enable_grad():
+            soft = {layer: mask.to(x.dtype).requires_grad_() for layer, mask in masks.items()}
+            own = soft_forward(self.model, x, soft, None, self.means, self.of)[:, c]
+            value = own.sum() if whole is None else _error(own, whole, self.measure)
+            found = torch.autograd.grad(value, list(soft.values()), allow_unused=True, materialize_grads=True)
+        return torch.cat([gradient.flatten() for gradient in found]).nan_to_num(0.0, 0.0, 0.0)
 
     def judged(self, scores: Tensor, batches: Sequence[Tensor]) -> list[_Judged]:
         """Each class's set, judged on these batches."""
@@ -269,35 +295,34 @@ class _Search:
         found = []
         for c, row in zip(self.classes, scores, strict=True):
             masks = self.masks(row)
-            circuit = Circuits({c: masks}, self.means)
+            circuit = Circuits({c: masks}, self.means, of=self.of)
             own = torch.cat([circuit.logits(self.model, x)[:, c] for x in batches])
-            found.append(_Judged(masks, float(_error(own, whole[:, c], self.measure)), _calibration(own, whole[:, c])))
+            scale, offset = _calibration(own, whole[:, c])
+            error = _error(own, whole[:, c], self.measure)
+            found.append(_Judged(masks, float(error), (float(scale), float(offset))))
         return found
 
 
-def _calibration(own: Tensor, whole: Tensor) -> tuple[float, float]:
-    """Scale and offset that bring a circuit's logits, ``(N,)``, nearest to the whole network's, by least squares."""
-    scale, offset = _fitted(own, whole)
-    return float(scale), float(offset)
+def _calibration(own: Tensor, whole: Tensor) -> tuple[Tensor, Tensor]:
+    """Scale and offset that bring a circuit's logits, ``(N,)``, to the mean and deviation of the whole network's.
 
-
-def _fitted(own: Tensor, whole: Tensor) -> tuple[Tensor, Tensor]:
-    apart = own - own.mean()
-    scale = (apart * whole).sum() / apart.square().sum().clamp(min=torch.finfo(own.dtype).tiny)
+    Not those of least squares: these would shrink the logits of a circuit the more, the worse it is, and its class would
+    never have the highest.
+    """
+    scale = whole.std(correction=0) / own.std(correction=0).clamp(min=torch.finfo(own.dtype).tiny ** 0.5)
     return scale, whole.mean() - scale * own.mean()
 
 
 def _error(own: Tensor, whole: Tensor, measure: str) -> Tensor:
-    """How far a circuit's logits are from the whole network's after the best scale and offset; both ``(N,)``.
+    """How far a circuit's logits are from the whole network's after calibration; both ``(N,)``.
 
-    The squared error is that of logits brought to mean 0 and deviation 1, halved: 1 less their correlation.
+    The squared error is in units of twice the logit's variance, which makes it 1 less the correlation.
     """
     if measure == "mse":
         one, other = own - own.mean(), whole - whole.mean()
         return 1 - (one * other).sum() / (one.norm() * other.norm()).clamp(min=torch.finfo(own.dtype).tiny)
-    scale, offset = _fitted(own, whole)
-    nearest = scale * own + offset
-    return smape(nearest[:, None], whole[:, None]).mean()
+    scale, offset = _calibration(own, whole)
+    return smape((scale * own + offset)[:, None], whole[:, None]).mean()
 
 
 def _highest(values: Tensor, many: int) -> Tensor:
@@ -306,15 +331,9 @@ def _highest(values: Tensor, many: int) -> Tensor:
     return kept.scatter_(0, values.argsort(descending=True, stable=True)[:many], True)
 
 
-def _mean_over(model: nn.Module, batches: Sequence[Tensor], layers: Iterable[str]) -> Masks:
-    """What each layer gives on average over the samples of all batches."""
-    layers, samples = list(layers), sum(map(len, batches))
-    total: Masks = {}
-    for x in batches:
-        for layer, mean in means_of(model, x, layers).items():
-            part = mean * (len(x) / samples)
-            total[layer] = total[layer] + part if layer in total else part
-    return total
+def _mean_over(means: Sequence[Masks], samples: Sequence[int]) -> Masks:
+    """The mean over the samples of all batches."""
+    return {layer: sum(m[layer] * n for m, n in zip(means, samples, strict=True)) / sum(samples) for layer in means[0]}  # type: ignore[misc]
 
 
 def _first_batches(loader: Iterable[Any], device: torch.device) -> list[Tensor]:
