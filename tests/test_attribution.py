@@ -396,7 +396,7 @@ def test_verbose_prints_each_layer(capsys: pytest.CaptureFixture[str]) -> None:
 def test_repr_says_what_was_asked() -> None:
     assert repr(SelectiveLRP(nn.Linear(2, 2), Composite(Epsilon(), first=ZPlus()), TopK(0.1))) == (
         "SelectiveLRP(Linear, Composite(default=Epsilon(eps=1e-06), "
-        "first=ZPlus(eps=1e-06)), selection=TopK(keep=0.1, by='relevance'))"
+        "first=ZPlus(eps=1e-06)), selection=TopK(keep=0.1, by='magnitude'))"
     )
 
 

@@ -159,7 +159,7 @@ def test_star_import_gives_the_public_names() -> None:
         (EpsilonPlus, {"eps": 1e-6}),
         (EpsilonGammaBox, {"low": REQUIRED, "high": REQUIRED, "gamma": 0.25}),
         (EpsilonAlpha2Beta1, {"eps": 1e-6}),
-        (TopK, {"keep": REQUIRED, "by": "relevance"}),
+        (TopK, {"keep": REQUIRED, "by": "magnitude"}),
         (Coverage, {"share": REQUIRED}),
         (Threshold, {"share": REQUIRED}),
         (Fixed, {"layers": REQUIRED}),

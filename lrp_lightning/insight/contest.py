@@ -102,8 +102,8 @@ def contest(
         >>> _ = torch.manual_seed(0)
         >>> model = torch.nn.Sequential(torch.nn.Linear(4, 64), torch.nn.ReLU(), torch.nn.Linear(64, 3)).eval()
         >>> x = torch.randn(100, 4)
-        >>> forcing = contest(SelectiveLRP(model, "epsilon", TopK(0.2)), x)
-        >>> telling = contest(SelectiveLRP(model, "epsilon", TopK(0.2, by="magnitude")), x)
+        >>> forcing = contest(SelectiveLRP(model, "epsilon", TopK(0.2, by="relevance")), x)
+        >>> telling = contest(SelectiveLRP(model, "epsilon", TopK(0.2)), x)
         >>> forcing.accuracy < telling.accuracy, forcing.runner_up_accuracy > telling.runner_up_accuracy
         (True, True)
     """

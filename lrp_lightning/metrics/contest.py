@@ -160,7 +160,7 @@ class ContestAccuracy(MeanOverSamples):
         >>> from lrp_lightning.metrics import ContestAccuracy
         >>> _ = torch.manual_seed(0)
         >>> model = torch.nn.Sequential(torch.nn.Linear(4, 64), torch.nn.ReLU(), torch.nn.Linear(64, 3)).eval()
-        >>> held = contest(SelectiveLRP(model, "epsilon", TopK(0.5, by="magnitude")), torch.randn(100, 4))
+        >>> held = contest(SelectiveLRP(model, "epsilon", TopK(0.5)), torch.randn(100, 4))
         >>> metric = ContestAccuracy()
         >>> metric.update(held.own_logits, held.logits)
         >>> bool(metric.compute() > 0.8)

@@ -42,12 +42,14 @@ class _Chosen:
 
 @dataclass(frozen=True, repr=False)
 class TopK(_Chosen):
-    """The neurons with the highest relevance in each layer, per sample.
+    """The neurons with the most relevance in each layer, per sample.
 
     Args:
         keep: an int is a number of neurons, a float in (0, 1] a share; ``TopK(1)`` is one neuron, ``TopK(1.0)`` all of
             them. At least one is kept, and no more than there are.
-        by: ``"relevance"`` ranks by signed relevance, ``"magnitude"`` by its absolute value.
+        by: ``"magnitude"`` ranks by absolute relevance, ``"relevance"`` by signed relevance. What speaks against a class
+            belongs to the decision too: the neurons that speak for a class, and they alone, make any image look like it,
+            so they win fewer contests (:func:`lrp_lightning.contest`) and force their class.
         unit: what is chosen: ``"channel"``, or ``"element"``, single values of the layer's output.
         rescale: multiply what is kept, per sample and layer, so that its sum is that of the whole layer.
 
@@ -58,17 +60,19 @@ class TopK(_Chosen):
         >>> import torch
         >>> from lrp_lightning import TopK
         >>> TopK(0.5).select(torch.tensor([[3.0, 1.0, -5.0, 2.0]]), layer="conv", output=torch.ones(1))
+        tensor([[ True, False,  True, False]])
+        >>> TopK(0.5, by="relevance").select(torch.tensor([[3.0, 1.0, -5.0, 2.0]]), layer="conv", output=torch.ones(1))
         tensor([[ True, False, False,  True]])
     """
 
     keep: int | float
-    by: Literal["relevance", "magnitude"] = "relevance"
+    by: Literal["magnitude", "relevance"] = "magnitude"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         object.__setattr__(self, "keep", check_budget("TopK", self.keep))
-        if self.by not in ("relevance", "magnitude"):
-            raise SelectionError(f"TopK: by must be 'relevance' or 'magnitude', got {self.by!r}")
+        if self.by not in ("magnitude", "relevance"):
+            raise SelectionError(f"TopK: by must be 'magnitude' or 'relevance', got {self.by!r}")
 
     def select(self, relevance: Tensor, *, layer: str, output: Tensor) -> Tensor:
         """See :meth:`Selection.select`."""

@@ -33,7 +33,7 @@ class PerLayer:
         >>> from lrp_lightning import PerLayer, TopK
         >>> budgets = PerLayer(TopK(0.1), layers={"classifier.*": TopK(0.3)}, exclude=("features.0",))
         >>> budgets.in_layer("classifier.3"), budgets.in_layer("features.7"), budgets.in_layer("features.0")
-        (TopK(keep=0.3, by='relevance'), TopK(keep=0.1, by='relevance'), None)
+        (TopK(keep=0.3, by='magnitude'), TopK(keep=0.1, by='magnitude'), None)
     """
 
     default: Selection | None

@@ -15,11 +15,13 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import nn
 from trainings import Classifier, Witness, loaders, same, trainer
 
-from lrp_lightning import neuron_heatmaps, path_heatmaps, reconstruct
+from lrp_lightning import TopK, neuron_heatmaps, path_heatmaps, reconstruct
 from lrp_lightning.callbacks import RelevanceMonitor, loggers, neurons
 from lrp_lightning.callbacks.settings import LOGGED
 from lrp_lightning.tensorboard_plugin.summary import ClassGraph, Record
 
+POSITIVE = TopK(0.1, by="relevance")
+"""Paths run along positive relevance, of which few neurons of a network hardly trained may have none."""
 LOG = ["heatmaps", "critical_paths", "neurons", "path_heatmaps", "reconstructions"]
 
 
@@ -45,7 +47,7 @@ def train(folder: Path, *callbacks, model: nn.Module | None = None, **more) -> n
 
 
 def test_pictures_are_those_of_the_functions(tmp_path: Path, records: list[Record]):
-    monitor = RelevanceMonitor(max_samples=12, n_heatmaps=3, graph_classes=2, log=LOG)
+    monitor = RelevanceMonitor(selection=POSITIVE, max_samples=12, n_heatmaps=3, graph_classes=2, log=LOG)
     model = train(tmp_path, monitor)
     [record] = records
     [shown] = [torch.cat([s.inputs[0] for s in remembered.shown]) for remembered in monitor._remembered.values()]
@@ -71,7 +73,7 @@ def test_pictures_are_those_of_the_functions(tmp_path: Path, records: list[Recor
 
 def test_those_on_paths_come_first(tmp_path: Path, records: list[Record], monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(neurons, "_PASSES", 1)
-    train(tmp_path, RelevanceMonitor(max_samples=12, n_heatmaps=3, graph_classes=2, log=LOG))
+    train(tmp_path, RelevanceMonitor(selection=POSITIVE, max_samples=12, n_heatmaps=3, graph_classes=2, log=LOG))
     [record] = records
     on_paths = {node for graph in record.graphs for path in graph.paths for node in path.nodes}
     assert len(record.neuron_heatmaps) == 12 // 3

@@ -45,8 +45,8 @@ def few(**more) -> RelevanceMonitor:
 
 
 def drawing(**more) -> RelevanceMonitor:
-    """One that logs everything."""
-    return few(**({"log": LOGGED} | more))
+    """One that logs everything, and finds paths, which run along positive relevance, in a network of a few neurons."""
+    return few(**({"log": LOGGED, "selection": TopK(0.1, by="relevance")} | more))
 
 
 class Positive(Classifier):

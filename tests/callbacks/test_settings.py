@@ -54,7 +54,7 @@ def test_told():
 
     told = RelevanceMonitor(Epsilon(), batch_fn=read, class_names=["a"]).settings.told()
     assert told["composite"] == "Composite(default=Epsilon(eps=1e-06))"
-    assert told["selection"] == "TopK(keep=0.1, by='relevance')"
+    assert told["selection"] == "TopK(keep=0.1, by='magnitude')"
     assert told["batch_fn"].endswith("read")
     assert "model" not in told
 

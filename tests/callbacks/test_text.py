@@ -14,7 +14,7 @@ from lrp_lightning.callbacks.text import read
     "expected",
     [
         TopK(0.1),
-        TopK(3, by="magnitude"),
+        TopK(3, by="relevance"),
         Coverage(0.9),
         Threshold(0.01),
         MinError("mse", keep=TopK(3), max_passes=4),

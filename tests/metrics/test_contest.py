@@ -71,8 +71,8 @@ def test_random_sets_win_half_and_sets_that_force_a_class_are_told_by_the_runner
         nn.Linear(6, 256, False), nn.Tanh(), nn.Linear(256, 256, False), nn.Tanh(), nn.Linear(256, 4, False)
     )
     x = inputs(600)
-    forcing = contest(SelectiveLRP(model, Epsilon(), TopK(0.1)), x)
-    telling = contest(SelectiveLRP(model, Epsilon(), TopK(0.1, by="magnitude")), x)
+    forcing = contest(SelectiveLRP(model, Epsilon(), TopK(0.1, by="relevance")), x)
+    telling = contest(SelectiveLRP(model, Epsilon(), TopK(0.1)), x)
     by_chance = torch.cat([contest(SelectiveLRP(model, Epsilon(), TopK(0.1)), x, seed=s).control for s in range(3)])
     share = contest_won(by_chance, forcing.logits.repeat(3, 1)).float().mean()
     assert abs(share - 0.5) < 3 * (0.25 / 1800) ** 0.5  # three standard deviations

@@ -37,13 +37,13 @@ def select(selection: Selection, relevance: list[list[float]] | Tensor) -> Tenso
     ("selection", "kept"),
     [
         (TopK(1), [3]),
-        (TopK(2), [0, 3]),
+        (TopK(2), [2, 3]),
         (TopK(99), [0, 1, 2, 3, 4]),  # no more than there are
-        (TopK(0.4), [0, 3]),
+        (TopK(0.4), [2, 3]),
         (TopK(1e-9), [3]),  # at least one
         (TopK(1.0), [0, 1, 2, 3, 4]),
-        (TopK(2, by="magnitude"), [2, 3]),
-        (TopK(0.4, by="magnitude"), [2, 3]),
+        (TopK(2, by="relevance"), [0, 3]),
+        (TopK(0.4, by="relevance"), [0, 3]),
     ],
 )
 def test_top_k_keeps_the_highest(selection: TopK, kept: list[int]) -> None:
@@ -54,9 +54,9 @@ def test_top_k_keeps_the_highest(selection: TopK, kept: list[int]) -> None:
 
 def test_top_k_decides_for_each_sample_alone() -> None:
     together = torch.tensor([[1.0, 2.0, 3.0], [3.0, 2.0, 1.0], [0.0, -1.0, -2.0]])
-    mask = select(TopK(1), together)
+    mask = select(TopK(1, by="relevance"), together)
     assert mask.tolist() == [[False, False, True], [True, False, False], [True, False, False]]
-    assert torch.equal(mask, torch.cat([select(TopK(1), row[None]) for row in together]))
+    assert torch.equal(mask, torch.cat([select(TopK(1, by="relevance"), row[None]) for row in together]))
 
 
 @pytest.mark.parametrize("value", [0.0, 1.0, -1.0])
@@ -100,8 +100,8 @@ def test_top_k_refuses_by() -> None:
 def test_top_k_is_a_value() -> None:
     assert TopK(3) == TopK(3)
     assert TopK(1) != TopK(2)
-    assert repr(TopK(0.1)) == "TopK(keep=0.1, by='relevance')"
-    assert len({TopK(0.1), TopK(0.1), TopK(0.1, by="magnitude")}) == 2
+    assert repr(TopK(0.1)) == "TopK(keep=0.1, by='magnitude')"
+    assert len({TopK(0.1), TopK(0.1), TopK(0.1, by="relevance")}) == 2
     assert isinstance(TopK(3), Selection)
 
 

@@ -102,7 +102,7 @@ def test_how_near_to_the_best_of_all_sets(measure: str) -> None:
     optimum, ours, topk = (torch.stack(e).mean().item() for e in (best, found, start))
     assert optimum <= ours + 1e-7
     assert ours <= 1.1 * optimum
-    assert ours < 0.5 * topk
+    assert ours < 0.6 * topk
 
 
 def test_smallest_stays_below_its_bound_with_fewer_the_looser() -> None:
