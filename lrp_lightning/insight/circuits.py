@@ -108,9 +108,26 @@ class Circuits(dict[int, Masks]):
             raise SelectionError("there is no circuit of any class")
         return own
 
+    def calibrated(
+        self, model: nn.Module, inputs: Tensor | tuple[Tensor, ...], additional_forward_args: Any = None
+    ) -> Circuits:
+        """The same circuits with scales and offsets that suit these inputs, images of all classes.
+
+        Args:
+            model: the classifier.
+            inputs: one tensor, or a tuple of them, two samples or more.
+            additional_forward_args: given to the model after ``inputs``.
+        """
+        own = self.logits(model, inputs, False, additional_forward_args)
+        whole = masked_forward(model, inputs, {}, additional_forward_args=additional_forward_args)
+        found = {c: _calibration(own[:, c], whole[:, c]) for c in self}
+        return Circuits(
+            self, self.means, {c: (float(scale), float(offset)) for c, (scale, offset) in found.items()}, self.of
+        )
+
     def __repr__(self) -> str:
         def size(masks: Masks) -> str:
-            return f"{sum(int(m.sum()) for m in masks.values())} of {sum(m.numel() for m in masks.values())}"
+            return f"{sum(int(mask.sum()) for mask in masks.values())} of {sum(mask.numel() for mask in masks.values())}"
 
         sizes = ", ".join(f"{c}: {size(masks)}" for c, masks in self.items())
         off = "zero" if self.means is None else "their mean"

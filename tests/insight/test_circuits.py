@@ -119,6 +119,10 @@ def test_calibration_gives_the_whole_networks_mean_and_deviation() -> None:
     model, data = network(), batches(3)
     circuits = class_circuits(model, data, 0.3, steps=5, progress=False)
     x = torch.cat(data)
+    again = Circuits(circuits, circuits.means).calibrated(model, x)
+    torch.testing.assert_close(
+        torch.tensor(list(again.calibration.values())), torch.tensor(list(circuits.calibration.values()))
+    )
     own, whole = circuits.logits(model, x, calibrated=False), model(x).detach()
     calibrated = circuits.logits(model, x)
     for mine, theirs in ((calibrated.mean(0), whole.mean(0)), (calibrated.std(0), whole.std(0))):
