@@ -64,7 +64,7 @@ class Centred:
 
     def select(self, relevance: Tensor, *, layer: str, output: Tensor) -> Tensor:
         centred = relevance - relevance.mean(1, keepdim=True)
-        return TopK(self.keep, by="magnitude").select(centred, layer=layer, output=output)
+        return TopK(self.keep).select(centred, layer=layer, output=output)
 
 
 @dataclass(frozen=True)
@@ -111,20 +111,17 @@ def share_of_mass(model: nn.Module, x: Tensor, rule: Any, budget: float) -> floa
 
 EPS, PLUS = "\N{GREEK SMALL LETTER EPSILON}", "z+, \N{GREEK SMALL LETTER EPSILON} in linear layers"
 WAYS: dict[str, tuple[object, Callable[[float], Selection]]] = {
-    f"relevance, {EPS}": (Epsilon(), TopK),
-    f"relevance, {PLUS}": (EpsilonPlus(), TopK),
-    f"magnitude, {EPS}": (Epsilon(), lambda b: TopK(b, by="magnitude")),
-    f"magnitude, {PLUS}": (EpsilonPlus(), lambda b: TopK(b, by="magnitude")),
+    f"relevance, {EPS}": (Epsilon(), lambda b: TopK(b, by="relevance")),
+    f"relevance, {PLUS}": (EpsilonPlus(), lambda b: TopK(b, by="relevance")),
+    f"magnitude, {EPS}": (Epsilon(), TopK),
+    f"magnitude, {PLUS}": (EpsilonPlus(), TopK),
     f"signed halves, {EPS}": (Epsilon(), SignedHalves),
     f"magnitude less its mean, {EPS}": (Epsilon(), Centred),
     f"magnitude, budgets by mass, {EPS}": (Epsilon(), Mass),
-    f"magnitude, logit less the mean, {EPS}": (Epsilon(), lambda b: TopK(b, by="magnitude")),
-    f"magnitude, logit less the strongest other, {EPS}": (Epsilon(), lambda b: TopK(b, by="magnitude")),
-    f"relevance, logit less the strongest other, {EPS}": (Epsilon(), TopK),
+    f"magnitude, logit less the mean, {EPS}": (Epsilon(), TopK),
+    f"magnitude, logit less the strongest other, {EPS}": (Epsilon(), TopK),
+    f"relevance, logit less the strongest other, {EPS}": (Epsilon(), lambda b: TopK(b, by="relevance")),
     "MinError, SMAPE, 8 passes": (Epsilon(), lambda b: MinError("smape", b, max_passes=8)),
-    "MinError, SMAPE, from magnitude, 8 passes": (
-        Epsilon(), lambda b: MinError("smape", TopK(b, by="magnitude"), max_passes=8),
-    ),
     "MinError, SMAPE, 25 passes": (Epsilon(), lambda b: MinError("smape", b)),
 }  # fmt: skip
 

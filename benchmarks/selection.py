@@ -85,12 +85,12 @@ def predicted(logits: Tensor) -> Tensor:
 
 def highest(scores: Masks, budget: float) -> Masks:
     """The neurons with the highest scores of each layer."""
-    return {name: TopK(budget).select(s, layer=name, output=s[:, 0]) for name, s in scores.items()}
+    return {name: TopK(budget, by="relevance").select(s, layer=name, output=s[:, 0]) for name, s in scores.items()}
 
 
 def highest_of_all(scores: Masks, budget: float) -> Masks:
     """The neurons with the highest scores of all layers together."""
-    kept = TopK(budget).select(torch.cat(list(scores.values()), 1), layer="", output=torch.empty(0))
+    kept = TopK(budget, by="relevance").select(torch.cat(list(scores.values()), 1), layer="", output=torch.empty(0))
     return dict(zip(scores, kept.split([s.shape[1] for s in scores.values()], 1), strict=True))
 
 
@@ -131,9 +131,9 @@ def ways(model: nn.Module, x: Tensor) -> dict[str, Callable[[float], Masks]]:
     for name in RULES:
         found[f"afterwards, {name}"] = lambda b, name=name: highest(of[name], b)  # type: ignore[misc]
     for name, rule in RULES.items():
-        found[f"inside, {name}"] = lambda b, rule=rule: inside(rule, TopK(b))  # type: ignore[misc]
-    found["inside, ε, rescaled"] = lambda b: inside(Epsilon(), TopK(b, rescale=True))
-    found["inside, ε, by magnitude"] = lambda b: inside(Epsilon(), TopK(b, by="magnitude"))
+        found[f"inside, {name}"] = lambda b, rule=rule: inside(rule, TopK(b, by="relevance"))  # type: ignore[misc]
+    found["inside, ε, rescaled"] = lambda b: inside(Epsilon(), TopK(b, by="relevance", rescale=True))
+    found["inside, ε, by magnitude"] = lambda b: inside(Epsilon(), TopK(b))
     found["Agreement, MSE"] = lambda b: inside(Epsilon(), Agreement("mse", b))
     found["Agreement, SMAPE"] = lambda b: inside(Epsilon(), Agreement("smape", b))
     found["MinError, SMAPE"] = lambda b: inside(Epsilon(), MinError("smape", b))

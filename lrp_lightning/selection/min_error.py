@@ -5,10 +5,12 @@ to the 0/1 masks is, at a neuron that is off, the forward difference (what switc
 on the backward difference. All neurons may change places in one pass; since each difference holds for the set it was taken
 at, a neuron's score is the sum of those of all passes, older ones fading (discounted fictitious play, each layer the best
 answer to what the others did so far). The best-scored neurons, as many in each layer as at the start, are what the next set
-moves towards: a third of the exchanges that are missing are made, those that promise most, since a difference holds the less
-the more neurons change with it. For a sample whose sets get worse, older ones fade more slowly. What is kept is, per sample,
-the best set seen. A sample whose set comes round again, as in small networks, tries instead single swaps of its best set,
-one a pass, in the order of what the differences promise.
+moves towards: the greater part of the exchanges that are missing are made, those that promise most, since a difference holds
+the less the more neurons change with it. For a sample whose sets get worse, older ones fade more slowly. Where the outputs
+are linear in which neurons of the last layer are on, as below a linear classifier, its best set for what comes from below is
+found in each pass, by swaps that need no pass of their own. What is kept is, per sample, the best set seen. A sample whose
+set comes round again, as in small networks, tries instead single swaps of its best set, one a pass, in the order of what the
+differences promise.
 
 What was tried beside this, and how it did: ``benchmarks/selection.md``.
 
@@ -38,9 +40,9 @@ from lrp_lightning.selection.protocol import Selection
 
 __all__ = ["MinError", "Smallest"]
 
-_MEMORY, _LONGER, _WORSE = 0.4, 0.25, 1.1
+_MEMORY, _LONGER, _WORSE = 0.2, 0.25, 1.1
 """How much of a score is left after a pass, and how much of the rest too after one with so many times the least error."""
-_EXCHANGED, _AT_LEAST = 0.35, 2
+_EXCHANGED, _AT_LEAST = 0.6, 2
 """Which share of the exchanges between a layer's set and that of the best scores is made at once, and at least how many."""
 _FLOOR = 1.0
 """SMAPE's gradient is zero where signs differ and infinite near zero; this share of the mean logit is added to its scale."""
@@ -50,6 +52,10 @@ _MARGIN = 0.1
 """By which share of the mean logit the predicted class is to stay ahead."""
 _PRICE, _DEARER, _CHEAPER = 0.6, 1.5, 0.8
 """What falling behind costs at first, and by what that is multiplied after a pass that lost, or kept, the prediction."""
+_MOST_OUTPUTS = 100
+"""The last layer is solved for where there are no more, since that takes one derivative for each."""
+_LINEAR = 1e-3
+"""Outputs that are told this well, as a share of the mean logit, are linear."""
 _CANDIDATES = 8
 """So many neurons a layer to switch on, and as many to switch off, are thought of in a swap."""
 _PATIENCE = 12
@@ -245,29 +251,99 @@ class _Forward:
     def hard(self, masks: _Masks) -> tuple[Tensor, Tensor]:
         return self.errors(masked_forward(self.model, self.inputs, masks, additional_forward_args=self.extra))
 
-    def gradient(self, masks: _Masks, price: Tensor) -> tuple[Tensor, _Masks]:
-        """The output, and how a smooth form of the error changes with each neuron, ``{layer: (N, C)}``.
+    def linear_end(self, masks: _Masks) -> str | None:
+        """The last layer, if the outputs are linear in which of its neurons are on; one forward tells."""
+        layer = next(reversed(masks), None)
+        if layer is None or self.whole.shape[1] > _MOST_OUTPUTS:
+            return None
+        other = {**masks, layer: masks[layer].roll(1, 1)}
+        with torch.inference_mode(False), torch.enable_grad():
+            soft = {name: mask.to(self.whole.dtype).requires_grad_(name == layer) for name, mask in masks.items()}
+            output = soft_forward(self.model, self.inputs, soft, self.extra)
+            parts = self._parts(output, soft[layer], create_graph=False)
+            expected = output.detach() + (parts * (other[layer].to(parts) - soft[layer].detach())[:, None]).sum(2)
+            given = soft_forward(self.model, self.inputs, {k: m.to(self.whole.dtype) for k, m in other.items()}, self.extra)
+        return layer if bool(((given - expected).abs() <= _LINEAR * self.scale).all()) else None
 
-        ``price``, ``(N,)``, is what it costs that the predicted class falls behind.
+    def _parts(self, output: Tensor, soft: Tensor, create_graph: bool) -> Tensor:
+        """How each output changes with each neuron of a layer, ``(N, classes, C)``."""
+        rows = [
+            torch.autograd.grad(of.sum(), soft, retain_graph=True, create_graph=create_graph, materialize_grads=True)[0]
+            for of in output.unbind(1)
+        ]
+        return torch.stack(rows, 1)
+
+    def gradient(self, masks: _Masks, price: Tensor, last: str | None) -> tuple[Tensor, _Masks, _Masks]:
+        """The output, how a smooth form of the error changes with each neuron, ``{layer: (N, C)}``, and of which masks.
+
+        ``price``, ``(N,)``, is what it costs that the predicted class falls behind. Of the ``last`` layer, which the outputs
+        are linear in, a better set is found first.
         """
         with torch.inference_mode(False), torch.enable_grad():
             soft = {layer: mask.to(self.whole.dtype).requires_grad_() for layer, mask in masks.items()}
             output = soft_forward(self.model, self.inputs, soft, self.extra)
+            if last is not None:
+                parts = self._parts(output, soft[last], create_graph=True)
+                solved = self._solved(output.detach(), parts.detach(), masks[last], price)
+                output = output + (parts * (solved.to(parts) - soft[last])[:, None]).sum(2)
+                masks = {**masks, last: solved}
             off = output - self.whole
             if self.measure == "mse":
                 loss = (off / self.scale).square().mean(1)
             else:
                 rounded = off.square() / (off.abs() + _ROUND * self.scale)
                 loss = (2 * rounded / (self.whole.abs() + output.detach().abs() + _FLOOR * self.scale)).mean(1)
-            if output.shape[1] > 1:
-                others = output.scatter(1, self.predicted, -torch.inf).amax(1)
-                behind = others - output.gather(1, self.predicted)[:, 0] + _MARGIN * self.scale[:, 0]
-                loss = loss + price * behind.relu() / self.scale[:, 0]
+            loss = loss + price * self._behind(output)
             gradients = torch.autograd.grad(loss.sum(), list(soft.values()), allow_unused=True)
-        return output.detach(), {
+        gradient = {
             layer: torch.zeros_like(soft[layer]) if g is None else g.nan_to_num(0.0)
             for layer, g in zip(soft, gradients, strict=True)
         }
+        if last is not None:
+            gradient[last] = torch.zeros_like(gradient[last])
+        return output.detach(), gradient, masks
+
+    def _behind(self, output: Tensor) -> Tensor:
+        """How far the predicted class is behind the others, with a margin, ``(N, ...)`` of outputs ``(N, classes, ...)``."""
+        if output.shape[1] == 1:
+            return output[:, 0] * 0
+        predicted = self.predicted.reshape(-1, *[1] * (output.ndim - 1)).expand(-1, 1, *output.shape[2:])
+        scale = self.scale.reshape(-1, *[1] * (output.ndim - 2))
+        others = output.scatter(1, predicted, -torch.inf).amax(1)
+        return (others - output.gather(1, predicted)[:, 0] + _MARGIN * scale).relu() / scale
+
+    def _cost(self, output: Tensor, price: Tensor) -> Tensor:
+        """The error and what falling behind costs, ``(N, K)`` of outputs ``(N, classes, K)``."""
+        whole = self.whole[:, :, None]
+        if self.measure == "mse":
+            error = ((output - whole) / self.scale[:, :, None]).square().mean(1)
+        else:
+            error = 2 * (
+                (output - whole).abs() / (output.abs() + whole.abs()).clamp(min=torch.finfo(output.dtype).tiny)
+            ).mean(1)
+        return error + price[:, None] * self._behind(output)
+
+    def _solved(self, output: Tensor, parts: Tensor, mask: Tensor, price: Tensor) -> Tensor:
+        """A set of the same size whose outputs cost less, by the best swaps, one a sample at a time."""
+        rows, many = torch.arange(len(mask), device=mask.device), min(_CANDIDATES, mask.shape[1])
+        cost = self._cost(output[:, :, None], price)[:, 0]
+        for _ in range(2 * mask.shape[1]):
+            added = self._cost(output[:, :, None] + parts, price).masked_fill(mask, torch.inf)
+            on = added.topk(many, 1, largest=False).indices
+            with_it = output[:, :, None] + parts.gather(2, on[:, None].expand(-1, parts.shape[1], -1))
+            without = self._cost((with_it[:, :, :, None] - parts[:, :, None]).flatten(2), price).view(len(mask), many, -1)
+            barred = ~mask[:, None] | mask.gather(1, on)[:, :, None]
+            least, at = without.masked_fill(barred, torch.inf).flatten(1).min(1)
+            better = least < cost * (1 - 1e-6)
+            if not bool(better.any()):
+                break
+            on, off = on[rows, at // mask.shape[1]], at % mask.shape[1]
+            output = output + better[:, None] * (parts[rows, :, on] - parts[rows, :, off])
+            cost = torch.where(better, least, cost)
+            mask = mask.clone()
+            mask[rows, on] |= better
+            mask[rows, off] &= ~better
+        return mask
 
 
 def _optimise(forward: _Forward, start: _Masks, max_passes: int, verbose: bool) -> tuple[_Masks, Tensor]:
@@ -286,8 +362,9 @@ def _optimise(forward: _Forward, start: _Masks, max_passes: int, verbose: bool) 
         seen: list[Tensor] = []
         at_best: _Masks = {}
         idle = 0
+        last = forward.linear_end(start)
         for i in tqdm(range(max_passes), desc="MinError", disable=not verbose, leave=False):
-            output, gradient = forward.gradient(masks, price)
+            output, gradient, masks = forward.gradient(masks, price, last)
             error, survives = forward.errors(output)
             better = (error < least) & (survives | ~kept)
             best = {layer: torch.where(better[:, None], masks[layer], best[layer]) for layer in best}
@@ -301,7 +378,9 @@ def _optimise(forward: _Forward, start: _Masks, max_passes: int, verbose: bool) 
             seen.append(torch.cat(list(masks.values()), 1))
             memory = torch.where(error > _WORSE * least, memory + _LONGER * (1 - memory), memory)
             scores = {layer: memory[:, None] * scores[layer] - g / _spread_of(g) for layer, g in gradient.items()}
-            masks = {layer: _nearer(mask, scores[layer], sizes[layer]) for layer, mask in masks.items()}
+            masks = {
+                layer: mask if layer == last else _nearer(mask, scores[layer], sizes[layer]) for layer, mask in masks.items()
+            }
             now = torch.cat(list(masks.values()), 1)
             again = torch.stack([(now == before).all(1) for before in seen]).any(0)
             swaps = torch.where(better, 0, swaps)

@@ -23,6 +23,7 @@ from lrp_lightning import (
 )
 from lrp_lightning.metrics import mse, smape
 from lrp_lightning.selection import Search, Selection
+from lrp_lightning.selection.min_error import _Forward
 
 MEASURES = {"smape": smape, "mse": mse}
 
@@ -220,3 +221,26 @@ def test_an_output_that_is_no_logits() -> None:
     model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 3, 3))
     with pytest.raises(errors.InputError, match=r"logits \(N, classes\), got \(2, 3, 4, 4\)"):
         SelectiveLRP(model, selection=MinError()).attribute(torch.rand(2, 1, 8, 8), target=(1, 2, 2))
+
+
+def test_the_last_layer_is_solved_where_outputs_are_linear_in_it() -> None:
+    """What is found for it costs no more than it did, and is near the best of all its sets; elsewhere nothing is solved."""
+    model, x = net(0, 6, 20, 10, 4), torch.randn(12, 6)
+    start = SelectiveLRP(model, Epsilon(), TopK(3)).trace(x, predicted)
+    forward = _Forward(model, x, None, start.output, "smape")
+    assert forward.linear_end(start.masks) == "2"
+    price = torch.zeros(len(x))
+    output, _, masks = forward.gradient(start.masks, price, "2")
+    torch.testing.assert_close(output, masked_forward(model, x, masks))
+    assert torch.equal(masks["0"], start.masks["0"])
+    assert masks["2"].sum(1).tolist() == [3] * len(x)
+    was, found = (smape(masked_forward(model, x, of), start.output) for of in (start.masks, masks))
+    assert bool((found <= was + 1e-6).all())
+    every = []
+    for kept in combinations(range(10), 3):
+        mask = torch.zeros(10, dtype=torch.bool).index_fill(0, torch.tensor(kept), True)
+        every.append(smape(masked_forward(model, x, {"0": start.masks["0"], "2": mask}), start.output))
+    best = torch.stack(every).amin(0)
+    assert float((found - best).mean()) < 0.1 * float((was - best).mean())
+    bent = nn.Sequential(*model, nn.Softplus())
+    assert _Forward(bent, x, None, bent(x).detach(), "smape").linear_end(start.masks) is None
