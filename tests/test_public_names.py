@@ -59,10 +59,10 @@ NAMES = {
         ByKeyword TopActivations neuron_heatmaps reconstruct reconstruct_top_activations
     """,
     "lrp_lightning.metrics": """
-        AblatedAccuracy CircuitAgreement ConservationError ContestAccuracy CriticalNeuronAccuracy RandomControl
-        RetainedAccuracy RetentionCurve RunnerUpAccuracy SelectionError SelectionStability area circuits_agree
-        class_frequencies contest_won faithfulness jaccard label_predicted mse prediction_survives runner_up
-        runner_up_wins smape
+        AblatedAccuracy CircuitAgreement Comprehensiveness ConservationError ContestAccuracy CriticalNeuronAccuracy
+        LogitCorrelation RandomControl RetainedAccuracy RetentionCurve RunnerUpAccuracy SelectionError
+        SelectionStability Sufficiency area circuits_agree class_frequencies contest_won faithfulness jaccard
+        label_predicted mse prediction_survives probability_lost runner_up runner_up_wins smape
     """,
     "lrp_lightning.drawing": """
         Curves Report as_array draw_contact_sheet draw_curves draw_graph draw_heatmaps draw_paths relevance_as_images

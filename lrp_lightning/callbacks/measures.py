@@ -15,13 +15,16 @@ from lrp_lightning.compat import in_double
 from lrp_lightning.masking import masked_forward
 from lrp_lightning.metrics import (
     AblatedAccuracy,
+    Comprehensiveness,
     ConservationError,
     ContestAccuracy,
     CriticalNeuronAccuracy,
+    LogitCorrelation,
     RetainedAccuracy,
     RunnerUpAccuracy,
     SelectionError,
     SelectionStability,
+    Sufficiency,
     runner_up,
 )
 from lrp_lightning.metrics.contest import own_logits_of
@@ -51,6 +54,9 @@ class Measures:
             "random_accuracy": CriticalNeuronAccuracy(),
             "retained_accuracy": RetainedAccuracy(),
             "ablated_accuracy": AblatedAccuracy(),
+            "sufficiency": Sufficiency(),
+            "comprehensiveness": Comprehensiveness(),
+            "logit_correlation": LogitCorrelation(),
             "smape": SelectionError("smape"),
             "mse": SelectionError("mse"),
             "conservation_error": ConservationError(),
@@ -91,9 +97,9 @@ class Measures:
         """
         kept = ablated = control = None
         wanted = self.wanted if trace.masks else frozenset()  # without a hidden layer nothing is kept or left out
-        if wanted & {"critical_neuron_accuracy", "retained_accuracy", "smape", "mse"}:
+        if wanted & _KEPT:
             kept = masked_forward(classifier, inputs, trace.masks)
-        if "ablated_accuracy" in wanted:
+        if wanted & {"ablated_accuracy", "comprehensiveness"}:
             ablated = masked_forward(classifier, inputs, trace.masks, keep=False)
         if "random_accuracy" in wanted:
             control = masked_forward(classifier, inputs, random_sets(trace.masks, ordinals))
@@ -108,6 +114,9 @@ class Measures:
             ("random_accuracy", (control, whole)),
             ("retained_accuracy", (kept, _labels(kept, sets))),
             ("ablated_accuracy", (ablated, _labels(ablated, sets))),
+            ("sufficiency", (kept, whole)),
+            ("comprehensiveness", (ablated, whole)),
+            ("logit_correlation", (kept, whole)),
             ("smape", (kept, whole)),
             ("mse", (kept, whole)),
             ("conservation_error", (trace.conservation_error,)),
@@ -159,6 +168,8 @@ class Measures:
         return {name: value for name, value in values.items() if not value.isnan()}
 
 
+_KEPT = {"critical_neuron_accuracy", "retained_accuracy", "sufficiency", "logit_correlation", "smape", "mse"}
+"""Those that come from a forward of the critical neurons alone."""
 _CONTEST = ("contest_accuracy", "random_contest_accuracy", "runner_up_accuracy")
 
 

@@ -60,6 +60,9 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
     ``random_accuracy``             the same with random sets of the same size: the control
     ``retained_accuracy``           accuracy against the labels with only the critical neurons
     ``ablated_accuracy``            accuracy against the labels with all but the critical neurons
+    ``sufficiency``                 probability that the predicted class loses with only the critical neurons
+    ``comprehensiveness``           probability that it loses with all but the critical neurons
+    ``logit_correlation``           of the predicted class's logit with only the critical neurons and with all, over samples
     ``smape``                       how far logits with only the critical neurons are from all neurons', in [0, 2]
     ``mse``                         the same, squared, in the square of the logits' unit
     ``stability``                   Jaccard index of the classes' critical neurons with those of the epoch before; in ``fit``

@@ -7,6 +7,9 @@ With ``f`` the logits, ``f_S`` those with only the critical neurons ``S`` kept, 
 ``ContestAccuracy``         share whose prediction wins where each class has its own critical neurons
 ``RunnerUpAccuracy``        share that the runner-up's own neurons turn into the runner-up
 ``CircuitAgreement``        share whose class is told where each class has one circuit for all its images
+``LogitCorrelation``        of the predicted class's logit in ``f_S`` and in ``f``
+``Sufficiency``             probability that the predicted class loses with only ``S``
+``Comprehensiveness``       probability that it loses with all but ``S``
 ``RetainedAccuracy``        accuracy against the labels with only ``S``
 ``AblatedAccuracy``         accuracy against the labels with all but ``S``
 ``SelectionError``          SMAPE or MSE between ``f_S`` and ``f``
@@ -21,6 +24,7 @@ from lrp_lightning.metrics.conservation_error import ConservationError
 from lrp_lightning.metrics.contest import (
     CircuitAgreement,
     ContestAccuracy,
+    LogitCorrelation,
     RunnerUpAccuracy,
     circuits_agree,
     contest_won,
@@ -28,6 +32,7 @@ from lrp_lightning.metrics.contest import (
     runner_up_wins,
 )
 from lrp_lightning.metrics.critical_neurons import CriticalNeuronAccuracy, RandomControl, prediction_survives
+from lrp_lightning.metrics.rationales import Comprehensiveness, Sufficiency, probability_lost
 from lrp_lightning.metrics.retention_curve import RetentionCurve, area, faithfulness
 from lrp_lightning.metrics.selection_error import SelectionError, mse, smape
 from lrp_lightning.metrics.selection_stability import SelectionStability, class_frequencies, jaccard
@@ -35,15 +40,18 @@ from lrp_lightning.metrics.selection_stability import SelectionStability, class_
 __all__ = [
     "AblatedAccuracy",
     "CircuitAgreement",
+    "Comprehensiveness",
     "ConservationError",
     "ContestAccuracy",
     "CriticalNeuronAccuracy",
+    "LogitCorrelation",
     "RandomControl",
     "RetainedAccuracy",
     "RetentionCurve",
     "RunnerUpAccuracy",
     "SelectionError",
     "SelectionStability",
+    "Sufficiency",
     "area",
     "circuits_agree",
     "class_frequencies",
@@ -53,6 +61,7 @@ __all__ = [
     "label_predicted",
     "mse",
     "prediction_survives",
+    "probability_lost",
     "runner_up",
     "runner_up_wins",
     "smape",

@@ -7,9 +7,11 @@ it. In the contest the runner-up is given neurons of its own too, and the predic
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
+from torchmetrics import PearsonCorrCoef
 
 from lrp_lightning.checks import check_tensors
 from lrp_lightning.errors import InputError
@@ -17,8 +19,8 @@ from lrp_lightning.metrics.accuracy import check_outputs, label_predicted
 from lrp_lightning.metrics.mean_over_samples import MeanOverSamples
 
 __all__ = [
-    "CircuitAgreement", "ContestAccuracy", "RunnerUpAccuracy", "circuits_agree", "contest_won", "runner_up",
-    "runner_up_wins",
+    "CircuitAgreement", "ContestAccuracy", "LogitCorrelation", "RunnerUpAccuracy", "check_alike", "circuits_agree",
+    "contest_won", "runner_up", "runner_up_wins",
 ]  # fmt: skip
 
 
@@ -79,7 +81,7 @@ def contest_won(own_logits: Tensor, logits: Tensor) -> Tensor:
         tensor([ True, False])
     """
     check_outputs(logits)
-    _check_alike(logits, own_logits=own_logits)
+    check_alike(logits, own_logits=own_logits)
     predicted = logits.argmax(1, keepdim=True)
     rivals = own_logits.scatter(1, predicted, torch.nan)
     if own_logits.device.type == "cpu" and bool(rivals.isnan().all(1).any()):
@@ -109,11 +111,16 @@ def runner_up_wins(masked_logits: Tensor, logits: Tensor) -> Tensor:
         tensor([ True, False])
     """
     check_outputs(logits)
-    _check_alike(logits, masked_logits=masked_logits)
+    check_alike(logits, masked_logits=masked_logits)
     return label_predicted(masked_logits, runner_up(logits))
 
 
-def _check_alike(logits: Tensor, **given: Tensor) -> None:
+def check_alike(logits: Tensor, **given: Tensor) -> None:
+    """Refuse logits, given by name, that are not shaped like those of the whole network.
+
+    Raises:
+        InputError: naming both shapes.
+    """
     check_tensors(**given)
     [(name, tensor)] = given.items()
     if tensor.shape != logits.shape:
@@ -143,7 +150,7 @@ def circuits_agree(own_logits: Tensor, logits: Tensor) -> Tensor:
         tensor([ True, False])
     """
     check_outputs(logits)
-    _check_alike(logits, own_logits=own_logits)
+    check_alike(logits, own_logits=own_logits)
     highest, predicted = own_logits.nan_to_num(-torch.inf, torch.inf).max(1)
     return highest.isfinite() & (predicted == logits.masked_fill(own_logits.isnan(), -torch.inf).argmax(1))
 
@@ -220,3 +227,37 @@ class CircuitAgreement(MeanOverSamples):
     def update(self, own_logits: Tensor, logits: Tensor) -> None:
         """Count the samples of one batch; see :func:`circuits_agree`."""
         self.add(circuits_agree(own_logits, logits))
+
+
+class LogitCorrelation(PearsonCorrCoef):
+    """Pearson's correlation, over samples, of the predicted class's logit with its own neurons and in the whole network.
+
+    NaN before the second sample.
+
+    Example:
+        >>> import torch
+        >>> from lrp_lightning.metrics import LogitCorrelation
+        >>> metric = LogitCorrelation()
+        >>> logits = torch.tensor([[1.0, 5.0], [3.0, 0.0], [9.0, 2.0]])
+        >>> metric.update(0.5 * logits, logits)
+        >>> metric.compute()
+        tensor(1.)
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(num_outputs=1, **kwargs)
+
+    def update(self, masked_logits: Tensor, logits: Tensor) -> None:
+        """Add the samples of one batch.
+
+        Args:
+            masked_logits: ``(N, classes)``, with only the critical neurons.
+            logits: ``(N, classes)``, of the whole network.
+
+        Raises:
+            InputError: unless both are ``(N, classes)`` with at least two classes.
+        """
+        check_outputs(logits)
+        check_alike(logits, masked_logits=masked_logits)
+        predicted = logits.argmax(1, keepdim=True)
+        super().update(masked_logits.gather(1, predicted)[:, 0].float(), logits.gather(1, predicted)[:, 0].float())

@@ -12,7 +12,7 @@ from lrp_lightning import SelectiveLRP, TopK, masked_forward
 from lrp_lightning.callbacks.classifier import Classifier
 from lrp_lightning.callbacks.measures import Measures, random_sets
 from lrp_lightning.callbacks.settings import SCALARS
-from lrp_lightning.metrics import contest_won, mse, runner_up, runner_up_wins, smape
+from lrp_lightning.metrics import contest_won, mse, probability_lost, runner_up, runner_up_wins, smape
 
 
 class Net(LightningModule):
@@ -54,6 +54,11 @@ def test_every_measure_by_hand_in_parts():
         "contest_accuracy": contest_won(own, trace.output).float().mean(),
         "random_contest_accuracy": contest_won(by_chance, trace.output).float().mean(),
         "runner_up_accuracy": runner_up_wins(forced, trace.output).float().mean(),
+        "sufficiency": probability_lost(kept, trace.output).mean(),
+        "comprehensiveness": probability_lost(ablated, trace.output).mean(),
+        "logit_correlation": torch.corrcoef(
+            torch.cat([logits.gather(1, trace.output.argmax(1, keepdim=True)) for logits in (kept, trace.output)], 1).T
+        )[0, 1],
         "critical_neuron_accuracy": (kept.argmax(1) == net(x).argmax(1)).float().mean(),
         "random_accuracy": (control.argmax(1) == net(x).argmax(1)).float().mean(),
         "retained_accuracy": right(kept),
@@ -76,7 +81,8 @@ def test_without_labels_there_is_no_accuracy_against_them():
     measures.update(Classifier(net), (x,), lrp.trace(x, target=0), None, torch.arange(5), partial(lrp.trace, x))
     assert measures.compute(lambda known: known).keys() == {
         "contest_accuracy", "random_contest_accuracy", "runner_up_accuracy",
-        "critical_neuron_accuracy", "random_accuracy", "smape", "mse", "conservation_error"
+        "critical_neuron_accuracy", "random_accuracy", "sufficiency", "comprehensiveness", "logit_correlation", "smape",
+        "mse", "conservation_error",
     }  # fmt: skip
 
 

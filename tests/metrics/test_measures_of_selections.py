@@ -16,20 +16,25 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 
 from lrp_lightning import SelectiveLRP, TopK, errors, masked_forward
+from lrp_lightning.errors import InputError
 from lrp_lightning.metrics import (
     AblatedAccuracy,
+    Comprehensiveness,
     ConservationError,
     CriticalNeuronAccuracy,
+    LogitCorrelation,
     RandomControl,
     RetainedAccuracy,
     RetentionCurve,
     SelectionError,
     SelectionStability,
+    Sufficiency,
     area,
     faithfulness,
     jaccard,
     label_predicted,
     mse,
+    probability_lost,
     smape,
 )
 
@@ -285,3 +290,33 @@ def test_a_device_without_double_precision_holds_sums_in_single(make: Callable[[
     assert all(t.dtype in (torch.float, torch.long) for t in states)
     metric.reset()
     assert all(getattr(metric, name).dtype != torch.double for name in metric._defaults)
+
+
+def test_probability_lost() -> None:
+    logits = torch.randn(20, 5, generator=torch.Generator().manual_seed(0))
+    masked = torch.randn(20, 5, generator=torch.Generator().manual_seed(1))
+    predicted = logits.argmax(1)
+    for n in range(20):
+        lost = logits[n].softmax(0)[predicted[n]] - masked[n].softmax(0)[predicted[n]]
+        torch.testing.assert_close(probability_lost(masked, logits)[n], lost)
+    assert bool((probability_lost(logits, logits) == 0).all())
+    masked[3, 2] = torch.inf
+    torch.testing.assert_close(probability_lost(masked, logits)[3], logits[3].softmax(0).max())
+    for metric in (Sufficiency(), Comprehensiveness()):
+        for at in torch.arange(20).split(7):
+            metric.update(masked[at], logits[at])
+        torch.testing.assert_close(metric.compute(), probability_lost(masked, logits).mean())
+    with pytest.raises(InputError, match="masked_logits and logits must both be"):
+        probability_lost(masked[:3], logits)
+
+
+def test_logit_correlation_over_batches() -> None:
+    logits = torch.randn(20, 5, generator=torch.Generator().manual_seed(0))
+    masked = torch.randn(20, 5, generator=torch.Generator().manual_seed(1))
+    metric, rows = LogitCorrelation(), torch.arange(20)
+    for at in rows.split(7):
+        metric.update(masked[at], logits[at])
+    both = torch.stack([of[rows, logits.argmax(1)] for of in (masked, logits)])
+    torch.testing.assert_close(metric.compute(), torch.corrcoef(both)[0, 1])
+    with pytest.raises(InputError, match="masked_logits and logits must both be"):
+        metric.update(masked[:3], logits)
