@@ -24,6 +24,8 @@ from .insight.contest import Contest as Contest
 from .insight.contest import contest as contest
 from .insight.heatmaps import neuron_heatmaps as neuron_heatmaps
 from .insight.heatmaps import path_heatmaps as path_heatmaps
+from .insight.path_curve import PathCurve as PathCurve
+from .insight.path_curve import path_curve as path_curve
 from .masking import masked_forward as masked_forward
 from .rules import AlphaBeta as AlphaBeta
 from .rules import Epsilon as Epsilon

@@ -134,7 +134,7 @@ def _path_sheet(of: ClassGraph, shown: Sequence[Explained], settings: Settings) 
     rows = [i for i, e in enumerate(shown) if e.label == of.label] or list(range(min(2, len(shown))))
     images, _ = _of_one_size([shown[i] for i in rows])
     heatmaps = torch.from_numpy(of.path_heatmaps)[:, rows, None]
-    columns = [f"path {rank}, {100 * path.share:.2g} %" for rank, path in enumerate(of.paths, 1)]
+    columns = [f"path {rank}, {path.carries}" for rank, path in enumerate(of.paths, 1)]
     titles = [f"{settings.name_of(of.label)} in {settings.name_of(shown[i].label)}" for i in rows]
     return draw_contact_sheet(images, heatmaps, titles, columns)
 

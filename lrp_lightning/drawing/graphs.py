@@ -111,7 +111,7 @@ def _interactive(graph: nx.DiGraph, layout: Layout, paths: Sequence[Path], label
             go.Scatter(
                 x=xs, y=ys, mode="lines", opacity=0.85,
                 line={"color": "black", "width": 1 + 3 * abs(path.share) / strongest},
-                name=f"path {rank}: {100 * path.share:.2g} %", hoverinfo="skip", showlegend=True,
+                name=f"path {rank}: {path.carries}", hoverinfo="skip", showlegend=True,
             )
         )  # fmt: skip
     figure.add_trace(_neurons(graph, layout, labels))

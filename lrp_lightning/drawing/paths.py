@@ -84,7 +84,7 @@ def draw_paths(
             [float(layers.index(layer)) for layer, _ in path.nodes],
             [_label(graph, node, class_names) for node in path.nodes],
             [graph.edges[edge]["share"] for edge in nx.utils.pairwise(path.nodes)],
-            path.share,
+            path.carries,
         )
         for path in paths
     ]
@@ -93,8 +93,8 @@ def draw_paths(
 
 
 class _Row:
-    def __init__(self, columns: list[float], labels: list[str], shares: list[float], share: float) -> None:
-        self.columns, self.labels, self.shares, self.share = columns, labels, shares, share
+    def __init__(self, columns: list[float], labels: list[str], shares: list[float], carries: str) -> None:
+        self.columns, self.labels, self.shares, self.carries = columns, labels, shares, carries
 
 
 def _label(graph: nx.DiGraph, node: tuple[str, int], class_names: Sequence[str] | None) -> str:
@@ -159,7 +159,7 @@ def _interactive(layers: list[str], rows: list[_Row], pictures: list[np.ndarray]
     )  # fmt: skip
     figure.update_xaxes(tickvals=list(range(columns)), ticktext=layers, tickangle=-45, showgrid=False, zeroline=False,
                         range=[-0.7 - room, columns - 0.4], tickfont={"size": 10}, automargin=True)  # fmt: skip
-    figure.update_yaxes(tickvals=[-at for at in range(len(rows))], ticktext=[f"{100 * row.share:.2g} %" for row in rows],
+    figure.update_yaxes(tickvals=[-at for at in range(len(rows))], ticktext=[row.carries for row in rows],
                         showgrid=False, zeroline=False, range=[0.6 - len(rows), 0.6])  # fmt: skip
     return figure
 
@@ -190,7 +190,7 @@ def _static(layers: list[str], rows: list[_Row], pictures: list[np.ndarray] | No
     chains.set_ylim(0.5 - len(rows), 0.6)
     chains.spines[:].set_visible(False)
     chains.tick_params(length=0)
-    chains.set_yticks([-at for at in range(len(rows))], [f"{100 * row.share:.2g} %" for row in rows], fontsize=8)
+    chains.set_yticks([-at for at in range(len(rows))], [row.carries for row in rows], fontsize=8)
     chains.set_xticks(
         range(len(layers)), layers, rotation=38, ha="right", fontsize=8, rotation_mode="anchor", parse_math=False
     )

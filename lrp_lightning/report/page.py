@@ -237,7 +237,7 @@ def _paths(report: Report) -> str:
     names = dict(enumerate(report.class_names or ()))
     explained = [str(names.get(neuron, neuron)) for _, neuron in (path.nodes[-1] for path in report.paths)]
     heads = [
-        f"path {i} to {name}, {100 * path.share:.2g}\N{NO-BREAK SPACE}%"
+        f"path {i} to {name}, {path.carries.replace(' ', chr(0xA0))}"
         for i, (path, name) in enumerate(zip(report.paths, explained, strict=True), 1)
     ]
     return (
@@ -256,7 +256,7 @@ def _listed(names: Sequence[str]) -> str:
 
 def _chain(path: Path) -> str:
     """The whole of a short path; of a long one its ends, and the rest when asked for."""
-    share = f"<b>{100 * path.share:.2g} %</b> "
+    share = f"<b>{path.carries}</b> "
     names = [f"{layer}[{neuron}]" for layer, neuron in path.nodes]
     whole = escape(" → ".join(names))
     if len(names) <= _SHORT:

@@ -23,7 +23,7 @@ A class's part::
      "layers": [[name, kind], ...],              # in the order of the forward pass
      "nodes": [[layer, neuron, relevance, activation, output], ...],   # those shown; layer: index into layers, output: 0 | 1
      "edges": [[lower, upper, relevance, share], ...],                 # those shown; indices into nodes
-     "paths": [[[node, ...], share, heatmaps: ref | null], ...],       # best first
+     "paths": [[[node, ...], share, heatmaps: ref | null, times the median path | null], ...],  # best first
      "others": [[neurons, relevances], ...]}     # for each layer, neurons of the graph that are not shown
 
 ``relevance/pictures``, a sequence of blobs (``DATA_CLASS_BLOB_SEQUENCE``), so that each is fetched alone: zlib-compressed

@@ -335,7 +335,12 @@ def _graph(of_class: ClassGraph, n_samples: int | None, pictures: _Pictures) -> 
             for lower, upper, d in part.edges(data=True)
         ],
         "paths": [
-            [[place[node] for node in path.nodes], short(float(path.share)), ref]
+            [
+                [place[node] for node in path.nodes],
+                short(float(path.share)),
+                ref,
+                path.times_median and short(float(path.times_median)),
+            ]
             for path, ref in zip(paths, refs, strict=True)
         ],
         "others": others,

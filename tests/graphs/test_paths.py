@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import random
+import statistics
 from collections.abc import Iterable, Iterator
+from itertools import product
 
 import networkx as nx
 import pytest
@@ -223,3 +225,37 @@ def test_ends_without_relevance_give_no_path() -> None:
     graph.add_node(("b", 0), relevance=0.0)
     graph.add_edge(("a", 0), ("b", 0), relevance=1.0, share=1.0)
     assert k_best_paths(graph) == []
+
+
+@pytest.mark.parametrize("drawn", [10_000, 301])
+def test_times_the_median_path(drawn: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of all chains where there are few; else of some, each as likely to be drawn."""
+    monkeypatch.setattr("lrp_lightning.graphs.paths._DRAWN", drawn)
+    draw, graph, widths = random.Random(1), nx.DiGraph(), (2, 6, 6, 6, 4)
+    for layer, (many, above) in enumerate(nx.utils.pairwise(widths)):
+        for lower, upper in product(range(many), range(above)):
+            graph.add_edge((str(layer), lower), (str(layer + 1), upper), share=draw.uniform(-0.2, 1))
+    for n in range(4):
+        graph.nodes["4", n]["relevance"] = n + 1.0
+    shares = []
+    for end in range(4):
+        for chain in product(*(range(width) for width in widths[:-1])):
+            edges = nx.utils.pairwise([*((str(layer), n) for layer, n in enumerate(chain)), ("4", end)])
+            along = [graph.edges[edge]["share"] for edge in edges]
+            if min(along) > 0:
+                shares.append((end + 1) / 10 * math.prod(along))
+    median = statistics.median(shares)
+    for path in k_best_paths(graph, 5):
+        assert path.times_median == pytest.approx(path.share / median, rel=1e-9 if drawn > len(shares) else 0.3)
+    again = k_best_paths(graph, 5)
+    assert [path.times_median for path in again] == [path.times_median for path in k_best_paths(graph, 5)]
+
+
+def test_what_a_path_carries_in_words() -> None:
+    nodes = (("a", 0), ("b", 1))
+    assert Path(nodes, 0.25).carries == "25 %"
+    assert Path(nodes, 1e-18, 3.25e11).carries == "3.2e+11 x median"
+    assert Path(nodes, 1e-18, 1234.4).carries == "1,234 x median"
+    assert Path(nodes, -1e-18, -2.5).carries == "-2.5 x median"
+    assert Path(nodes, 0.5, 3.0) == Path(nodes, 0.5)
+    assert Path(nodes, 0.5, 3.0).carries == "50 %"

@@ -103,9 +103,10 @@ def test_the_log_has_what_was_written(log: Log, record: Record, graph: nx.DiGrap
     for lower, upper, relevance, share in read["edges"]:
         edge = graph.edges[nodes[lower], nodes[upper]]
         assert (relevance, share) == pytest.approx((edge["relevance"], edge["share"]), rel=1e-4)
-    for (chain, share, _), path in zip(read["paths"], record.graphs[0].paths, strict=True):
+    for (chain, share, _, times), path in zip(read["paths"], record.graphs[0].paths, strict=True):
         assert tuple(nodes[i] for i in chain) == path.nodes
         assert share == pytest.approx(path.share, rel=1e-4)
+        assert times == pytest.approx(path.times_median, rel=1e-4)
 
     # every neuron of the graph is there: shown, or among the others
     others = {(names[i], n): r for i, (ns, rs) in enumerate(read["others"]) for n, r in zip(ns, rs, strict=True)}
@@ -139,7 +140,7 @@ def test_pictures_are_found_by_their_refs(log: Log, record: Record):
     paths = schema.read_graph(records[7], head, 1)["paths"]
     heatmaps = record.graphs[0].path_heatmaps
     assert heatmaps is not None
-    for (_, _, ref), expected in zip(paths, heatmaps, strict=True):
+    for (_, _, ref, _), expected in zip(paths, heatmaps, strict=True):
         np.testing.assert_allclose(values(ref, pictures), expected, atol=np.abs(expected).max() / 200)
 
 

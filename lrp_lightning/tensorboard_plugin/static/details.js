@@ -93,7 +93,7 @@ export function pathDetails(look, index) {
   const most = Math.max(...path.nodes.map((node) => Math.abs(node.share)));
   return [
     title(`path ${index + 1}`, "path", onPick),
-    facts([["carries", `${percent(path.share)} of the output's relevance`]]),
+    facts([["carries", carries(path)]]),
     pictures(look, `Heatmap for ${look.nameOf(graph.label)}`, "heatmap", path.heatmaps, "No heatmaps of this path are in the log."),
     h("section", {}, h("h3", {}, "Its neurons, output first"),
       h("ol", { class: "neurons" }, [...path.nodes].reverse().map((node) => neuronRow(node, node.share, most, onPick)))),
@@ -110,7 +110,7 @@ export function overview(look) {
       ? h("p", { class: "quiet" }, "None: the output of this class is not positive.")
       : h("ol", { class: "paths" }, graph.paths.map((path) => h("li", {}, pathButton(graph, path, onPick),
         h("span", { class: "chain" }, path.nodes.map((node) => (node.output ? nameOf(node.neuron) : node.neuron)).join(" → ")))))),
-    graph.paths.length === 0 ? null : h("p", { class: "quiet" }, "A path is one of very many, so that shares are small, and near ties say little."),
+    graph.paths.length === 0 ? null : h("p", { class: "quiet" }, "A path is one of very many. What it carries is told as a multiple of the median path; near ties say little."),
     head.notes.length ? h("section", {}, h("h3", {}, "Notes"), head.notes.map((note) => h("p", { class: "quiet" }, note))) : null,
     Object.keys(head.settings).length ? h("section", {}, h("h3", {}, "Settings"), facts(Object.entries(head.settings))) : null,
   ];
@@ -140,7 +140,10 @@ function title(name, kind, onPick) {
 
 const pathButton = (graph, path, onPick) =>
   h("button", { type: "button", class: "link", onclick: () => onPick({ path: graph.paths.indexOf(path) }) },
-    `path ${graph.paths.indexOf(path) + 1} · ${percent(path.share)}`);
+    `path ${graph.paths.indexOf(path) + 1} · ${carries(path)}`);
+
+/** What a path carries: a share, or, where that is too small to say anything, a multiple of the median path's. */
+const carries = (path) => (path.times === null || Math.abs(path.share) >= 1e-3 ? `${percent(path.share)} of the output's relevance` : `${number(path.times)} × the median path`);
 
 function pictures(look, heading, what, ref, absent) {
   const { data, run, head, sort, nameOf } = look;

@@ -49,7 +49,7 @@ export function prepare(part) {
     node.below.sort(strongest);
     node.above.sort(strongest);
   }
-  const paths = part.paths.map(([chain, share, heatmaps]) => ({ nodes: chain.map((at) => nodes[at]), share, heatmaps }));
+  const paths = part.paths.map(([chain, share, heatmaps, times]) => ({ nodes: chain.map((at) => nodes[at]), share, times: times ?? null, heatmaps }));
   const byKey = new Map(nodes.map((node) => [node.key, node]));
   return { label: part.class, samples: part.samples, layers, nodes, edges, paths, total, byKey };
 }
