@@ -26,6 +26,8 @@ from .insight.heatmaps import neuron_heatmaps as neuron_heatmaps
 from .insight.heatmaps import path_heatmaps as path_heatmaps
 from .insight.path_curve import PathCurve as PathCurve
 from .insight.path_curve import path_curve as path_curve
+from .insight.robustness import Robustness as Robustness
+from .insight.robustness import robustness as robustness
 from .masking import masked_forward as masked_forward
 from .rules import AlphaBeta as AlphaBeta
 from .rules import Epsilon as Epsilon

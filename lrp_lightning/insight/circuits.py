@@ -134,6 +134,7 @@ class Circuits(dict[int, Masks]):
         return f"Circuits({self.of} of class {sizes}; the others give {off})"
 
 
+@torch.inference_mode(False)  # what is made inside of it cannot be differentiated
 def class_circuits(
     model: nn.Module,
     loader: Iterable[Any],
@@ -176,7 +177,7 @@ def class_circuits(
     Raises:
         SelectionError: if ``keep``, ``measure``, ``replacement``, ``of`` or ``steps`` is none of these.
         InputError: if the loader gives no batches, or none with two samples or more.
-        TargetError: if the model does not have one of the ``classes``.
+        TargetError: if ``classes`` is empty, or the model does not have one of them.
 
     Example:
         >>> import torch
@@ -203,6 +204,8 @@ def class_circuits(
     traced = SelectiveLRP(model, composite, TopK(1.0)).trace(held[0], target=lambda logits: logits.argmax(1))
     check_outputs(traced.output)
     classes = range(traced.output.shape[1]) if classes is None else [int(c) for c in classes]
+    if not classes:
+        raise TargetError("class_circuits: classes is empty; None stands for all of them")
     for c in classes:
         _check_class(c, traced.output)
     if of == "edges":

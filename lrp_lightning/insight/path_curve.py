@@ -108,7 +108,7 @@ def path_curve(
         ...     graph = build_graph(lrp.trace(x[model(x).argmax(1) == c], target=c, edges=True))
         ...     paths[c] = k_best_paths(graph, k=64)
         >>> curve = path_curve(model, paths, torch.randn(300, 4), counts=[1, 64])
-        >>> bool(curve.kept[1].mean() > 0.9), bool(curve.neurons[1, 0] > curve.neurons[0, 0])
+        >>> bool(curve.kept[1, 0] > 0.8), bool(curve.neurons[1, 0] > curve.neurons[0, 0])
         (True, True)
     """
     most = max(map(len, paths.values()), default=0)

@@ -160,6 +160,15 @@ def test_is_deterministic_and_leaves_the_model_alone() -> None:
     assert torch.equal(torch.get_rng_state(), state)
 
 
+@pytest.mark.parametrize("state", [torch.no_grad, torch.inference_mode])
+def test_in_a_validation_loop(state: type) -> None:
+    model = network()
+    outside = class_circuits(model, batches(2), 0.3, steps=3, progress=False)
+    with state():
+        inside = class_circuits(model, batches(2), 0.3, steps=3, progress=False)
+    assert all(torch.equal(outside[c][layer], inside[c][layer]) for c in outside for layer in outside[c])
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "says"),
     [
@@ -170,6 +179,7 @@ def test_is_deterministic_and_leaves_the_model_alone() -> None:
         ({"of": "weights"}, SelectionError, "'neurons' or 'edges'"),
         ({"steps": 0}, SelectionError, "steps must be a whole number"),
         ({"classes": [3]}, TargetError, "there is no class 3; the model has classes 0 to 2"),
+        ({"classes": []}, TargetError, "classes is empty"),
         ({"loader": torch.randn(10, 6)}, InputError, r"for one batch give \[batch\]"),
         ({"loader": []}, InputError, "gives no batch"),
         ({"loader": [torch.randn(1, 6)]}, InputError, "two samples or more"),
