@@ -1,4 +1,4 @@
-"""Whether critical neurons are a sample's own, or others after every small change to it: found anew, and put to the contest."""
+"""Whether critical neurons are a sample's own, or others after every small change: found anew, and put to the contest."""
 
 from __future__ import annotations
 
