@@ -55,7 +55,7 @@ def masked_forward(
         replacement: what a neuron that is off gives: ``"zero"``; the ``"mean"`` over this batch of what it gives in the
             whole network, value by value, at the cost of one more forward; or values of one's own for each layer, ``{layer:
             (...)}`` shaped like one sample of its output (of edges ``(1, ...)``, of its input), such as
-            :attr:`lrp_lightning.Circuits.means`.
+            the ``means`` of :class:`lrp_lightning.Circuits`.
         of: what the masks switch off, ``"neurons"`` or ``"edges"``.
 
     Returns:

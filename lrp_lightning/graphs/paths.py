@@ -48,7 +48,7 @@ class Path:
 
     @property
     def carries(self) -> str:
-        """What it carries, in words: a share of the output or, of less than 0.1 %, a multiple of the median path."""
+        """In words what it carries, a share of the output or, of less than 0.1 %, a multiple of the median path."""
         if self.times_median is None or abs(self.share) >= _TELLING:
             return f"{100 * self.share:.2g} %"
         sign, size = "-" if self.times_median < 0 else "", abs(self.times_median)
