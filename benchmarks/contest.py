@@ -233,8 +233,12 @@ def write(cache: Path) -> None:
                 of = [run["ways"][way][str(budget)] for run in runs if str(budget) in run["ways"].get(way, {})]
                 lines.append(f"| {way} | {' | '.join(cell([o[q] for o in of]) for q in QUANTITIES)} |")
             lines.append("")
-        for way in WAYS:
+        for way in (*WAYS, "random sets"):
             of = [run["ways"].get(way, {}) for run in runs]
+            if way == "random sets":  # as large as those of every way
+                founds = [found for run in runs for found in run["ways"].values()]
+                every = {str(b): [found[str(b)]["random"] for found in founds if str(b) in found] for b in BUDGETS}
+                of = [{b: {"contest": sum(values) / len(values)} for b, values in every.items()}]
             if all(set(map(str, BUDGETS)) <= o.keys() for o in of):
                 means = [sum(o[str(b)]["contest"] for o in of) / len(of) for b in BUDGETS]
                 curves.setdefault(way, [0.0] * len(BUDGETS))
