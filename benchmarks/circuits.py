@@ -29,7 +29,6 @@ from torch import Tensor, nn
 from lrp_lightning import Circuits, Epsilon, SelectiveLRP, TopK, class_circuits
 from lrp_lightning.masking import activations, means_of
 from lrp_lightning.metrics import circuits_agree
-from lrp_lightning.selection.budget import number_of
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
 import contest
@@ -50,11 +49,8 @@ OPTIMISED: dict[str, dict[str, Any]] = {
 
 def highest(scores: dict[str, Tensor], keep: float) -> dict[str, Tensor]:
     """Of each layer those of the highest scores."""
-    kept = {}
-    for layer, score in scores.items():
-        at = score.topk(number_of(keep, len(score))).indices
-        kept[layer] = torch.zeros_like(score, dtype=torch.bool).index_fill(0, at, True)
-    return kept
+    best = TopK(keep, by="relevance")
+    return {layer: best.select(score[None], layer=layer, output=score[:1])[0] for layer, score in scores.items()}
 
 
 def plain(model: nn.Module, x: Tensor, labels: Tensor) -> dict[str, Callable[[int], dict[str, Tensor]]]:
@@ -155,23 +151,10 @@ def write(cache: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--cache", type=Path, default=Path("runs/contest"), help="where networks and figures are kept")
-    parser.add_argument("--networks", choices=list(contest.NETWORKS), nargs="+", default=list(contest.NETWORKS))
-    parser.add_argument("--seeds", type=int, nargs="+", default=list(range(5)))
+    parser = contest.parser_of(__doc__)
     parser.add_argument("--budgets", type=float, nargs="+", default=[0.05, 0.1, 0.2, 0.3])
     parser.add_argument("--ways", choices=list(OPTIMISED), nargs="+", default=list(OPTIMISED))
-    parser.add_argument("--threads", type=int, help="of each process; torch's own choice by default")
-    parser.add_argument("--only-table", action="store_true")
-    options = parser.parse_args()
-    if options.threads:
-        torch.set_num_threads(options.threads)
-    options.cache.mkdir(parents=True, exist_ok=True)
-    if not options.only_table:
-        for seed in options.seeds:
-            for name in options.networks:
-                measure(name, seed, options)
-    write(options.cache)
+    contest.run(parser.parse_args(), measure, write)
 
 
 if __name__ == "__main__":

@@ -252,16 +252,23 @@ def write(cache: Path) -> None:
     (HERE / "contest.md").write_text("\n".join([*lines, "![Contests won over budgets](contest.png)", ""]))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+def parser_of(about: str | None) -> argparse.ArgumentParser:
+    """The arguments of a script that measures these networks."""
+    parser = argparse.ArgumentParser(description=about)
     parser.add_argument("--cache", type=Path, default=Path("runs/contest"), help="where networks and figures are kept")
     parser.add_argument("--networks", choices=list(NETWORKS), nargs="+", default=list(NETWORKS))
     parser.add_argument("--seeds", type=int, nargs="+", default=list(range(5)))
-    parser.add_argument("--samples", type=int, default=100, help="test images for each network")
-    parser.add_argument("--no-searches", action="store_true", help="leave out those that take longest")
     parser.add_argument("--only-table", action="store_true")
     parser.add_argument("--threads", type=int, help="of each process; torch's own choice by default")
-    options = parser.parse_args()
+    return parser
+
+
+def run(
+    options: argparse.Namespace,
+    measure: Callable[[str, int, argparse.Namespace], None],
+    write: Callable[[Path], None],
+) -> None:
+    """Measure each network, then write the tables."""
     if options.threads:
         torch.set_num_threads(options.threads)
     options.cache.mkdir(parents=True, exist_ok=True)
@@ -270,6 +277,13 @@ def main() -> None:
             for name in options.networks:
                 measure(name, seed, options)
     write(options.cache)
+
+
+def main() -> None:
+    parser = parser_of(__doc__)
+    parser.add_argument("--samples", type=int, default=100, help="test images for each network")
+    parser.add_argument("--no-searches", action="store_true", help="leave out those that take longest")
+    run(parser.parse_args(), measure, write)
 
 
 if __name__ == "__main__":

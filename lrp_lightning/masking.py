@@ -125,21 +125,14 @@ def reads_of(
     model: nn.Module, inputs: Tensor | tuple[Tensor, ...], layers: Iterable[Any], additional_forward_args: Any = None
 ) -> dict[str, tuple[Tensor, torch.Size]]:
     """``{layer: (mean, connections)}``: what each layer reads on average, ``(1, ...)``, and its connections' shape."""
-    notes: dict[str, tuple[Tensor, torch.Size]] = {}
-    with torch.no_grad():
-        _run(model, inputs, dict.fromkeys(layers, torch.ones(())), additional_forward_args, Reads, notes)
-    return notes
+    return _noted(Reads, model, inputs, layers, additional_forward_args)
 
 
 def means_of(
     model: nn.Module, inputs: Tensor | tuple[Tensor, ...], layers: Iterable[Any], additional_forward_args: Any = None
 ) -> dict[str, Tensor]:
     """``{layer: (...)}``, what each layer gives in the whole network, value by value, on average over the samples."""
-    notes: dict[str, Tensor] = {}
-    everything = {layer: torch.ones((), dtype=torch.bool) for layer in layers}
-    with torch.no_grad():
-        _run(model, inputs, everything, additional_forward_args, Means, notes)
-    return notes
+    return _noted(Means, model, inputs, layers, additional_forward_args)
 
 
 def check_replacement(replacement: object) -> None:
@@ -156,11 +149,7 @@ def activations(
     model: nn.Module, inputs: Tensor | tuple[Tensor, ...], layers: Sequence[str], additional_forward_args: Any = None
 ) -> dict[str, Tensor]:
     """``{layer: (N, C)}``, the activation of each neuron, rectified and summed over space, in the whole network."""
-    notes: dict[str, Tensor] = {}
-    nobody = {layer: torch.ones((), dtype=torch.bool) for layer in layers}
-    with torch.no_grad():
-        _run(model, inputs, nobody, additional_forward_args, Activations, notes)
-    return notes
+    return _noted(Activations, model, inputs, layers, additional_forward_args)
 
 
 def check_of(of: object) -> None:
@@ -171,6 +160,20 @@ def check_of(of: object) -> None:
     """
     if of not in ("neurons", "edges"):
         raise SelectionError(f"of must be 'neurons' or 'edges', got {of!r}")
+
+
+def _noted(
+    what: type[Reads] | type[Means] | type[Activations],
+    model: nn.Module,
+    inputs: Tensor | tuple[Tensor, ...],
+    layers: Iterable[Any],
+    additional_forward_args: Any,
+) -> dict[str, Any]:
+    """What a forward that switches nothing off notes of each of these layers."""
+    notes: dict[str, Any] = {}
+    with torch.no_grad():
+        _run(model, inputs, dict.fromkeys(layers, torch.ones((), dtype=torch.bool)), additional_forward_args, what, notes)
+    return notes
 
 
 def _run(

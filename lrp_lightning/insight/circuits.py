@@ -201,7 +201,7 @@ def class_circuits(
     check_batches(loader)
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     held = _first_batches(loader, device)
-    traced = SelectiveLRP(model, composite, TopK(1.0)).trace(held[0], target=lambda logits: logits.argmax(1))
+    traced = SelectiveLRP(model, composite, TopK(1.0)).trace(held[0][:2], target=lambda logits: logits.argmax(1))
     check_outputs(traced.output)
     classes = range(traced.output.shape[1]) if classes is None else [int(c) for c in classes]
     if not classes:
@@ -218,7 +218,8 @@ def class_circuits(
     off = _mean_over(means, [len(x) for x in held]) if replacement == "mean" else None
     search = _Search(model, classes, shapes, keep, per_layer, measure, of, off)
     scores = search.starting_scores(held[0], composite)
-    best = search.judged(scores, held)
+    whole = torch.cat([masked_forward(model, x, {}) for x in held])
+    best = search.judged(scores, held, whole)
     optimizer = torch.optim.Adam([scores.requires_grad_()], lr=_RATE, betas=(0.9, 0.99))
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.1, total_iters=steps)
     batches = itertools.islice(_cycled(loader), steps)
@@ -228,7 +229,7 @@ def class_circuits(
         optimizer.step()
         schedule.step()
         if done in times:
-            now = search.judged(scores.detach(), held)
+            now = search.judged(scores.detach(), held, whole)
             best = [min(pair, key=lambda judged: judged.error) for pair in zip(best, now, strict=True)]
     return Circuits(
         {c: judged.masks for c, judged in zip(classes, best, strict=True)},
@@ -309,9 +310,8 @@ class _Search:
             found = torch.autograd.grad(value, list(soft.values()), allow_unused=True, materialize_grads=True)
         return torch.cat([gradient.flatten() for gradient in found]).nan_to_num(0.0, 0.0, 0.0)
 
-    def judged(self, scores: Tensor, batches: Sequence[Tensor]) -> list[_Judged]:
-        """Each class's set, judged on these batches."""
-        whole = torch.cat([masked_forward(self.model, x, {}) for x in batches])
+    def judged(self, scores: Tensor, batches: Sequence[Tensor], whole: Tensor) -> list[_Judged]:
+        """Each class's set, judged on these batches, of which ``whole`` are the whole network's logits."""
         found = []
         for c, row in zip(self.classes, scores, strict=True):
             masks = self.masks(row)

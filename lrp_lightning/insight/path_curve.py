@@ -15,7 +15,7 @@ from lrp_lightning.errors import GraphError, TargetError
 from lrp_lightning.graphs.paths import Path
 from lrp_lightning.masking import check_replacement, masked_forward, means_of
 from lrp_lightning.metrics.accuracy import check_outputs, label_predicted
-from lrp_lightning.metrics.contest import contest_won
+from lrp_lightning.metrics.contest import contest_won, own_logits_of
 from lrp_lightning.rules import Epsilon
 from lrp_lightning.selection.by_relevance import TopK
 
@@ -144,7 +144,7 @@ def path_curve(
                 without[i, c] = label_predicted(others, ranked[here, 0]).float().mean()
         both = own.gather(1, ranked).isfinite().all(1)
         if bool(both.any()):
-            of_two = torch.full_like(own, torch.nan).scatter(1, ranked, own.gather(1, ranked))
+            of_two = own_logits_of([(of, own) for of in ranked.T])
             won[i] = contest_won(of_two[both], whole[both]).float().mean()
     return PathCurve(list(counts), neurons, kept, without, won)
 

@@ -69,7 +69,7 @@ class MinError:
     """A set of neurons of a given size in each layer, optimised per sample against the error of the output.
 
     Never worse than the set it starts from, for no sample, and no prediction is lost that the start keeps. As many passes
-    as ``max_passes``, each a forward and a backward through the masked network, and two forwards to make sure. The error of
+    as ``max_passes``, each a forward and a backward through the masked network, and four forwards to make sure. The error of
     each pass is in ``Trace.history``. All outputs count, not only the target, which matters for the start alone.
 
     Args:
@@ -252,7 +252,7 @@ class _Forward:
         return self.errors(masked_forward(self.model, self.inputs, masks, additional_forward_args=self.extra))
 
     def linear_end(self, masks: _Masks) -> str | None:
-        """The last layer, if the outputs are linear in which of its neurons are on; one forward tells."""
+        """The last layer, if the outputs are linear in which of its neurons are on; two forwards tell."""
         layer = next(reversed(masks), None)
         if layer is None or self.whole.shape[1] > _MOST_OUTPUTS:
             return None
