@@ -47,6 +47,8 @@ class Trace:
         history: ``(passes, N)``, the least error of the output after each pass of a selection that searches
             (``MinError``); None of any other.
         kinds: ``{layer: "input" | "convolution" | "linear" | "normalisation" | "junction"}``.
+        places: ``{layer: values}``, how many values of a sample one neuron has, over which its relevance is summed:
+            ``H * W`` of a channel, the number of tokens, 1 of a feature.
 
     Example:
         >>> import torch
@@ -64,6 +66,7 @@ class Trace:
     explained: Tensor
     relevance: dict[str, Tensor]
     kinds: dict[str, str]
+    places: dict[str, int]
     activation: dict[str, Tensor] = field(default_factory=dict)
     masks: dict[str, Tensor] = field(default_factory=dict)
     edges: dict[tuple[str, str], Tensor] = field(default_factory=dict)

@@ -51,6 +51,17 @@ class Failing(Classifier):
         return super().forward(x)
 
 
+class Still(Classifier):
+    """Trained without any change."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bn.momentum = 0.0
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=0.0)
+
+
 def monitor(**more: object) -> RelevanceMonitor:
     """One without pictures."""
     return RelevanceMonitor(**{"log": SCALARS, **more})
@@ -94,6 +105,11 @@ best = ModelCheckpoint(options.out / "best", monitor="relevance/critical_neuron_
 run = trainer(RelevanceMonitor(max_samples=8), best, logger=logger, max_epochs=1, enable_checkpointing=True)
 run.fit(Classifier(), *data(8))
 seen["logged"] = measures(run)
+
+torch.manual_seed(0)
+run = trainer(monitor(log=["circuit_agreement", "stability"], max_share=None), max_epochs=2)
+run.fit(Still(), *data(16 // options.processes))
+seen["circuits"] = measures(run)
 
 settle = Thrift.settle
 Thrift.settle = lambda *_: 16 if run.is_global_zero else 64  # type: ignore[method-assign]  # by clocks that disagree

@@ -36,7 +36,7 @@ def trace() -> Trace:
 
 
 def hand_made(inputs: Tensor | tuple[Tensor, ...], explained: Tensor, absorbed: dict[str, Tensor]) -> Trace:
-    return Trace(inputs, explained[:, None], explained, relevance={}, kinds={}, absorbed=absorbed)
+    return Trace(inputs, explained[:, None], explained, relevance={}, kinds={}, places={}, absorbed=absorbed)
 
 
 def test_names_stand_in_the_order_of_the_forward(trace: Trace) -> None:
@@ -155,3 +155,12 @@ def test_one_sample_of_tokens_is_explained_as_among_others() -> None:
         torch.testing.assert_close(relevance, together.relevance[name][:1], rtol=1e-4, atol=1e-5)
     for name, mask in alone.masks.items():
         assert torch.equal(mask, together.masks[name][:1])
+
+
+def test_places_are_the_values_of_a_neuron() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(36, 5))
+    trace = SelectiveLRP(model).trace(torch.rand(2, 3, 8, 8), target=1)
+    assert trace.places == {"input": 64, "0": 36, "5": 1}
+    tokens = nn.Sequential(nn.Embedding(9, 4), nn.Linear(4, 6), nn.ReLU(), nn.Flatten(), nn.Linear(42, 2))
+    assert SelectiveLRP(tokens, "epsilon").trace(torch.randint(9, (2, 7)), target=1).places == {"input": 7, "1": 7, "4": 1}

@@ -11,6 +11,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from lrp_lightning.callbacks.classifier import Classifier
+from lrp_lightning.callbacks.often_critical import MOST_CLASSES, CalibratedAgreement, often_critical
 from lrp_lightning.compat import in_double
 from lrp_lightning.masking import masked_forward
 from lrp_lightning.metrics import (
@@ -41,7 +42,7 @@ class Measures:
     """Measures by name; those that are not wanted cost nothing.
 
     Args:
-        wanted: names among those of :data:`lrp_lightning.callbacks.settings.SCALARS`.
+        wanted: names among those of :data:`lrp_lightning.callbacks.settings.SCALARS`, and ``circuit_agreement``.
     """
 
     def __init__(self, wanted: Collection[str]) -> None:
@@ -60,6 +61,7 @@ class Measures:
             "smape": SelectionError("smape"),
             "mse": SelectionError("mse"),
             "conservation_error": ConservationError(),
+            "circuit_agreement": CalibratedAgreement(),
         }
         self.metrics = {name: metric for name, metric in every.items() if name in wanted}
         self.stability: SelectionStability | None = None
@@ -67,7 +69,7 @@ class Measures:
 
     def reset(self, device: torch.device, training: bool) -> None:
         """Start an epoch with nothing counted; the epoch before is still known, and compared with in a ``training``."""
-        self.comparing = training and "stability" in self.wanted
+        self.comparing = training and not self.wanted.isdisjoint(("stability", "circuit_agreement"))
         for metric in self.metrics.values():
             metric.to(device)
             metric.reset()
@@ -106,6 +108,7 @@ class Measures:
         contested: tuple[Tensor | None, ...] = None, None, None
         if not wanted.isdisjoint(_CONTEST) and trace.output.shape[1] > 1:
             contested = _contest(classifier, inputs, trace, (kept, control), ordinals, trace_of)
+        by_circuits = self._by_circuits(classifier, inputs, trace) if "circuit_agreement" in wanted else None
         # all passes are done: from here on nothing runs out of memory half way
         whole = trace.output
         for name, given in (
@@ -120,14 +123,30 @@ class Measures:
             ("smape", (kept, whole)),
             ("mse", (kept, whole)),
             ("conservation_error", (trace.conservation_error,)),
+            ("circuit_agreement", (by_circuits, whole, ordinals)),
         ):
             if name in self.metrics and not any(value is None for value in given):
                 self.metrics[name].update(*given)
         if self.comparing and trace.masks:
             self._count(trace, sets)
 
+    def _by_circuits(self, classifier: Classifier, inputs: tuple[Tensor, ...], trace: Trace) -> Tensor | None:
+        """``(N, classes)``, each class's logit with its circuit of the epoch before; None where there is none."""
+        before, classes = self.stability, trace.output.shape[1]
+        if not self.comparing or before is None or before.num_classes != classes or classes > MOST_CLASSES:
+            return None
+        if before.neurons != _sizes(trace) or bool(before.reference.isnan().all()):
+            return None
+        circuits = often_critical(before.reference, before.neurons)
+        own = torch.full_like(trace.output, torch.nan)
+        for c in (~before.reference.isnan().any(1)).nonzero().flatten().tolist():
+            masks = {layer: kept[c].view(trace.masks[layer].shape[1:]) for layer, kept in circuits.items()}
+            masks = {layer: mask.expand(len(own), *mask.shape) for layer, mask in masks.items()}
+            own[:, c] = masked_forward(classifier, inputs, masks)[:, c]
+        return own
+
     def _count(self, trace: Trace, sets: Tensor | None) -> None:
-        neurons = {layer: mask.flatten(1).shape[1] for layer, mask in trace.masks.items()}
+        neurons = _sizes(trace)
         classes = trace.output.shape[1]
         classes = classes if classes * sum(neurons.values()) <= _MOST_COUNTS else 1
         if self.stability is None or (self.stability.neurons, self.stability.num_classes) != (neurons, classes):
@@ -163,9 +182,15 @@ class Measures:
             values = {name: metric.compute() for name, metric in self.metrics.items()}
         if self.comparing and agree(self.stability is not None):
             assert self.stability is not None
-            values["stability"] = self.stability.compute().nanmean()
+            if "stability" in self.wanted:
+                values["stability"] = self.stability.compute().nanmean()
             self.stability.advance()
         return {name: value for name, value in values.items() if not value.isnan()}
+
+
+def _sizes(trace: Trace) -> dict[str, int]:
+    """How many neurons, or single values, each layer selects among."""
+    return {layer: mask.flatten(1).shape[1] for layer, mask in trace.masks.items()}
 
 
 _KEPT = {"critical_neuron_accuracy", "retained_accuracy", "sufficiency", "logit_correlation", "smape", "mse"}

@@ -48,7 +48,7 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
     in the same bits: it draws no random number, leaves ``.grad``, modes, hooks and batch-norm statistics alone, and only
     reads the batch.
 
-    Logged under ``relevance/``, all but the last by default; a second monitor of a trainer logs under ``relevance_2/``:
+    Logged under ``relevance/``, all but the last two by default; a second monitor of a trainer logs under ``relevance_2/``:
 
     ============================== ====================================================================================
     ``contest_accuracy``            share of samples whose prediction wins against the runner-up, the logit of each computed
@@ -80,6 +80,10 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
     ``shares``                      histogram of the neurons' mean share of their layer's ``|relevance|``, for each layer
     ``report``                      where pictures are files, all of it in one HTML file, of the last epoch
     ``settings``                    the arguments, as text
+    ``circuit_agreement``           not by default: share of samples whose class is told from one set of neurons a class,
+                                    those most often critical for it in the epoch before, each class's logit from its own
+                                    set, calibrated on every second sample; in ``fit`` alone, of 20 classes at most, at the
+                                    price of a forward for each
     ``reconstructions``             not by default: what drives the neurons of each best path, by deconvolution
     ============================== ====================================================================================
 

@@ -41,7 +41,7 @@ SCALARS = (
 )
 DEFAULT = (*SCALARS, "heatmaps", "mistakes", "critical_paths", "path_heatmaps", "neurons", "shares", "report", "settings")
 """What is logged, by its name below ``relevance/``."""
-LOGGED = (*DEFAULT, "reconstructions")
+LOGGED = (*DEFAULT, "circuit_agreement", "reconstructions")
 """Everything that can be."""
 
 

@@ -20,11 +20,11 @@ __all__ = ["AlongPaths", "Paths"]
 
 Paths = Sequence[Sequence[tuple[str, int]]]
 
-_NOWHERE = -2.0
+_ANYWHERE = -2.0
 
 
 class AlongPaths:
-    """Which neuron below may get relevance, of each layer and sample.
+    """Which neuron below may get relevance, of each layer and sample: on a path the next, elsewhere and below its end any.
 
     Args:
         paths: of ``(layer, neuron)``; the first samples go along the first, and so on, each having the same number of them.
@@ -40,7 +40,7 @@ class AlongPaths:
 
         Raises:
             LayerError: if a path runs through a layer that is not there.
-            GraphError: if one does not run from the input to the output, or through a neuron that its layer does not have.
+            GraphError: if one does not end at the output, or runs through a neuron that its layer does not have.
         """
         each = self.samples // len(self.paths)
         for place, nodes in enumerate(self.paths):
@@ -49,18 +49,19 @@ class AlongPaths:
                     raise unknown_layer(name, list(by_name))
                 if not 0 <= neuron < by_name[name].neurons:
                     raise GraphError(f"layer {name!r} has {by_name[name].neurons} neurons and no {neuron}")
-            if by_name[nodes[0][0]].kind != "input" or not by_name[nodes[-1][0]].is_output:
-                raise GraphError(f"the path {nodes[0]!r} ... {nodes[-1]!r} does not run from the input to the output")
+            if not by_name[nodes[-1][0]].is_output:
+                raise GraphError(f"the path {nodes[0]!r} ... {nodes[-1]!r} does not end at the output")
             for (below, neuron), (above, _) in pairwise(nodes):
-                nowhere = torch.full((self.samples,), _NOWHERE, dtype=torch.double)
-                onward = self._onward.setdefault(by_name[above], nowhere)
+                onward = self._onward.setdefault(by_name[above], torch.full((self.samples,), _ANYWHERE, dtype=torch.double))
                 onward[place * each : (place + 1) * each] = by_name[below].first_id + neuron
 
     def below(self, layer: Layer, neurons: Axis | Tensor | None, like: Tensor, rows: BySample) -> Tensor:
         """Where relevance may go on below a layer: boolean, broadcasts over ``like``, which it hands it to."""
+        if layer not in self._onward:
+            return torch.ones((), dtype=torch.bool, device=like.device)
         if neurons is None:
             raise not_followed(layer)
         numbers = (numbers_of(neurons) if isinstance(neurons, Axis) else neurons) - 1
-        onward = self._onward.get(layer, torch.full((self.samples,), _NOWHERE, dtype=torch.double))
         numbers = numbers.view((1,) * (like.ndim - numbers.ndim) + tuple(numbers.shape))
-        return torch.eq(numbers, rows.over(onward, like)).to(like.device)
+        onward = rows.over(self._onward[layer], like)
+        return ((onward == _ANYWHERE) | torch.eq(numbers, onward)).to(like.device)

@@ -27,6 +27,8 @@ class Layer:
     neurons: int
     dim: int
     """Which dimension of its tensor holds the neurons."""
+    places: int
+    """How many values of a sample one neuron has."""
     first_id: int
     """Its neurons are numbered from here on, uniquely over the pass."""
     rows: BySample | None
@@ -88,7 +90,8 @@ class Layers:
                 f"in {base_name!r} samples lie along several dimensions, or along that of its neurons, so relevance cannot "
                 "be told by sample; keep samples in a dimension of their own, the first"
             )
-        layer = Layer(base_name, kind, t.shape[dim], dim, self.neurons, rows, first, lost)
+        places = t.numel() // (self.samples * t.shape[dim]) if t.numel() else 0
+        layer = Layer(base_name, kind, t.shape[dim], dim, places, self.neurons, rows, first, lost)
         self.all.append(layer)
         self.by_number.append(layer)
         self.neurons += layer.neurons

@@ -286,6 +286,7 @@ def _by_name(visitor: Relevance) -> dict[str, Any]:
         "absorbed_by": {} if edges is None else named(edges.stays),
         "absorbed": dict(reversed(ledger.absorbed.items())),
         "kinds": {layer.name: layer.kind for layer in layers if layer in ledger.relevance},
+        "places": {layer.name: layer.places for layer in layers if layer in ledger.relevance},
     }
 
 

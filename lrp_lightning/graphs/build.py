@@ -23,11 +23,12 @@ def build_graph(trace: Trace, min_share: float = 0.0, classes: Sequence[str] | N
     """The relevance graph of a trace, summed over its batch.
 
     Nodes are ``(layer, neuron)`` with ``relevance`` (summed over samples and space), ``activation`` (their mean), ``layer``,
-    ``neuron``, ``kind``, ``order`` (the layer's place in the forward pass), ``output`` (whether it is one of the output's),
-    ``absorbed`` (what of its relevance goes to no neuron of the graph: what biases and stabilisers take, what the selection
-    left out, edges that are left out), and, with ``classes``, ``class_name``. Edges point the way of the forward pass, with
-    ``relevance``, what the upper neuron handed to the lower one, and ``share``, that over the upper one's relevance. So into
-    each node flows its relevance less what it absorbed.
+    ``neuron``, ``kind``, ``places`` (how many values of a sample a neuron has), ``order`` (the layer's place in the forward
+    pass), ``output`` (whether it is one of the output's), ``absorbed`` (what of its relevance
+    goes to no neuron of the graph: what biases and stabilisers take, what the selection left out, edges that are left out),
+    and, with ``classes``, ``class_name``. Edges point the way of the forward pass, with ``relevance``, what the upper neuron
+    handed to the lower one, and ``share``, that over the upper one's relevance. So into each node flows its relevance less
+    what it absorbed.
 
     Left out are neurons to and from which nothing flows, and, where the trace has a selection, those that are critical in no
     sample: they carry nothing on. Neurons of the output are always in. More than a million edges are too many for a graph in
@@ -79,7 +80,10 @@ def build_graph(trace: Trace, min_share: float = 0.0, classes: Sequence[str] | N
         neurons = connected[layer].nonzero().flatten()
         activation = in_double(trace.activation[layer]).mean(0).cpu()
         numbers = (t[neurons].tolist() for t in (r, activation, r - handed[layer]))
-        about = {"layer": layer, "kind": trace.kinds[layer], "order": order, "output": layer in outputs}
+        about = {
+            "layer": layer, "kind": trace.kinds[layer], "places": trace.places[layer], "order": order,
+            "output": layer in outputs,
+        }  # fmt: skip
         graph.add_nodes_from(
             (
                 (layer, n),

@@ -109,14 +109,17 @@ def _of_class(batch: Any, target: int) -> Tensor:
 class _Sum:
     """Traces added up over their samples."""
 
-    def __init__(self, samples: int, kinds: dict[str, str], notes: dict[str, dict[Any, Tensor]]) -> None:
-        self.samples, self.kinds, self.notes = samples, kinds, notes
+    def __init__(
+        self, samples: int, kinds: dict[str, str], places: dict[str, int], notes: dict[str, dict[Any, Tensor]]
+    ) -> None:
+        self.samples, self.kinds, self.places, self.notes = samples, kinds, places, notes
 
     @staticmethod
     def of(trace: Trace) -> _Sum:
         return _Sum(
             len(trace.explained),
             trace.kinds,
+            trace.places,
             {
                 "relevance": {layer: in_double(r).sum(0) for layer, r in trace.relevance.items()},
                 "activation": {layer: in_double(a).sum(0) for layer, a in trace.activation.items()},
@@ -135,7 +138,8 @@ class _Sum:
             return {key: v[0] if len(v) == 1 else v[0] | v[1] if name == "masks" else v[0] + v[1] for key, v in both.items()}
 
         notes = {name: added(name, self.notes[name], other.notes[name]) for name in self.notes}
-        return _Sum(self.samples + other.samples, {**self.kinds, **other.kinds}, notes)
+        kinds, places = {**self.kinds, **other.kinds}, {**self.places, **other.places}
+        return _Sum(self.samples + other.samples, kinds, places, notes)
 
     def trace(self) -> Trace:
         """The mean sample's trace."""
@@ -150,6 +154,7 @@ class _Sum:
             explained=mean["explained"][""],
             relevance=mean["relevance"],
             kinds=self.kinds,
+            places=self.places,
             activation=mean["activation"],
             masks=mean["masks"],
             edges=mean["edges"],

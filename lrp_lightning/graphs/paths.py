@@ -73,8 +73,9 @@ def k_best_paths(
     Args:
         graph: from :func:`lrp_lightning.build_graph`.
         k: how many, at least 1; fewer come back where there are fewer.
-        source: where paths start; None for the input's channels (in a graph without any, every neuron without an edge from
-            below).
+        source: where paths start; None for the input's features or, of an image or another input whose neurons have many
+            values, for the neurons that read it: that red, say, was read tells nothing. In a graph without an input, every
+            neuron without an edge from below.
         target: where paths end; None for the output's neurons (in a graph that does not name them, every neuron without an
             edge to above). Given, its own share counts as 1. ``("classifier.6", 3)`` is class 3.
         signed: whether negative edges count too.
@@ -109,8 +110,7 @@ def k_best_paths(
     total = sum(graph.nodes[n].get("relevance", 1.0) for n in ends)
     weight = {n: 1.0 if target is not None else total and graph.nodes[n].get("relevance", 1.0) / total for n in ends}
 
-    starts = {source} if source is not None else {n for n, kind in graph.nodes(data="kind") if kind == "input"}
-    starts = starts or {n for n in graph if graph.in_degree(n) == 0}
+    starts = {source} if source is not None else _starts(graph)
 
     # best[n]: up to k of (share of n's relevance, node below, rank of the path there), best first
     best: dict[Node, list[tuple[float, Node | None, int]]] = {}
@@ -147,6 +147,14 @@ def k_best_paths(
     ends_with = {n: weight[n] for _, n, _ in found}
     median = _median(edges, starts, ends_with) if ranked else 0.0
     return [Path(chain(n, rank), share, share / median if median else None) for share, n, rank in ranked]
+
+
+def _starts(graph: nx.DiGraph) -> set[Node]:
+    """Features of the input, and neurons that read its channels."""
+    inputs = {n for n, kind in graph.nodes(data="kind") if kind == "input"}
+    channels = {n for n in inputs if graph.nodes[n].get("places", 1) > 1}
+    read_by = {upper for n in channels for upper in graph.successors(n)}
+    return (inputs - channels) | read_by or {n for n in graph if graph.in_degree(n) == 0}
 
 
 def _median(edges: Mapping[Node, list[tuple[Node, float]]], starts: set[Node], ends: Mapping[Node, float]) -> float:

@@ -120,7 +120,7 @@ class Circuits(dict[int, Masks]):
         """
         own = self.logits(model, inputs, False, additional_forward_args)
         whole = masked_forward(model, inputs, {}, additional_forward_args=additional_forward_args)
-        found = {c: _calibration(own[:, c], whole[:, c]) for c in self}
+        found = {c: calibration(own[:, c], whole[:, c]) for c in self}
         return Circuits(
             self, self.means, {c: (float(scale), float(offset)) for c, (scale, offset) in found.items()}, self.of
         )
@@ -317,20 +317,20 @@ class _Search:
             masks = self.masks(row)
             circuit = Circuits({c: masks}, self.means, of=self.of)
             own = torch.cat([circuit.logits(self.model, x)[:, c] for x in batches])
-            scale, offset = _calibration(own, whole[:, c])
+            scale, offset = calibration(own, whole[:, c])
             error = _error(own, whole[:, c], self.measure)
             found.append(_Judged(masks, float(error), (float(scale), float(offset))))
         return found
 
 
-def _calibration(own: Tensor, whole: Tensor) -> tuple[Tensor, Tensor]:
-    """Scale and offset that bring a circuit's logits, ``(N,)``, to the mean and deviation of the whole network's.
+def calibration(own: Tensor, whole: Tensor) -> tuple[Tensor, Tensor]:
+    """Scale and offset that bring circuits' logits, ``(N, ...)``, to the mean and deviation of the whole network's.
 
     Not those of least squares: these would shrink the logits of a circuit the more, the worse it is, and its class would
     never have the highest.
     """
-    scale = whole.std(correction=0) / own.std(correction=0).clamp(min=torch.finfo(own.dtype).tiny ** 0.5)
-    return scale, whole.mean() - scale * own.mean()
+    scale = whole.std(0, correction=0) / own.std(0, correction=0).clamp(min=torch.finfo(own.dtype).tiny ** 0.5)
+    return scale, whole.mean(0) - scale * own.mean(0)
 
 
 def _error(own: Tensor, whole: Tensor, measure: str) -> Tensor:
@@ -341,7 +341,7 @@ def _error(own: Tensor, whole: Tensor, measure: str) -> Tensor:
     if measure == "mse":
         one, other = own - own.mean(), whole - whole.mean()
         return 1 - (one * other).sum() / (one.norm() * other.norm()).clamp(min=torch.finfo(own.dtype).tiny)
-    scale, offset = _calibration(own, whole)
+    scale, offset = calibration(own, whole)
     return smape((scale * own + offset)[:, None], whole[:, None]).mean()
 
 

@@ -100,24 +100,25 @@ def path_heatmaps(
 ) -> Any:
     """The relevance of the inputs that runs along each path and nowhere else, by one batched pass.
 
-    Each neuron of a path hands relevance to the next below it alone, so not along a shortcut between two of them either. A
-    path's last neuron is the output that is explained. Summed over the input this is exactly what runs along the path;
+    Each neuron of a path hands relevance to the next below it alone, so not along a shortcut between two of them either; the
+    lowest hands it on to all that it reads. A path's last neuron is the output that is explained. Summed over the input this
+    is exactly what runs along the path, less what biases and stabilisers below its lowest neuron take;
     ``Path.share`` is an estimate of it, from shares that were summed over space and batch.
 
     Args:
         model: the classifier.
         inputs: ``(N, ...)``, or a tuple of them.
-        paths: ``k`` paths from the input to the output, from :func:`lrp_lightning.k_best_paths`.
+        paths: ``k`` paths that end at the output, from :func:`lrp_lightning.k_best_paths`.
         composite: as in :class:`lrp_lightning.SelectiveLRP`; the one that the paths were found with.
         additional_forward_args: given to the model after ``inputs``; tensors of ``N`` samples are repeated for every path.
         at: a layer whose relevance is wanted in place of the input's.
 
     Returns:
-        ``(k, *inputs.shape)``, zero but in the channel that the path starts at; a tuple for a tuple of inputs; or
-        ``(k, N, ...)`` shaped like the output of ``at``. The pass takes the memory of one over ``k * N`` samples.
+        ``(k, *inputs.shape)``, a tuple for a tuple of inputs; or ``(k, N, ...)`` shaped like the output of ``at``. The pass
+        takes the memory of one over ``k * N`` samples.
 
     Raises:
-        GraphError: if there are no paths, they are none, or one does not run from the input to the output.
+        GraphError: if there are no paths, they are none, or one does not end at the output.
         LayerError: if a path runs through a layer that the model does not have, or there is no layer ``at``.
         InputError, ModelError, UnsupportedOperatorError: as :class:`lrp_lightning.SelectiveLRP`.
 

@@ -59,6 +59,13 @@ def test_two_processes_measure_what_one_does(one: dict, two: list[dict], what: s
                 assert measured[what][name] == pytest.approx(value, rel=1e-4, abs=1e-6), name
 
 
+def test_circuits_are_calibrated_and_judged_on_the_samples_of_all_processes(one: dict, two: list[dict]):
+    assert one["circuits"].keys() == {"relevance/circuit_agreement", "relevance/stability"}
+    assert 0 <= one["circuits"]["relevance/circuit_agreement"] <= 1
+    assert one["circuits"]["relevance/stability"] == 1
+    assert two == [{**seen, "circuits": one["circuits"]} for seen in two]
+
+
 def test_where_clocks_disagree_all_processes_measure_what_the_first_says(one: dict, two: list[dict]):
     for seen in (one, *two):
         assert seen["clocks"]["relevance/samples"] == 16

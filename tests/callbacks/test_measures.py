@@ -29,7 +29,7 @@ def test_every_measure_by_hand_in_parts():
     net, x, ordinals = Net().eval(), torch.rand(30, 6), torch.arange(30)
     sets = nn.functional.one_hot(torch.randint(4, (30,)), 4).bool() | (torch.rand(30, 4) > 0.9)
     lrp = SelectiveLRP(net, selection=TopK(0.3))
-    measures = Measures(SCALARS)
+    measures = Measures((*SCALARS, "circuit_agreement"))
     for _ in range(2):  # the second epoch counts anew
         measures.reset(torch.device("cpu"), training=True)
         for at in ordinals.split(7):
@@ -50,7 +50,19 @@ def test_every_measure_by_hand_in_parts():
     def right(logits: Tensor) -> Tensor:
         return sets.gather(1, logits.argmax(1, keepdim=True)).float().mean()
 
+    of_class = nn.functional.one_hot(torch.where(sets.any(1), sets.int().argmax(1), trace.output.argmax(1)), 4).double()
+    degrees = {layer: (of_class.T @ mask.double()) / of_class.sum(0)[:, None] for layer, mask in trace.masks.items()}
+    by_circuits = torch.full_like(trace.output, torch.nan)
+    for c in range(4):
+        masks = {layer: torch.zeros(20, dtype=torch.bool) for layer in degrees}
+        for layer, degree in degrees.items():  # 6 of 20 are critical in every sample
+            masks[layer][degree[c].argsort(descending=True, stable=True)[:6]] = True
+        by_circuits[:, c] = masked_forward(net, x, masks)[:, c]
+    scale = trace.output[::2].std(0, correction=0) / by_circuits[::2].std(0, correction=0)
+    by_circuits = (by_circuits - by_circuits[::2].mean(0)) * scale + trace.output[::2].mean(0)
+
     expected = {
+        "circuit_agreement": (by_circuits.argmax(1) == trace.output.argmax(1))[1::2].float().mean(),
         "contest_accuracy": contest_won(own, trace.output).float().mean(),
         "random_contest_accuracy": contest_won(by_chance, trace.output).float().mean(),
         "runner_up_accuracy": runner_up_wins(forced, trace.output).float().mean(),

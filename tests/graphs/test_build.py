@@ -54,6 +54,7 @@ def test_nodes_and_edges_are_those_of_the_trace(trace: Trace) -> None:
             "layer": layer,
             "neuron": neuron,
             "kind": trace.kinds[layer],
+            "places": trace.places[layer],
             "order": order.index(layer),
             "output": layer == order[-1],
             "absorbed": pytest.approx(about["absorbed"]),  # looked at below

@@ -13,21 +13,24 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import nn
+from torch import Tensor, nn
 
-from lrp_lightning import EpsilonPlus, Path, SelectiveLRP, build_graph, k_best_paths
+from lrp_lightning import Epsilon, EpsilonPlus, Path, SelectiveLRP, build_graph, k_best_paths
 from lrp_lightning.errors import GraphError
 from lrp_lightning.graphs.paths import Node
 
 
 def layered(seed: int) -> nx.DiGraph:
-    """A small graph as build_graph makes it: layers, edges that may skip one, shares of both signs, some above 1."""
+    """A small graph as build_graph makes it: layers, edges that may skip one, shares of both signs, some above 1.
+
+    Of every second, the input's neurons are an image's channels.
+    """
     draw = random.Random(seed)
     graph = nx.DiGraph()
     layers = [[(f"layer{n}", i) for i in range(draw.randint(1, 4))] for n in range(draw.randint(2, 5))]
     for n, layer in enumerate(layers):
         kind = "input" if n == 0 else "linear"
-        graph.add_nodes_from(layer, kind=kind)
+        graph.add_nodes_from(layer, kind=kind, places=9 if seed % 2 else 1)
     for n, layer in enumerate(layers[1:], start=1):
         for upper in layer:
             for lower in [*layers[n - 1], *(layers[n - 2] if n > 1 else [])]:
@@ -52,8 +55,16 @@ def share_along(graph: nx.DiGraph, nodes: tuple[Node, ...]) -> float:
     return math.prod(graph.edges[edge]["share"] for edge in nx.utils.pairwise(nodes))
 
 
+def starts_of(graph: nx.DiGraph) -> set[Node]:
+    """Where paths start if nothing else is said."""
+    starts = {n for n in graph if graph.nodes[n]["kind"] == "input"}
+    if any(graph.nodes[n].get("places", 1) > 1 for n in starts):
+        starts = {upper for n in starts for upper in graph.successors(n)}
+    return starts or {n for n in graph if graph.in_degree(n) == 0}
+
+
 def by_enumeration(graph: nx.DiGraph, source: Node | None, target: Node | None) -> dict[tuple[Node, ...], float]:
-    starts = [source] if source is not None else [n for n in graph if graph.nodes[n]["kind"] == "input"]
+    starts = {source} if source is not None else starts_of(graph)
     if target is not None:
         weight = {target: 1.0}
     else:
@@ -89,10 +100,10 @@ def test_as_enumeration(seed: int, k: int) -> None:
 def test_signed_as_enumeration(seed: int) -> None:
     graph = layered(seed)
     ends = [n for n in graph if graph.out_degree(n) == 0]
-    total = sum(graph.nodes[n]["relevance"] for n in ends)
+    total, starts = sum(graph.nodes[n]["relevance"] for n in ends), starts_of(graph)
 
     def chains(end: Node) -> Iterator[tuple[Node, ...]]:
-        if graph.nodes[end]["kind"] == "input":
+        if end in starts:
             yield (end,)
         for lower in graph.predecessors(end):
             yield from ((*chain, end) for chain in chains(lower))
@@ -164,10 +175,28 @@ def test_paths_of_a_network_run_from_input_to_target() -> None:
     winner = int(model(x).argmax())
     graph = build_graph(lrp.trace(x, target=winner, edges=True))
     paths = k_best_paths(graph, k=1000)
-    assert {path.nodes[0][0] for path in paths} == {"input"}
+    assert {path.nodes[0][0] for path in paths} == {"0"}, "a colour is no part of a path"
     assert {path.nodes[-1] for path in paths} == {("5", winner)}
-    assert {len(path.nodes) for path in paths} == {4}
+    assert {len(path.nodes) for path in paths} == {3}
     check(graph, 7, None, None)
+    assert {path.nodes[0] for path in k_best_paths(graph, k=1000, source=("input", 0))} == {("input", 0)}
+    check(graph, 7, ("input", 0), None)
+
+
+def test_features_begin_paths_and_so_do_neurons_that_read_tokens_or_images() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
+    for x, first in ((torch.rand(5, 4), "input"), (torch.rand(5, 7, 4), "0")):
+        logits = model if x.ndim == 2 else nn.Sequential(*model, Mean())
+        graph = build_graph(SelectiveLRP(logits, Epsilon()).trace(x, target=1, edges=True))
+        assert {path.nodes[0][0] for path in k_best_paths(graph, signed=True)} == {first}
+
+
+class Mean(nn.Module):
+    """Over tokens."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mean(1)
 
 
 def test_repr_reads_like_a_path() -> None:

@@ -51,16 +51,26 @@ def images() -> Tensor:
 def test_as_one_conditional_pass_each(composite: Composite) -> None:
     torch.manual_seed(0)
     model, x = chain().double(), images()
-    paths = k_best_paths(build_graph(SelectiveLRP(model, composite).trace(x, target=1, edges=True)), k=6)
+    graph = build_graph(SelectiveLRP(model, composite).trace(x, target=1, edges=True))
+    paths = k_best_paths(graph, k=6) + k_best_paths(graph, k=2, source=("input", 1))
     heatmaps = path_heatmaps(model, x, paths, composite)
     assert heatmaps.shape == (len(paths), *x.shape)
     for path, heatmap in zip(paths, heatmaps, strict=True):
         at = dict(path.nodes)
-        alone = SelectiveLRP(model, composite, Fixed({"0": at["0"], "3": at["3"]})).attribute(x, target=at["6"])
-        expected = torch.zeros_like(x)
-        expected[:, at["input"]] = alone[:, at["input"]]
+        expected = SelectiveLRP(model, composite, Fixed({"0": at["0"], "3": at["3"]})).attribute(x, target=at["6"])
+        if "input" in at:
+            expected[:, 1 - at["input"]] = 0
         torch.testing.assert_close(heatmap, expected, rtol=1e-10, atol=1e-14)
         assert heatmap.any()
+
+
+def test_below_its_lowest_neuron_a_path_is_free() -> None:
+    """Down to the input, past layers that other paths of the batch run through."""
+    torch.manual_seed(0)
+    model, x = chain().double(), images()
+    paths = [Path(nodes, 1.0) for nodes in ((("6", 2),), (("3", 1), ("6", 2)), (("0", 4), ("3", 1), ("6", 2)))]
+    for heatmap, kept in zip(path_heatmaps(model, x, paths, Epsilon()), ({}, {"3": 1}, {"3": 1, "0": 4}), strict=True):
+        torch.testing.assert_close(heatmap, SelectiveLRP(model, Epsilon(), Fixed(kept)).attribute(x, target=2))
 
 
 def test_all_paths_add_up_to_the_whole() -> None:
@@ -113,8 +123,8 @@ def test_the_model_is_left_as_it_was() -> None:
     [
         (None, GraphError, "there are no paths"),
         ((("input", 0), ("7", 1), ("6", 0)), LayerError, "no layer '7'"),
-        ((("input", 0), ("0", 1), ("3", 0)), GraphError, "does not run from the input to the output"),
-        ((("0", 1), ("3", 0), ("6", 0)), GraphError, "does not run from the input"),
+        ((("input", 0), ("0", 1), ("3", 0)), GraphError, "does not end at the output"),
+        ((("0", 6), ("3", 0), ("6", 0)), GraphError, "layer '0' has 6 neurons and no 6"),
     ],
 )
 def test_paths_that_cannot_be_followed(nodes: tuple | None, error: type[Exception], message: str) -> None:
