@@ -1,6 +1,6 @@
 """What class circuits tell of the whole network: writes ``benchmarks/circuits.md``.
 
-``python benchmarks/circuits.py --cache FOLDER`` trains what is not in the folder yet (the networks of ``contest.py``),
+``python benchmarks/circuits.py --cache FOLDER`` trains what is not in the folder yet (the networks of ``selection.py``),
 finds the circuits that are missing there, and writes the table of all that is there. ``--networks "narrow VGG" --seeds 0 1``
 does a part, ``--only-table`` only the writing.
 
@@ -31,8 +31,8 @@ from lrp_lightning.masking import activations, means_of
 from lrp_lightning.metrics import circuits_agree
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
-import contest
 import fashion_mnist
+import selection
 
 HERE = Path(__file__).parent
 QUANTITIES = ("agreement", "not calibrated", "correlation")
@@ -95,7 +95,7 @@ def judged(model: nn.Module, circuits: Circuits, x: Tensor) -> dict[str, float]:
 
 def measure(name: str, seed: int, options: argparse.Namespace) -> None:
     """Find the circuits of one network that are not in the cache yet."""
-    model, accuracy = contest.trained(name, seed, options.cache)
+    model, accuracy = selection.trained(name, seed, options.cache)
     data = fashion_mnist.load(TRAINED_ON, HELD_OUT, side=32)
     train, held = data.train[0][:TRAINED_ON], data.test[0][:HELD_OUT]
     file = options.cache / f"circuits of {name}_{seed}.json"
@@ -128,7 +128,7 @@ def write(cache: Path) -> None:
         f"Made by `python benchmarks/circuits.py`: optimised in {STEPS} steps of {BATCH} of {TRAINED_ON:,} training images, "
         f"{HELD_OUT} held-out test images. Mean ± deviation over networks that differ in their seed.", ""
     ]  # fmt: skip
-    for name in contest.NETWORKS:
+    for name in selection.NETWORKS:
         runs = [json.loads(file.read_text()) for file in sorted(cache.glob(f"circuits of {name}_*.json"))]
         if not runs:
             continue
@@ -144,17 +144,17 @@ def write(cache: Path) -> None:
             for way in ways:
                 of = [run["ways"][way][budget] for run in runs if budget in run["ways"].get(way, {})]
                 if of:
-                    cells = " | ".join(contest.cell([o[q] for o in of]) for q in QUANTITIES)
+                    cells = " | ".join(selection.cell([o[q] for o in of]) for q in QUANTITIES)
                     lines.append(f"| {way} | {cells} | {len(of)} |")
             lines.append("")
     (HERE / "circuits.md").write_text("\n".join(lines))
 
 
 def main() -> None:
-    parser = contest.parser_of(__doc__)
+    parser = selection.parser_of(__doc__)
     parser.add_argument("--budgets", type=float, nargs="+", default=[0.05, 0.1, 0.2, 0.3])
     parser.add_argument("--ways", choices=list(OPTIMISED), nargs="+", default=list(OPTIMISED))
-    contest.run(parser.parse_args(), measure, write)
+    selection.run(parser.parse_args(), measure, write)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 ``python benchmarks/pruning.py --cache FOLDER`` trains what is not in the folder yet (the networks of ``selection.py``) and
 prunes each as ``examples/prune_critical_channels.py`` does, by each criterion, at rates 0 to .95 by .05.
 
-A network below 88 % test accuracy is left out. The criteria see 10 training images a class. Channels of all layers are
+The criteria see 10 training images a class. Channels of all layers are
 ranked together, the worths of each layer divided by their Euclidean norm; nothing is trained or calibrated again. Area
 is the mean test accuracy over the rates; half, the highest rate at which half of the whole network's accuracy is left.
 Relevance is by the z+ rule and for the label, summed over images and space. That rule and the norm were chosen by
@@ -31,6 +31,7 @@ import selection
 import small_vgg
 
 HERE = Path(__file__).parent
+WIDTHS = {"narrow": small_vgg.NARROW, "full": small_vgg.FULL}
 ORDER = (
     "relevance", "relevance, layers as they are", "relevance by ε, its size", "relevance by ε, signed", "weight magnitude",
     "activation", "random",
@@ -60,9 +61,7 @@ def measure(width: str, seed: int, samples: int, cache: Path) -> None:
     """Accuracy and parameters at each rate by each criterion, into the cache, if they are not there."""
     file = cache / f"pruned_{width}_{seed}.json"
     result = json.loads(file.read_text()) if file.exists() else {"samples": samples, "by": {}}
-    model, accuracy = selection.network(width, seed, cache)
-    if accuracy < 0.88:
-        return
+    model, _ = selection.trained(f"{width} VGG", seed, cache)
     data = fashion_mnist.load(2_000, result["samples"], side=32)
     torch.manual_seed(seed)  # of the random criterion
     for by, worth in criteria(model, *data.train).items():
@@ -88,7 +87,7 @@ def section(width: str, runs: list[dict]) -> list[str]:
     names = [by for by in ORDER if all(by in run["by"] for run in runs)]
     of = {by: [run["by"][by]["accuracy"] for run in runs] for by in names}
     parameters = {by: [run["by"][by]["parameters"] for run in runs] for by in names}
-    channels = "-".join(map(str, selection.WIDTHS[width]))
+    channels = "-".join(map(str, WIDTHS[width]))
     lines = [
         f"## VGG16-BN, {channels} channels", "",
         f"{len(runs)} networks, {runs[0]['samples']} test images each; mean ± deviation over networks.", "",
@@ -121,7 +120,7 @@ def section(width: str, runs: list[dict]) -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cache", type=Path, default=Path("runs/selection"), help="where networks and figures are kept")
-    parser.add_argument("--width", choices=list(selection.WIDTHS), nargs="+", default=["narrow"])
+    parser.add_argument("--width", choices=list(WIDTHS), nargs="+", default=["narrow"])
     parser.add_argument("--seeds", type=int, nargs="+", default=list(range(5)))
     parser.add_argument("--samples", type=int, default=300, help="test images for each network")
     options = parser.parse_args()
@@ -131,7 +130,7 @@ def main() -> None:
     lines += [f"Made by {made_by}.", ""]
     for width, seed in itertools.product(options.width, options.seeds):
         measure(width, seed, options.samples, options.cache)
-    for width in selection.WIDTHS:
+    for width in WIDTHS:
         runs = [json.loads(file.read_text()) for file in sorted(options.cache.glob(f"pruned_{width}_*.json"))]
         lines += section(width, runs) if runs else []
     (HERE / "pruning.md").write_text("\n".join(lines))

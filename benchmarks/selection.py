@@ -1,12 +1,15 @@
-"""Which selection finds the neurons that decide: writes ``benchmarks/selection.md`` and its plots.
+"""Which selection finds the neurons that decide: writes ``benchmarks/selection.md`` and its plot.
 
-``python benchmarks/selection.py --cache FOLDER`` trains what is not in the folder yet (VGG16-BN for small images, at two
-widths, on Fashion-MNIST), measures every way of selecting at every budget, and writes table and plots of all that is there.
-It goes on where it was stopped. ``--width narrow --seeds 0 1`` does a part, ``--only-table`` nothing but the writing.
-What is measured of networks trained at another rate, ``--learning-rate 0.05``, gets rows in a table of its own.
+``python benchmarks/selection.py --cache FOLDER`` trains what is not in the folder yet, measures every way of selecting that
+is missing there, and writes the table of all that is there. ``--networks "narrow VGG" --seeds 0 1`` does a part,
+``--only-table`` only the writing. Networks are trained on Fashion-MNIST (scikit-learn's digits where that is not installed).
 
-A network below 88 % test accuracy is left out. Retained: share of predictions that survive with only the selected channels,
-the same share of every layer. Ablated: with all but them. The whole network's logits are what SMAPE and MSE are against.
+Each way finds the neurons of the predicted class and those of the runner-up, inside the pass or by scores afterwards, the
+same share of each layer but where it says otherwise. *Contest*: share of images whose prediction wins where each class's
+logit is computed with that class's own neurons alone; *runner-up*: share that the runner-up's neurons turn into the
+runner-up; *survive*: share whose prediction its own neurons keep; *correlation*: Pearson's, of the predicted class's logit
+with its own neurons and in the whole network; *SMAPE*: of all logits, with the predicted class's neurons, against the whole
+network's.
 """
 
 from __future__ import annotations
@@ -17,14 +20,19 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from captum.attr import LayerConductance, LayerIntegratedGradients
 from torch import Tensor, nn
+from torchvision.models import VisionTransformer
+from torchvision.models.resnet import BasicBlock
 
 from lrp_lightning import (
     Agreement,
+    Contest,
     Coverage,
     Epsilon,
     EpsilonPlus,
@@ -32,284 +40,379 @@ from lrp_lightning import (
     MinError,
     SelectiveLRP,
     TopK,
+    Trace,
     ZPlus,
-    masked_forward,
-)
+    contest,
+)  # fmt: skip
 from lrp_lightning.drawing import draw_curves
 from lrp_lightning.masking import activations
-from lrp_lightning.metrics import mse, prediction_survives, smape
-from lrp_lightning.selection import Selection, random_masks
+from lrp_lightning.metrics import prediction_survives, smape
+from lrp_lightning.selection import Selection
+from lrp_lightning.selection.budget import number_of
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
 import fashion_mnist
 import small_vgg
 
 HERE = Path(__file__).parent
-BUDGETS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5)
-WIDTHS = {"narrow": small_vgg.NARROW, "full": small_vgg.FULL}
-LEARNING_RATE, EPOCHS = 0.01, 2
-RULES = {"ε": Epsilon(), "z+": ZPlus(), "γ": Gamma(), "z+, ε in linear layers": EpsilonPlus()}  # noqa: RUF001
-SHARES = (0.3, 0.5, 0.7, 0.9)
-CAPTUM_SAMPLES, CAPTUM_STEPS = 8, 8
-BY_CAPTUM = {"LayerConductance": LayerConductance, "integrated gradients": LayerIntegratedGradients}
-FIRST = ("random", "activation", "afterwards, ε", "inside, ε", "MinError, SMAPE", "afterwards, z+", "inside, z+")
-LAST = ("MinError, MSE", *BY_CAPTUM, "PLRP-λ")  # so that what is asked for most is there first
-Masks = dict[str, Tensor]
+CAPTUM_SAMPLES, CAPTUM_STEPS = 20, 8
+BUDGETS = (0.05, 0.1, 0.2, 0.3, 0.5)
+QUANTITIES = ("contest", "runner-up", "survive", "correlation", "SMAPE")
+SLOW = (0.1, 0.2)
+"""Budgets at which what takes long is measured."""
 
 
-def of_rate(cache: Path, learning_rate: float) -> Path:
-    """Where in the cache the networks of a learning rate are kept."""
-    folder = cache / f"at_{learning_rate:g}"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+@dataclass(frozen=True)
+class SignedHalves:
+    """Half of the neurons those with the most positive relevance, half those with the most negative."""
+
+    keep: float
+
+    def select(self, relevance: Tensor, *, layer: str, output: Tensor) -> Tensor:
+        many = number_of(self.keep, relevance.shape[1])
+        kept = torch.zeros_like(relevance, dtype=torch.bool)
+        kept.scatter_(1, relevance.topk(many - many // 2, 1).indices, True)
+        return kept.scatter_(1, relevance.topk(max(many // 2, 1), 1, largest=False).indices, True) if many > 1 else kept
 
 
-def network(
-    width: str, seed: int, cache: Path, learning_rate: float = LEARNING_RATE, epochs: int = EPOCHS
-) -> tuple[nn.Module, float]:
-    """The trained network and its accuracy on 2,000 test images; trained now, if it is not in the cache."""
-    torch.manual_seed(seed)
-    model, file = small_vgg.small_vgg16(WIDTHS[width]), of_rate(cache, learning_rate) / f"{width}_{seed}.pt"
-    if not file.exists():
-        data = fashion_mnist.load(30_000, 2_000, side=32)
-        small_vgg.train(model, *data.train, epochs=epochs, seed=seed, learning_rate=learning_rate)
-        torch.save({"state": model.state_dict(), "accuracy": small_vgg.accuracy(model, *data.test)}, file)
-    saved = torch.load(file)
-    model.load_state_dict(saved["state"])
-    return model.eval().requires_grad_(False), saved["accuracy"]
+@dataclass(frozen=True)
+class Centred:
+    """The neurons whose relevance is farthest from the mean of their layer."""
+
+    keep: float
+
+    def select(self, relevance: Tensor, *, layer: str, output: Tensor) -> Tensor:
+        centred = relevance - relevance.mean(1, keepdim=True)
+        return TopK(self.keep).select(centred, layer=layer, output=output)
+
+
+@dataclass(frozen=True)
+class Mass:
+    """The fewest neurons that carry a share of their layer's ``|relevance|``: as many in each layer as it takes."""
+
+    share: float
+
+    def select(self, relevance: Tensor, *, layer: str, output: Tensor) -> Tensor:
+        return Coverage(self.share).select(relevance.abs(), layer=layer, output=output)
+
+
+class Instead(SelectiveLRP):
+    """Explains a function of the logits and the class, ``(N, classes)`` and ``(N,)``, instead of the class's logit."""
+
+    explained: Callable[[Tensor, Tensor], Tensor]
+
+    def trace(self, inputs: Any, target: Any = None, *others: Any, **named: Any) -> Trace:
+        def value(logits: Tensor) -> Tensor:
+            return self.explained(logits, target(logits.detach()) if callable(target) else target)
+
+        return super().trace(inputs, value, *others, **named)
+
+
+def less_the_mean(logits: Tensor, of: Tensor) -> Tensor:
+    return logits.gather(1, of[:, None])[:, 0] - logits.mean(1)
+
+
+def less_the_strongest_other(logits: Tensor, of: Tensor) -> Tensor:
+    others = logits.detach().scatter(1, of[:, None], -torch.inf).argmax(1)
+    return logits.gather(1, of[:, None])[:, 0] - logits.gather(1, others[:, None])[:, 0]
 
 
 def predicted(logits: Tensor) -> Tensor:
     return logits.argmax(1)
 
 
-def highest(scores: Masks, budget: float) -> Masks:
+def of_size(selection: Callable[[float], Selection], model: nn.Module, x: Tensor, budget: float) -> Selection:
+    """The selection whose one argument makes it keep a budget of all neurons, by bisection."""
+    low, high = 0.0, 1.0
+    for _ in range(8):
+        share = (low + high) / 2
+        masks = SelectiveLRP(model, Epsilon(), selection(share)).trace(x, predicted).masks
+        kept = sum(int(m.sum()) for m in masks.values()) / sum(m.numel() for m in masks.values())
+        low, high = (share, high) if kept < budget else (low, share)
+    return selection(low)
+
+
+def highest(scores: dict[str, Tensor], budget: float) -> dict[str, Tensor]:
     """The neurons with the highest scores of each layer."""
     return {name: TopK(budget, by="relevance").select(s, layer=name, output=s[:, 0]) for name, s in scores.items()}
 
 
-def highest_of_all(scores: Masks, budget: float) -> Masks:
+def highest_of_all(scores: dict[str, Tensor], budget: float) -> dict[str, Tensor]:
     """The neurons with the highest scores of all layers together."""
-    kept = TopK(budget, by="relevance").select(torch.cat(list(scores.values()), 1), layer="", output=torch.empty(0))
+    kept = highest({"all": torch.cat(list(scores.values()), 1)}, budget)["all"]
     return dict(zip(scores, kept.split([s.shape[1] for s in scores.values()], 1), strict=True))
 
 
-def by_captum(kind: type, model: nn.Module, x: Tensor, target: Tensor) -> Masks:
-    """Attribution at the rectifier behind each layer, summed over space."""
-    model = copy.deepcopy(model)
-    for module in model.modules():
-        if isinstance(module, nn.ReLU):
-            module.inplace = False
-    scores = {}
-    for name in (
-        SelectiveLRP(model, Epsilon(), TopK(1)).trace(x, predicted).masks
-    ):  # features.N is a convolution, N + 1 its batch norm, N + 2 its rectifier
-        behind = model.get_submodule(f"features.{int(name.partition('.')[2]) + 2}")
-        found = kind(model, behind).attribute(x, target=target, n_steps=CAPTUM_STEPS)
-        scores[name] = found.sum((2, 3)).detach()
+class Afterwards(SelectiveLRP):
+    """Chooses neurons when the pass is over: those with the highest scores."""
+
+    scores: Callable[[nn.Module, Tensor, Tensor, Trace], dict[str, Tensor]]
+    choose: Callable[[dict[str, Tensor], float], dict[str, Tensor]]
+    budget: float
+
+    def trace(self, inputs: Any, target: Any = None, *others: Any, **named: Any) -> Trace:
+        found = super().trace(inputs, target, *others, **named)
+        of = target(found.logits) if callable(target) else target
+        return replace(found, masks=self.choose(self.scores(self.model, inputs, of, found), self.budget))
+
+
+def by_relevance(model: nn.Module, x: Tensor, target: Tensor, trace: Trace) -> dict[str, Tensor]:
+    return {layer: trace.relevance[layer] for layer in trace.masks}
+
+
+def by_magnitude(model: nn.Module, x: Tensor, target: Tensor, trace: Trace) -> dict[str, Tensor]:
+    return {layer: trace.relevance[layer].abs() for layer in trace.masks}
+
+
+def by_activation(model: nn.Module, x: Tensor, target: Tensor, trace: Trace) -> dict[str, Tensor]:
+    return activations(model, x, list(trace.masks))
+
+
+def by_captum(kind: type) -> Callable[[nn.Module, Tensor, Tensor, Trace], dict[str, Tensor]]:
+    """Attribution at the rectifier behind each layer of a VGG, summed over space."""
+
+    def scores(model: nn.Module, x: Tensor, target: Tensor, trace: Trace) -> dict[str, Tensor]:
+        model = copy.deepcopy(model)
+        for module in model.modules():
+            if isinstance(module, nn.ReLU):
+                module.inplace = False
+        found = {}
+        for name in trace.masks:  # features.N is a convolution, N + 1 its batch norm, N + 2 its rectifier
+            behind = model.get_submodule(f"features.{int(name.partition('.')[2]) + 2}")
+            found[name] = kind(model, behind).attribute(x, target=target, n_steps=CAPTUM_STEPS).sum((2, 3)).detach()
+        return found
+
     return scores
 
 
-def ways(model: nn.Module, x: Tensor) -> dict[str, Callable[[float], Masks]]:
-    """How each way selects at a budget."""
-    post = {name: SelectiveLRP(model, rule, TopK(1.0)).trace(x, predicted) for name, rule in RULES.items()}
-    layers = list(post["ε"].masks)
-    of = {name: {layer: trace.relevance[layer] for layer in layers} for name, trace in post.items()}
-    magnitude = {layer: r.abs() for layer, r in of["ε"].items()}
-    forward = activations(model, x, layers)
-    generator = torch.Generator().manual_seed(0)
-
-    def inside(rule: object, selection: Selection) -> Masks:
-        return SelectiveLRP(model, rule, selection).trace(x, predicted).masks  # type: ignore[arg-type]
-
-    found: dict[str, Callable[[float], Masks]] = {
-        "random": lambda b: random_masks(highest(of["ε"], b), generator),
-        "activation": lambda b: highest(forward, b),
-        "NeuronMCT, per layer": lambda b: highest(magnitude, b),
-        "NeuronMCT, all layers": lambda b: highest_of_all(magnitude, b),
-    }
-    for name in RULES:
-        found[f"afterwards, {name}"] = lambda b, name=name: highest(of[name], b)  # type: ignore[misc]
-    for name, rule in RULES.items():
-        found[f"inside, {name}"] = lambda b, rule=rule: inside(rule, TopK(b, by="relevance"))  # type: ignore[misc]
-    found["inside, ε, rescaled"] = lambda b: inside(Epsilon(), TopK(b, by="relevance", rescale=True))
-    found["inside, ε, by magnitude"] = lambda b: inside(Epsilon(), TopK(b))
-    found["Agreement, MSE"] = lambda b: inside(Epsilon(), Agreement("mse", b))
-    found["Agreement, SMAPE"] = lambda b: inside(Epsilon(), Agreement("smape", b))
-    found["MinError, SMAPE"] = lambda b: inside(Epsilon(), MinError("smape", b))
-    found["MinError, MSE"] = lambda b: inside(Epsilon(), MinError("mse", b))
-    return found
+Way = Callable[[nn.Module, Tensor, float], SelectiveLRP]
+"""What finds the neurons of a model, given images of which it may learn a size, and a budget."""
 
 
-def measured(model: nn.Module, x: Tensor, logits: Tensor, masks: Masks) -> dict[str, float]:
-    kept, rest = masked_forward(model, x, masks), masked_forward(model, x, masks, keep=False)
-    return {
-        "retained": prediction_survives(kept, logits).float().mean().item(),
-        "ablated": prediction_survives(rest, logits).float().mean().item(),
-        "SMAPE": smape(kept, logits).mean().item(),
-        "MSE": mse(kept, logits).mean().item(),
-        "share": torch.cat([m.float() for m in masks.values()], 1).mean().item(),
-    }
+def inside(rule: Any, selection: Callable[[float], Selection]) -> Way:
+    return lambda model, x, budget: SelectiveLRP(model, rule, selection(budget))
 
 
-class Network:
-    """One network, its images, and what has been measured of it so far, which is kept in the cache."""
-
-    def __init__(self, width: str, seed: int, options: argparse.Namespace) -> None:
-        self.name, self.file = f"{width} {seed}", of_rate(options.cache, options.learning_rate) / f"{width}_{seed}.json"
-        self.model, self.accuracy = network(width, seed, options.cache, options.learning_rate, options.epochs)
-        self.x = fashion_mnist.load(1, options.samples, side=32).test[0]
-        with torch.no_grad():
-            self.logits = self.model(self.x)
-        self.ways = ways(self.model, self.x)
-        self.result: dict = {"accuracy": self.accuracy, "samples": len(self.x), "epochs": options.epochs, "ways": {}}
-        if self.file.exists():
-            self.result = json.loads(self.file.read_text())
-
-    def measure(self, way: str) -> None:
-        """One way at all budgets; what takes long at those that matter most."""
-        found = self.result["ways"].setdefault(way, {})
-        wanted = SHARES if way == "PLRP-λ" else [b for b in BUDGETS if way != "MinError, MSE" or 0.1 <= b <= 0.3]
-        missing = [b for b in wanted if str(b) not in found]
-        if not missing:
-            return
-        started = time.time()
-        x, logits = (t[:CAPTUM_SAMPLES] if way in BY_CAPTUM else t for t in (self.x, self.logits))
-        scores = by_captum(BY_CAPTUM[way], self.model, x, logits.argmax(1)) if way in BY_CAPTUM else {}
-        for budget in missing:
-            if scores:
-                masks = highest(scores, budget)
-            elif way == "PLRP-λ":
-                lrp = SelectiveLRP(self.model, Epsilon(), Coverage(budget, rescale=True))
-                masks = lrp.trace(x, predicted).masks
-            else:
-                masks = self.ways[way](budget)
-            found[str(budget)] = measured(self.model, x, logits, masks)
-        self.file.write_text(json.dumps(self.result))
-        print(f"{self.name}: {way}, {time.time() - started:.0f} s", flush=True)
+def inside_sized(selection: Callable[[float], Selection]) -> Way:
+    return lambda model, x, budget: SelectiveLRP(model, Epsilon(), of_size(selection, model, x, budget))
 
 
-ORDER = (
-    "random", "activation", "NeuronMCT, per layer", "NeuronMCT, all layers", "LayerConductance", "integrated gradients",
-    *(f"afterwards, {rule}" for rule in RULES), *(f"inside, {rule}" for rule in RULES), "inside, ε, rescaled",
-    "inside, ε, by magnitude", "Agreement, MSE", "Agreement, SMAPE", "MinError, MSE", "MinError, SMAPE",
+def inside_of(explained: Callable[[Tensor, Tensor], Tensor], selection: Callable[[float], Selection]) -> Way:
+    def way(model: nn.Module, x: Tensor, budget: float) -> SelectiveLRP:
+        lrp = Instead(model, Epsilon(), selection(budget))
+        lrp.explained = explained
+        return lrp
+
+    return way
+
+
+def afterwards(scores: Callable[..., dict[str, Tensor]], rule: Any = None, choose: Callable[..., Any] = highest) -> Way:
+    def way(model: nn.Module, x: Tensor, budget: float) -> SelectiveLRP:
+        lrp = Afterwards(model, rule or Epsilon(), TopK(1.0))
+        lrp.scores, lrp.choose, lrp.budget = scores, choose, budget
+        return lrp
+
+    return way
+
+
+def signed(budget: float) -> TopK:
+    return TopK(budget, by="relevance")
+
+
+EPS, GAMMA = "\N{GREEK SMALL LETTER EPSILON}", "\N{GREEK SMALL LETTER GAMMA}"
+PLUS = f"z+, {EPS} in linear layers"
+WAYS: dict[str, Way] = {
+    "activation": afterwards(by_activation),
+    "LayerConductance": afterwards(by_captum(LayerConductance)),
+    "layer integrated gradients": afterwards(by_captum(LayerIntegratedGradients)),
+    f"afterwards, relevance, {EPS}": afterwards(by_relevance),
+    f"afterwards, relevance, {PLUS}": afterwards(by_relevance, EpsilonPlus()),
+    "NeuronMCT: afterwards, |gradient x activation|": afterwards(by_magnitude),
+    "NeuronMCT, all layers together": afterwards(by_magnitude, choose=highest_of_all),
+    f"afterwards, magnitude, {PLUS}": afterwards(by_magnitude, EpsilonPlus()),
+    f"relevance, {EPS}": inside(Epsilon(), signed),
+    "relevance, z+": inside(ZPlus(), signed),
+    f"relevance, {GAMMA}": inside(Gamma(), signed),
+    f"relevance, {PLUS}": inside(EpsilonPlus(), signed),
+    f"relevance, {EPS}, rescaled": inside(Epsilon(), lambda b: TopK(b, by="relevance", rescale=True)),
+    f"PLRP-\N{GREEK SMALL LETTER LAMDA}: coverage, {EPS}, rescaled": inside_sized(lambda b: Coverage(b, rescale=True)),
+    f"magnitude, {EPS}": inside(Epsilon(), TopK),
+    "magnitude, z+": inside(ZPlus(), TopK),
+    f"magnitude, {GAMMA}": inside(Gamma(), TopK),
+    f"magnitude, {PLUS}": inside(EpsilonPlus(), TopK),
+    f"signed halves, {EPS}": inside(Epsilon(), SignedHalves),
+    f"magnitude less its mean, {EPS}": inside(Epsilon(), Centred),
+    f"magnitude, budgets by mass, {EPS}": inside_sized(Mass),
+    f"magnitude, logit less the mean, {EPS}": inside_of(less_the_mean, TopK),
+    f"magnitude, logit less the strongest other, {EPS}": inside_of(less_the_strongest_other, TopK),
+    f"relevance, logit less the strongest other, {EPS}": inside_of(less_the_strongest_other, signed),
+    "Agreement, MSE": inside(Epsilon(), lambda b: Agreement("mse", b)),
+    "Agreement, SMAPE": inside(Epsilon(), lambda b: Agreement("smape", b)),
+    "MinError, SMAPE, 8 passes": inside(Epsilon(), lambda b: MinError("smape", b, max_passes=8)),
+    "MinError, SMAPE, 25 passes": inside(Epsilon(), lambda b: MinError("smape", b)),
+}
+OF_VGG = ("LayerConductance", "layer integrated gradients")
+SHOWN = (
+    "activation", f"relevance, {EPS}", f"magnitude, {EPS}", f"magnitude, {PLUS}", f"magnitude, budgets by mass, {EPS}",
+    f"magnitude, logit less the strongest other, {EPS}",
 )  # fmt: skip
 
 
+def resnet() -> nn.Module:
+    def block(below: int, above: int) -> nn.Module:
+        halved = nn.Sequential(nn.Conv2d(below, above, 1, stride=2, bias=False), nn.BatchNorm2d(above))
+        return nn.Sequential(BasicBlock(below, above, 2, halved), BasicBlock(above, above))
+
+    stem = nn.Sequential(nn.Conv2d(1, 32, 3, padding=1, bias=False), nn.BatchNorm2d(32), nn.ReLU(), nn.MaxPool2d(2))
+    head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(128, 10))
+    return nn.Sequential(stem, block(32, 64), block(64, 128), head)
+
+
+def vit() -> nn.Module:
+    model = VisionTransformer(32, 4, 3, 4, 64, 128, num_classes=10)
+    model.conv_proj = nn.Conv2d(1, 64, 4, 4)
+    return model
+
+
+NETWORKS: dict[str, tuple[Callable[[], nn.Module], int, int, float]] = {
+    "narrow VGG": (lambda: small_vgg.small_vgg16(small_vgg.NARROW), 12_000, 2, 0.01),
+    "full VGG": (small_vgg.small_vgg16, 12_000, 2, 0.01),
+    "ResNet": (resnet, 12_000, 2, 0.05),
+    "ViT": (vit, 20_000, 3, 0.05),
+}
+"""How it is made, on how many images, epochs and at which rate it is trained."""
+
+
+def trained(name: str, seed: int, cache: Path) -> tuple[nn.Module, float]:
+    build, many, epochs, rate = NETWORKS[name]
+    torch.manual_seed(seed)
+    model, file = build(), cache / f"{name}_{seed}.pt"
+    if not file.exists():
+        data = fashion_mnist.load(many, 2_000, side=32)
+        started = time.time()
+        small_vgg.train(model, *data.train, epochs=epochs, seed=seed, learning_rate=rate)
+        torch.save({"state": model.state_dict(), "accuracy": small_vgg.accuracy(model, *data.test)}, file)
+        print(f"{name} {seed}: trained in {time.time() - started:.0f} s", flush=True)
+    saved = torch.load(file)
+    model.load_state_dict(saved["state"])
+    return model.eval().requires_grad_(False), saved["accuracy"]
+
+
+def held(lrp: SelectiveLRP, x: Tensor) -> dict[str, float]:
+    parts = [contest(lrp, some, seed=i) for i, some in enumerate(x.split(50))]
+    whole = Contest(*(torch.cat([getattr(part, f.name) for part in parts]) for f in fields(Contest)))
+    return {
+        "contest": whole.accuracy,
+        "random": whole.control_accuracy,
+        "runner-up": whole.runner_up_accuracy,
+        "survive": prediction_survives(whole.with_predicted, whole.logits).float().mean().item(),
+        "correlation": whole.correlation,
+        "SMAPE": smape(whole.with_predicted, whole.logits).mean().item(),
+    }
+
+
+def measure(name: str, seed: int, options: argparse.Namespace) -> None:
+    """Measure of one network what is not in the cache yet."""
+    model, accuracy = trained(name, seed, options.cache)
+    x, file = fashion_mnist.load(1, options.samples, side=32).test[0], options.cache / f"{name}_{seed}.json"
+    found = json.loads(file.read_text()) if file.exists() else {"accuracy": accuracy, "samples": len(x), "ways": {}}
+    for way, finds in WAYS.items():
+        if (options.no_searches and way.startswith("MinError")) or (way in OF_VGG and "VGG" not in name):
+            continue
+        of = found["ways"].setdefault(way, {})
+        budgets = SLOW if way.startswith("MinError") or way in OF_VGG else BUDGETS
+        missing = [b for b in budgets if str(b) not in of]
+        started = time.time()
+        for budget in missing:
+            of[str(budget)] = held(finds(model, x, budget), x[:CAPTUM_SAMPLES] if way in OF_VGG else x)
+        if missing:
+            file.write_text(json.dumps(found))
+            print(f"{name} {seed}: {way}, {time.time() - started:.0f} s", flush=True)
+
+
+def cell(values: list[float]) -> str:
+    if not values:
+        return ""
+    t = torch.tensor(values)
+    return f"{t.mean():.3f}" + (f" ± {t.std():.3f}" if len(t) > 1 else "")
+
+
 def write(cache: Path) -> None:
-    """Table and plots of what is in the cache."""
-    lines = ["# Which selection finds the neurons that decide", "", (__doc__ or "").rpartition("\n\n")[2].strip(), ""]
-    lines += [
-        "Made by `python benchmarks/selection.py`, with `--width narrow --samples 100` and `--width full --samples 24`;",
-        "what was trained at 0.05, with `--learning-rate 0.05 --samples 40`, at full width `--epochs 1 --seeds 0 2 3 4 5",
-        "--samples 16`. Mean ± deviation over networks, as many as the last column says, or fewer where their number stands",
-        "behind.",
-        "",
-    ]
-    for width in WIDTHS:
-        runs = runs_of(of_rate(cache, LEARNING_RATE), width)
+    """Table and plot of what is in the cache."""
+    told = (__doc__ or "").rpartition("\n\n")[2].strip()
+    lines = ["# Which selection finds the neurons that decide", "", told, ""]
+    lines += ["Made by `python benchmarks/selection.py`. Mean ± deviation over networks that differ in their seed.", ""]
+    curves: dict[str, list[float]] = {}
+    for name in NETWORKS:
+        runs = [json.loads(file.read_text()) for file in sorted(cache.glob(f"{name}_*.json"))]
         if not runs:
             continue
         accuracies = ", ".join(f"{run['accuracy']:.3f}" for run in runs)
-        channels = "-".join(map(str, WIDTHS[width]))
-        lines += [
-            f"## VGG16-BN, {channels} channels", "",
-            f"{len(runs)} networks, test accuracy {accuracies}; {runs[0]['samples']} test images each ({CAPTUM_SAMPLES} for "
-            f"Captum's two, {CAPTUM_STEPS} steps). NeuronMCT ranks |gradient x activation|, which is |ε afterwards|.", "",
-        ]  # fmt: skip
-        names = [name for name in ORDER if any(name in run["ways"] for run in runs)]
-        for quantity in ("retained", "ablated", "SMAPE", "MSE"):
-            lines += [f"### {quantity}", "", f"| selection | {' | '.join(f'{b:.0%}' for b in BUDGETS)} | networks |"]
-            lines.append(f"| --- |{' ---: |' * (len(BUDGETS) + 1)}")
-            for name in names:
-                of = [run["ways"][name] for run in runs if name in run["ways"]]
-                cells = [cell([w.get(str(b), {}).get(quantity) for w in of]) for b in BUDGETS]
-                lines.append(f"| {name} | {' | '.join(cells)} | {len(of)} |")
+        about = f"{len(runs)} network{'s' * (len(runs) > 1)}, test accuracy {accuracies}; {runs[0]['samples']} images each"
+        about += f", {CAPTUM_SAMPLES} for Captum's two, by {CAPTUM_STEPS} steps." if "VGG" in name else "."
+        lines += [f"## {name}", "", about, ""]
+        for budget in BUDGETS:
+            shown = [way for way in WAYS if any(str(budget) in run["ways"].get(way, {}) for run in runs)]
+            all_of = [run["ways"].get(way, {}).get(str(budget)) for run in runs for way in shown]
+            by_chance = [found["random"] for found in all_of if found]
+            lines += [f"| {budget:.0%} kept | {' | '.join(QUANTITIES)} |", f"| --- |{' ---: |' * len(QUANTITIES)}"]
+            lines.append(f"| random sets | {cell(by_chance)} |{' |' * (len(QUANTITIES) - 1)}")
+            for way in shown:
+                of = [run["ways"][way][str(budget)] for run in runs if str(budget) in run["ways"].get(way, {})]
+                lines.append(f"| {way} | {' | '.join(cell([o[q] for o in of]) for q in QUANTITIES)} |")
             lines.append("")
-        plrp = [run["ways"]["PLRP-λ"] for run in runs if len(run["ways"].get("PLRP-λ", {})) == len(SHARES)]
-        if plrp:
-            lines += [
-                "### PLRP-λ: `Coverage(λ, rescale=True)`, ε, inside",
-                "",
-                "| λ | share kept | retained | SMAPE | MSE |",
-            ]
-            lines.append("| --- | ---: | ---: | ---: | ---: |")
-        for share in map(str, SHARES if plrp else ()):
-            cells = [cell([w[share][quantity] for w in plrp]) for quantity in ("share", "retained", "SMAPE", "MSE")]
-            lines.append(f"| {share} | {' | '.join(cells)} |")
-        lines.append("")
-        plot(runs, width)
-        lines += [f"![retained](selection_{width}_retained.png) ![SMAPE](selection_{width}_smape.png)", ""]
+        for way in (*SHOWN, "random sets"):
+            of = [run["ways"].get(way, {}) for run in runs]
+            if way == "random sets":  # as large as those of every way
+                founds = [found for run in runs for found in run["ways"].values()]
+                every = {str(b): [found[str(b)]["random"] for found in founds if str(b) in found] for b in BUDGETS}
+                of = [{b: {"contest": sum(values) / len(values)} for b, values in every.items()}]
+            if all(set(map(str, BUDGETS)) <= o.keys() for o in of):
+                means = [sum(o[str(b)]["contest"] for o in of) / len(of) for b in BUDGETS]
+                curves.setdefault(way, [0.0] * len(BUDGETS))
+                curves[way] = [a + m for a, m in zip(curves[way], means, strict=True)]
+    many = sum(any(cache.glob(f"{name}_*.json")) for name in NETWORKS)
+    figure = draw_curves(
+        {way: [v / many for v in values] for way, values in curves.items()}, BUDGETS, title="Mean over networks",
+        xlabel="share of each layer's neurons kept", ylabel="share of contests won", static=True,
+    )  # fmt: skip
+    figure.savefig(HERE / "selection.png")
     tried = (HERE / "selection_tried.md").read_text()
-    (HERE / "selection.md").write_text("\n".join([*lines, *by_rate(cache), tried]))
+    (HERE / "selection.md").write_text("\n".join([*lines, "![Contests won over budgets](selection.png)", "", tried]))
 
 
-def runs_of(folder: Path, width: str) -> list[dict]:
-    """What was measured of each network of a width."""
-    return [json.loads(file.read_text()) for file in sorted(folder.glob(f"{width}_*.json"))]
+def parser_of(about: str | None) -> argparse.ArgumentParser:
+    """The arguments of a script that measures these networks."""
+    parser = argparse.ArgumentParser(description=about)
+    parser.add_argument("--cache", type=Path, default=Path("runs/selection"), help="where networks and figures are kept")
+    parser.add_argument("--networks", choices=list(NETWORKS), nargs="+", default=list(NETWORKS))
+    parser.add_argument("--seeds", type=int, nargs="+", default=list(range(5)))
+    parser.add_argument("--only-table", action="store_true")
+    parser.add_argument("--threads", type=int, help="of each process; torch's own choice by default")
+    return parser
 
 
-def by_rate(cache: Path) -> list[str]:
-    """What the learning rate makes of it."""
-    ways = ("inside, ε", "MinError, SMAPE")
-    shown = [(way, quantity, b) for way in ways for quantity in ("retained", "SMAPE") for b in (0.1, 0.2)]
-    names = [f"{way.partition(',')[0]}: {quantity}, {budget:.0%}" for way, quantity, budget in shown]
-    lines = ["## The same networks, trained at other learning rates", ""]
-    lines += [f"| width | learning rate | epochs | test accuracy | networks, images | {' | '.join(names)} |"]
-    lines.append(f"| --- |{' ---: |' * (len(names) + 4)}")
-    for width in WIDTHS:
-        for folder in sorted(cache.glob("at_*")):
-            runs = [run for run in runs_of(folder, width) if set(ways) <= run["ways"].keys()]
-            if not runs:
-                continue
-            found = [cell([run["ways"][way].get(str(b), {}).get(quantity) for run in runs]) for way, quantity, b in shown]
-            about = [width, folder.name.removeprefix("at_"), str(runs[0]["epochs"]), cell([run["accuracy"] for run in runs])]
-            many = f"{len(runs)}, {runs[0]['samples']}"
-            lines.append(f"| {' | '.join([*about, many, *found])} |")
-    return [*lines, ""]
-
-
-def cell(values: list[float | None]) -> str:
-    """Mean ± deviation, and of how many networks where not of all."""
-    known = torch.tensor([v for v in values if v is not None])
-    if not len(known):
-        return ""
-    deviation = f" ± {float(f'{known.std():.2g}'):g}" if len(known) > 1 else ""
-    return f"{known.mean():.3g}{deviation}" + (f" ({len(known)})" if len(known) < len(values) else "")
-
-
-def plot(runs: list[dict], width: str) -> None:
-    shown = ("random", "activation", "NeuronMCT, per layer", "afterwards, ε", "inside, ε", "inside, z+", "MinError, SMAPE")
-    for quantity in ("retained", "SMAPE"):
-        curves = {}
-        for name in shown:
-            by_budget = [[w[str(b)][quantity] for r in runs if str(b) in (w := r["ways"].get(name, {}))] for b in BUDGETS]
-            curves[name] = [sum(v) / len(v) if v else float("nan") for v in by_budget]
-        label = "share of predictions retained" if quantity == "retained" else "SMAPE against the whole network"
-        figure = draw_curves(
-            curves, BUDGETS, xlabel="share of channels kept", ylabel=label, title=f"VGG16-BN, {width}", static=True
-        )
-        figure.savefig(HERE / f"selection_{width}_{quantity.lower()}.png")
+def run(
+    options: argparse.Namespace,
+    measure: Callable[[str, int, argparse.Namespace], None],
+    write: Callable[[Path], None],
+) -> None:
+    """Measure each network, then write the tables."""
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    options.cache.mkdir(parents=True, exist_ok=True)
+    if not options.only_table:
+        for seed in options.seeds:
+            for name in options.networks:
+                measure(name, seed, options)
+    write(options.cache)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--cache", type=Path, default=Path("runs/selection"), help="where networks and figures are kept")
-    parser.add_argument("--width", choices=list(WIDTHS), nargs="+", default=list(WIDTHS))
-    parser.add_argument("--seeds", type=int, nargs="+", default=list(range(5)))
-    parser.add_argument("--samples", type=int, default=200, help="test images for each network")
-    parser.add_argument("--learning-rate", type=float, default=LEARNING_RATE, help="the networks are trained with")
-    parser.add_argument("--epochs", type=int, default=EPOCHS, help="the networks are trained for")
-    parser.add_argument("--only-table", action="store_true")
-    options = parser.parse_args()
-    if not options.only_table:
-        networks = [Network(width, seed, options) for width in options.width for seed in options.seeds]
-        networks = [n for n in networks if n.accuracy >= 0.88]
-        every = list(networks[0].ways) if networks else []
-        for way in [*FIRST, *(w for w in every if w not in (*FIRST, *LAST)), *LAST]:
-            for net in networks:
-                net.measure(way)
-    write(options.cache)
+    parser = parser_of(__doc__)
+    parser.add_argument("--samples", type=int, default=100, help="test images for each network")
+    parser.add_argument("--no-searches", action="store_true", help="leave out those that take longest")
+    run(parser.parse_args(), measure, write)
 
 
 if __name__ == "__main__":

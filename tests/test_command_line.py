@@ -118,7 +118,7 @@ def test_another_class_than_the_predicted(folder: Path, capsys: pytest.CaptureFi
     page = (folder / "report.html").read_text()
     for part in ("explained class 2 (&lt;1%, logit -", "is explained is negative", "No path is shown", "TopK(keep=2"):
         assert part in page
-    assert "critical-neuron accuracy" not in page
+    assert "kept by the critical neurons" not in page
 
 
 def test_size_and_normalisation_of_a_model_of_torchvision(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,7 @@ from lrp_lightning.drawing.layout import lay_out
 from lrp_lightning.errors import InputError
 from lrp_lightning.graphs.build import build_graph
 from lrp_lightning.graphs.paths import Node, Path, k_best_paths
+from lrp_lightning.insight.contest import Contest, contest
 from lrp_lightning.insight.heatmaps import neuron_heatmaps, path_heatmaps
 from lrp_lightning.masking import masked_forward
 from lrp_lightning.rules import Rule
@@ -29,6 +30,7 @@ __all__ = ["Curves", "Report", "captions", "report_of"]
 _AT_ONCE = 32
 """Samples in one pass: bounds the memory."""
 _BUDGETS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0)
+_HEADLINE = 0.2
 _BUDGET_SAMPLES = 32
 _FAINT = 1e-4
 """Edges with a smaller share are too faint to be seen."""
@@ -70,7 +72,7 @@ class Report:
 
     Attributes:
         title: above the page, and its window's title.
-        measures: ``{name: value}``, figures that sum up, such as ``{"critical-neuron accuracy": 0.98}``.
+        measures: ``{name: value}``, figures that sum up, such as ``{"contest won": 0.91}``.
         images: ``(N, C, H, W)``, as the model takes them.
         relevance: ``(N, C, H, W)``, of those images; or ``(N, L)``, of those tokens.
         tokens: of texts, as strings, such as ``tokenizer.convert_ids_to_tokens`` gives them.
@@ -91,7 +93,7 @@ class Report:
         >>> import tempfile
         >>> from lrp_lightning.drawing import Curves, Report, write_report
         >>> curves = Curves("While it trained", {"critical": [0.4, 0.9]}, xlabel="epoch")
-        >>> report = Report(title="Digits", measures={"critical-neuron accuracy": 0.98}, curves=[curves])
+        >>> report = Report(title="Digits", measures={"contest won": 0.91}, curves=[curves])
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     write_report(report, f"{folder}/report.html").name
         'report.html'
@@ -130,7 +132,8 @@ def report_of(
 
     From the trace alone its conservation, its layers and, made with ``edges=True``, its graph and paths; with the images
     their heatmaps; with ``tokens=`` those of texts, coloured; with the model too what the paths and the neurons on them see,
-    what drives the most critical neurons of three layers, and how many predictions survive with how few critical neurons.
+    what drives the most critical neurons of three layers, and of the first 32 images how often the predicted class beats the
+    runner-up by how few neurons (:func:`lrp_lightning.contest`, with ``TopK``).
 
     Args:
         trace: of one batch.
@@ -180,10 +183,13 @@ def report_of(
     )
     if model is not None and images is not None:
         composite = as_composite(composite)
+        contests = {}
+        if trace.output.ndim == 2 and trace.output.shape[1] > 1:
+            contests = _contests(model, images[:_BUDGET_SAMPLES], composite)
         report = replace(
             report,
-            measures={**report.measures, **_survival(model, images, trace)},
-            curves=[*curves, _over_budgets(model, images[:_BUDGET_SAMPLES], composite)],
+            measures={**report.measures, **_headline(contests), **_survival(model, images, trace)},
+            curves=[*curves, *([_over_budgets(contests, len(images[:_BUDGET_SAMPLES]))] if contests else [])],
             settings={"model": type(model).__name__, "composite": composite, **report.settings},
         )
         if pictures is not None:
@@ -244,32 +250,46 @@ def _survives(model: nn.Module, images: Tensor, masks: dict[str, Tensor], output
     return float((torch.cat(kept).argmax(1) == output.argmax(1)).double().mean())
 
 
+def _headline(contests: Mapping[float, Contest]) -> dict[str, float]:
+    if not contests:
+        return {}
+    held, said = contests[_HEADLINE], f"{_HEADLINE:.0%} of the neurons"
+    return {
+        f"contest won with {said}": held.accuracy,
+        "by random neurons": held.control_accuracy,
+        "won by the runner-up with its neurons": held.runner_up_accuracy,
+    }
+
+
 def _survival(model: nn.Module, images: Tensor, trace: Trace) -> dict[str, float]:
     if not trace.masks or trace.output.ndim != 2 or not bool((_classes(trace) == trace.output.argmax(1)).any()):
         return {}  # neurons that are critical for another class need not keep the prediction
     control = random_masks(trace.masks, torch.Generator().manual_seed(0))
     return {
-        "critical-neuron accuracy": _survives(model, images, trace.masks, trace.output),
-        "random neurons, as many": _survives(model, images, control, trace.output),
+        "predictions kept by the critical neurons": _survives(model, images, trace.masks, trace.output),
+        "kept by random neurons": _survives(model, images, control, trace.output),
     }
 
 
-def _over_budgets(model: nn.Module, images: Tensor, composite: Composite) -> Curves:
-    critical, control = [], []
-    generator = torch.Generator().manual_seed(0)
+def _contests(model: nn.Module, images: Tensor, composite: Composite) -> dict[float, Contest]:
+    """``{share of each layer's neurons: what came of the contest}``, on a few images."""
+    found = {}
     for budget in tqdm(_BUDGETS, desc="budgets", leave=False, disable=None):
-        lrp = SelectiveLRP(model, composite, TopK(budget))
-        traces = [lrp.trace(x, target=lambda output: output.argmax(1)) for x in images.split(_AT_ONCE)]
-        masks = {layer: torch.cat([t.masks[layer] for t in traces]) for layer in traces[0].masks}
-        output = torch.cat([t.output for t in traces])
-        critical.append(_survives(model, images, masks, output))
-        control.append(_survives(model, images, random_masks(masks, generator), output))
+        found[budget] = contest(SelectiveLRP(model, composite, TopK(budget)), images)
+    return found
+
+
+def _over_budgets(contests: Mapping[float, Contest], samples: int) -> Curves:
     return Curves(
-        title=f"Predictions that survive with few neurons, {len(images)} samples",
-        curves={"critical neurons": critical, "random neurons": control},
-        x=_BUDGETS,
+        title=f"What few neurons tell of {samples} samples",
+        curves={
+            "predicted class beats the runner-up, each by its own neurons": [held.accuracy for held in contests.values()],
+            "the same by random neurons": [held.control_accuracy for held in contests.values()],
+            "the runner-up's neurons make it win": [held.runner_up_accuracy for held in contests.values()],
+        },
+        x=list(contests),
         xlabel="share of each layer's neurons that is kept",
-        ylabel="share of predictions",
+        ylabel="share of samples",
     )
 
 

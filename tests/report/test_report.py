@@ -18,8 +18,19 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from lrp_lightning import (
+    EpsilonPlus,
+    SelectiveLRP,
+    TopK,
+    Trace,
+    ZPlus,
+    build_graph,
+    contest,
+    k_best_paths,
+    masked_forward,
+    neuron_heatmaps,
+)
 from lrp_lightning import Path as Chain
-from lrp_lightning import SelectiveLRP, TopK, Trace, ZPlus, build_graph, k_best_paths, masked_forward, neuron_heatmaps
 from lrp_lightning.drawing import Curves, Report, relevance_as_images, report_of, write_report
 from lrp_lightning.errors import InputError
 
@@ -196,7 +207,7 @@ def test_another_class_than_the_predicted_is_named_and_its_neurons_keep_no_predi
         f"predicted cat ({s[0]:.0%}), explained fox ({s[3]:.0%}, logit {y[3]:.3g})"
         for s, y in zip(share, trace.output, strict=True)
     ]
-    assert set(report.measures) == {"samples", "largest conservation error"}
+    assert "predictions kept by the critical neurons" not in report.measures
     (layer, neuron), heat = next(iter(report.neuron_heatmaps.items()))
     torch.testing.assert_close(heat, neuron_heatmaps(model, images, layer, [neuron], chosen)[0])
     page = Page(write_report(report, tmp_path / "report.html"))
@@ -231,9 +242,13 @@ def test_figures_are_those_that_the_functions_give(whole: Page, trace: Trace, im
     figures = [json.loads(data) for data in whole.data]
     graph = next(f for f in figures if isinstance(f, dict) and any(t.get("name") == "neurons" for t in f["data"]))
     assert {t["name"] for t in graph["data"] if str(t.get("name", "")).startswith("path ")}
-    budgets = next(f for f in figures if isinstance(f, dict) and f["data"][0].get("name") == "critical neurons")
-    assert budgets["data"][0]["y"][-1] == budgets["data"][1]["y"][-1] == 1  # with all neurons every prediction survives
+    budgets = next(f for f in figures if isinstance(f, dict) and "beats the runner-up" in f["data"][0].get("name", ""))
+    own, by_chance, forced = (curve["y"] for curve in budgets["data"])
+    assert (own[-1], by_chance[-1], forced[-1]) == (1, 1, 0), "with all neurons"
     assert budgets["data"][0]["x"][-1] == 1
+    held = contest(SelectiveLRP(model, EpsilonPlus(), TopK(0.2)), images)
+    at = whole.text.index("contest won with 20% of the neurons")
+    assert whole.text[at + 1] == f"{held.accuracy:.4g}" == f"{own[budgets['data'][0]['x'].index(0.2)]:.4g}"
 
 
 def test_it_says_of_how_many_samples_it_is_and_which_class_each_path_explains(whole: Page, trace: Trace) -> None:
@@ -248,7 +263,7 @@ def test_it_says_of_how_many_samples_it_is_and_which_class_each_path_explains(wh
 def test_neurons_on_paths_have_heatmaps_to_click(whole: Page, trace: Trace) -> None:
     neurons = next(found for data in whole.data if isinstance(found := json.loads(data), list))
     graph = build_graph(trace)
-    on_paths = {node for path in k_best_paths(graph, 5) for node in path.nodes if node[0] not in ("input", "9")}
+    on_paths = {node for path in k_best_paths(graph, 5) for node in path.nodes if node[0] != "9"}
     assert {(n["layer"], n["neuron"]) for n in neurons} == on_paths
     assert all(pixels_of(image).shape == (20, 20, 3) for n in neurons for image in n["images"])
 
