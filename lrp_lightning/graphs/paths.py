@@ -32,7 +32,7 @@ class Path:
 
     Args:
         nodes: ``(layer, neuron)``, lowest first.
-        share: the product of the shares of its edges; negative for one that runs against the output.
+        share: the product of what each edge is of all that its upper neuron hands on and keeps; negative for one that runs against the output.
         times_median: how many times as much as the median of all chains between the same ends it carries, which says more
             than a share: of 10^26 chains the best may carry 10^-23. None where it is not known. Not compared.
 
@@ -65,10 +65,12 @@ def k_best_paths(
 ) -> list[Path]:
     """The ``k`` paths that carry the most positive relevance, exactly, by dynamic programming over shares.
 
-    A path's share is the product of ``R[i<-o] / R[o]`` along it, times its last neuron's share of the relevance that
-    starts at the output. Only edges with positive relevance and share count; of a negative output there are
-    none. With ``signed`` edges of both signs count, paths are ranked by the size of their share, and one that runs against
-    the output, along an odd number of negative edges, has a negative share.
+    A path's share is the product along it of ``R[i<-o] / R[o]``, times its last neuron's share of the relevance that starts
+    at the output; where shares of both signs come together, as a part of their sizes added up, with that of what stays in
+    the neuron. So no path has more than there is, and one through a neuron whose relevance nearly cancels is not thought
+    great. Only edges with positive relevance and share count; of a negative output there are none. With ``signed`` edges of
+    both signs count, paths are ranked by the size of their share, and one that runs against the output, along an odd number
+    of negative edges, has a negative share.
 
     Args:
         graph: from :func:`lrp_lightning.build_graph`.
@@ -107,8 +109,9 @@ def k_best_paths(
 
     outputs = [n for n, output in graph.nodes(data="output") if output] or [n for n in graph if graph.out_degree(n) == 0]
     ends = outputs if target is None else [target]
-    total = sum(graph.nodes[n].get("relevance", 1.0) for n in ends)
-    weight = {n: 1.0 if target is not None else total and graph.nodes[n].get("relevance", 1.0) / total for n in ends}
+    relevance = {n: graph.nodes[n].get("relevance", 1.0) for n in ends}
+    whole = sum(map(abs, relevance.values())) * (1 if sum(relevance.values()) >= 0 else -1)
+    weight = {n: 1.0 if target is not None else whole and relevance[n] / whole for n in ends}
 
     starts = {source} if source is not None else _starts(graph)
 
@@ -117,9 +120,12 @@ def k_best_paths(
     edges: dict[Node, list[tuple[Node, float]]] = {}
     for node in nx.topological_sort(graph):
         candidates: Iterable[tuple[float, Node | None, int]] = [(1.0, None, 0)] if node in starts else []
+        of_edges = list(graph.in_edges(node, data=True))
+        shares = [edge["share"] for *_, edge in of_edges]
+        sizes = sum(map(abs, shares)) + abs(1 - sum(shares))  # what no edge hands on stays in the neuron
         edges[node] = [
-            (lower, edge["share"])
-            for lower, _, edge in graph.in_edges(node, data=True)
+            (lower, edge["share"] / sizes)
+            for lower, _, edge in of_edges
             if (edge["share"] != 0 if signed else edge["share"] > 0 and edge.get("relevance", 1.0) > 0)
         ]
         below = (

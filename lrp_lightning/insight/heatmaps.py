@@ -102,8 +102,8 @@ def path_heatmaps(
 
     Each neuron of a path hands relevance to the next below it alone, so not along a shortcut between two of them either; the
     lowest hands it on to all that it reads. A path's last neuron is the output that is explained. Summed over the input this
-    is exactly what runs along the path, less what biases and stabilisers below its lowest neuron take;
-    ``Path.share`` is an estimate of it, from shares that were summed over space and batch.
+    is exactly what runs along the path, less what biases and stabilisers below its lowest neuron take; the product of the
+    graph's edges' shares along it, which were summed over space and batch, is an estimate of that part of the output.
 
     Args:
         model: the classifier.

@@ -237,7 +237,7 @@ def _paths(report: Report) -> str:
     names = dict(enumerate(report.class_names or ()))
     explained = [str(names.get(neuron, neuron)) for _, neuron in (path.nodes[-1] for path in report.paths)]
     heads = [
-        f"path {i} to {name}, {path.carries.replace(' ', chr(0xA0))}"
+        f"path {i} to {name}, {path.carries.replace(' %', chr(0xA0) + '%')}"
         for i, (path, name) in enumerate(zip(report.paths, explained, strict=True), 1)
     ]
     return (

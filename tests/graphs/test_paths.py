@@ -52,7 +52,11 @@ def all_paths(graph: nx.DiGraph, starts: Iterable[Node], end: Node) -> Iterator[
 
 
 def share_along(graph: nx.DiGraph, nodes: tuple[Node, ...]) -> float:
-    return math.prod(graph.edges[edge]["share"] for edge in nx.utils.pairwise(nodes))
+    def part(lower: Node, upper: Node) -> float:
+        shares = {n: graph.edges[n, upper]["share"] for n in graph.predecessors(upper)}
+        return shares[lower] / (sum(map(abs, shares.values())) + abs(1 - sum(shares.values())))
+
+    return math.prod(part(*edge) for edge in nx.utils.pairwise(nodes))
 
 
 def starts_of(graph: nx.DiGraph) -> set[Node]:
@@ -70,7 +74,8 @@ def by_enumeration(graph: nx.DiGraph, source: Node | None, target: Node | None) 
     else:
         ends = [n for n, output in graph.nodes(data="output") if output] or [n for n in graph if graph.out_degree(n) == 0]
         relevance = {n: graph.nodes[n]["relevance"] for n in ends}
-        weight = {n: r / sum(relevance.values()) for n, r in relevance.items()}
+        whole = math.copysign(sum(map(abs, relevance.values())), sum(relevance.values()))
+        weight = {n: r / whole for n, r in relevance.items()}
     paths = {nodes: w * share_along(graph, nodes) for end, w in weight.items() for nodes in all_paths(graph, starts, end)}
     return {nodes: share for nodes, share in paths.items() if share > 0}
 
@@ -100,7 +105,10 @@ def test_as_enumeration(seed: int, k: int) -> None:
 def test_signed_as_enumeration(seed: int) -> None:
     graph = layered(seed)
     ends = [n for n in graph if graph.out_degree(n) == 0]
-    total, starts = sum(graph.nodes[n]["relevance"] for n in ends), starts_of(graph)
+    starts = starts_of(graph)
+    total = math.copysign(
+        sum(abs(graph.nodes[n]["relevance"]) for n in ends), sum(graph.nodes[n]["relevance"] for n in ends)
+    )
 
     def chains(end: Node) -> Iterator[tuple[Node, ...]]:
         if end in starts:
@@ -141,10 +149,37 @@ def diamond() -> nx.DiGraph:
 
 def test_by_hand() -> None:
     first, second, third = k_best_paths(diamond())
-    assert first == Path((("in", 0), ("mid", 0), ("out", 0)), pytest.approx(0.5 * 0.8 * 0.75))
+    assert first == Path((("in", 0), ("mid", 0), ("out", 0)), pytest.approx(0.5 / 1.5 * 0.8 * 0.75))
     assert {second.nodes, third.nodes} == {(("in", 1), ("mid", 1), ("out", n)) for n in (0, 1)}
     assert [second.share, third.share] == pytest.approx([1 * 0.2 * 0.75, 1 * 0.6 * 0.25])
     assert [path.nodes for path in k_best_paths(diamond(), k=1)] == [first.nodes]
+
+
+def test_a_neuron_whose_relevance_nearly_cancels_is_on_no_great_path() -> None:
+    graph = nx.DiGraph()
+    for n, relevance in enumerate((1.0, 1e-9)):
+        graph.add_node(("mid", n), relevance=relevance)
+        graph.add_edge(("mid", n), ("out", 0), relevance=relevance, share=relevance / (1 + 1e-9))
+    graph.add_node(("out", 0), relevance=1 + 1e-9)
+    graph.add_edge(("in", 0), ("mid", 0), relevance=1.0, share=1.0)
+    for n, relevance in ((1, 5.0), (2, -5.0 + 1e-9)):  # shares of 5e9 and -5e9
+        graph.add_edge(("in", n), ("mid", 1), relevance=relevance, share=relevance / 1e-9)
+    first, second = k_best_paths(graph)
+    assert first.nodes == (("in", 0), ("mid", 0), ("out", 0))
+    assert (first.share, second.share) == (pytest.approx(1), pytest.approx(0.5e-9))
+
+
+def test_sizes_of_all_paths_add_up_to_what_reaches_the_input() -> None:
+    """To 1 less what biases keep on the way, so to 1 at most."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 6), nn.ReLU(), nn.Linear(6, 2))
+    x = torch.randn(9, 4)
+    with_bias = k_best_paths(build_graph(SelectiveLRP(model, Epsilon()).trace(x, 1, edges=True)), 1000, signed=True)
+    assert 0 < sum(abs(path.share) for path in with_bias) < 1
+    for layer in model[::2]:
+        nn.init.zeros_(layer.bias)
+    without = k_best_paths(build_graph(SelectiveLRP(model, Epsilon(1e-12)).trace(x, 1, edges=True)), 1000, signed=True)
+    assert sum(abs(path.share) for path in without) == pytest.approx(1, abs=1e-4)
 
 
 def test_from_a_source_to_a_target() -> None:
@@ -269,10 +304,9 @@ def test_times_the_median_path(drawn: int, monkeypatch: pytest.MonkeyPatch) -> N
     shares = []
     for end in range(4):
         for chain in product(*(range(width) for width in widths[:-1])):
-            edges = nx.utils.pairwise([*((str(layer), n) for layer, n in enumerate(chain)), ("4", end)])
-            along = [graph.edges[edge]["share"] for edge in edges]
-            if min(along) > 0:
-                shares.append((end + 1) / 10 * math.prod(along))
+            nodes = (*((str(layer), n) for layer, n in enumerate(chain)), ("4", end))
+            if min(graph.edges[edge]["share"] for edge in nx.utils.pairwise(nodes)) > 0:
+                shares.append((end + 1) / 10 * share_along(graph, nodes))
     median = statistics.median(shares)
     for path in k_best_paths(graph, 5):
         assert path.times_median == pytest.approx(path.share / median, rel=1e-9 if drawn > len(shares) else 0.3)

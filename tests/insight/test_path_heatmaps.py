@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import pytest
 import torch
@@ -146,14 +147,16 @@ class Flat(nn.Module):
         return self.head(torch.cat([self.c(y) * self.d(x), y], 1))
 
 
-def test_of_one_sample_without_space_a_paths_heatmap_sums_to_its_share() -> None:
+def test_of_one_sample_without_space_a_paths_heatmap_sums_to_the_product_of_its_edges_shares() -> None:
     """There shares are of single values, so their product is exact: through every kind of node there is."""
     torch.manual_seed(0)
     model, x = Flat().double(), torch.rand(1, 4).double()
     trace = SelectiveLRP(model, Epsilon()).trace(x, target=1, edges=True)
-    paths = k_best_paths(build_graph(trace), k=60, signed=True)
+    graph = build_graph(trace)
+    paths = k_best_paths(graph, k=60, signed=True)
     assert {layer for path in paths for layer, _ in path.nodes} == set(trace.relevance)
-    expected = torch.tensor([path.share for path in paths], dtype=torch.double) * trace.explained
+    shares = [math.prod(graph.edges[edge]["share"] for edge in itertools.pairwise(path.nodes)) for path in paths]
+    expected = torch.tensor(shares, dtype=torch.double) * trace.explained
     torch.testing.assert_close(path_heatmaps(model, x, paths, Epsilon()).flatten(1).sum(1), expected, rtol=1e-8, atol=1e-12)
 
 
