@@ -20,7 +20,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -299,8 +299,7 @@ def trained(name: str, seed: int, cache: Path) -> tuple[nn.Module, float]:
 
 
 def held(lrp: SelectiveLRP, x: Tensor) -> dict[str, float]:
-    parts = [contest(lrp, some, seed=i) for i, some in enumerate(x.split(50))]
-    whole = Contest(*(torch.cat([getattr(part, f.name) for part in parts]) for f in fields(Contest)))
+    whole = Contest.joined(contest(lrp, some, seed=i) for i, some in enumerate(x.split(50)))
     return {
         "contest": whole.accuracy,
         "random": whole.control_accuracy,

@@ -32,7 +32,8 @@ class Path:
 
     Args:
         nodes: ``(layer, neuron)``, lowest first.
-        share: the product of what each edge is of all that its upper neuron hands on and keeps; negative for one that runs against the output.
+        share: the product of what each edge is of all that its upper neuron hands on and keeps; negative for one that runs
+            against the output.
         times_median: how many times as much as the median of all chains between the same ends it carries, which says more
             than a share: of 10^26 chains the best may carry 10^-23. None where it is not known. Not compared.
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
@@ -44,6 +45,12 @@ class Contest:
     control: Tensor
     with_predicted: Tensor
     with_runner_up: Tensor
+
+    @classmethod
+    def joined(cls, parts: Iterable[Contest]) -> Contest:
+        """Several as one, such as those of batches."""
+        parts = list(parts)
+        return cls(*(torch.cat([getattr(part, field.name) for part in parts]) for field in fields(cls)))
 
     @property
     def accuracy(self) -> float:
