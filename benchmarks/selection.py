@@ -251,6 +251,12 @@ WAYS: dict[str, Way] = {
     "MinError, SMAPE, 8 passes": inside(Epsilon(), lambda b: MinError("smape", b, max_passes=8)),
     "MinError, SMAPE, 25 passes": inside(Epsilon(), lambda b: MinError("smape", b)),
 }
+AGAINST_ALL, AGAINST_ALL_AT, EVERY_CLASS = (
+    (f"relevance, {EPS}", f"magnitude, {EPS}", f"magnitude, logit less the strongest other, {EPS}",
+     "MinError, SMAPE, 8 passes"),
+    0.2, "every class",
+)  # fmt: skip
+"""Ways that are measured against all other classes, at which budget, and where that stands in the cache."""
 OF_VGG = ("LayerConductance", "layer integrated gradients")
 SHOWN = (
     "activation", f"relevance, {EPS}", f"magnitude, {EPS}", f"magnitude, {PLUS}", f"magnitude, budgets by mass, {EPS}",
@@ -298,8 +304,8 @@ def trained(name: str, seed: int, cache: Path) -> tuple[nn.Module, float]:
     return model.eval().requires_grad_(False), saved["accuracy"]
 
 
-def held(lrp: SelectiveLRP, x: Tensor) -> dict[str, float]:
-    whole = Contest.joined(contest(lrp, some, seed=i) for i, some in enumerate(x.split(50)))
+def held(lrp: SelectiveLRP, x: Tensor, rivals: int = 1) -> dict[str, float]:
+    whole = Contest.joined(contest(lrp, some, rivals, seed=i) for i, some in enumerate(x.split(50)))
     return {
         "contest": whole.accuracy,
         "random": whole.control_accuracy,
@@ -324,6 +330,9 @@ def measure(name: str, seed: int, options: argparse.Namespace) -> None:
         started = time.time()
         for budget in missing:
             of[str(budget)] = held(finds(model, x, budget), x[:CAPTUM_SAMPLES] if way in OF_VGG else x)
+        if way in AGAINST_ALL and EVERY_CLASS not in of:
+            missing = [AGAINST_ALL_AT]
+            of[EVERY_CLASS] = held(finds(model, x, AGAINST_ALL_AT), x, rivals=9)
         if missing:
             file.write_text(json.dumps(found))
             print(f"{name} {seed}: {way}, {time.time() - started:.0f} s", flush=True)
@@ -360,6 +369,11 @@ def write(cache: Path) -> None:
                 of = [run["ways"][way][str(budget)] for run in runs if str(budget) in run["ways"].get(way, {})]
                 lines.append(f"| {way} | {' | '.join(cell([o[q] for o in of]) for q in QUANTITIES)} |")
             lines.append("")
+        lines += [f"| {AGAINST_ALL_AT:.0%} kept, all ten classes | contest | by random sets |", "| --- | ---: | ---: |"]
+        for way in AGAINST_ALL:
+            of = [run["ways"][way][EVERY_CLASS] for run in runs if EVERY_CLASS in run["ways"].get(way, {})]
+            lines.append(f"| {way} | {cell([o['contest'] for o in of])} | {cell([o['random'] for o in of])} |")
+        lines.append("")
         for way in (*SHOWN, "random sets"):
             of = [run["ways"].get(way, {}) for run in runs]
             if way == "random sets":  # as large as those of every way

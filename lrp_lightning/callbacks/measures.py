@@ -42,11 +42,12 @@ class Measures:
     """Measures by name; those that are not wanted cost nothing.
 
     Args:
-        wanted: names among those of :data:`lrp_lightning.callbacks.settings.SCALARS`, and ``circuit_agreement``.
+        wanted: names among those of :data:`lrp_lightning.callbacks.settings.SCALARS`.
+        circuits_of_every: how many samples there are for one whose class is told by circuits, which takes many forwards.
     """
 
-    def __init__(self, wanted: Collection[str]) -> None:
-        self.wanted = frozenset(wanted)
+    def __init__(self, wanted: Collection[str], circuits_of_every: int = 1) -> None:
+        self.wanted, self.circuits_of_every = frozenset(wanted), circuits_of_every
         every: dict[str, Metric] = {
             "contest_accuracy": ContestAccuracy(),
             "random_contest_accuracy": ContestAccuracy(),
@@ -108,7 +109,10 @@ class Measures:
         contested: tuple[Tensor | None, ...] = None, None, None
         if not wanted.isdisjoint(_CONTEST) and trace.output.shape[1] > 1:
             contested = _contest(classifier, inputs, trace, (kept, control), ordinals, trace_of)
-        by_circuits = self._by_circuits(classifier, inputs, trace) if "circuit_agreement" in wanted else None
+        by_circuits: Tensor | None = None
+        few = (ordinals % self.circuits_of_every == 0).nonzero().flatten().to(trace.output.device)
+        if "circuit_agreement" in wanted and len(few):
+            by_circuits = self._by_circuits(classifier, tuple(x[few] for x in inputs), trace)
         # all passes are done: from here on nothing runs out of memory half way
         whole = trace.output
         for name, given in (
@@ -123,7 +127,7 @@ class Measures:
             ("smape", (kept, whole)),
             ("mse", (kept, whole)),
             ("conservation_error", (trace.conservation_error,)),
-            ("circuit_agreement", (by_circuits, whole, ordinals)),
+            ("circuit_agreement", (by_circuits, whole[few], ordinals[few.cpu()])),
         ):
             if name in self.metrics and not any(value is None for value in given):
                 self.metrics[name].update(*given)
@@ -131,14 +135,17 @@ class Measures:
             self._count(trace, sets)
 
     def _by_circuits(self, classifier: Classifier, inputs: tuple[Tensor, ...], trace: Trace) -> Tensor | None:
-        """``(N, classes)``, each class's logit with its circuit of the epoch before; None where there is none."""
+        """``(n, classes)``, each class's logit with its circuit of the epoch before; None where there is none.
+
+        ``inputs`` are n of the samples of the trace, which tells how the layers' neurons lie.
+        """
         before, classes = self.stability, trace.output.shape[1]
         if not self.comparing or before is None or before.num_classes != classes or classes > MOST_CLASSES:
             return None
         if before.neurons != _sizes(trace) or bool(before.reference.isnan().all()):
             return None
         circuits = often_critical(before.reference, before.neurons)
-        own = torch.full_like(trace.output, torch.nan)
+        own = trace.output.new_full((len(inputs[0]), classes), torch.nan)
         for c in (~before.reference.isnan().any(1)).nonzero().flatten().tolist():
             masks = {layer: kept[c].view(trace.masks[layer].shape[1:]) for layer, kept in circuits.items()}
             masks = {layer: mask.expand(len(own), *mask.shape) for layer, mask in masks.items()}

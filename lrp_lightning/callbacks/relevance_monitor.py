@@ -48,7 +48,7 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
     in the same bits: it draws no random number, leaves ``.grad``, modes, hooks and batch-norm statistics alone, and only
     reads the batch.
 
-    Logged under ``relevance/``, all but the last two by default; a second monitor of a trainer logs under ``relevance_2/``:
+    Logged under ``relevance/``, all but the last by default; a second monitor of a trainer logs under ``relevance_2/``:
 
     ============================== ====================================================================================
     ``contest_accuracy``            share of samples whose prediction wins against the runner-up, the logit of each computed
@@ -63,6 +63,10 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
     ``sufficiency``                 probability that the predicted class loses with only the critical neurons
     ``comprehensiveness``           probability that it loses with all but the critical neurons
     ``logit_correlation``           of the predicted class's logit with only the critical neurons and with all, over samples
+    ``circuit_agreement``           share of samples whose class is told from one set of neurons a class, those most often
+                                    critical for it in the epoch before, each class's logit from its own set, calibrated on
+                                    every second sample; in ``fit`` alone, of 20 classes at most. It takes a forward for
+                                    each class, so only every fourth sample counts if ``max_samples`` is above 64
     ``smape``                       how far logits with only the critical neurons are from all neurons', in [0, 2]
     ``mse``                         the same, squared, in the square of the logits' unit
     ``stability``                   Jaccard index of the classes' critical neurons with those of the epoch before; in ``fit``
@@ -80,10 +84,6 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
     ``shares``                      histogram of the neurons' mean share of their layer's ``|relevance|``, for each layer
     ``report``                      where pictures are files, all of it in one HTML file, of the last epoch
     ``settings``                    the arguments, as text
-    ``circuit_agreement``           not by default: share of samples whose class is told from one set of neurons a class,
-                                    those most often critical for it in the epoch before, each class's logit from its own
-                                    set, calibrated on every second sample; in ``fit`` alone, of 20 classes at most, at the
-                                    price of a forward for each
     ``reconstructions``             not by default: what drives the neurons of each best path, by deconvolution
     ============================== ====================================================================================
 
@@ -172,7 +172,7 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
             as_composite(composite), selection, every_n_epochs, max_samples, n_heatmaps, class_names, model, batch_fn,
             target_fn, graph_classes, n_paths, log, max_seconds, max_share, on_error,
         )  # fmt: skip
-        self._measures = Measures(log)
+        self._measures = Measures(log, circuits_of_every=1 if max_samples <= 64 else 4)
         self._budget = Budget(max_seconds)
         self._thrift = Thrift(max_share, max_samples)
         self._remembered: dict[str, Remembered] = {}

@@ -32,6 +32,7 @@ SCALARS = (
     "sufficiency",
     "comprehensiveness",
     "logit_correlation",
+    "circuit_agreement",
     "smape",
     "mse",
     "stability",
@@ -41,7 +42,7 @@ SCALARS = (
 )
 DEFAULT = (*SCALARS, "heatmaps", "mistakes", "critical_paths", "path_heatmaps", "neurons", "shares", "report", "settings")
 """What is logged, by its name below ``relevance/``."""
-LOGGED = (*DEFAULT, "circuit_agreement", "reconstructions")
+LOGGED = (*DEFAULT, "reconstructions")
 """Everything that can be."""
 
 

@@ -29,7 +29,7 @@ def test_every_measure_by_hand_in_parts():
     net, x, ordinals = Net().eval(), torch.rand(30, 6), torch.arange(30)
     sets = nn.functional.one_hot(torch.randint(4, (30,)), 4).bool() | (torch.rand(30, 4) > 0.9)
     lrp = SelectiveLRP(net, selection=TopK(0.3))
-    measures = Measures((*SCALARS, "circuit_agreement"))
+    measures = Measures(SCALARS)
     for _ in range(2):  # the second epoch counts anew
         measures.reset(torch.device("cpu"), training=True)
         for at in ordinals.split(7):
@@ -133,3 +133,20 @@ def test_random_sets_leave_the_generators_alone():
     before = torch.get_rng_state()
     random_sets(masks(4), torch.arange(4))
     assert torch.equal(before, torch.get_rng_state())
+
+
+def test_circuits_take_forwards_for_every_fourth_sample_alone_if_so_asked(monkeypatch):
+    torch.manual_seed(0)
+    net, x = Net().eval(), torch.rand(32, 6)
+    lrp, seen = SelectiveLRP(net, selection=TopK(0.3)), []
+    measures = Measures(["circuit_agreement"], circuits_of_every=4)
+    masked = measures._by_circuits
+    monkeypatch.setattr(measures, "_by_circuits", lambda of, given, trace: seen.append(given[0]) or masked(of, given, trace))
+    for _ in range(2):
+        measures.reset(torch.device("cpu"), training=True)
+        for at in torch.arange(32).split(10):
+            trace = lrp.trace(x[at], target=lambda logits: logits.argmax(1))
+            measures.update(Classifier(net), (x[at],), trace, None, at, partial(lrp.trace, x[at]))
+        found = measures.compute(lambda known: known)
+    assert torch.equal(torch.cat(seen), x[::4].repeat(2, 1))
+    assert found.keys() == {"circuit_agreement"}

@@ -33,7 +33,8 @@ from lrp_lightning.callbacks.settings import LOGGED, SCALARS
 from lrp_lightning.errors import UnsupportedOperatorError
 from lrp_lightning.selection import Selection
 
-MEASURES = {f"relevance/{name}" for name in SCALARS if name != "stability"}  # which takes two epochs
+OF_TWO_EPOCHS = ("stability", "circuit_agreement")
+MEASURES = {f"relevance/{name}" for name in SCALARS if name not in OF_TWO_EPOCHS}
 PICTURES = {
     f"relevance/{name}" for name in LOGGED if name.endswith(("heatmaps", "paths")) or name in ("mistakes", "reconstructions")
 }
@@ -76,7 +77,7 @@ def test_tensorboard_gets_everything_of_every_epoch_at_its_step(tmp_path: Path):
     assert len(steps) == 2
     for name in MEASURES:
         assert [event.step for event in logged.Scalars(name)] == steps, name
-    for name in ("stability", "circuit_agreement"):  # which compare with the epoch before
+    for name in OF_TWO_EPOCHS:
         assert [event.step for event in logged.Scalars(f"relevance/{name}")] == steps[1:]
     for name in PICTURES:
         assert [event.step for event in logged.Images(name)] == steps, name
