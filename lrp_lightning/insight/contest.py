@@ -48,7 +48,11 @@ class Contest:
 
     @classmethod
     def joined(cls, parts: Iterable[Contest]) -> Contest:
-        """Several as one, such as those of batches."""
+        """Several as one.
+
+        Args:
+            parts: such as those of batches.
+        """
         parts = list(parts)
         return cls(*(torch.cat([getattr(part, field.name) for part in parts]) for field in fields(cls)))
 

@@ -1,0 +1,196 @@
+"""The transplant test: does a small region of some samples, copied into samples of other classes, change their class?
+
+Its windows are boxes of images ``(N, C, H, W)``, intervals of sequences ``(N, C, L)``, features of ``(N, F)``; each is a
+mask over the places of a sample, ``(H, W)``, ``(L,)`` or ``(F,)``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+__all__ = ["Region", "Transplant", "densest", "transplant", "window_sizes"]
+
+Region = tuple[int, ...]
+"""Of images ``(top, left, height, width)``, of sequences ``(start, length)``, of features their numbers."""
+
+_SHARES = (0.1, 0.15, 0.2, 0.25)
+"""Sides of windows, of the side of an image or a sequence."""
+_FEATURES = (1, 2, 4)
+_SCREENED, _CONFIRMED = 64, 256
+"""Pairs by which a window is chosen, and other pairs by which it is judged."""
+_NEARLY = 0.75
+"""The smallest window that does so much of what the best does is chosen."""
+_Z = 3.09
+"""One false alarm in a thousand tests of regions that change nothing."""
+
+
+@dataclass(frozen=True)
+class Transplant:
+    """What came of copying a region from samples of a class into samples of others.
+
+    Attributes:
+        region: where it is; of a region that moves from sample to sample, where it is in the most typical one.
+        moves: whether each sample's own densest window is copied, not the same one of all.
+        flipped: share of the others that the copy turns into the class.
+        control: the greater share that two controls do: the densest window elsewhere, and the same window of those samples
+            of the class that do not share the strategy.
+        bound: lower bound of ``flipped - control``, at a confidence of .999 (Newcombe 1998, method 10).
+        pairs: how many pairs of samples this is of.
+    """
+
+    region: Region
+    moves: bool
+    flipped: float
+    control: float
+    bound: float
+    pairs: int
+
+
+def window_sizes(places: Sequence[int], features: bool) -> list[tuple[int, ...]]:
+    """Sizes of windows that are tried, smallest first.
+
+    Args:
+        places: ``(H, W)``, ``(L,)`` or ``(F,)``.
+        features: whether places are features, of which any few are a window.
+    """
+    if features:
+        return [(n,) for n in _FEATURES if n <= max(places[0] // 4, 1)]
+    return list(dict.fromkeys(tuple(max(round(share * side), 1) for side in places) for share in _SHARES))
+
+
+def densest(heat: Tensor, size: tuple[int, ...], features: bool = False, besides: Tensor | None = None) -> Tensor:
+    """The window with the most of each heatmap.
+
+    Args:
+        heat: ``(N, *places)``, not negative.
+        size: of the window.
+        features: whether any few places are a window.
+        besides: ``(N, *places)`` bool, windows that it must not overlap; where it has to, it does as little as can be.
+
+    Returns:
+        ``(N, *places)`` bool.
+    """
+    masks = torch.zeros_like(heat, dtype=torch.bool)
+    if features:
+        free = heat if besides is None else heat.masked_fill(besides, -1.0)
+        return masks.scatter_(1, free.topk(size[0], dim=1).indices, True)
+    flat = len(size) == 1
+    maps, size = (heat[:, None], (1, *size)) if flat else (heat, size)
+    held = F.avg_pool2d(maps[:, None], size, stride=1)[:, 0]
+    if besides is not None:
+        taken = (besides[:, None] if flat else besides).to(heat.dtype)
+        overlap = F.avg_pool2d(taken[:, None], size, stride=1)[:, 0]
+        held = held - overlap * (1 + held.amax((1, 2), keepdim=True)) * math.prod(size)
+    at = held.flatten(1).argmax(1)
+    top, left = at // held.shape[2], at % held.shape[2]
+    for n, (y, x) in enumerate(zip(top.tolist(), left.tolist(), strict=True)):
+        (masks[n][None] if flat else masks[n])[y : y + size[0], x : x + size[1]] = True
+    return masks
+
+
+def region_of(mask: Tensor, features: bool) -> Region:
+    """The numbers that say where a window is."""
+    at = mask.nonzero()
+    if features:
+        return tuple(at.flatten().tolist())
+    starts, ends = at.amin(0).tolist(), at.amax(0).tolist()
+    return (*starts, *(end - start + 1 for start, end in zip(starts, ends, strict=True)))
+
+
+def transplant(
+    flips: Callable[[Tensor], Tensor],
+    members: tuple[Tensor, Tensor],
+    rest: tuple[Tensor, Tensor],
+    hosts: Tensor,
+    threshold: float,
+) -> Transplant | None:
+    """Choose the region of a strategy, the smallest that changes nearly as much as any, and judge it on other pairs.
+
+    Args:
+        flips: whether each of some samples is classified as the strategy's class, ``(N,) bool``.
+        members: samples of the strategy, most typical first, and their heatmaps, ``(N, *places)``, not negative.
+        rest: the same of the class's other strategies; may be empty.
+        hosts: samples of other classes, none of which is classified as the strategy's.
+        threshold: a region that does not reach this when it is chosen is not judged again.
+
+    Returns:
+        None where there is nobody to copy from or into.
+    """
+    images, heat = members
+    features = images.ndim == 2
+    if not len(images) or not len(hosts):
+        return None
+    heat = _shares(heat)
+    tried = [_Windows(size, moves, features, heat) for size in window_sizes(heat.shape[1:], features)
+             for moves in ((False, True) if not features else (False,))]  # fmt: skip
+    screened = [_tested(flips, (images, heat), rest, hosts, windows, 0, _SCREENED) for windows in tried]
+    gains = [test.flipped - test.control for test in screened]
+    if max(gains) < threshold:
+        return screened[gains.index(max(gains))]
+    chosen = next(i for i, gain in enumerate(gains) if gain >= _NEARLY * max(gains))
+    return _tested(flips, (images, heat), rest, hosts, tried[chosen], _SCREENED, _CONFIRMED)
+
+
+class _Windows:
+    """Windows of one size, the same one for all samples or each sample's own densest."""
+
+    def __init__(self, size: tuple[int, ...], moves: bool, features: bool, heat: Tensor) -> None:
+        self.size, self.moves, self.features = size, moves, features
+        self.common = densest(heat.mean(0, keepdim=True), size, features)
+
+    def of(self, heat: Tensor) -> Tensor:
+        """``(N, *places)`` bool."""
+        return densest(heat, self.size, self.features) if self.moves else self.common.expand_as(heat)
+
+
+def _tested(
+    flips: Callable[[Tensor], Tensor],
+    members: tuple[Tensor, Tensor],
+    rest: tuple[Tensor, Tensor],
+    hosts: Tensor,
+    windows: _Windows,
+    first: int,
+    pairs: int,
+) -> Transplant:
+    """The test of one kind of window on some pairs, from a number on."""
+    images, heat = members
+    numbers = torch.arange(first, first + pairs)
+    donor, host = numbers % len(images), numbers % len(hosts)
+    if math.gcd(len(images), len(hosts)) > 1:  # else the same ones meet again and again
+        host = (host + numbers // math.lcm(len(images), len(hosts))) % len(hosts)
+    mine = windows.of(heat)
+    elsewhere = densest(heat, windows.size, windows.features, besides=mine)
+
+    def share(of: Tensor, masks: Tensor, which: Tensor) -> float:
+        given = masks[which][:, None] if of.ndim > 2 else masks[which]
+        return flips(torch.where(given, of[which], hosts[host])).double().mean().item()
+
+    flipped, controls = share(images, mine, donor), [share(images, elsewhere, donor)]
+    if len(rest[0]):
+        controls.append(share(rest[0], windows.of(_shares(rest[1])), numbers % len(rest[0])))
+    control = max(controls)
+    region = region_of(mine[0], windows.features)
+    return Transplant(region, windows.moves, flipped, control, _lower_bound(flipped, control, pairs), pairs)
+
+
+def _shares(heat: Tensor) -> Tensor:
+    """Each heatmap's positive part as shares of its own."""
+    heat = heat.clamp(min=0)
+    return heat / heat.flatten(1).sum(1).clamp(min=torch.finfo(heat.dtype).tiny).view(-1, *[1] * (heat.ndim - 1))
+
+
+def _lower_bound(one: float, other: float, n: int) -> float:
+    """Of the difference of two shares of ``n``, each with its Wilson interval."""
+    low, high = _wilson(one, n)[0], _wilson(other, n)[1]
+    return one - other - math.sqrt((one - low) ** 2 + (high - other) ** 2)
+
+
+def _wilson(share: float, n: int) -> tuple[float, float]:
+    centre, width = share + _Z**2 / (2 * n), _Z * math.sqrt(share * (1 - share) / n + _Z**2 / (4 * n**2))
+    return (centre - width) / (1 + _Z**2 / n), (centre + width) / (1 + _Z**2 / n)

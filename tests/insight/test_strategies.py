@@ -1,0 +1,158 @@
+"""Strategies of networks trained with and without a planted mark: who is in them, where the region is, and what is none."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lrp_lightning import Strategy, find_strategies
+from lrp_lightning.errors import InputError, SelectionError, TargetError
+
+SIDE, TOP, LEFT = 16, 1, 12
+
+
+def images(n: int, seed: int, share: float) -> tuple[Tensor, Tensor, Tensor]:
+    """A faint wave for each of three classes in much noise; of class 0 some have a mark in a corner; which, comes last."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.arange(n) % 3
+    waves = torch.stack([torch.sin(torch.arange(SIDE) * (c + 1.0) / 2)[None].expand(SIDE, SIDE) for c in range(3)])
+    x = 0.2 * waves[labels][:, None] + torch.randn(n, 1, SIDE, SIDE, generator=generator)
+    marked = (labels == 0) & (torch.rand(n, generator=generator) < share)
+    x[marked, :, TOP : TOP + 3, LEFT : LEFT + 3] = 4.0
+    return x, labels, marked
+
+
+def trained(share: float, seed: int = 0) -> nn.Module:
+    x, labels, _ = images(900, seed, share)
+    torch.manual_seed(seed)
+    model = nn.Sequential(
+        nn.Conv2d(1, 12, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(12, 24, 3, padding=1), nn.ReLU(),
+        nn.MaxPool2d(2), nn.Flatten(), nn.Linear(384, 3),
+    )  # fmt: skip
+    optimizer = torch.optim.Adam(model.parameters(), 3e-3)
+    for step in range(90):
+        at = torch.arange(step * 60, step * 60 + 60) % 900
+        optimizer.zero_grad()
+        F.cross_entropy(model(x[at]), labels[at]).backward()
+        optimizer.step()
+    return model.eval()
+
+
+@pytest.fixture(scope="module")
+def shortcut() -> nn.Module:
+    return trained(0.4)
+
+
+def batches(x: Tensor, labels: Tensor, size: int = 50) -> list[tuple[Tensor, Tensor]]:
+    return list(zip(x.split(size), labels.split(size), strict=True))
+
+
+def test_a_planted_mark_is_a_shortcut_its_samples_are_a_strategy_and_its_region_is_there(shortcut: nn.Module) -> None:
+    x, labels, marked = images(300, 1, 0.4)
+    found = find_strategies(shortcut, batches(x, labels), progress=False)
+    [of_mark] = [strategy for strategy in found if strategy.shortcut]
+    assert of_mark.label == 0
+    assert marked[of_mark.samples].double().mean() > 0.9
+    assert marked[of_mark.samples].sum() > 0.9 * marked.sum()
+    top, left, height, width = of_mark.region  # type: ignore[misc]
+    assert top < TOP + 3 and left < LEFT + 3 and top + height > TOP and left + width > LEFT  # noqa: PT018
+    assert of_mark.transplant > of_mark.control + 0.2
+    assert "a shortcut: region (" in repr(of_mark)
+    assert of_mark.heatmap is not None
+    assert of_mark.heatmap.flatten().argmax() in [SIDE * (TOP + i) + LEFT + j for i in range(3) for j in range(3)]
+    assert all(layer in ("0", "3") and z > 0 for layer, _, z in of_mark.neurons)
+    assert len(of_mark.prototypes) == 8
+    assert torch.equal(of_mark.prototypes, of_mark.samples[:8])
+
+
+def test_strategies_share_the_samples_of_their_class(shortcut: nn.Module) -> None:
+    x, labels, _ = images(300, 1, 0.4)
+    found = find_strategies(shortcut, batches(x, labels), progress=False)
+    for c in range(3):
+        of_class = [strategy for strategy in found if strategy.label == c]
+        taken = torch.cat([strategy.samples for strategy in of_class])
+        assert len(taken.unique()) == len(taken)
+        assert (labels[taken] == c).all()
+        assert sum(strategy.share for strategy in of_class) == pytest.approx(len(taken) / 100)
+        assert [len(s.samples) for s in of_class] == sorted((len(s.samples) for s in of_class), reverse=True)
+
+
+def test_without_a_mark_there_is_no_shortcut() -> None:
+    x, labels, _ = images(300, 1, 0.0)
+    assert not any(s.shortcut for s in find_strategies(trained(0.0), batches(x, labels), progress=False))
+
+
+def test_the_same_seed_finds_the_same_and_leaves_all_else_alone(shortcut: nn.Module) -> None:
+    x, labels, _ = images(240, 1, 0.4)
+    model = copy.deepcopy(shortcut).train()
+    before, random = {name: t.clone() for name, t in model.state_dict().items()}, torch.get_rng_state()
+    one = find_strategies(model, batches(x, labels), samples_per_class=40, progress=False)
+    other = find_strategies(model, batches(x, labels, 30), samples_per_class=40, progress=False)
+    assert [repr(s) for s in one] == [repr(s) for s in other]
+    assert all(torch.equal(a.samples, b.samples) for a, b in zip(one, other, strict=True))
+    assert all(len(s.samples) <= 40 for s in one)
+    assert torch.equal(torch.get_rng_state(), random)
+    assert model.training
+    assert all(torch.equal(t, before[name]) for name, t in model.state_dict().items())
+    assert all(p.grad is None for p in model.parameters())
+
+
+def test_chosen_classes_and_batches_without_labels(shortcut: nn.Module) -> None:
+    x, labels, _ = images(150, 1, 0.4)
+    assert {s.label for s in find_strategies(shortcut, batches(x, labels), classes=[2], progress=False)} == {2}
+    predicted = shortcut(x).argmax(1)
+    for given in (list(x.split(50)), [(part,) for part in x.split(50)]):
+        for strategy in find_strategies(shortcut, given, progress=False):
+            assert (predicted[strategy.samples] == strategy.label).all()
+
+
+def test_features_have_features_as_region_and_tokens_have_none() -> None:
+    torch.manual_seed(0)
+    x, labels = torch.randn(400, 12), torch.arange(400) % 2
+    x[:, 3] += 6 * (labels == 1) * (torch.rand(400) < 0.5)  # decides alone where it is there
+    x[:, 7] += 0.7 * labels
+    model = nn.Sequential(nn.Linear(12, 16), nn.ReLU(), nn.Linear(16, 2))
+    optimizer = torch.optim.Adam(model.parameters(), 0.02)
+    for _ in range(150):
+        optimizer.zero_grad()
+        F.cross_entropy(model(x), labels).backward()
+        optimizer.step()
+    found = find_strategies(model, batches(x, labels), progress=False)
+    assert {s.region for s in found if s.shortcut} == {(3,)}
+    tokens = nn.Sequential(nn.Embedding(20, 6), nn.Linear(6, 8), nn.ReLU(), nn.Flatten(), nn.Linear(40, 2))
+    for strategy in find_strategies(tokens, torch.randint(20, (4, 40, 5)).unbind(), composite="epsilon", progress=False):
+        assert (strategy.region, strategy.shortcut) == (None, False)
+        assert "no region was tested" in repr(strategy)
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "message"),
+    [
+        ({"samples_per_class": 5}, SelectionError, "samples_per_class must be a whole number >= 10, got 5"),
+        ({"max_strategies": 0}, SelectionError, "max_strategies must be a whole number >= 1, got 0"),
+        ({"threshold": 1.0}, SelectionError, r"threshold must be in \[0, 1\), got 1.0"),
+        ({"classes": [3]}, TargetError, "there is no class 3; the model has classes 0 to 2"),
+        ({"loader": torch.rand(4, 1, 16, 16)}, InputError, "the loader must give batches"),
+        ({"loader": []}, InputError, "the loader gives no samples"),
+        ({"loader": [{"x": 1}]}, InputError, r"a batch must be \(inputs, labels\) or inputs, got dict"),
+        ({"loader": [(torch.rand(4, 1, 16, 16), torch.rand(4))]}, InputError, "labels must be one class number a sample"),
+    ],
+)
+def test_bad_input(shortcut: nn.Module, given: dict, error: type[Exception], message: str) -> None:
+    arguments = {"loader": batches(*images(60, 0, 0.4)[:2]), "progress": False, **given}
+    with pytest.raises(error, match=message):
+        find_strategies(shortcut, arguments.pop("loader"), **arguments)
+
+
+def test_classes_with_few_samples_have_none(shortcut: nn.Module) -> None:
+    x, labels, _ = images(60, 0, 0.4)
+    few = torch.cat([(labels == 0).nonzero().flatten()[:5], (labels != 0).nonzero().flatten()])
+    assert {s.label for s in find_strategies(shortcut, [(x[few], labels[few])], progress=False)} == {1, 2}
+
+
+def test_a_strategy_as_text() -> None:
+    assert repr(Strategy(3, torch.arange(12), 0.25)).startswith("Strategy(class 3, 12 samples, 25% of the class")
