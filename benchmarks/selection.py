@@ -322,7 +322,7 @@ def measure(name: str, seed: int, options: argparse.Namespace) -> None:
     x, file = fashion_mnist.load(1, options.samples, side=32).test[0], options.cache / f"{name}_{seed}.json"
     found = json.loads(file.read_text()) if file.exists() else {"accuracy": accuracy, "samples": len(x), "ways": {}}
     for way, finds in WAYS.items():
-        if (options.no_searches and way.startswith("MinError")) or (way in OF_VGG and "VGG" not in name):
+        if way not in options.ways or (way in OF_VGG and "VGG" not in name):
             continue
         of = found["ways"].setdefault(way, {})
         budgets = SLOW if way.startswith("MinError") or way in OF_VGG else BUDGETS
@@ -350,7 +350,7 @@ def write(cache: Path) -> None:
     told = (__doc__ or "").rpartition("\n\n")[2].strip()
     lines = ["# Which selection finds the neurons that decide", "", told, ""]
     lines += ["Made by `python benchmarks/selection.py`. Mean ± deviation over networks that differ in their seed.", ""]
-    curves: dict[str, list[float]] = {}
+    curves: dict[str, list[list[float]]] = {}
     for name in NETWORKS:
         runs = [json.loads(file.read_text()) for file in sorted(cache.glob(f"{name}_*.json"))]
         if not runs:
@@ -382,11 +382,9 @@ def write(cache: Path) -> None:
                 of = [{b: {"contest": sum(values) / len(values)} for b, values in every.items()}]
             if all(set(map(str, BUDGETS)) <= o.keys() for o in of):
                 means = [sum(o[str(b)]["contest"] for o in of) / len(of) for b in BUDGETS]
-                curves.setdefault(way, [0.0] * len(BUDGETS))
-                curves[way] = [a + m for a, m in zip(curves[way], means, strict=True)]
-    many = sum(any(cache.glob(f"{name}_*.json")) for name in NETWORKS)
+                curves.setdefault(way, []).append(means)
     figure = draw_curves(
-        {way: [v / many for v in values] for way, values in curves.items()}, BUDGETS, title="Mean over networks",
+        {way: torch.tensor(of).mean(0) for way, of in curves.items()}, BUDGETS, title="Mean over kinds of networks",
         xlabel="share of each layer's neurons kept", ylabel="share of contests won", static=True,
     )  # fmt: skip
     figure.savefig(HERE / "selection.png")
@@ -424,7 +422,7 @@ def run(
 def main() -> None:
     parser = parser_of(__doc__)
     parser.add_argument("--samples", type=int, default=100, help="test images for each network")
-    parser.add_argument("--no-searches", action="store_true", help="leave out those that take longest")
+    parser.add_argument("--ways", choices=list(WAYS), nargs="+", default=list(WAYS))
     run(parser.parse_args(), measure, write)
 
 

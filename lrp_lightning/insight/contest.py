@@ -46,15 +46,15 @@ class Contest:
     with_predicted: Tensor
     with_runner_up: Tensor
 
-    @classmethod
-    def joined(cls, parts: Iterable[Contest]) -> Contest:
+    @staticmethod
+    def joined(parts: Iterable[Contest]) -> Contest:
         """Several as one.
 
         Args:
             parts: such as those of batches.
         """
         parts = list(parts)
-        return cls(*(torch.cat([getattr(part, field.name) for part in parts]) for field in fields(cls)))
+        return Contest(*(torch.cat([getattr(part, field.name) for part in parts]) for field in fields(Contest)))
 
     @property
     def accuracy(self) -> float:

@@ -165,7 +165,8 @@ def find_strategies(
         >>> from lrp_lightning import find_strategies
         >>> _ = torch.manual_seed(0)
         >>> model = torch.nn.Sequential(torch.nn.Linear(8, 32), torch.nn.ReLU(), torch.nn.Linear(32, 2)).eval()
-        >>> strategies = find_strategies(model, torch.randn(5, 40, 8).unbind(), progress=False)
+        >>> loader = [(x, (x[:, 0] > 0).long()) for x in torch.randn(5, 40, 8)]
+        >>> strategies = find_strategies(model, loader, progress=False)
         >>> sorted({strategy.label for strategy in strategies})
         [0, 1]
     """
