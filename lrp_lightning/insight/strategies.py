@@ -302,8 +302,8 @@ def _clustered(features: np.ndarray, most: int, seed: int) -> tuple[list[np.ndar
     reduced = PCA(min(_COMPONENTS, n - 1, features.shape[1]), random_state=seed).fit_transform(features)
     reduced = reduced / max(reduced[:, 0].std(), 1e-12)
 
-    def mixture(k: int) -> GaussianMixture:
-        return GaussianMixture(k, covariance_type="diag", reg_covar=1e-4, n_init=4, random_state=seed)
+    def mixture(k: int, starts: int = 1) -> GaussianMixture:
+        return GaussianMixture(k, covariance_type="diag", reg_covar=1e-4, n_init=starts, random_state=seed)
 
     folds = list(KFold(5, shuffle=True, random_state=seed).split(reduced))
     tried = [k for k in range(1, most + 1) if n >= 2 * _FEWEST * k or k == 1]
@@ -311,7 +311,7 @@ def _clustered(features: np.ndarray, most: int, seed: int) -> tuple[list[np.ndar
     best = scores.mean(1).argmax()
     enough = scores[best].mean() - scores[best].std(ddof=1) / len(folds) ** 0.5
     k = tried[int(np.argmax(scores.mean(1) >= enough))]
-    fitted = mixture(k).fit(reduced)
+    fitted = mixture(k, starts=4).fit(reduced)
     of, typical = fitted.predict(reduced), np.argsort(-fitted.score_samples(reduced), kind="stable")
     groups = [of == cluster for cluster in range(k)]
     return [group for group in groups if group.sum() >= min(_FEWEST, n)], typical
