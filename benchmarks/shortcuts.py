@@ -1,0 +1,226 @@
+"""Whether planted marks are found, and nothing is found where there is none: writes ``benchmarks/shortcuts.md``.
+
+``python benchmarks/shortcuts.py --cache FOLDER`` trains what is not in the folder yet, looks for strategies in each network,
+and writes the table of all that is there. ``--only-table`` does nothing but the writing, ``--marks 0 3 7`` a part.
+
+Small convolutional networks are trained on 12,000 images of Fashion-MNIST (scikit-learn's digits where that is not
+installed), of which a share of one class has a mark, or none has. Strategies are looked for in 3,000 test images, of which
+the same share is marked. A mark *helps* if it raises the test accuracy of its class by a point or more; it is *found* if a
+shortcut of its class has marked samples mostly. *Precision* and *recall* are those of that strategy's samples. Beside them
+stand those of the best cluster, by F1, of the class's samples by other features, clustered alike: activations of all hidden
+layers, pixels, heatmaps (as SpRAy clusters), features below the classifier. A *false alarm* is a shortcut of a class
+without a mark.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lrp_lightning import EpsilonPlus, SelectiveLRP, Strategy, find_strategies
+from lrp_lightning.insight.strategies import _clustered
+from lrp_lightning.masking import activations
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
+import fashion_mnist
+import small_vgg
+
+HERE = Path(__file__).parent
+SIDE, TRAINED_ON, LOOKED_AT = 32, 12_000, 3_000
+
+
+@dataclass(frozen=True)
+class Mark:
+    """What is planted: in which class, in which share of it, of which form and size, and where; None is anywhere."""
+
+    label: int
+    share: float
+    form: str
+    size: int
+    place: tuple[int, int] | None
+
+    def __str__(self) -> str:
+        where = "anywhere" if self.place is None else f"at {self.place}"
+        name = fashion_mnist.CLASSES[self.label]
+        return f"{self.form}, {self.size} x {self.size}, {where}, in {self.share:.0%} of class {name}"
+
+    def pattern(self) -> Tensor:
+        """``(size, size)``, in [0, 1]."""
+        n = torch.arange(self.size)
+        if self.form == "checkerboard":
+            return ((n[:, None] + n) % 2).float()
+        if self.form == "cross":
+            return ((n[:, None] == self.size // 2) | (n == self.size // 2)).float()
+        if self.form == "frame":
+            edge = (n == 0) | (n == self.size - 1)
+            return (edge[:, None] | edge).float()
+        return torch.ones(self.size, self.size)
+
+
+MARKS: tuple[Mark | None, ...] = (
+    Mark(4, 0.4, "square", 4, (2, 26)),
+    Mark(4, 0.2, "square", 4, (2, 26)),
+    Mark(6, 0.1, "square", 4, (2, 2)),
+    Mark(6, 0.5, "cross", 5, (26, 3)),
+    Mark(2, 0.3, "checkerboard", 5, (25, 25)),
+    Mark(0, 0.3, "frame", 6, (1, 1)),
+    Mark(6, 0.3, "checkerboard", 5, None),
+    Mark(4, 0.4, "cross", 5, None),
+    Mark(2, 0.05, "square", 4, (2, 26)),
+    Mark(6, 0.4, "square", 2, (28, 28)),
+    *[None] * 10,
+)  # fmt: skip
+"""Ten networks with a mark, ten without."""
+
+
+def network() -> nn.Module:
+    def block(below: int, above: int) -> list[nn.Module]:
+        return [
+            nn.Conv2d(below, above, 3, padding=1), nn.BatchNorm2d(above), nn.ReLU(),
+            nn.Conv2d(above, above, 3, padding=1), nn.BatchNorm2d(above), nn.ReLU(), nn.MaxPool2d(2),
+        ]  # fmt: skip
+
+    head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 10)]
+    return nn.Sequential(*block(1, 16), *block(16, 32), *block(32, 64), *head)
+
+
+def planted(images: Tensor, labels: Tensor, mark: Mark | None, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """The images with the mark in them, and which have it."""
+    images, marked = images.clone(), torch.zeros(len(images), dtype=torch.bool)
+    if mark is not None:
+        marked = (labels == mark.label) & (torch.rand(len(images), generator=generator) < mark.share)
+        for n in marked.nonzero().flatten().tolist():
+            anywhere = torch.randint(0, SIDE - mark.size + 1, (2,), generator=generator).tolist()
+            top, left = mark.place or anywhere
+            images[n, :, top : top + mark.size, left : left + mark.size] = mark.pattern()
+    return images, marked
+
+
+def rates(chosen: Tensor, marked: Tensor) -> dict[str, float]:
+    """Of a set of samples, both ``(N,) bool``."""
+    both = float((chosen & marked).sum())
+    return {"precision": both / max(float(chosen.sum()), 1), "recall": both / max(float(marked.sum()), 1)}
+
+
+def best_cluster(features: Tensor, marked: Tensor) -> dict[str, float]:
+    """Of the clusters of samples, that with the best F1."""
+    groups, _ = _clustered(features.flatten(1).double().numpy(), 5, seed=0)
+    found = [rates(torch.from_numpy(group), marked) for group in groups]
+    return max(found, key=lambda f: 2 * f["precision"] * f["recall"] / max(f["precision"] + f["recall"], 1e-9))
+
+
+def others(model: nn.Module, x: Tensor, mark: Mark) -> dict[str, Tensor]:
+    """Features of a class's samples that could be clustered instead, by name."""
+    lrp = SelectiveLRP(model, EpsilonPlus())
+    trace = lrp.trace(x, target=mark.label)
+    layers = [layer for layer, kind in trace.kinds.items() if kind == "convolution"]
+    active = [a / a.sum(1, keepdim=True).clamp(min=1e-12) for a in activations(model, x, layers).values()]
+    with torch.no_grad():
+        below = model[:-1](x)  # type: ignore[index]
+    assert isinstance(trace.inputs, Tensor)
+    heat = trace.inputs.sum(1)
+    return {
+        "activations": torch.cat(active, 1),
+        "pixels": x,
+        "heatmaps": heat / heat.flatten(1).abs().sum(1).clamp(min=1e-12)[:, None, None],
+        "features": below,
+    }
+
+
+def measure(number: int, options: argparse.Namespace) -> None:
+    """Train one network and look for strategies, if that is not in the cache."""
+    file, mark = options.cache / f"shortcuts_{number}.json", MARKS[number]
+    if file.exists():
+        return
+    data = fashion_mnist.load(TRAINED_ON, LOOKED_AT, side=SIDE)
+    generator = torch.Generator().manual_seed(number)
+    (images, targets), (clean, labels) = data.train, data.test
+    images, _ = planted(images, targets, mark, generator)
+    torch.manual_seed(number)
+    model = small_vgg.train(network(), images, targets, epochs=3, seed=number, learning_rate=0.05)
+    looked_at, marked = planted(clean, labels, mark, generator)
+    started = time.time()
+    batches = list(zip(looked_at.split(250), labels.split(250), strict=True))
+    found = find_strategies(model, batches, progress=False)
+    result: dict[str, Any] = {
+        "seconds": time.time() - started,
+        "accuracy": small_vgg.accuracy(model, clean, labels),
+        "false alarms": [repr(s) for s in found if s.shortcut and (mark is None or s.label != mark.label)],
+    }
+    if mark is not None:
+        of = labels == mark.label
+        result["helps"] = small_vgg.accuracy(model, looked_at[of], labels[of]) - small_vgg.accuracy(
+            model, clean[of], labels[of]
+        )
+        mine = [s for s in found if s.label == mark.label and s.shortcut and marked[s.samples].double().mean() > 0.5]
+        result["found"] = repr(mine[0]) if mine else ""
+        seen = torch.cat([s.samples for s in found if s.label == mark.label])
+        result["by"] = compared(model, looked_at, marked, seen, mine, mark)
+    file.write_text(json.dumps(result))
+    print(f"{number}, {mark}: {result}", flush=True)
+
+
+def compared(
+    model: nn.Module, x: Tensor, marked: Tensor, seen: Tensor, mine: list[Strategy], mark: Mark
+) -> dict[str, dict[str, float]]:
+    """Precision and recall among the samples that were looked at, by what was clustered."""
+    chosen = torch.zeros_like(marked)
+    for strategy in mine[:1]:
+        chosen[strategy.samples] = True
+    found = {"strategies": rates(chosen[seen], marked[seen])}
+    return {**found, **{name: best_cluster(of, marked[seen]) for name, of in others(model, x[seen], mark).items()}}
+
+
+def write(cache: Path) -> None:
+    """Tables of what is in the cache."""
+    about = (__doc__ or "").split("\n\n", 2)[2].strip()
+    lines = ["# Planted marks", "", about, "", "Made by `python benchmarks/shortcuts.py`.", ""]
+    results = {n: json.loads(f.read_text()) for n in range(len(MARKS)) if (f := cache / f"shortcuts_{n}.json").exists()}
+    with_mark = {n: r for n, r in results.items() if MARKS[n] is not None}
+    ways = ("strategies", "activations", "pixels", "heatmaps", "features")
+    lines += [
+        f"| mark | raises accuracy by | found | {' | '.join(f'{way}: precision, recall' for way in ways)} |",
+        f"| --- | ---: | --- |{' ---: |' * len(ways)}",
+    ]
+    for n, r in with_mark.items():
+        cells = [f"{r['by'][way]['precision']:.2f}, {r['by'][way]['recall']:.2f}" for way in ways]
+        found = r["found"].rpartition("; ")[2].rstrip(")") or "no"
+        lines.append(f"| {MARKS[n]} | {100 * r['helps']:+.1f} points | {found} | {' | '.join(cells)} |")
+    helping = [r for r in with_mark.values() if r["helps"] >= 0.01]
+    alarms = [len(r["false alarms"]) for n, r in results.items() if MARKS[n] is None]
+    lines += [
+        "",
+        f"Found: {sum(bool(r['found']) for r in helping)} of {len(helping)} marks that help. False alarms: {sum(alarms)} in "
+        f"{len(alarms)} networks without a mark, {sum(len(r['false alarms']) for r in with_mark.values())} in other classes "
+        f"of the {len(with_mark)} with one.",
+        "",
+    ]
+    lines += [f"- {alarm}" for r in results.values() for alarm in r["false alarms"]]
+    (HERE / "shortcuts.md").write_text("\n".join([*lines, ""]))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--cache", type=Path, default=Path("runs/shortcuts"), help="where figures are kept")
+    parser.add_argument("--marks", type=int, nargs="+", default=list(range(len(MARKS))), help="by their numbers")
+    parser.add_argument("--only-table", action="store_true")
+    parser.add_argument("--threads", type=int, help="of the process; torch's own choice by default")
+    options = parser.parse_args()
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    options.cache.mkdir(parents=True, exist_ok=True)
+    for number in () if options.only_table else options.marks:
+        measure(number, options)
+    write(options.cache)
+
+
+if __name__ == "__main__":
+    main()
