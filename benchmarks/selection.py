@@ -9,7 +9,7 @@ same share of each layer but where it says otherwise. *Contest*: share of images
 logit is computed with that class's own neurons alone; *runner-up*: share that the runner-up's neurons turn into the
 runner-up; *survive*: share whose prediction its own neurons keep; *correlation*: Pearson's, of the predicted class's logit
 with its own neurons and in the whole network; *SMAPE*: of all logits, with the predicted class's neurons, against the whole
-network's.
+network's. The most active neurons are the same for all classes: what their contest says is how well one set tells two apart.
 """
 
 from __future__ import annotations
@@ -367,7 +367,8 @@ def write(cache: Path) -> None:
             lines.append(f"| random sets | {cell(by_chance)} |{' |' * (len(QUANTITIES) - 1)}")
             for way in shown:
                 of = [run["ways"][way][str(budget)] for run in runs if str(budget) in run["ways"].get(way, {})]
-                lines.append(f"| {way} | {' | '.join(cell([o[q] for o in of]) for q in QUANTITIES)} |")
+                shown_as = way.replace("|", "\\|")
+                lines.append(f"| {shown_as} | {' | '.join(cell([o[q] for o in of]) for q in QUANTITIES)} |")
             lines.append("")
         lines += [f"| {AGAINST_ALL_AT:.0%} kept, all ten classes | contest | by random sets |", "| --- | ---: | ---: |"]
         for way in AGAINST_ALL:
