@@ -67,7 +67,7 @@ NAMES = {
     """,
     "lrp_lightning.drawing": """
         Curves Report as_array draw_contact_sheet draw_curves draw_graph draw_heatmaps draw_paths relevance_as_images
-        draw_series draw_tokens draw_top_activations report_of write_report
+        draw_series draw_strategies draw_tokens draw_top_activations report_of write_report
     """,
     "lrp_lightning.callbacks": "RelevanceMonitor",
 }

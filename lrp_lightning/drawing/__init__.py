@@ -17,13 +17,15 @@ from lrp_lightning.drawing.paths import draw_paths
 from lrp_lightning.drawing.pixels import relevance_as_images
 from lrp_lightning.drawing.reconstructions import draw_top_activations
 from lrp_lightning.drawing.sequences import draw_series, draw_tokens
+from lrp_lightning.drawing.strategies import draw_strategies
 
 if TYPE_CHECKING:
     from lrp_lightning.report import Curves, Report, report_of, write_report
 
 __all__ = [
     "Curves", "Report", "as_array", "draw_contact_sheet", "draw_curves", "draw_graph", "draw_heatmaps", "draw_paths",
-    "draw_series", "draw_tokens", "draw_top_activations", "relevance_as_images", "report_of", "write_report",
+    "draw_series", "draw_strategies", "draw_tokens", "draw_top_activations", "relevance_as_images", "report_of",
+    "write_report",
 ]  # fmt: skip
 
 

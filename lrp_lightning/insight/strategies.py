@@ -57,6 +57,8 @@ class Strategy:
         neurons: ``((layer, neuron, z), ...)``, those that tell it from the class's other strategies most: by how many of the
             class's standard deviations the mean share of a layer's relevance that runs through the neuron is above the
             class's; for a class of one strategy, the neurons with most relevance, and their share.
+        images: ``(k, ...)``, the prototypes, as the model takes them.
+        heatmaps: ``(k, *places)``, of the prototypes: the input's relevance, summed over channels.
         heatmap: ``(*places)``, mean over its samples of the input's relevance, summed over channels, as shares of each
             sample's own ``|relevance|``.
         test: the transplant test of its region; None where inputs are tokens, or there was nothing to copy into.
@@ -73,6 +75,8 @@ class Strategy:
     samples: Tensor
     share: float
     neurons: tuple[tuple[str, int, float], ...] = ()
+    images: Tensor | None = None
+    heatmaps: Tensor | None = None
     heatmap: Tensor | None = None
     test: Transplant | None = None
     threshold: float = 0.05
@@ -277,8 +281,8 @@ def _of_class(
             test = transplant(flips, members, others, hosts, threshold)
         found.append(
             Strategy(
-                c, drawn.places[order], len(order) / len(joined), _telling(shares, group), _as_shares(heat[order]).mean(0),
-                test, threshold,
+                c, drawn.places[order], len(order) / len(joined), _telling(shares, group),
+                drawn.inputs[order[:_SHOWN]], heat[order[:_SHOWN]], _as_shares(heat[order]).mean(0), test, threshold,
             )
         )  # fmt: skip
     return sorted(found, key=lambda strategy: -len(strategy.samples))
