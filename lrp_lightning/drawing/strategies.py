@@ -56,7 +56,7 @@ def draw_strategies(
     if not strategies or any(s.images is None or s.images.ndim != 4 for s in strategies):
         raise InputError("strategies can be drawn if there is at least one, and of images (N, C, H, W)")
     figure = new_figure(1.25 * (_PROTOTYPES + 1) + 1.6, 1.5 * len(strategies) + 0.1)
-    figure.set_layout_engine("constrained", h_pad=0.12)
+    figure.set_layout_engine("constrained", h_pad=0.17)
     grid = figure.subplots(len(strategies), _PROTOTYPES + 1, squeeze=False)
     for axis in grid.flat:
         axis.set(xticks=[], yticks=[])
@@ -80,7 +80,8 @@ def draw_strategies(
         )  # fmt: skip
         row[0].yaxis.label.set_fontweight("bold" if s.shortcut else "normal")
         if s.test is not None:
-            said = row[1].set_title(_said(s), fontsize=7, loc="left", color=POSITIVE if s.shortcut else "0.35")
+            colour = POSITIVE if s.shortcut else "0.35"
+            said = row[1].text(0, 1.05, _said(s), fontsize=7, color=colour, transform=row[1].transAxes)
             said.set_in_layout(False)  # it is wider than its column
     return figure
 
