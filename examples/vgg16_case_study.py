@@ -449,7 +449,7 @@ def accuracy_of_critical_neurons(study: Study) -> Step:
             curves[way][BUDGETS.index(budget)] = held.accuracy
             values = (held.accuracy, held.control_accuracy, held.runner_up_accuracy, kept)
             rows.append((way, f"{budget:.0%}", *(f"{value:.3f}" for value in values)))
-            found[f"{way}, {budget:.0%}"] = f"{held.accuracy:.3f} ({held.runner_up_accuracy:.3f})"
+            found[f"{way}, {budget:.0%}"] = f"{held.accuracy:.3f} (forced in {held.runner_up_accuracy:.3f})"
     curves["random neurons"] = [by_chance[budget] for budget in BUDGETS]
     figure = draw_curves(curves, BUDGETS, "share of channels in each layer", "share of contests won", static=True)
     figure.axes[0].set_xticks(BUDGETS)
@@ -517,12 +517,12 @@ def compared(found: dict[str, str], passes: int) -> str:
         ),
         (
             "“Extensive experiments demonstrate that our approach enhances interpretability”",
-            "Nothing here measures interpretability. What is measured is whether critical neurons tell classes apart: with "
-            "20 % of the channels the predicted class beats the runner-up, each by its own neurons, in a share of images of "
-            f"(and the runner-up's force it in) {found['most relevant, 20%']} by the most relevant, "
-            f"{found['greatest magnitude, 20%']} by the greatest magnitude, {found['optimised, SMAPE, 20%']} by "
-            "optimised sets. That predictions survive, as this page once measured, the first do best and prove least. One "
-            "network; `benchmarks/selection.md` has more, of other kinds too.",
+            "Nothing here measures interpretability. What is measured is whether critical neurons tell classes apart: the share "
+            "of images in which the predicted class beats the runner-up, each by its own 20 % of the channels, and beside it in "
+            f"how many the runner-up's force it. By the most relevant {found['most relevant, 20%']}, by the relevance of "
+            f"greatest size {found['greatest magnitude, 20%']}, by optimised sets {found['optimised, SMAPE, 20%']}. That "
+            "predictions survive, as this page once measured, the first do best, and it proves least. One network; "
+            "`benchmarks/selection.md` has more, of other kinds too.",
         ),
     )
     return "\n".join(f"| {' | '.join(row)} |" for row in (("the paper's abstract", "measured here"), ("---", "---"), *rows))
