@@ -518,9 +518,10 @@ def compared(found: dict[str, str], passes: int) -> str:
         (
             "“Extensive experiments demonstrate that our approach enhances interpretability”",
             "Nothing here measures interpretability. What is measured is whether critical neurons tell classes apart: the "
-            "share of images in which the predicted class beats the runner-up, each by its own 20 % of the channels, and beside "
-            f"it in how many the runner-up's force it. By the most relevant {found['most relevant, 20%']}, by the relevance of "
-            f"greatest size {found['greatest magnitude, 20%']}, by optimised sets {found['optimised, SMAPE, 20%']}. That "
+            "share of images in which the predicted class beats the runner-up, each by its own 20 % of the channels, and "
+            "beside it in how many the runner-up's force it. By the most relevant "
+            f"{found['most relevant, 20%']}, by the relevance of greatest size {found['greatest magnitude, 20%']}, by "
+            f"optimised sets {found['optimised, SMAPE, 20%']}. That "
             "predictions survive, as this page once measured, the first do best, and it proves least. One network; "
             "`benchmarks/selection.md` has more, of other kinds too.",
         ),
