@@ -22,6 +22,8 @@ from .insight.circuits import Circuits as Circuits
 from .insight.circuits import class_circuits as class_circuits
 from .insight.contest import Contest as Contest
 from .insight.contest import contest as contest
+from .insight.contrast import Contrast as Contrast
+from .insight.contrast import contrast as contrast
 from .insight.heatmaps import neuron_heatmaps as neuron_heatmaps
 from .insight.heatmaps import path_heatmaps as path_heatmaps
 from .insight.path_curve import PathCurve as PathCurve

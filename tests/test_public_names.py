@@ -52,11 +52,11 @@ from lrp_lightning.drawing import as_array, draw_graph, draw_heatmaps, draw_path
 
 NAMES = {
     "lrp_lightning": """
-        Agreement AlphaBeta ByGraph ByKeyword Circuits Composite Contest Coverage Epsilon EpsilonAlpha2Beta1
+        Agreement AlphaBeta ByGraph ByKeyword Circuits Composite Contest Contrast Coverage Epsilon EpsilonAlpha2Beta1
         EpsilonGammaBox EpsilonPlus Fixed Flat Gamma LayerSelectiveLRP MinError Pass Path PathCurve PerLayer
         Robustness SelectiveLRP Strategy Threshold TopActivations TopK Trace WSquare ZBox ZPlus __version__ build_graph
-        class_circuits class_graph contest diff_graphs find_strategies k_best_paths masked_forward neuron_heatmaps path_curve
-        path_heatmaps prune_graph reconstruct reconstruct_top_activations register_operator registered_operator
+        class_circuits class_graph contest contrast diff_graphs find_strategies k_best_paths masked_forward
+        neuron_heatmaps path_curve path_heatmaps prune_graph reconstruct reconstruct_top_activations register_operator registered_operator
         robustness unregister_operator
     """,
     "lrp_lightning.metrics": """

@@ -1,0 +1,159 @@
+"""Why one class and not another: the relevance of both, and of the difference of their outputs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from lrp_lightning.attribution import SelectiveLRP
+from lrp_lightning.checks import is_whole
+from lrp_lightning.compat import in_double
+from lrp_lightning.composites import Composite, EpsilonPlus
+from lrp_lightning.errors import InputError, TargetError
+from lrp_lightning.masking import masked_forward
+from lrp_lightning.metrics.accuracy import check_outputs
+from lrp_lightning.rules import Rule
+from lrp_lightning.selection import Selection, TopK
+
+__all__ = ["Contrast", "contrast"]
+
+_NEURONS = 10
+
+
+@dataclass(frozen=True, eq=False)
+class Contrast:
+    """What speaks for one class rather than another.
+
+    Attributes:
+        a: ``(N,)``, the class that is asked about.
+        b: ``(N,)``, the class that it is set against.
+        logits: ``(N, classes)``, of the whole network.
+        inputs: ``(N, ...)``, what was explained.
+        heatmaps: ``(3, N, ...)``, the inputs' relevance for ``a``, for ``b``, and for the difference of their logits.
+        neurons_for: ``((layer, neuron, share), ...)``, those with the most relevance for the difference, strongest first:
+            each neuron's share of its layer's ``|relevance|``, mean over samples.
+        neurons_against: the same of those with the most against it; shares are negative.
+        own_logits: ``(N, 2)``, the logit of ``a`` with its own critical neurons alone, and that of ``b`` with its own.
+
+    Example:
+        >>> import torch
+        >>> from lrp_lightning import contrast
+        >>> model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3)).eval()
+        >>> why = contrast(model, torch.rand(5, 4), a=2, b=0)
+        >>> why.heatmaps.shape, why.margin.shape
+        (torch.Size([3, 5, 4]), torch.Size([5]))
+    """
+
+    a: Tensor
+    b: Tensor
+    logits: Tensor
+    inputs: Tensor
+    heatmaps: Tensor
+    neurons_for: tuple[tuple[str, int, float], ...]
+    neurons_against: tuple[tuple[str, int, float], ...]
+    own_logits: Tensor
+
+    @property
+    def margin(self) -> Tensor:
+        """``(N,)``, by how much the logit of ``a`` is above that of ``b``."""
+        both = self.logits.gather(1, torch.stack([self.a, self.b], 1))
+        return both[:, 0] - both[:, 1]
+
+    @property
+    def told(self) -> Tensor:
+        """``(N,)`` bool, whether the same of the two is ahead where each has its own critical neurons alone."""
+        return (self.own_logits[:, 0] > self.own_logits[:, 1]) == (self.margin > 0)
+
+    def __repr__(self) -> str:
+        layer, neuron, share = self.neurons_for[0] if self.neurons_for else ("", 0, 0.0)
+        most = f"most for it layer {layer!r} neuron {neuron}, {share:.1%} of its layer; " if layer else ""
+        return (
+            f"Contrast({len(self.a)} samples, mean margin {self.margin.float().mean():.3g}; {most}by their own neurons the "
+            f"same class is ahead in {self.told.float().mean():.0%})"
+        )
+
+
+def contrast(
+    model: nn.Module,
+    inputs: Tensor,
+    a: int | Tensor | None = None,
+    b: int | Tensor | None = None,
+    composite: Composite | Rule | str = EpsilonPlus(),  # noqa: B008  (a frozen value)
+    selection: Selection = TopK(0.2),  # noqa: B008  (a frozen value)
+    additional_forward_args: Any = None,
+    on_unsupported: Literal["raise", "gradient"] = "raise",
+) -> Contrast:
+    """Explain a class, another, and the difference of their logits: why ``a`` and not ``b``.
+
+    Three passes, and a masked forward for each of the two classes.
+
+    Args:
+        model: the classifier.
+        inputs: ``(N, ...)``.
+        a: the class that is asked about, one for all samples or ``(N,)``; None for the predicted.
+        b: the class that it is set against; None for the one of the others with the highest logit.
+        composite, on_unsupported: as in :class:`lrp_lightning.SelectiveLRP`.
+        selection: the critical neurons of each class, for ``own_logits``; heatmaps are of all neurons.
+        additional_forward_args: given to the model after ``inputs``.
+
+    Raises:
+        InputError: if ``inputs`` is no tensor, or there are fewer than two classes.
+        TargetError: if ``a`` or ``b`` is no class of the model, or they are the same.
+    """
+    if not isinstance(inputs, Tensor):
+        raise InputError(f"contrast: inputs must be one tensor, samples first, got {type(inputs).__name__}")
+    logits = masked_forward(model, inputs, {}, additional_forward_args=additional_forward_args)
+    check_outputs(logits)
+    of_a = logits.argmax(1) if a is None else _classes("a", a, logits)
+    of_b = _highest_but(of_a, logits) if b is None else _classes("b", b, logits)
+    same = (of_a == of_b).nonzero().flatten()
+    if len(same):
+        raise TargetError(f"contrast: a and b are both class {int(of_a[same[0]])} for sample {int(same[0])}")
+    whole = SelectiveLRP(model, composite, on_unsupported=on_unsupported)
+    critical = SelectiveLRP(model, composite, selection, on_unsupported)
+
+    def difference(output: Tensor) -> Tensor:
+        return output.gather(1, of_a[:, None])[:, 0] - output.gather(1, of_b[:, None])[:, 0]
+
+    traces = [whole.trace(inputs, target, additional_forward_args) for target in (of_a, of_b, difference)]
+    own = []
+    for of in (of_a, of_b):
+        masks = critical.trace(inputs, of, additional_forward_args).masks
+        alone = masked_forward(model, inputs, masks, additional_forward_args=additional_forward_args)
+        own.append(alone.gather(1, of[:, None]))
+    shares = {}
+    for layer, relevance in traces[2].relevance.items():
+        if traces[2].kinds[layer] != "input" and layer != list(traces[2].relevance)[-1]:
+            sizes = in_double(relevance).abs().sum(1, keepdim=True)
+            shares[layer] = torch.where(sizes > 0, in_double(relevance) / torch.where(sizes > 0, sizes, 1), 0).mean(0).cpu()
+    return Contrast(
+        of_a, of_b, logits, inputs, torch.stack([trace.inputs for trace in traces]),  # type: ignore[misc]
+        _most(shares, 1), _most(shares, -1), torch.cat(own, 1),
+    )  # fmt: skip
+
+
+def _highest_but(of: Tensor, logits: Tensor) -> Tensor:
+    return logits.scatter(1, of[:, None], -torch.inf).argmax(1)
+
+
+def _classes(name: str, given: object, logits: Tensor) -> Tensor:
+    classes = logits.shape[1]
+    if is_whole(given):
+        given = torch.full((len(logits),), int(given))  # type: ignore[call-overload]
+    if not isinstance(given, Tensor) or given.is_floating_point() or given.shape != logits.shape[:1]:
+        raise TargetError(f"contrast: {name} must be a class, or one for each of {len(logits)} samples, got {given!r:.80}")
+    if not bool(((given >= 0) & (given < classes)).all()):
+        raise TargetError(f"contrast: {name} must be classes 0 to {classes - 1}, got {given.tolist()!r:.80}")
+    return given.long().to(logits.device)
+
+
+def _most(shares: dict[str, Tensor], sign: int) -> tuple[tuple[str, int, float], ...]:
+    found = []
+    for layer, of in shares.items():
+        best = (sign * of).topk(min(_NEURONS, len(of)))
+        pairs = zip(best.values.tolist(), best.indices.tolist(), strict=True)
+        found += [(layer, n, sign * value) for value, n in pairs if value > 0]
+    return tuple(sorted(found, key=lambda neuron: -abs(neuron[2]))[:_NEURONS])

@@ -1,0 +1,88 @@
+"""Why A and not B: against passes of each by themselves, and what must hold of a difference."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from lrp_lightning import Epsilon, SelectiveLRP, TopK, contrast, masked_forward
+from lrp_lightning.errors import InputError, TargetError
+
+
+@pytest.fixture
+def model() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(1, 12, 3), nn.ReLU(), nn.Conv2d(12, 16, 3), nn.ReLU(), nn.Flatten(), nn.Linear(256, 4)
+    ).double()
+
+
+@pytest.fixture
+def images() -> Tensor:
+    return torch.rand(6, 1, 8, 8, generator=torch.Generator().manual_seed(1), dtype=torch.double)
+
+
+def test_the_difference_is_that_of_both_where_the_rule_is_linear_in_the_output(model: nn.Module, images: Tensor) -> None:
+    why = contrast(model, images, 2, 0, Epsilon(1e-12))
+    torch.testing.assert_close(why.heatmaps[2], why.heatmaps[0] - why.heatmaps[1], rtol=1e-6, atol=1e-9)
+    torch.testing.assert_close(why.margin, model(images)[:, 2] - model(images)[:, 0])
+    for heat, of in zip(why.heatmaps[:2], (2, 0), strict=True):
+        torch.testing.assert_close(heat, SelectiveLRP(model, Epsilon(1e-12)).attribute(images, target=of))
+
+
+def test_by_default_the_predicted_against_the_runner_up(model: nn.Module, images: Tensor) -> None:
+    why, ranked = contrast(model, images), model(images).topk(2).indices
+    assert torch.equal(torch.stack([why.a, why.b], 1), ranked)
+    assert (why.margin > 0).all()
+    highest = contrast(model, images, b=int(ranked[0, 0]), a=(ranked[:, 0] + 1) % 4)
+    assert (highest.b == ranked[0, 0]).all()
+    torch.testing.assert_close(contrast(model, images, a=ranked[:, 1]).margin, -why.margin)
+
+
+def test_neurons_are_those_of_the_difference_and_own_logits_of_each_ones_own(model: nn.Module, images: Tensor) -> None:
+    why = contrast(model, images, 1, 3, selection=TopK(3))
+    trace = SelectiveLRP(model).trace(images, [(1, 3)] * len(images))
+    shares = {layer: trace.relevance[layer] / trace.relevance[layer].abs().sum(1, keepdim=True) for layer in ("0", "2")}
+    every = sorted(
+        ((layer, n, float(s)) for layer, of in shares.items() for n, s in enumerate(of.mean(0))), key=lambda f: f[2]
+    )
+    assert [n[:2] for n in why.neurons_for] == [n[:2] for n in every[::-1] if n[2] > 0][:10]
+    assert [n[:2] for n in why.neurons_against] == [n[:2] for n in every if n[2] < 0][:10]
+    assert [n[2] for n in why.neurons_for] == pytest.approx([n[2] for n in every[::-1] if n[2] > 0][:10])
+    for column, of in enumerate((1, 3)):
+        masks = SelectiveLRP(model, selection=TopK(3)).trace(images, of).masks
+        torch.testing.assert_close(why.own_logits[:, column], masked_forward(model, images, masks)[:, of])
+    ahead = why.own_logits[:, 0] > why.own_logits[:, 1]
+    assert torch.equal(why.told, ahead == (model(images)[:, 1] > model(images)[:, 3]))
+    assert repr(why).startswith("Contrast(6 samples, mean margin ")
+
+
+def test_the_model_is_left_as_it_was(model: nn.Module, images: Tensor) -> None:
+    before = copy.deepcopy(model.train().state_dict())
+    contrast(model, images)
+    assert model.training
+    assert all(torch.equal(t, before[name]) for name, t in model.state_dict().items())
+    assert all(p.grad is None for p in model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "message"),
+    [
+        ({"a": 4}, TargetError, "a must be classes 0 to 3, got"),
+        ({"b": torch.zeros(2).long()}, TargetError, "b must be a class, or one for each of 6 samples"),
+        ({"a": "cat"}, TargetError, "a must be a class, or one for each of 6 samples, got 'cat'"),
+        ({"a": 1, "b": 1}, TargetError, "a and b are both class 1 for sample 0"),
+        ({"inputs": [1]}, InputError, "inputs must be one tensor, samples first, got list"),
+    ],
+)
+def test_bad_input(model: nn.Module, images: Tensor, given: dict, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        contrast(model, **{"inputs": images, **given})
+
+
+def test_one_class_cannot_be_set_against_another(images: Tensor) -> None:
+    with pytest.raises(InputError):
+        contrast(nn.Sequential(nn.Flatten(), nn.Linear(64, 1)).double(), images)
