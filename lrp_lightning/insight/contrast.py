@@ -102,6 +102,15 @@ def contrast(
     Raises:
         InputError: if ``inputs`` is no tensor, or there are fewer than two classes.
         TargetError: if ``a`` or ``b`` is no class of the model, or they are the same.
+
+    Example:
+        >>> import torch
+        >>> from lrp_lightning import contrast
+        >>> _ = torch.manual_seed(0)
+        >>> model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3)).eval()
+        >>> why = contrast(model, torch.rand(5, 4))  # the predicted class against the runner-up
+        >>> bool((why.margin > 0).all())
+        True
     """
     if not isinstance(inputs, Tensor):
         raise InputError(f"contrast: inputs must be one tensor, samples first, got {type(inputs).__name__}")
