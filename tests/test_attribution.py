@@ -420,3 +420,21 @@ def test_selection_must_be_one(selection: Any) -> None:
 def test_composite_must_be_one() -> None:
     with pytest.raises(RuleError, match="composite"):
         SelectiveLRP(nn.Linear(2, 2), composite=TopK(1))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("edges", [False, True])
+def test_each_samples_own_two_classes_may_be_set_against_one_another_however_it_is_written(edges: bool) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)).double()
+    x, a = torch.rand(6, 4).double(), torch.tensor([0, 1, 2, 0, 1, 2])
+    b = (a + 1) % 3
+    lrp = SelectiveLRP(model, Epsilon())
+    expected = lrp.trace(x, [(i, j) for i, j in zip(a.tolist(), b.tolist(), strict=True)]).inputs
+    for difference in (
+        lambda y: (y.gather(1, a[:, None]) - y.gather(1, b[:, None]))[:, 0],
+        lambda y: y.gather(1, a[:, None])[:, 0] - y.gather(1, b[:, None])[:, 0],
+        lambda y: -y.gather(1, torch.stack([a, b], 1)).diff(dim=1)[:, 0],
+    ):
+        trace = lrp.trace(x, difference, edges=edges)
+        torch.testing.assert_close(trace.inputs, expected, rtol=1e-9, atol=1e-12)
+        assert trace.conservation_error.max() < 1e-9

@@ -22,10 +22,10 @@ def neuron_dim_of(facts: Facts, t: Tensor) -> int:
     neurons = facts.neurons
     if not isinstance(neurons, Axis) or (facts.near_input and t.ndim == 3):  # (N, C, L) or (N, L, C)
         return likely
-    if len(neurons.dims) == 1:
-        return neurons.dims[0]
+    samples = facts.samples.dims if facts.samples is not None else []
+    if len(neurons.dims) == 1:  # which of a sample's it is, where each sample has one of its own
+        return neurons.dims[0] if neurons.dims[0] not in samples else likely
     if not neurons.dims:  # a layer of one neuron
-        samples = facts.samples.dims if facts.samples is not None else []
         one = [d for d in (likely, *range(1, t.ndim)) if t.shape[d] == 1 and d not in samples]
         return one[0] if one else likely
     return likely
