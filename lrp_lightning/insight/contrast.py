@@ -32,7 +32,10 @@ class Contrast:
         b: ``(N,)``, the class that it is set against.
         logits: ``(N, classes)``, of the whole network.
         inputs: ``(N, ...)``, what was explained.
-        heatmaps: ``(3, N, ...)``, the inputs' relevance for ``a``, for ``b``, and for the difference of their logits.
+        heatmaps: ``(3, N, ...)``, the inputs' relevance for ``a``, for ``b``, and for the difference of their logits, that
+            runs through the critical neurons of each.
+        all_neurons: ``(3, N, ...)``, the same through all neurons. Rules that spread relevance over what is active, as z+
+            does, give nearly one picture for all classes then.
         neurons_for: ``((layer, neuron, share), ...)``, those with the most relevance for the difference, strongest first:
             each neuron's share of its layer's ``|relevance|``, mean over samples.
         neurons_against: the same of those with the most against it; shares are negative.
@@ -52,6 +55,7 @@ class Contrast:
     logits: Tensor
     inputs: Tensor
     heatmaps: Tensor
+    all_neurons: Tensor
     neurons_for: tuple[tuple[str, int, float], ...]
     neurons_against: tuple[tuple[str, int, float], ...]
     own_logits: Tensor
@@ -88,7 +92,7 @@ def contrast(
 ) -> Contrast:
     """Explain a class, another, and the difference of their logits: why ``a`` and not ``b``.
 
-    Three passes, and a masked forward for each of the two classes.
+    Six passes, and a masked forward for each of the two classes.
 
     Args:
         model: the classifier.
@@ -96,7 +100,7 @@ def contrast(
         a: the class that is asked about, one for all samples or ``(N,)``; None for the predicted.
         b: the class that it is set against; None for the one of the others with the highest logit.
         composite, on_unsupported: as in :class:`lrp_lightning.SelectiveLRP`.
-        selection: the critical neurons of each class, for ``own_logits``; heatmaps are of all neurons.
+        selection: which neurons are critical, for each class and for the difference.
         additional_forward_args: given to the model after ``inputs``.
 
     Raises:
@@ -127,19 +131,21 @@ def contrast(
     def difference(output: Tensor) -> Tensor:
         return output.gather(1, of_a[:, None])[:, 0] - output.gather(1, of_b[:, None])[:, 0]
 
-    traces = [whole.trace(inputs, target, additional_forward_args) for target in (of_a, of_b, difference)]
+    explained = of_a, of_b, difference
+    through_all = [whole.trace(inputs, target, additional_forward_args) for target in explained]
+    through_critical = [critical.trace(inputs, target, additional_forward_args) for target in explained]
     own = []
-    for of in (of_a, of_b):
-        masks = critical.trace(inputs, of, additional_forward_args).masks
-        alone = masked_forward(model, inputs, masks, additional_forward_args=additional_forward_args)
+    for of, trace in zip((of_a, of_b), through_critical, strict=False):
+        alone = masked_forward(model, inputs, trace.masks, additional_forward_args=additional_forward_args)
         own.append(alone.gather(1, of[:, None]))
     shares = {}
-    for layer, relevance in traces[2].relevance.items():
-        if traces[2].kinds[layer] != "input" and layer != list(traces[2].relevance)[-1]:
+    for layer, relevance in through_all[2].relevance.items():
+        if layer in through_critical[2].masks:
             sizes = in_double(relevance).abs().sum(1, keepdim=True)
             shares[layer] = torch.where(sizes > 0, in_double(relevance) / torch.where(sizes > 0, sizes, 1), 0).mean(0).cpu()
     return Contrast(
-        of_a, of_b, logits, inputs, torch.stack([trace.inputs for trace in traces]),  # type: ignore[misc]
+        of_a, of_b, logits, inputs, torch.stack([trace.inputs for trace in through_critical]),  # type: ignore[misc]
+        torch.stack([trace.inputs for trace in through_all]),  # type: ignore[misc]
         _most(shares, 1), _most(shares, -1), torch.cat(own, 1),
     )  # fmt: skip
 

@@ -27,10 +27,12 @@ def images() -> Tensor:
 
 def test_the_difference_is_that_of_both_where_the_rule_is_linear_in_the_output(model: nn.Module, images: Tensor) -> None:
     why = contrast(model, images, 2, 0, Epsilon(1e-12))
-    torch.testing.assert_close(why.heatmaps[2], why.heatmaps[0] - why.heatmaps[1], rtol=1e-6, atol=1e-9)
+    torch.testing.assert_close(why.all_neurons[2], why.all_neurons[0] - why.all_neurons[1], rtol=1e-6, atol=1e-9)
     torch.testing.assert_close(why.margin, model(images)[:, 2] - model(images)[:, 0])
-    for heat, of in zip(why.heatmaps[:2], (2, 0), strict=True):
+    for heat, critical, of in zip(why.all_neurons, why.heatmaps, (2, 0, [(2, 0)] * 6), strict=True):
         torch.testing.assert_close(heat, SelectiveLRP(model, Epsilon(1e-12)).attribute(images, target=of))
+        expected = SelectiveLRP(model, Epsilon(1e-12), TopK(0.2)).attribute(images, target=of)
+        torch.testing.assert_close(critical, expected)
 
 
 def test_by_default_the_predicted_against_the_runner_up(model: nn.Module, images: Tensor) -> None:
