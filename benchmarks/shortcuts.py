@@ -200,7 +200,7 @@ def write(cache: Path) -> None:
         "",
         f"Found: {sum(bool(r['found']) for r in helping)} of {len(helping)} marks that help. False alarms: {sum(alarms)} in "
         f"{len(alarms)} networks without a mark, {sum(len(r['false alarms']) for r in with_mark.values())} in other classes "
-        f"of the {len(with_mark)} with one.",
+        f"of the {len(with_mark)} with one. {len(results)} of the script's {len(MARKS)} networks were measured.",
         "",
     ]
     lines += [f"- {alarm}" for r in results.values() for alarm in r["false alarms"]]
