@@ -67,6 +67,8 @@ class Measures:
         self.metrics = {name: metric for name, metric in every.items() if name in wanted}
         self.stability: SelectionStability | None = None
         self.comparing = False
+        self.circuits: dict[str, Tensor] = {}
+        """For each class, of the epoch before: ``{layer: (classes, neurons) bool}``."""
 
     def reset(self, device: torch.device, training: bool) -> None:
         """Start an epoch with nothing counted; the epoch before is still known, and compared with in a ``training``."""
@@ -74,10 +76,13 @@ class Measures:
         for metric in self.metrics.values():
             metric.to(device)
             metric.reset()
+        self.circuits = {}
         if self.stability is not None:
             before = self.stability.to(device).reference
             self.stability.reset()
             self.stability.reference = before
+            if self.comparing and "circuit_agreement" in self.wanted and not bool(before.isnan().all()):
+                self.circuits = often_critical(before, self.stability.neurons)
 
     def update(
         self,
@@ -139,15 +144,14 @@ class Measures:
 
         ``inputs`` are n of the samples of the trace, which tells how the layers' neurons lie.
         """
-        before, classes = self.stability, trace.output.shape[1]
-        if not self.comparing or before is None or before.num_classes != classes or classes > MOST_CLASSES:
+        classes = trace.output.shape[1]
+        fitting = {layer: (classes, neurons) for layer, neurons in _sizes(trace).items()}
+        if classes > MOST_CLASSES or {layer: tuple(kept.shape) for layer, kept in self.circuits.items()} != fitting:
             return None
-        if before.neurons != _sizes(trace) or bool(before.reference.isnan().all()):
-            return None
-        circuits = often_critical(before.reference, before.neurons)
         own = trace.output.new_full((len(inputs[0]), classes), torch.nan)
-        for c in (~before.reference.isnan().any(1)).nonzero().flatten().tolist():
-            masks = {layer: kept[c].view(trace.masks[layer].shape[1:]) for layer, kept in circuits.items()}
+        seen = torch.stack([kept.any(1) for kept in self.circuits.values()]).any(0)
+        for c in seen.nonzero().flatten().tolist():
+            masks = {layer: kept[c].view(trace.masks[layer].shape[1:]) for layer, kept in self.circuits.items()}
             masks = {layer: mask.expand(len(own), *mask.shape) for layer, mask in masks.items()}
             own[:, c] = masked_forward(classifier, inputs, masks)[:, c]
         return own

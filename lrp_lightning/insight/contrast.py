@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from lrp_lightning.attribution import SelectiveLRP
 from lrp_lightning.checks import is_whole
-from lrp_lightning.compat import in_double
 from lrp_lightning.composites import Composite, EpsilonPlus
 from lrp_lightning.errors import InputError, TargetError
+from lrp_lightning.insight.shares import as_shares
 from lrp_lightning.masking import masked_forward
 from lrp_lightning.metrics.accuracy import check_outputs
 from lrp_lightning.rules import Rule
@@ -138,11 +138,8 @@ def contrast(
     for of, trace in zip((of_a, of_b), through_critical, strict=False):
         alone = masked_forward(model, inputs, trace.masks, additional_forward_args=additional_forward_args)
         own.append(alone.gather(1, of[:, None]))
-    shares = {}
-    for layer, relevance in through_all[2].relevance.items():
-        if layer in through_critical[2].masks:
-            sizes = in_double(relevance).abs().sum(1, keepdim=True)
-            shares[layer] = torch.where(sizes > 0, in_double(relevance) / torch.where(sizes > 0, sizes, 1), 0).mean(0).cpu()
+    hidden = through_critical[2].masks
+    shares = {layer: as_shares(through_all[2].relevance[layer]).mean(0).cpu() for layer in hidden}
     return Contrast(
         of_a, of_b, logits, inputs, torch.stack([trace.inputs for trace in through_critical]),  # type: ignore[misc]
         torch.stack([trace.inputs for trace in through_all]),  # type: ignore[misc]

@@ -21,9 +21,9 @@ from tqdm.auto import tqdm
 
 from lrp_lightning.attribution import SelectiveLRP
 from lrp_lightning.checks import check_batches, is_number, is_whole
-from lrp_lightning.compat import in_double
 from lrp_lightning.composites import Composite, EpsilonPlus
 from lrp_lightning.errors import InputError, SelectionError, TargetError
+from lrp_lightning.insight.shares import as_shares
 from lrp_lightning.insight.transplant import Region, Transplant, transplant
 from lrp_lightning.masking import masked_forward
 from lrp_lightning.rules import Rule
@@ -263,7 +263,7 @@ def _of_class(
 ) -> list[Strategy]:
     traces = [lrp.trace(part.to(device), target=c) for part in drawn.inputs.split(_AT_ONCE)]
     layers = [layer for layer in traces[0].relevance if traces[0].kinds[layer] != "input"][:-1]
-    shares = {layer: _as_shares(torch.cat([t.relevance[layer].cpu() for t in traces])) for layer in layers}
+    shares = {layer: as_shares(torch.cat([t.relevance[layer].cpu() for t in traces])) for layer in layers}
     heat = torch.cat([_of_places(t.inputs[0] if isinstance(t.inputs, tuple) else t.inputs).cpu() for t in traces])
     joined = torch.cat(list(shares.values()), 1) / max(len(shares), 1) ** 0.5
     groups, typical = _clustered(joined.numpy(), most, seed)
@@ -282,17 +282,10 @@ def _of_class(
         found.append(
             Strategy(
                 c, drawn.places[order], len(order) / len(joined), _telling(shares, group),
-                drawn.inputs[order[:_SHOWN]], heat[order[:_SHOWN]], _as_shares(heat[order]).mean(0), test, threshold,
+                drawn.inputs[order[:_SHOWN]], heat[order[:_SHOWN]], as_shares(heat[order]).mean(0), test, threshold,
             )
         )  # fmt: skip
     return sorted(found, key=lambda strategy: -len(strategy.samples))
-
-
-def _as_shares(relevance: Tensor) -> Tensor:
-    """Each sample's as shares of the sum of its size."""
-    relevance = in_double(relevance)
-    whole = relevance.flatten(1).abs().sum(1).view(-1, *[1] * (relevance.ndim - 1))
-    return torch.where(whole > 0, relevance / torch.where(whole > 0, whole, 1), 0)
 
 
 def _of_places(relevance: Tensor) -> Tensor:

@@ -76,10 +76,9 @@ def densest(heat: Tensor, size: tuple[int, ...], features: bool = False, besides
     Returns:
         ``(N, *places)`` bool.
     """
-    masks = torch.zeros_like(heat, dtype=torch.bool)
     if features:
         free = heat if besides is None else heat.masked_fill(besides, -1.0)
-        return masks.scatter_(1, free.topk(size[0], dim=1).indices, True)
+        return torch.zeros_like(heat, dtype=torch.bool).scatter_(1, free.topk(size[0], dim=1).indices, True)
     flat = len(size) == 1
     maps, size = (heat[:, None], (1, *size)) if flat else (heat, size)
     held = F.avg_pool2d(maps[:, None], size, stride=1)[:, 0]
@@ -88,10 +87,11 @@ def densest(heat: Tensor, size: tuple[int, ...], features: bool = False, besides
         overlap = F.avg_pool2d(taken[:, None], size, stride=1)[:, 0]
         held = held - overlap * (1 + held.amax((1, 2), keepdim=True)) * math.prod(size)
     at = held.flatten(1).argmax(1)
-    top, left = at // held.shape[2], at % held.shape[2]
-    for n, (y, x) in enumerate(zip(top.tolist(), left.tolist(), strict=True)):
-        (masks[n][None] if flat else masks[n])[y : y + size[0], x : x + size[1]] = True
-    return masks
+    rows, columns = (
+        (first[:, None] <= torch.arange(side)) & (torch.arange(side) < first[:, None] + length)
+        for first, side, length in zip((at // held.shape[2], at % held.shape[2]), maps.shape[1:], size, strict=True)
+    )
+    return (rows[:, :, None] & columns[:, None]).view(heat.shape)
 
 
 def region_of(mask: Tensor, features: bool) -> Region:
@@ -126,7 +126,7 @@ def transplant(
     features = images.ndim == 2
     if not len(images) or not len(hosts):
         return None
-    heat = _shares(heat)
+    heat, rest = _shares(heat), (rest[0], _shares(rest[1]))
     tried = [_Windows(size, moves, features, heat) for size in window_sizes(heat.shape[1:], features)
              for moves in ((False, True) if not features else (False,))]  # fmt: skip
     screened = [_tested(flips, (images, heat), rest, hosts, windows, 0, _SCREENED) for windows in tried]
@@ -173,7 +173,7 @@ def _tested(
 
     flipped, controls = share(images, mine, donor), [share(images, elsewhere, donor)]
     if len(rest[0]):
-        controls.append(share(rest[0], windows.of(_shares(rest[1])), numbers % len(rest[0])))
+        controls.append(share(rest[0], windows.of(rest[1]), numbers % len(rest[0])))
     control = max(controls)
     region = region_of(mine[0], windows.features)
     return Transplant(region, windows.moves, flipped, control, _lower_bound(flipped, control, pairs), pairs)
