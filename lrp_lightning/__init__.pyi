@@ -26,6 +26,8 @@ from .insight.contrast import Contrast as Contrast
 from .insight.contrast import contrast as contrast
 from .insight.heatmaps import neuron_heatmaps as neuron_heatmaps
 from .insight.heatmaps import path_heatmaps as path_heatmaps
+from .insight.neuron_cards import NeuronCard as NeuronCard
+from .insight.neuron_cards import neuron_cards as neuron_cards
 from .insight.path_curve import PathCurve as PathCurve
 from .insight.path_curve import path_curve as path_curve
 from .insight.robustness import Robustness as Robustness

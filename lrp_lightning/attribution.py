@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -130,6 +130,7 @@ class SelectiveLRP(GradientAttribution):
         additional_forward_args: Any = None,
         edges: bool = False,
         per_sample: bool = False,
+        by_place: Mapping[str, Sequence[int]] | None = None,
     ) -> Trace:
         """Relevance at every layer, the critical neurons, and, with ``edges``, the relevance between any two neurons.
 
@@ -140,13 +141,15 @@ class SelectiveLRP(GradientAttribution):
             edges: whether to compute the relevance between neurons too; costs one weight gradient.
             per_sample: whether to keep the edges of each sample apart. They then take ``N`` times the memory, and while a
                 layer is at work ``N`` times that of its weight: for VGG16 90 MB a sample, 400 MB at its first linear layer.
+            by_place: ``{layer: neurons}``, of which the activation and the relevance are kept place by place too, as
+                ``Trace.by_place``; residual sums included.
 
         Raises:
             InputError, TargetError, ModelError, UnsupportedOperatorError: see :func:`lrp_lightning.engine.propagate`.
         """
         if per_sample and not edges:
             raise InputError("per_sample=True keeps the edges of each sample apart; ask for edges=True too")
-        return self._pass(inputs, target, additional_forward_args, edges=edges, per_sample=per_sample)[0]
+        return self._pass(inputs, target, additional_forward_args, edges=edges, per_sample=per_sample, by_place=by_place)[0]
 
     def _pass(self, inputs: Any, target: Any, additional_forward_args: Any, **asked: Any) -> tuple[Trace, list]:
         given = self.model, inputs, target, additional_forward_args, self.composite

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lrp_lightning.errors import InputError
 
-__all__ = ["as_number", "check_batches", "check_tensors", "is_number", "is_whole"]
+__all__ = ["as_number", "check_batches", "check_tensors", "inputs_of", "is_number", "is_whole", "labelled"]
 
 
 def is_whole(value: object) -> bool:
@@ -52,3 +52,34 @@ def check_batches(loader: object) -> None:
         raise InputError(
             f"the loader must give batches, such as a DataLoader, got {type(loader).__name__}; for one batch give [batch]"
         )
+
+
+def inputs_of(batch: object) -> Tensor:
+    """The inputs of a batch, ``(inputs, ...)`` or inputs alone.
+
+    Raises:
+        InputError: if it is neither.
+    """
+    x = batch[0] if isinstance(batch, list | tuple) and batch else batch
+    if not isinstance(x, Tensor):
+        raise InputError(f"a batch must be (inputs, labels) or inputs, got {type(batch).__name__}")
+    return x
+
+
+def labelled(batch: object) -> tuple[Tensor, Tensor | None]:
+    """The inputs of a batch and their labels, ``(N,)`` whole numbers; None if it has none.
+
+    Raises:
+        InputError: if it is neither ``(inputs, labels)`` nor inputs, or labels are not one class a sample.
+    """
+    x = inputs_of(batch)
+    labels = batch[1] if isinstance(batch, list | tuple) and len(batch) > 1 else None
+    if labels is None:
+        return x, None
+    if not isinstance(labels, Tensor):
+        raise InputError(f"a batch must be (inputs, labels) or inputs, got labels of {type(labels).__name__}")
+    if labels.shape != x.shape[:1] or labels.is_floating_point():
+        raise InputError(
+            f"labels must be one class number a sample, ({len(x)},) of integers; got {tuple(labels.shape)} of {labels.dtype}"
+        )
+    return x, labels

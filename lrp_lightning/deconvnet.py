@@ -13,13 +13,13 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from lrp_lightning.checks import check_batches, is_whole
+from lrp_lightning.checks import check_batches, inputs_of, is_whole
 from lrp_lightning.engine.gradients import METHODS, Method, activation_of
 from lrp_lightning.engine.propagate import check_inputs, check_not_nested, out_of_autocast
 from lrp_lightning.errors import InputError, LayerError, RuleError
 from lrp_lightning.layers import LayerNames, explained, unwrapped
 
-__all__ = ["TopActivations", "reconstruct", "reconstruct_top_activations"]
+__all__ = ["TopActivations", "reconstruct", "reconstruct_at", "reconstruct_top_activations"]
 
 _GRADIENTS_AT_ONCE = 64
 """Samples times neurons in one backward: bounds the memory whatever the number of neurons."""
@@ -83,6 +83,47 @@ def reconstruct(
         return _gradients(places.sum(2) if at == "everywhere" else places.max(2).values, x)
 
 
+def reconstruct_at(
+    model: nn.Module, images: Tensor, layer: str, neurons: Tensor, places: Tensor, method: Method = "deconvnet"
+) -> tuple[Tensor, Tensor]:
+    """What in each image drives one neuron of a layer at one place, and the receptive field of that place.
+
+    Args:
+        model: as in :func:`reconstruct`.
+        images: ``(N, ...)``.
+        layer: its name.
+        neurons: ``(N,)``, of each image one.
+        places: ``(N,)``, of each neuron's places, which are counted row by row.
+        method: as in :func:`reconstruct`.
+
+    Returns:
+        The reconstructions, shaped like ``images``, and fields, ``(N, 2, S)`` as in :class:`TopActivations`.
+
+    Raises:
+        LayerError, InputError: as :func:`reconstruct`.
+    """
+    if not len(images):
+        return images, torch.zeros(0, 2, images.ndim - 2, dtype=torch.long)
+    model = unwrapped(model)
+    images = _checked(model, images)
+    everyone = torch.arange(len(images), device=images.device)
+
+    def gradients(at: Tensor, method: Method) -> Tensor:
+        parts = []
+        for part in at.split(_GRADIENTS_AT_ONCE):
+            x = _leaf(images[part])
+            values = activation_of(model, x, (), layer, method)
+            chosen = values[everyone[: len(x)], neurons[part], places[part]]
+            parts.append(torch.autograd.grad(chosen.sum(), x)[0])
+        return torch.cat(parts)
+
+    # a place's field is the same in every image and of every neuron
+    distinct, which = places.unique(return_inverse=True)
+    one_of = torch.empty_like(distinct).scatter_(0, which, everyone)
+    with explained(model, images.device):
+        return gradients(everyone, method), _bounds(gradients(one_of, "receptive_field") != 0)[which]
+
+
 @dataclass(frozen=True, eq=False)
 class TopActivations:
     """The samples that drive one neuron most, one place in each, strongest first.
@@ -95,6 +136,8 @@ class TopActivations:
         images: ``(k, C, ...)``, the samples.
         reconstructions: ``(k, C, ...)``, what in each drives the neuron at that place.
         fields: ``(k, 2, S)``, the receptive field of that place in the S dimensions of space: first and one past last.
+        labels: ``(k,)``, the samples' classes; None where the loader gave none, or they were not asked for.
+        predictions: ``(k,)``, the classes that the model gives them; None as before.
 
     Example:
         >>> import torch
@@ -112,6 +155,8 @@ class TopActivations:
     images: Tensor
     reconstructions: Tensor
     fields: Tensor
+    labels: Tensor | None = None
+    predictions: Tensor | None = None
 
     @property
     def patches(self) -> list[tuple[Tensor, Tensor]]:
@@ -166,8 +211,7 @@ def reconstruct_top_activations(
     best: tuple[Tensor, Tensor, Tensor] | None = None  # values, numbers, images
     seen = 0
     for batch in tqdm(loader, desc=f"neuron {neuron}", unit="batch", leave=False, disable=None if progress else True):
-        images = batch[0] if isinstance(batch, tuple | list) else batch
-        x = _checked(model, images.to(device) if isinstance(images, Tensor) else images)
+        x = _checked(model, inputs_of(batch).to(device))
         values = _places(model, x, layer, neuron, "deconvnet")[1].detach().amax(1)
         numbers = torch.arange(seen, seen + len(x), device=device)
         seen += len(x)

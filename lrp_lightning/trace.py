@@ -47,6 +47,8 @@ class Trace:
         history: ``(passes, N)``, the least error of the output after each pass of a selection that searches
             (``MinError``); None of any other.
         kinds: ``{layer: "input" | "convolution" | "linear" | "normalisation" | "junction"}``.
+        by_place: ``{layer: (activation, relevance)}``, each ``(N, neurons, places)``: of the neurons that were asked for,
+            place by place; empty unless asked for. The activation is rectified where a rectifier alone reads it.
         places: ``{layer: values}``, how many values of a sample one neuron has, over which its relevance is summed:
             ``H * W`` of a channel, the number of tokens, 1 of a feature.
 
@@ -68,6 +70,7 @@ class Trace:
     kinds: dict[str, str]
     places: dict[str, int]
     activation: dict[str, Tensor] = field(default_factory=dict)
+    by_place: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
     masks: dict[str, Tensor] = field(default_factory=dict)
     edges: dict[tuple[str, str], Tensor] = field(default_factory=dict)
     absorbed_by: dict[str, Tensor] = field(default_factory=dict)

@@ -53,11 +53,11 @@ from lrp_lightning.drawing import as_array, draw_graph, draw_heatmaps, draw_path
 NAMES = {
     "lrp_lightning": """
         Agreement AlphaBeta ByGraph ByKeyword Circuits Composite Contest Contrast Coverage Epsilon EpsilonAlpha2Beta1
-        EpsilonGammaBox EpsilonPlus Fixed Flat Gamma LayerSelectiveLRP MinError Pass Path PathCurve PerLayer
+        EpsilonGammaBox EpsilonPlus Fixed Flat Gamma LayerSelectiveLRP MinError NeuronCard Pass Path PathCurve PerLayer
         Robustness SelectiveLRP Strategy Threshold TopActivations TopK Trace WSquare ZBox ZPlus __version__ build_graph
         class_circuits class_graph contest contrast diff_graphs find_strategies k_best_paths masked_forward
-        neuron_heatmaps path_curve path_heatmaps prune_graph reconstruct reconstruct_top_activations register_operator
-        registered_operator robustness unregister_operator
+        neuron_cards neuron_heatmaps path_curve path_heatmaps prune_graph reconstruct reconstruct_top_activations
+        register_operator registered_operator robustness unregister_operator
     """,
     "lrp_lightning.metrics": """
         AblatedAccuracy CircuitAgreement Comprehensiveness ConservationError ContestAccuracy CriticalNeuronAccuracy
@@ -66,7 +66,8 @@ NAMES = {
         label_predicted mse prediction_survives probability_lost runner_up runner_up_wins smape
     """,
     "lrp_lightning.drawing": """
-        Curves Report as_array draw_contact_sheet draw_curves draw_graph draw_heatmaps draw_paths relevance_as_images
+        Curves Report as_array draw_contact_sheet draw_curves draw_graph draw_heatmaps draw_neuron_cards draw_paths
+        relevance_as_images
         draw_series draw_strategies draw_tokens draw_top_activations report_of write_report
     """,
     "lrp_lightning.callbacks": "RelevanceMonitor",

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lrp_lightning import SelectiveLRP, TopK, Trace
+from lrp_lightning.errors import LayerError
 
 
 class Residual(nn.Module):
@@ -164,3 +165,20 @@ def test_places_are_the_values_of_a_neuron() -> None:
     assert trace.places == {"input": 64, "0": 36, "5": 1}
     tokens = nn.Sequential(nn.Embedding(9, 4), nn.Linear(4, 6), nn.ReLU(), nn.Flatten(), nn.Linear(42, 2))
     assert SelectiveLRP(tokens, "epsilon").trace(torch.randint(9, (2, 7)), target=1).places == {"input": 7, "1": 7, "4": 1}
+
+
+def test_neurons_place_by_place_are_what_arrived_at_them() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(36, 3))
+    x = torch.rand(5, 1, 5, 5)
+    trace = SelectiveLRP(model).trace(x, target=1, by_place={"0": [3, 1], "3": (1,)})
+    activation, relevance = trace.by_place["0"]
+    with torch.no_grad():
+        torch.testing.assert_close(activation, model[:2](x).flatten(2)[:, [3, 1]])
+    torch.testing.assert_close(relevance.sum(2), trace.relevance["0"][:, [3, 1]])
+    assert trace.by_place["3"][0].shape == (5, 1, 1)
+    assert SelectiveLRP(model).trace(x, target=1).by_place == {}
+    with pytest.raises(LayerError, match="no 4"):
+        SelectiveLRP(model).trace(x, target=1, by_place={"0": [4]})
+    with pytest.raises(LayerError, match="'1'"):
+        SelectiveLRP(model).trace(x, target=1, by_place={"1": [0]})

@@ -13,6 +13,7 @@ from lrp_lightning.drawing.curves import draw_curves
 from lrp_lightning.drawing.figures import as_array
 from lrp_lightning.drawing.graphs import draw_graph
 from lrp_lightning.drawing.heatmaps import draw_contact_sheet, draw_heatmaps
+from lrp_lightning.drawing.neuron_cards import draw_neuron_cards
 from lrp_lightning.drawing.paths import draw_paths
 from lrp_lightning.drawing.pixels import relevance_as_images
 from lrp_lightning.drawing.reconstructions import draw_top_activations
@@ -23,9 +24,9 @@ if TYPE_CHECKING:
     from lrp_lightning.report import Curves, Report, report_of, write_report
 
 __all__ = [
-    "Curves", "Report", "as_array", "draw_contact_sheet", "draw_curves", "draw_graph", "draw_heatmaps", "draw_paths",
-    "draw_series", "draw_strategies", "draw_tokens", "draw_top_activations", "relevance_as_images", "report_of",
-    "write_report",
+    "Curves", "Report", "as_array", "draw_contact_sheet", "draw_curves", "draw_graph", "draw_heatmaps",
+    "draw_neuron_cards", "draw_paths", "draw_series", "draw_strategies", "draw_tokens", "draw_top_activations",
+    "relevance_as_images", "report_of", "write_report",
 ]  # fmt: skip
 
 

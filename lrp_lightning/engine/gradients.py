@@ -130,9 +130,7 @@ def activation_of(model: nn.Module, inputs: Tensor, extra: tuple, layer: nn.Modu
     by_name = layers.named()
     if name in by_name and name != "input":
         noted = by_name[name]
-        t, dim, rows = visitor.outputs[noted], noted.dim, noted.rows
-        if rows is None:
-            raise LayerError(noted.lost)
+        t, standing = visitor.outputs[noted], noted
     elif module is None:
         raise unknown_layer(name, [known for known in by_name if known != "input"])
     elif len(given) != 1:
@@ -148,17 +146,10 @@ def activation_of(model: nn.Module, inputs: Tensor, extra: tuple, layer: nn.Modu
         facts = run.of(t)
         if facts.samples is None:
             raise LayerError(f"layer {name!r} has samples mixed with other dimensions: {facts.lost}")
-        dim = neuron_dim_of(facts, t)
-        standing = layers.add(name, "module", t, dim, facts.samples)
-        rows = standing.rows
-        if rows is None:
-            raise LayerError(standing.lost)
-    t = rows.first(t)  # (N, ...), rows of one sample in a dimension of their own
-    if rows.dim != 0 and dim < rows.dim:
-        dim += 1
-    dim += rows.owner is not None or rows.each != 1
-    t = t.movedim(dim, 1) if t.ndim > dim else t[..., None]
-    return t.flatten(2) if t.ndim > 2 else t[..., None]
+        standing = layers.add(name, "module", t, neuron_dim_of(facts, t), facts.samples)
+    if standing.rows is None:
+        raise LayerError(standing.lost)
+    return standing.by_place(t)
 
 
 def _sum_of_windows(n: int, x: Tensor, y: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0,

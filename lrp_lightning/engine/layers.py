@@ -60,6 +60,20 @@ class Layer:
         """The numbers of its neurons in its tensor."""
         return Axis.along(shape, self.dim, range(self.first_id, self.first_id + self.neurons))
 
+    def by_place(self, t: Tensor) -> Tensor:
+        """Its tensor by sample, neuron and place: ``(N, C, places)``.
+
+        Raises:
+            UnsupportedOperatorError: if that is not known.
+        """
+        rows, dim = self.by_sample(), self.dim
+        t = rows.first(t)  # (N, ...), rows of one sample in a dimension of their own
+        if rows.dim != 0 and dim < rows.dim:
+            dim += 1
+        dim += rows.owner is not None or rows.each != 1
+        t = t.movedim(dim, 1) if t.ndim > dim else t[..., None]
+        return t.flatten(2) if t.ndim > 2 else t[..., None]
+
     def by_sample(self) -> BySample:
         """How the samples lie in its tensor.
 

@@ -32,6 +32,10 @@ class Ledger:
         """Layers whose relevance is kept value by value, and that."""
         self.outside: dict[Layer, Tensor] = {}
         """Whether what a layer reads of the model's input lies outside of its rule's box."""
+        self.asked_by_place: dict[Layer, Tensor] = {}
+        """Layers of which some neurons are kept place by place, and which neurons."""
+        self.by_place: dict[Layer, tuple[Tensor, Tensor]] = {}
+        """The activation and the relevance of these, ``(N, neurons, places)``."""
         self.stray: list[Tensor] = []
         """Magnitudes of relevance in rows that belong to no sample; they must be 0."""
 
@@ -53,6 +57,10 @@ class Ledger:
             for asked in self.whole:
                 if asked.standing is layer:
                     self.whole[asked] = self.relevance_of(y, g, layer.first)
+        neurons = self.asked_by_place.get(layer)
+        if neurons is not None:
+            values, relevance = (layer.by_place(t)[:, neurons] for t in (y, self.relevance_of(y, g, layer.first)))
+            self.by_place[layer] = values.clone(), relevance
 
     def arrive(self, layer: Layer, y: Tensor, g: Tensor) -> None:
         """Note the relevance ``y g`` that arrives at a layer without a rule of its own."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import CheckpointError
 
+from lrp_lightning.checks import is_whole
 from lrp_lightning.compat import function_modes, is_lazy
 from lrp_lightning.composites import Composite
 from lrp_lightning.engine.along import AlongPaths, Paths
@@ -24,8 +25,8 @@ from lrp_lightning.engine.operators.table import TABLE
 from lrp_lightning.engine.relevance import Relevance
 from lrp_lightning.engine.selecting import Selecting
 from lrp_lightning.engine.targets import chosen_outputs, on_host, tensor_of
-from lrp_lightning.errors import InputError, LRPError, ModelError, UnsupportedOperatorError
-from lrp_lightning.layers import LayerNames, explained, unwrapped
+from lrp_lightning.errors import InputError, LayerError, LRPError, ModelError, UnsupportedOperatorError
+from lrp_lightning.layers import LayerNames, explained, unknown_layer, unwrapped
 from lrp_lightning.selection import Selection
 from lrp_lightning.trace import Trace
 
@@ -45,6 +46,7 @@ def propagate(
     of_layer_input: bool = False,
     per_sample: bool = False,
     along: Sequence[Sequence[tuple[str, int]]] | None = None,
+    by_place: Mapping[str, Sequence[int]] | None = None,
 ) -> tuple[Trace, list[Tensor | tuple[Tensor, ...]]]:
     """Hand the relevance of the model's output at ``target`` down to its inputs.
 
@@ -103,6 +105,7 @@ def propagate(
         visitor.layers.settle(composite, unit_layers_below(below), selecting.patterns)
         if visitor.along is not None:
             visitor.along.settle({layer.name: layer for layer in visitor.layers.all})
+        ledger.asked_by_place = _neurons_of(visitor.layers, by_place or {}, given[0].device)
         captures.forward_done()
         _check_looked_up(run, [x.dtype for x in given])
         sources = [*(x for x in xs if x.requires_grad), *(found.rows for found in run.looked_up)]
@@ -156,6 +159,24 @@ def _interpreter(
     visitor = Relevance(layers, composite, ledger, selecting, noted, paths, on_unsupported)
     assert visitor.follows == follows
     return Interpreter(names, TABLE, visitor, samples), visitor
+
+
+def _neurons_of(layers: Layers, chosen: Mapping[str, Sequence[int]], device: torch.device) -> dict[Layer, Tensor]:
+    """The layers and neurons that are asked for by name.
+
+    Raises:
+        LayerError: if there is no such layer or neuron.
+    """
+    by_name, found = {layer.name: layer for layer in layers.all}, {}
+    for name, neurons in chosen.items():
+        if name not in by_name:
+            raise unknown_layer(name, list(by_name))
+        there_are = by_name[name].neurons
+        wrong = [n for n in neurons if not (is_whole(n) and 0 <= n < there_are)]
+        if wrong:
+            raise LayerError(f"layer {name!r} has {there_are} neurons, 0 to {there_are - 1}, and no {wrong[0]!r}")
+        found[by_name[name]] = torch.tensor([int(n) for n in neurons], device=device)
+    return found
 
 
 def _check_output(run: Interpreter, output: Tensor, on_unsupported: str) -> None:
@@ -285,6 +306,7 @@ def _by_name(visitor: Relevance) -> dict[str, Any]:
         "edges": {(lower.name, upper.name): between[lower, upper] for lower, upper in pairs},
         "absorbed_by": {} if edges is None else named(edges.stays),
         "absorbed": dict(reversed(ledger.absorbed.items())),
+        "by_place": {layer.name: ledger.by_place[layer] for layer in layers if layer in ledger.by_place},
         "kinds": {layer.name: layer.kind for layer in layers if layer in ledger.relevance},
         "places": {layer.name: layer.places for layer in layers if layer in ledger.relevance},
     }

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from lrp_lightning.attribution import SelectiveLRP
-from lrp_lightning.checks import check_batches, is_whole
+from lrp_lightning.checks import check_batches, is_whole, labelled
 from lrp_lightning.compat import in_double
 from lrp_lightning.composites import Composite, EpsilonPlus
-from lrp_lightning.errors import GraphError, InputError, TargetError
+from lrp_lightning.errors import GraphError, TargetError
 from lrp_lightning.graphs.build import build_graph
 from lrp_lightning.rules import Rule
 from lrp_lightning.selection import Selection
@@ -80,7 +80,8 @@ def class_graph(
     mean: _Sum | None = None
     with tqdm(loader, desc=f"graph of class {target}", disable=not progress, leave=False) as batches:
         for batch in batches:
-            inputs = _of_class(batch, target)
+            inputs, labels = labelled(batch)
+            inputs = inputs if labels is None else inputs[(labels == target).to(inputs.device)]
             if max_samples is not None:
                 inputs = inputs[: max_samples - (mean.samples if mean else 0)]
             if len(inputs):
@@ -93,17 +94,6 @@ def class_graph(
     graph = build_graph(mean.trace(), min_share, classes)
     graph.graph.update(target=target, samples=mean.samples)
     return graph
-
-
-def _of_class(batch: Any, target: int) -> Tensor:
-    if isinstance(batch, Tensor):
-        return batch
-    if isinstance(batch, list | tuple) and batch and isinstance(batch[0], Tensor):
-        if len(batch) == 1:
-            return batch[0]
-        if isinstance(batch[1], Tensor) and batch[1].shape == batch[0].shape[:1]:
-            return batch[0][(batch[1] == target).to(batch[0].device)]
-    raise InputError(f"a batch must be (inputs, labels) with one label a sample, or inputs, got {type(batch).__name__}")
 
 
 class _Sum:

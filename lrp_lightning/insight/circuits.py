@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from lrp_lightning.attribution import SelectiveLRP
-from lrp_lightning.checks import check_batches, is_whole
+from lrp_lightning.checks import check_batches, inputs_of, is_whole
 from lrp_lightning.composites import Composite
 from lrp_lightning.errors import InputError, SelectionError, TargetError
 from lrp_lightning.masking import check_of, check_replacement, masked_forward, means_of, reads_of, soft_forward
@@ -382,9 +382,7 @@ def _cycled(loader: Iterable[Any]) -> Iterator[Tensor]:
 def _inputs(loader: Iterable[Any]) -> Iterator[Tensor]:
     """The inputs of batches with two samples or more, of which alone it can be told what follows what."""
     for batch in loader:
-        x = batch[0] if isinstance(batch, list | tuple) and batch else batch
-        if not isinstance(x, Tensor):
-            raise InputError(f"a batch must be (inputs, labels) or inputs, got {type(batch).__name__}")
+        x = inputs_of(batch)
         if len(x) > 1:
             yield x
 

@@ -41,7 +41,7 @@ def neuron_heatmaps(
     Args:
         model: the classifier.
         inputs: ``(N, ...)``.
-        layer: a hidden unit layer, by name or module.
+        layer: a hidden unit layer or a residual sum (``"layer1.0.add"``), by name or module.
         neurons: ``K`` numbers, or ``(N, K)``, for each sample its own, such as ``trace.relevance[layer].topk(K).indices``.
         target: the output to explain, as in ``SelectiveLRP.trace``.
         composite: as in :class:`lrp_lightning.SelectiveLRP`.

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from lrp_lightning.attribution import SelectiveLRP
-from lrp_lightning.checks import check_batches, is_number, is_whole
+from lrp_lightning.checks import check_batches, is_number, is_whole, labelled
 from lrp_lightning.composites import Composite, EpsilonPlus
 from lrp_lightning.errors import InputError, SelectionError, TargetError
 from lrp_lightning.insight.shares import as_shares
@@ -218,16 +218,8 @@ def _draw(
     kept: dict[int, list[tuple[int, Tensor]]] = {}
     seen: dict[int, int] = {}
     for batch in tqdm(loader, desc="samples", unit="batch", disable=not progress, leave=False):
-        x, labels = batch if isinstance(batch, list | tuple) and len(batch) == 2 else (batch, None)
-        x = x[0] if isinstance(x, list | tuple) and len(x) == 1 else x
-        if not isinstance(x, Tensor) or not (labels is None or isinstance(labels, Tensor)):
-            raise InputError(f"a batch must be (inputs, labels) or inputs, got {type(batch).__name__}")
+        x, labels = labelled(batch)
         labels = predicted(x) if labels is None else labels
-        if labels.shape != x.shape[:1] or labels.is_floating_point():
-            raise InputError(
-                f"labels must be one class number a sample, ({len(x)},) of integers; got {tuple(labels.shape)} of "
-                f"{labels.dtype}"
-            )
         for n, c in enumerate(labels.tolist()):
             of, seen[c] = kept.setdefault(c, []), seen.get(c, 0) + 1
             at = len(of) if len(of) < most else int(torch.randint(seen[c], (1,), generator=generator))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
+import torchvision
 from torch import Tensor, nn
 
 from lrp_lightning import Epsilon, EpsilonPlus, Fixed, LayerSelectiveLRP, SelectiveLRP, neuron_heatmaps
@@ -95,3 +96,16 @@ def test_arguments_of_the_forward_are_repeated(model: nn.Module, x: Tensor) -> N
 def test_what_cannot_be_drawn(model: nn.Module, x: Tensor, arguments: dict, error: type, message: str) -> None:
     with pytest.raises(error, match=message):
         neuron_heatmaps(**({"model": model, "inputs": x, "layer": "second", "neurons": [0], "target": 0} | arguments))
+
+
+def test_a_residual_sum_has_heatmaps_of_its_neurons() -> None:
+    torch.manual_seed(0)
+    model = torchvision.models.resnet18(weights=None, num_classes=4).eval()
+    x = torch.rand(2, 3, 32, 32)
+    heat = neuron_heatmaps(model, x, "layer2.0.add", range(128), target=1)
+    torch.testing.assert_close(heat.sum(0), SelectiveLRP(model).attribute(x, target=1), rtol=1e-3, atol=1e-5)
+    relevance = SelectiveLRP(model, "epsilon").trace(x, target=1).relevance["layer2.0.add"]
+    of_one = neuron_heatmaps(model, x, "layer2.0.add", [7], target=1, composite="epsilon", at="layer2.0.add")[0]
+    torch.testing.assert_close(of_one.sum((2, 3))[:, 7], relevance[:, 7])
+    below = neuron_heatmaps(model, x, "layer2.0.add", [7], target=1, composite="epsilon", at="layer1.1.add")[0]
+    torch.testing.assert_close(below.sum((1, 2, 3)), relevance[:, 7], rtol=1e-2, atol=1e-4)

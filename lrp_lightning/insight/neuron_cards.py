@@ -1,0 +1,320 @@
+"""Neuron cards: for each of many neurons the patches that drive it, those in which it is relevant, and its classes.
+
+What drives a neuron most is as old as Zeiler & Fergus (2014); where it is most *relevant* is relevance maximisation, of
+concept relevance propagation (Achtibat et al. 2023), and often another thing: what a neuron answers to need not be what the
+network uses it for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import networkx as nx
+import torch
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from lrp_lightning.attribution import SelectiveLRP
+from lrp_lightning.checks import check_batches, is_whole, labelled
+from lrp_lightning.compat import in_double
+from lrp_lightning.composites import Composite, EpsilonPlus
+from lrp_lightning.deconvnet import TopActivations, reconstruct_at
+from lrp_lightning.engine.gradients import METHODS
+from lrp_lightning.errors import InputError, LayerError, RuleError
+from lrp_lightning.insight.shares import as_shares
+from lrp_lightning.metrics.accuracy import check_outputs
+from lrp_lightning.rules import Rule
+
+__all__ = ["NeuronCard", "neuron_cards"]
+
+_AT_ONCE = 64
+"""Samples in one pass."""
+_SIMILAR = 3
+_NAMES, _LEAST = 3, 0.1
+"""Classes in a card's name at most, and the least share of one."""
+_FEW = 3
+"""Classes, all of which are named."""
+
+
+@dataclass(frozen=True, eq=False)
+class NeuronCard:
+    """What a neuron answers to, and what the network uses it for.
+
+    Attributes:
+        layer: its layer, a residual sum or not.
+        neuron: its number.
+        driven: the patches of images that drive it most: of each image the place of its largest activation, above 0.
+        relevant: those in which it has the most relevance, above 0, for the class that the model predicts.
+        mistaken: the same among images that the model gets wrong; empty without labels or mistakes.
+        classes: ``((class, share), ...)``, the classes that it speaks for: its mean share of its layer's relevance in images
+            that the model gives the class, over the sum of that for all classes that it gives; greatest first. Empty if the
+            neuron speaks for none.
+        similar: ``((neuron, correlation), ...)`` of the same layer: whose share of the relevance goes most with this one's.
+        share: mean share of its layer's ``|relevance|``, signed.
+        samples: how many were looked at.
+
+    Example:
+        >>> import torch
+        >>> from lrp_lightning import neuron_cards
+        >>> _ = torch.manual_seed(0)
+        >>> model = torch.nn.Sequential(
+        ...     torch.nn.Conv2d(1, 4, 3), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(36, 3)).eval()
+        >>> [card] = neuron_cards(model, torch.rand(20, 1, 5, 5).split(8), {"0": [2]}, k=3, progress=False)
+        >>> card.driven.fields.shape, card.samples
+        (torch.Size([3, 2, 2]), 20)
+        >>> card.name(["cat", "dog", "bird"]).split()[0] in ("cat", "dog", "bird")
+        True
+    """
+
+    layer: str
+    neuron: int
+    driven: TopActivations
+    relevant: TopActivations
+    mistaken: TopActivations
+    classes: tuple[tuple[int, float], ...]
+    similar: tuple[tuple[int, float], ...]
+    share: float
+    samples: int
+
+    def name(self, class_names: Sequence[str] | None = None) -> str:
+        """What it is for, by the classes with twice an even share of it or more, and a tenth: ``"bag .62, coat .21"``.
+
+        Args:
+            class_names: names of the classes; without them their numbers stand there.
+        """
+        least = max(_LEAST, 2 / len(self.classes)) if len(self.classes) > _FEW else _LEAST
+        named = [(f"class {c}" if class_names is None else class_names[c], of) for c, of in self.classes if of >= least]
+        said = ", ".join(f"{name} {share:.2f}".replace(" 0.", " .") for name, share in named[:_NAMES])
+        return said or ("many classes" if self.classes else "no class")
+
+    def __repr__(self) -> str:
+        like = ", ".join(f"{n} ({r:.2f})" for n, r in self.similar)
+        return (
+            f"NeuronCard(layer {self.layer!r} neuron {self.neuron}: {self.name()}; {self.share:.1%} of its layer over "
+            f"{self.samples} samples; like neurons {like or 'none'})"
+        )
+
+
+def neuron_cards(
+    model: nn.Module,
+    loader: Iterable[Any],
+    neurons: Mapping[str, Sequence[int]] | nx.DiGraph,
+    k: int = 6,
+    composite: Composite | Rule | str = EpsilonPlus(),  # noqa: B008  (a frozen value)
+    method: Literal["deconvnet", "guided"] = "deconvnet",
+    progress: bool = True,
+    on_unsupported: Literal["raise", "gradient"] = "raise",
+) -> list[NeuronCard]:
+    """What drives each of many neurons, in what they are relevant, and for which classes.
+
+    The loader is read once, with one pass of relevance of the predicted class for all neurons together. What in a patch
+    drives a neuron, and the receptive field, then take a forward and a backward for each image that is shown, at most
+    ``3 k`` a neuron. Only the images that are shown are kept.
+
+    Args:
+        model: the classifier.
+        loader: batches ``(inputs, labels)``, or inputs alone.
+        neurons: ``{layer: numbers}``, residual sums (``"layer1.0.add"``) included; or a graph of
+            :func:`lrp_lightning.build_graph`, for all of its hidden neurons.
+        k: how many patches of each kind.
+        composite, on_unsupported: as in :class:`lrp_lightning.SelectiveLRP`.
+        method: how what drives a neuron is reconstructed, as in :func:`lrp_lightning.reconstruct`.
+        progress: whether to show bars.
+
+    Returns:
+        A card for each neuron, layer by layer as asked for.
+
+    Raises:
+        LayerError: if there is no such layer or neuron, or none is asked for.
+        InputError: if the loader gives no batches, a batch is neither, or ``k`` is out of range.
+        RuleError: if ``method`` is none of these.
+
+    Example:
+        >>> import torch
+        >>> from lrp_lightning import SelectiveLRP, TopK, build_graph, neuron_cards
+        >>> _ = torch.manual_seed(0)
+        >>> model = torch.nn.Sequential(
+        ...     torch.nn.Conv2d(1, 4, 3), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(36, 3)).eval()
+        >>> x = torch.rand(20, 1, 5, 5)
+        >>> graph = build_graph(SelectiveLRP(model, selection=TopK(1)).trace(x[:1], target=0, edges=True))
+        >>> [(card.layer, len(card.relevant.values)) for card in neuron_cards(model, [x], graph, progress=False)]
+        [('0', 6)]
+    """
+    if not is_whole(k) or k < 1:
+        raise InputError(f"neuron_cards: k must be at least 1, got {k!r}")
+    if method not in METHODS:
+        raise RuleError(f"method must be one of {', '.join(map(repr, METHODS))}, got {method!r}")
+    check_batches(loader)
+    chosen = _chosen(neurons)
+    lrp = SelectiveLRP(model, composite, on_unsupported=on_unsupported)
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    layers = {layer: _OfLayer(of, k) for layer, of in chosen.items()}
+    images: dict[int, Tensor] = {}
+    seen = 0
+    for batch in tqdm(loader, desc="neuron cards", unit="batch", disable=not progress, leave=False):
+        inputs, labels = labelled(batch)
+        whose = torch.full((len(inputs),), -1) if labels is None else labels.cpu()
+        for x, label in zip(inputs.split(_AT_ONCE), whose.split(_AT_ONCE), strict=True):
+            trace = lrp.trace(x.to(device), target=_predicted, by_place=chosen)
+            check_outputs(trace.logits)
+            about = _About(torch.arange(seen, seen + len(x)), label, trace.logits.argmax(1).cpu())
+            for layer, of in layers.items():
+                of.see(*trace.by_place[layer], trace.relevance[layer], about)
+            images.update(zip(about.samples.tolist(), x.detach().cpu(), strict=True))
+            wanted = {n for of in layers.values() for n in of.samples()}
+            images = {n: image.clone() if n >= seen else image for n, image in images.items() if n in wanted}
+            seen, like = seen + len(x), x[0].detach().cpu()
+    if not seen:
+        raise InputError("the loader gives no batch")
+    found = []
+    for layer, of in tqdm(layers.items(), desc="patches", unit="layer", disable=not progress, leave=False):
+        found += of.cards(model, layer, images, like, method, device)
+    return found
+
+
+def _predicted(logits: Tensor) -> Tensor:
+    return logits.argmax(1)
+
+
+def _chosen(neurons: object) -> dict[str, list[int]]:
+    """The neurons asked for, layer by layer.
+
+    Raises:
+        LayerError: if there are none.
+    """
+    chosen: dict[str, list[int]] = {}
+    if isinstance(neurons, nx.DiGraph):
+        for (layer, neuron), about in neurons.nodes(data=True):
+            if about["kind"] != "input" and not about["output"]:
+                chosen.setdefault(layer, []).append(neuron)
+    elif isinstance(neurons, Mapping):
+        chosen = {layer: list(of) for layer, of in neurons.items() if len(of)}
+    else:
+        raise LayerError(f"neurons must be {{layer: numbers}} or a graph of build_graph, got {type(neurons).__name__}")
+    if not chosen:
+        raise LayerError("neuron_cards: no neuron is asked for, such as {'features.28': [3, 17]}")
+    return {layer: list(dict.fromkeys(of)) for layer, of in chosen.items()}
+
+
+@dataclass
+class _About:
+    """Samples of one pass, ``(N,)`` each: their numbers, labels and predictions."""
+
+    samples: Tensor
+    labels: Tensor
+    predictions: Tensor
+
+
+@dataclass
+class _Best:
+    """The ``k`` greatest values of each of ``n`` neurons so far, one a sample; each tensor is ``(k, n)``."""
+
+    k: int
+    values: Tensor | None = None
+    facts: Tensor = field(default_factory=lambda: torch.empty(0))
+    """``(4, k, n)``: place, sample, label, prediction."""
+
+    def see(self, by_place: Tensor, about: _About, which: Tensor | None = None) -> None:
+        """Values of the next samples, ``(N, n, places)``; ``which`` of these count, ``(N,) bool``."""
+        values, places = by_place.max(2)
+        values = in_double(values).cpu()
+        if which is not None:
+            values = values.masked_fill(~which[:, None], 0)
+        one_each = [t[:, None].expand_as(values) for t in (about.samples, about.labels, about.predictions)]
+        facts = torch.stack([places.cpu(), *one_each])
+        if self.values is not None:
+            values, facts = torch.cat([self.values, values]), torch.cat([self.facts, facts], 1)
+        best = values.topk(min(self.k, len(values)), dim=0)
+        self.values, self.facts = best.values, facts.gather(1, best.indices.expand(4, -1, -1))
+
+    def of(self, neuron: int) -> tuple[Tensor, Tensor]:
+        """Of one neuron ``(values, facts)``, ``(m,)`` and ``(4, m)``, those that count."""
+        assert self.values is not None
+        counts = self.values[:, neuron] > 0
+        return self.values[counts, neuron], self.facts[:, counts, neuron]
+
+
+class _OfLayer:
+    """What is gathered of some neurons of one layer."""
+
+    def __init__(self, neurons: Sequence[int], k: int) -> None:
+        self.neurons = list(neurons)
+        self.kinds = {"driven": _Best(k), "relevant": _Best(k), "mistaken": _Best(k)}
+        self.by_class: dict[int, tuple[int, Tensor]] = {}
+        self.count = 0
+        self.moments: list[Tensor | float] = [0.0, 0.0, 0.0]
+
+    def see(self, activation: Tensor, relevance: Tensor, whole: Tensor, about: _About) -> None:
+        """Of some samples, twice by place ``(N, n, places)``, and the whole layer's relevance, ``(N, C)``."""
+        wrong = (about.labels >= 0) & (about.labels != about.predictions)
+        self.kinds["driven"].see(activation, about)
+        self.kinds["relevant"].see(relevance, about)
+        self.kinds["mistaken"].see(relevance, about, wrong)
+        of_all = as_shares(whole).cpu()
+        shares = of_all[:, self.neurons]
+        for c in about.predictions.unique().tolist():
+            of = shares[about.predictions == c]
+            samples, before = self.by_class.get(c, (0, torch.zeros(len(self.neurons), dtype=shares.dtype)))
+            self.by_class[c] = samples + len(of), before + of.clamp(min=0).sum(0)
+        self.count += len(shares)
+        now = of_all.sum(0), (of_all**2).sum(0), shares.T @ of_all
+        self.moments = [before + more for before, more in zip(self.moments, now, strict=True)]
+
+    def samples(self) -> set[int]:
+        """The numbers of all that may be shown."""
+        return {n for best in self.kinds.values() if best.values is not None
+                for n in best.facts[1][best.values > 0].tolist()}  # fmt: skip
+
+    def similar(self) -> list[tuple[tuple[int, float], ...]]:
+        """Of each neuron those of its layer whose share of the relevance goes with its own most."""
+        total, squares, products = (torch.as_tensor(m) for m in self.moments)
+        mean = total / self.count
+        deviation = (squares / self.count - mean**2).clamp(min=0).sqrt()
+        covariance = products / self.count - mean[self.neurons, None] * mean
+        scale = deviation[self.neurons, None] * deviation
+        # of neurons that never change there is no correlation, and rounding leaves them a little variance
+        known = scale > 1e-12 * (squares / self.count).amax().clamp(min=torch.finfo(scale.dtype).tiny)
+        correlation = torch.where(known, covariance / torch.where(known, scale, 1), 0)
+        correlation[torch.arange(len(self.neurons)), self.neurons] = 0
+        best = correlation.topk(min(_SIMILAR, correlation.shape[1]), dim=1)
+        rows = zip(best.indices.tolist(), best.values.tolist(), strict=True)
+        return [tuple((n, r) for n, r in zip(*row, strict=True) if r > 0) for row in rows]
+
+    def classes(self, place: int) -> tuple[tuple[int, float], ...]:
+        """The classes that a neuron speaks for."""
+        means = {c: (total[place] / samples).item() for c, (samples, total) in self.by_class.items()}
+        whole = sum(means.values())
+        ordered = sorted(means.items(), key=lambda of: (-of[1], of[0]))
+        return tuple((c, mean / whole) for c, mean in ordered) if whole > 0 else ()
+
+    def cards(
+        self, model: nn.Module, layer: str, images: Mapping[int, Tensor], like: Tensor, method: Any, device: torch.device
+    ) -> list[NeuronCard]:
+        """All of them, what is shown of this layer's neurons reconstructed together."""
+        shown = {(kind, place): best.of(place) for kind, best in self.kinds.items() for place in range(len(self.neurons))}
+        neurons = [self.neurons[place] for (_, place), (values, _) in shown.items() for _ in values]
+        places, samples = (torch.cat([facts[i] for _, facts in shown.values()]) for i in (0, 1))
+        # the same neuron may be driven most and be most relevant at one place of one image
+        pairs = list(zip(samples.tolist(), neurons, places.tolist(), strict=True))
+        at = {pair: i for i, pair in enumerate(dict.fromkeys(pairs))}
+        x = torch.stack([images[sample] for sample, _, _ in at]) if at else like[None][:0]
+        which = torch.tensor([[neuron, place] for _, neuron, place in at], device=device).view(-1, 2)
+        made, fields = (t.cpu() for t in reconstruct_at(model, x.to(device), layer, which[:, 0], which[:, 1], method))
+        numbers = iter([at[pair] for pair in pairs])
+        patches: dict[tuple[str, int], TopActivations] = {}
+        for (kind, place), (values, (_, samples, labels, predictions)) in shown.items():
+            mine = torch.tensor([next(numbers) for _ in values], dtype=torch.long)
+            patches[kind, place] = TopActivations(
+                layer, self.neurons[place], values, samples, x[mine], made[mine], fields[mine],
+                labels if (labels >= 0).all() else None, predictions,
+            )  # fmt: skip
+        share = torch.as_tensor(self.moments[0])[self.neurons] / self.count
+        return [
+            NeuronCard(
+                layer, neuron, patches["driven", place], patches["relevant", place], patches["mistaken", place],
+                self.classes(place), similar, share[place].item(), self.count,
+            )
+            for place, (neuron, similar) in enumerate(zip(self.neurons, self.similar(), strict=True))
+        ]  # fmt: skip
