@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from lrp_lightning import EpsilonPlus, SelectiveLRP, Strategy, find_strategies
-from lrp_lightning.insight.strategies import _clustered
+from lrp_lightning.insight.clusters import Clusters
 from lrp_lightning.masking import activations
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
@@ -112,7 +112,7 @@ def rates(chosen: Tensor, marked: Tensor) -> dict[str, float]:
 
 def best_cluster(features: Tensor, marked: Tensor) -> dict[str, float]:
     """Of the clusters of samples, that with the best F1."""
-    groups, _ = _clustered(features.flatten(1).double().numpy(), 5, seed=0)
+    groups = Clusters(features.flatten(1).double().numpy(), 5, seed=0).groups
     found = [rates(torch.from_numpy(group), marked) for group in groups]
     return max(found, key=lambda f: 2 * f["precision"] * f["recall"] / max(f["precision"] + f["recall"], 1e-9))
 

@@ -32,6 +32,8 @@ from .insight.path_curve import PathCurve as PathCurve
 from .insight.path_curve import path_curve as path_curve
 from .insight.robustness import Robustness as Robustness
 from .insight.robustness import robustness as robustness
+from .insight.strategies import OddSample as OddSample
+from .insight.strategies import Strategies as Strategies
 from .insight.strategies import Strategy as Strategy
 from .insight.strategies import find_strategies as find_strategies
 from .masking import masked_forward as masked_forward

@@ -7,15 +7,12 @@ neurons of all hidden layers, and each strategy is put to the transplant test.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 import torch
-from sklearn.decomposition import PCA
-from sklearn.mixture import GaussianMixture
-from sklearn.model_selection import KFold
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
@@ -23,19 +20,16 @@ from lrp_lightning.attribution import SelectiveLRP
 from lrp_lightning.checks import check_batches, is_number, is_whole, labelled
 from lrp_lightning.composites import Composite, EpsilonPlus
 from lrp_lightning.errors import InputError, SelectionError, TargetError
+from lrp_lightning.insight.clusters import FEWEST, Clusters
 from lrp_lightning.insight.shares import as_shares
 from lrp_lightning.insight.transplant import Region, Transplant, transplant
 from lrp_lightning.masking import masked_forward
 from lrp_lightning.rules import Rule
 
-__all__ = ["Strategy", "find_strategies"]
+__all__ = ["OddSample", "Strategies", "Strategy", "find_strategies"]
 
 _AT_ONCE = 64
 """Samples in one pass."""
-_COMPONENTS = 8
-"""Principal components that are clustered."""
-_FEWEST = 10
-"""Samples of a class, and of a strategy, below which nothing is said."""
 _SHOWN = 8
 """Prototypes and outliers."""
 _NEURONS = 10
@@ -119,6 +113,60 @@ class Strategy:
         )
 
 
+@dataclass(frozen=True, eq=False)
+class OddSample:
+    """A sample that does not go with its class: another class's strategy claims it, or none of any class does.
+
+    Attributes:
+        sample: which of the loader's it is, counted from 0.
+        label: its class.
+        claimed_by: the strategy of the class that the model predicts, which is another, that its relevance for that class
+            lies in; None if the model predicts its label, and it lies in none of the label's strategies.
+        margin: how far the highest logit of another class is above the label's.
+
+    Example:
+        >>> from lrp_lightning import OddSample
+        >>> OddSample(sample=17, label=3, claimed_by=None, margin=-0.5)
+        OddSample(sample 17 of class 3: no strategy claims it; margin -0.5)
+    """
+
+    sample: int
+    label: int
+    claimed_by: Strategy | None
+    margin: float
+
+    def __repr__(self) -> str:
+        by = "no strategy" if self.claimed_by is None else f"a strategy of class {self.claimed_by.label}"
+        return f"OddSample(sample {self.sample} of class {self.label}: {by} claims it; margin {self.margin:.3g})"
+
+
+class Strategies(list[Strategy]):
+    """The strategies of a model's classes, class by class, and the samples that do not go with their class.
+
+    Attributes:
+        odd: those samples, by margin: the ones that the model is surest of first. Mislabelled samples are among the first,
+            and hard ones; as an order it is that of the loss, and what claims a sample says where to look.
+
+    Example:
+        >>> from lrp_lightning import Strategies
+        >>> Strategies([], odd=())
+        Strategies(0 strategies, 0 shortcuts, 0 odd samples)
+    """
+
+    def __init__(self, strategies: Iterable[Strategy] = (), odd: Iterable[OddSample] = ()) -> None:
+        super().__init__(strategies)
+        self.odd = tuple(odd)
+
+    @property
+    def shortcuts(self) -> list[Strategy]:
+        """Those that hang on a region."""
+        return [strategy for strategy in self if strategy.shortcut]
+
+    def __repr__(self) -> str:
+        counts = f"{len(self)} strategies, {len(self.shortcuts)} shortcuts, {len(self.odd)} odd samples"
+        return "\n  ".join([f"Strategies({counts}", *map(repr, self)]) + ")"
+
+
 def find_strategies(
     model: nn.Module,
     loader: Iterable[Any],
@@ -130,7 +178,7 @@ def find_strategies(
     seed: int = 0,
     progress: bool = True,
     on_unsupported: Literal["raise", "gradient"] = "raise",
-) -> list[Strategy]:
+) -> Strategies:
     """Group the samples of each class by the neurons that decide them, and test which groups hang on a small region.
 
     Of each class at most ``samples_per_class`` are looked at, drawn evenly from the whole loader, which is read once; these
@@ -141,9 +189,9 @@ def find_strategies(
     The transplant test then takes the window in which a strategy's heatmaps are densest, of four sizes, the same one for all
     samples or each sample's own, copies it from samples of the strategy into samples of other classes that are not
     classified as this one, and counts those that then are; less the same by the densest window elsewhere, or by the same
-    window of the class's other strategies. The smallest window that does three quarters of what the best does with 64 pairs
-    is judged with 256 others. A strategy is a *shortcut* if the lower bound of that difference, at a confidence of .999, is
-    above ``threshold``.
+    window of the class's other strategies. Where 32 pairs show that any window changes anything, the smallest that does
+    three quarters of what the best does with 64 pairs is judged with 256 others. A strategy is a *shortcut* if the lower
+    bound of that difference, at a confidence of .999, is above ``threshold``.
 
     Args:
         model: the classifier.
@@ -157,7 +205,8 @@ def find_strategies(
         progress: whether to show a bar.
 
     Returns:
-        The strategies, class by class, the largest of a class first. Classes with fewer than ten samples have none.
+        The strategies, class by class, the largest of a class first; classes with fewer than ten samples have none. Their
+        ``odd`` lists the samples that go with no strategy of their class.
 
     Raises:
         InputError: if the loader gives no batches, or a batch is neither.
@@ -174,7 +223,7 @@ def find_strategies(
         >>> sorted({strategy.label for strategy in strategies})
         [0, 1]
     """
-    for name, value, least in (("samples_per_class", samples_per_class, _FEWEST), ("max_strategies", max_strategies, 1)):
+    for name, value, least in (("samples_per_class", samples_per_class, FEWEST), ("max_strategies", max_strategies, 1)):
         if not is_whole(value) or value < least:
             raise SelectionError(f"find_strategies: {name} must be a whole number >= {least}, got {value!r}")
     if not is_number(threshold) or not 0 <= threshold < 1:
@@ -183,23 +232,29 @@ def find_strategies(
     lrp = SelectiveLRP(model, composite, on_unsupported=on_unsupported)
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
 
-    def predicted(x: Tensor) -> Tensor:
-        return torch.cat([masked_forward(model, part.to(device), {}).argmax(1).cpu() for part in x.split(_AT_ONCE)])
+    def logits_of(x: Tensor) -> Tensor:
+        return torch.cat([masked_forward(model, part.to(device), {}).cpu() for part in x.split(_AT_ONCE)])
 
-    drawn = _draw(loader, predicted, samples_per_class, seed, progress)
-    outputs = masked_forward(model, next(iter(drawn.values())).inputs[:1].to(device), {}).shape[1]
+    drawn = _draw(loader, logits_of, samples_per_class, seed, progress)
+    logits = {c: logits_of(of.inputs) for c, of in drawn.items()}
+    outputs = next(iter(logits.values())).shape[1]
     for c in classes or ():
         if not is_whole(c) or not 0 <= c < outputs:
             raise TargetError(f"find_strategies: there is no class {c!r}; the model has classes 0 to {outputs - 1}")
-    chosen = sorted(c for c in drawn if classes is None or c in classes)
-    said = {c: predicted(of.inputs) for c, of in drawn.items()}
-    found: list[Strategy] = []
+    chosen = sorted(c for c in drawn if (classes is None or c in classes) and len(drawn[c].inputs) >= FEWEST)
+    found: dict[int, _OfClass] = {}
     for c in tqdm(chosen, desc="strategies", unit="class", disable=not progress, leave=False):
-        if len(drawn[c].inputs) >= _FEWEST:
-            others = [(of.inputs, said[label] != c) for label, of in drawn.items() if label != c]
-            hosts = _some([inputs[free] for inputs, free in others], seed)
-            found += _of_class(lrp, c, drawn[c], hosts, predicted, device, max_strategies, threshold, seed)
-    return found
+        others = [(of.inputs, logits[label].argmax(1) != c) for label, of in drawn.items() if label != c]
+        hosts = _some([inputs[free] for inputs, free in others], seed)
+
+        def flips(x: Tensor, c: int = c) -> Tensor:
+            return logits_of(x).argmax(1) == c
+
+        found[c] = _OfClass(c, drawn[c], _relevance(lrp, drawn[c].inputs, c, device), max_strategies, seed)
+        found[c].test(flips, hosts, threshold)
+    odd = [sample for c in chosen for sample in _odd(lrp, c, drawn[c], logits[c], found, device)]
+    strategies = [s for c in chosen for s in sorted(found[c].strategies, key=lambda strategy: -len(strategy.samples))]
+    return Strategies(strategies, sorted(odd, key=lambda sample: -sample.margin))
 
 
 @dataclass
@@ -211,7 +266,7 @@ class _Drawn:
 
 
 def _draw(
-    loader: Iterable[Any], predicted: Callable[[Tensor], Tensor], most: int, seed: int, progress: bool
+    loader: Iterable[Any], logits_of: Callable[[Tensor], Tensor], most: int, seed: int, progress: bool
 ) -> dict[int, _Drawn]:
     """``{class: at most so many of its samples}``, each as likely as any other of the class (Vitter 1985, algorithm R)."""
     generator, count = torch.Generator().manual_seed(seed), 0
@@ -219,7 +274,7 @@ def _draw(
     seen: dict[int, int] = {}
     for batch in tqdm(loader, desc="samples", unit="batch", disable=not progress, leave=False):
         x, labels = labelled(batch)
-        labels = predicted(x) if labels is None else labels
+        labels = logits_of(x).argmax(1) if labels is None else labels
         for n, c in enumerate(labels.tolist()):
             of, seen[c] = kept.setdefault(c, []), seen.get(c, 0) + 1
             at = len(of) if len(of) < most else int(torch.randint(seen[c], (1,), generator=generator))
@@ -242,68 +297,81 @@ def _some(parts: Sequence[Tensor], seed: int) -> Tensor:
     return torch.stack([mixed[n][i] for i, n in turns]) if turns else torch.empty(0)
 
 
-def _of_class(
-    lrp: SelectiveLRP,
-    c: int,
-    drawn: _Drawn,
-    hosts: Tensor,
-    predicted: Callable[[Tensor], Tensor],
-    device: torch.device,
-    most: int,
-    threshold: float,
-    seed: int,
-) -> list[Strategy]:
-    traces = [lrp.trace(part.to(device), target=c) for part in drawn.inputs.split(_AT_ONCE)]
+@dataclass
+class _Relevance:
+    """Of some samples, each layer's relevance by neuron as shares of it, ``(N, C)``, and the input's, ``(N, *places)``."""
+
+    shares: dict[str, Tensor]
+    heat: Tensor
+
+    def of(self, which: Tensor) -> _Relevance:
+        """That of some of them."""
+        return _Relevance({layer: shares[which] for layer, shares in self.shares.items()}, self.heat[which])
+
+    @property
+    def features(self) -> np.ndarray:
+        """``(N, F)``, all layers joined, so that each counts alike."""
+        return (torch.cat(list(self.shares.values()), 1) / max(len(self.shares), 1) ** 0.5).numpy()
+
+
+def _relevance(lrp: SelectiveLRP, inputs: Tensor, c: int, device: torch.device) -> _Relevance:
+    traces = [lrp.trace(part.to(device), target=c) for part in inputs.split(_AT_ONCE)]
     layers = [layer for layer in traces[0].relevance if traces[0].kinds[layer] != "input"][:-1]
     shares = {layer: as_shares(torch.cat([t.relevance[layer].cpu() for t in traces])) for layer in layers}
-    heat = torch.cat([_of_places(t.inputs[0] if isinstance(t.inputs, tuple) else t.inputs).cpu() for t in traces])
-    joined = torch.cat(list(shares.values()), 1) / max(len(shares), 1) ** 0.5
-    groups, typical = _clustered(joined.numpy(), most, seed)
-    pictured = drawn.inputs.is_floating_point() and 2 <= drawn.inputs.ndim <= 4
+    heat = [_of_places(t.inputs[0] if isinstance(t.inputs, tuple) else t.inputs).cpu() for t in traces]
+    return _Relevance(shares, torch.cat(heat))
 
-    def flips(x: Tensor) -> Tensor:
-        return predicted(x) == c
 
-    found = []
-    for group in groups:
-        order, rest = (torch.from_numpy(typical[inside[typical]]) for inside in (group, ~group))
-        test = None
-        if pictured:
-            members, others = ((drawn.inputs[at], heat[at]) for at in (order, rest))
-            test = transplant(flips, members, others, hosts, threshold)
-        found.append(
-            Strategy(
-                c, drawn.places[order], len(order) / len(joined), _telling(shares, group),
-                drawn.inputs[order[:_SHOWN]], heat[order[:_SHOWN]], as_shares(heat[order]).mean(0), test, threshold,
-            )
-        )  # fmt: skip
-    return sorted(found, key=lambda strategy: -len(strategy.samples))
+class _OfClass:
+    """The strategies of one class, and which of them claims a sample."""
+
+    def __init__(self, c: int, drawn: _Drawn, relevance: _Relevance, most: int, seed: int) -> None:
+        self.label, self.drawn, self.relevance = c, drawn, relevance
+        self.clusters = Clusters(relevance.features, most, seed)
+        self.strategies: list[Strategy] = []
+
+    def test(self, flips: Callable[[Tensor], Tensor], hosts: Tensor, threshold: float) -> None:
+        """Put each strategy to the transplant test, where inputs can be copied from."""
+        drawn, heat, typical = self.drawn, self.relevance.heat, self.clusters.typical
+        pictured = drawn.inputs.is_floating_point() and 2 <= drawn.inputs.ndim <= 4
+        for group in self.clusters.groups:
+            order, rest = (torch.from_numpy(typical[inside[typical]]) for inside in (group, ~group))
+            test = None
+            if pictured:
+                members, others = ((drawn.inputs[at], heat[at]) for at in (order, rest))
+                test = transplant(flips, members, others, hosts, threshold)
+            self.strategies.append(
+                Strategy(
+                    self.label, drawn.places[order], len(order) / len(heat), _telling(self.relevance.shares, group),
+                    drawn.inputs[order[:_SHOWN]], heat[order[:_SHOWN]], as_shares(heat[order]).mean(0), test, threshold,
+                )
+            )  # fmt: skip
+
+    def claim(self, relevance: _Relevance) -> list[Strategy | None]:
+        """Of each of some samples the strategy that it lies in."""
+        return [None if at < 0 else self.strategies[at] for at in self.clusters.claim(relevance.features).tolist()]
+
+
+def _odd(
+    lrp: SelectiveLRP, c: int, drawn: _Drawn, logits: Tensor, found: dict[int, _OfClass], device: torch.device
+) -> Iterator[OddSample]:
+    """The samples of a class that go with none of its strategies."""
+    said = logits.argmax(1)
+    margin = logits.scatter(1, torch.full_like(said, c)[:, None], -torch.inf).amax(1) - logits[:, c]
+    for other in said.unique().tolist():
+        if other not in found:
+            continue
+        at = (said == other).nonzero().flatten()
+        relevance = found[c].relevance.of(at) if other == c else _relevance(lrp, drawn.inputs[at], other, device)
+        claimed = found[other].claim(relevance)
+        for n, strategy in zip(at.tolist(), claimed, strict=True):
+            if (strategy is None) == (other == c):
+                yield OddSample(int(drawn.places[n]), c, strategy, float(margin[n]))
 
 
 def _of_places(relevance: Tensor) -> Tensor:
     """Summed over channels, where there are some."""
     return relevance.sum(1) if relevance.ndim > 2 else relevance
-
-
-def _clustered(features: np.ndarray, most: int, seed: int) -> tuple[list[np.ndarray], np.ndarray]:
-    """Members of each cluster, ``(N,) bool``, those of too few left out; and all samples, most typical first."""
-    n = len(features)
-    reduced = PCA(min(_COMPONENTS, n - 1, features.shape[1]), random_state=seed).fit_transform(features)
-    reduced = reduced / max(reduced[:, 0].std(), 1e-12)
-
-    def mixture(k: int, starts: int = 1) -> GaussianMixture:
-        return GaussianMixture(k, covariance_type="diag", reg_covar=1e-4, n_init=starts, random_state=seed)
-
-    folds = list(KFold(5, shuffle=True, random_state=seed).split(reduced))
-    tried = [k for k in range(1, most + 1) if n >= 2 * _FEWEST * k or k == 1]
-    scores = np.array([[mixture(k).fit(reduced[a]).score(reduced[b]) for a, b in folds] for k in tried])
-    best = scores.mean(1).argmax()
-    enough = scores[best].mean() - scores[best].std(ddof=1) / len(folds) ** 0.5
-    k = tried[int(np.argmax(scores.mean(1) >= enough))]
-    fitted = mixture(k, starts=4).fit(reduced)
-    of, typical = fitted.predict(reduced), np.argsort(-fitted.score_samples(reduced), kind="stable")
-    groups = [of == cluster for cluster in range(k)]
-    return [group for group in groups if group.sum() >= min(_FEWEST, n)], typical
 
 
 def _telling(shares: dict[str, Tensor], group: np.ndarray) -> tuple[tuple[str, int, float], ...]:

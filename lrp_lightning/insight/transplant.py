@@ -22,8 +22,8 @@ Region = tuple[int, ...]
 _SHARES = (0.1, 0.15, 0.2, 0.25)
 """Sides of windows, of the side of an image or a sequence."""
 _FEATURES = (1, 2, 4)
-_SCREENED, _CONFIRMED = 64, 256
-"""Pairs by which a window is chosen, and other pairs by which it is judged."""
+_GLANCED, _SCREENED, _CONFIRMED = 32, 64, 256
+"""Pairs that say whether any window does anything, pairs by which one is chosen, and other pairs by which it is judged."""
 _NEARLY = 0.75
 """The smallest window that does so much of what the best does is chosen."""
 _Z = 3.09
@@ -117,7 +117,7 @@ def transplant(
         members: samples of the strategy, most typical first, and their heatmaps, ``(N, *places)``, not negative.
         rest: the same of the class's other strategies; may be empty.
         hosts: samples of other classes, none of which is classified as the strategy's.
-        threshold: a region that does not reach this when it is chosen is not judged again.
+        threshold: where no window reaches this with a few pairs, or none when it is chosen, no window is judged again.
 
     Returns:
         None where there is nobody to copy from or into.
@@ -129,12 +129,16 @@ def transplant(
     heat, rest = _shares(heat), (rest[0], _shares(rest[1]))
     tried = [_Windows(size, moves, features, heat) for size in window_sizes(heat.shape[1:], features)
              for moves in ((False, True) if not features else (False,))]  # fmt: skip
-    screened = [_tested(flips, (images, heat), rest, hosts, windows, 0, _SCREENED) for windows in tried]
+    pairs = _Pairs(flips, (images, heat), rest, hosts)
+    glanced = [pairs.flipped(windows, 0, _GLANCED) for windows in tried]
+    if max(glanced) < threshold:
+        return pairs.tested(tried[glanced.index(max(glanced))], 0, _GLANCED)
+    screened = [pairs.tested(windows, 0, _SCREENED) for windows in tried]
     gains = [test.flipped - test.control for test in screened]
     if max(gains) < threshold:
         return screened[gains.index(max(gains))]
     chosen = next(i for i, gain in enumerate(gains) if gain >= _NEARLY * max(gains))
-    return _tested(flips, (images, heat), rest, hosts, tried[chosen], _SCREENED, _CONFIRMED)
+    return pairs.tested(tried[chosen], _SCREENED, _CONFIRMED)
 
 
 class _Windows:
@@ -149,34 +153,40 @@ class _Windows:
         return densest(heat, self.size, self.features) if self.moves else self.common.expand_as(heat)
 
 
-def _tested(
-    flips: Callable[[Tensor], Tensor],
-    members: tuple[Tensor, Tensor],
-    rest: tuple[Tensor, Tensor],
-    hosts: Tensor,
-    windows: _Windows,
-    first: int,
-    pairs: int,
-) -> Transplant:
-    """The test of one kind of window on some pairs, from a number on."""
-    images, heat = members
-    numbers = torch.arange(first, first + pairs)
-    donor, host = numbers % len(images), numbers % len(hosts)
-    if math.gcd(len(images), len(hosts)) > 1:  # else the same ones meet again and again
-        host = (host + numbers // math.lcm(len(images), len(hosts))) % len(hosts)
-    mine = windows.of(heat)
-    elsewhere = densest(heat, windows.size, windows.features, besides=mine)
+@dataclass(frozen=True)
+class _Pairs:
+    """Samples to copy from and into, paired by numbers; see :func:`transplant`."""
 
-    def share(of: Tensor, masks: Tensor, which: Tensor) -> float:
-        given = masks[which][:, None] if of.ndim > 2 else masks[which]
-        return flips(torch.where(given, of[which], hosts[host])).double().mean().item()
+    flips: Callable[[Tensor], Tensor]
+    members: tuple[Tensor, Tensor]
+    rest: tuple[Tensor, Tensor]
+    hosts: Tensor
 
-    flipped, controls = share(images, mine, donor), [share(images, elsewhere, donor)]
-    if len(rest[0]):
-        controls.append(share(rest[0], windows.of(rest[1]), numbers % len(rest[0])))
-    control = max(controls)
-    region = region_of(mine[0], windows.features)
-    return Transplant(region, windows.moves, flipped, control, _lower_bound(flipped, control, pairs), pairs)
+    def flipped(self, windows: _Windows, first: int, pairs: int) -> float:
+        """The share of hosts that the members' windows turn, over so many pairs from a number on."""
+        images, heat = self.members
+        return self._share(images, windows.of(heat), first, pairs)
+
+    def tested(self, windows: _Windows, first: int, pairs: int) -> Transplant:
+        """The same, with the controls."""
+        images, heat = self.members
+        mine = windows.of(heat)
+        elsewhere = densest(heat, windows.size, windows.features, besides=mine)
+        flipped, controls = self._share(images, mine, first, pairs), [self._share(images, elsewhere, first, pairs)]
+        if len(self.rest[0]):
+            controls.append(self._share(self.rest[0], windows.of(self.rest[1]), first, pairs))
+        control = max(controls)
+        region = region_of(mine[0], windows.features)
+        return Transplant(region, windows.moves, flipped, control, _lower_bound(flipped, control, pairs), pairs)
+
+    def _share(self, of: Tensor, masks: Tensor, first: int, pairs: int) -> float:
+        numbers, members, hosts = torch.arange(first, first + pairs), len(self.members[0]), len(self.hosts)
+        host = numbers % hosts
+        if math.gcd(members, hosts) > 1:  # else the same ones meet again and again
+            host = (host + numbers // math.lcm(members, hosts)) % hosts
+        donor = numbers % len(of)
+        given = masks[donor][:, None] if of.ndim > 2 else masks[donor]
+        return self.flips(torch.where(given, of[donor], self.hosts[host])).double().mean().item()
 
 
 def _shares(heat: Tensor) -> Tensor:

@@ -156,3 +156,33 @@ def test_classes_with_few_samples_have_none(shortcut: nn.Module) -> None:
 
 def test_a_strategy_as_text() -> None:
     assert repr(Strategy(3, torch.arange(12), 0.25)).startswith("Strategy(class 3, 12 samples, 25% of the class")
+
+
+def test_mislabelled_samples_are_odd_and_the_strategies_of_their_own_class_claim_them(shortcut: nn.Module) -> None:
+    x, labels, _ = images(600, 3, 0.0)
+    with torch.no_grad():
+        said = shortcut(x).argmax(1)
+    flipped = torch.arange(600) % 20 == 7
+    given = torch.where(flipped, (labels + 1) % 3, labels)
+    found = find_strategies(shortcut, batches(x, given), progress=False)
+    odd = {sample.sample: sample for sample in found.odd}
+    sure = flipped & (said == labels)
+    known = {n for n in sure.nonzero().flatten().tolist() if n in odd}
+    assert len(known) > 0.9 * sure.sum()
+    for n in known:
+        assert odd[n].label == given[n]
+        assert odd[n].claimed_by is not None
+        assert odd[n].claimed_by.label == said[n]
+        assert odd[n].margin > 0
+    assert [s.margin for s in found.odd] == sorted((s.margin for s in found.odd), reverse=True)
+    of_right = [s for s in found.odd if said[s.sample] == given[s.sample]]
+    assert all(s.claimed_by is None and s.margin < 0 for s in of_right)
+    assert len(of_right) < 0.05 * 600
+    with torch.no_grad():
+        logits = shortcut(x)
+    best = found.odd[0]
+    rest = logits[best.sample].clone()
+    rest[best.label] = -torch.inf
+    assert best.margin == pytest.approx(float(rest.max() - logits[best.sample, best.label]), rel=1e-4)
+    assert "odd samples" in repr(found)
+    assert found.shortcuts == [s for s in found if s.shortcut]
