@@ -135,6 +135,19 @@ def others(model: nn.Module, x: Tensor, mark: Mark) -> dict[str, Tensor]:
     }
 
 
+def trained(number: int, images: Tensor, targets: Tensor, cache: Path) -> nn.Module:
+    """Three epochs, kept in the cache."""
+    file = cache / f"shortcuts_{number}.pt"
+    torch.manual_seed(number)
+    model = network()
+    if file.exists():
+        model.load_state_dict(torch.load(file, weights_only=True))
+        return model.eval()
+    small_vgg.train(model, images, targets, epochs=3, seed=number, learning_rate=0.05)
+    torch.save(model.state_dict(), file)
+    return model.eval()
+
+
 def measure(number: int, options: argparse.Namespace) -> None:
     """Train one network and look for strategies, if that is not in the cache."""
     file, mark = options.cache / f"shortcuts_{number}.json", MARKS[number]
@@ -144,8 +157,7 @@ def measure(number: int, options: argparse.Namespace) -> None:
     generator = torch.Generator().manual_seed(number)
     (images, targets), (clean, labels) = data.train, data.test
     images, _ = planted(images, targets, mark, generator)
-    torch.manual_seed(number)
-    model = small_vgg.train(network(), images, targets, epochs=3, seed=number, learning_rate=0.05)
+    model = trained(number, images, targets, options.cache)
     looked_at, marked = planted(clean, labels, mark, generator)
     started = time.time()
     batches = list(zip(looked_at.split(250), labels.split(250), strict=True))

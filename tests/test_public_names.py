@@ -55,8 +55,8 @@ NAMES = {
         Agreement AlphaBeta ByGraph ByKeyword Circuits Composite Contest Contrast Coverage Epsilon EpsilonAlpha2Beta1
         EpsilonGammaBox EpsilonPlus Fixed Flat Gamma LayerSelectiveLRP MinError NeuronCard OddSample Pass Path PathCurve
         PerLayer Robustness SelectiveLRP Strategies Strategy Threshold TopActivations TopK Trace WSquare ZBox ZPlus
-        __version__ build_graph class_circuits class_graph contest contrast diff_graphs find_strategies k_best_paths masked_forward
-        neuron_cards neuron_heatmaps path_curve path_heatmaps prune_graph reconstruct reconstruct_top_activations
+        __version__ build_graph class_circuits class_graph contest contrast diff_graphs find_strategies k_best_paths
+        masked_forward neuron_cards neuron_heatmaps path_curve path_heatmaps prune_graph reconstruct reconstruct_top_activations
         register_operator registered_operator robustness unregister_operator
     """,
     "lrp_lightning.metrics": """

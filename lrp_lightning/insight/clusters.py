@@ -68,7 +68,6 @@ class Clusters:
         means, variances = self._mixture.means_[self._kept], self._mixture.covariances_[self._kept]
         distance = ((reduced[:, None] - means) ** 2 / variances).sum(2)
         nearest = torch.from_numpy(distance.min(1))
-        nearer = gammainc(
-            torch.tensor(reduced.shape[1] / 2, dtype=nearest.dtype), nearest / 2
-        )  # the chi-squared distribution
+        freedom = torch.tensor(reduced.shape[1], dtype=nearest.dtype)
+        nearer = gammainc(freedom / 2, nearest / 2)  # the chi-squared distribution
         return np.where(nearer.numpy() <= _CLAIMED, distance.argmin(1), -1)

@@ -141,9 +141,10 @@ class OddSample:
 
 
 class Strategies(list[Strategy]):
-    """The strategies of a model's classes, class by class, and the samples that do not go with their class.
+    """A list of the strategies of a model's classes, class by class, and the samples that do not go with their class.
 
     Attributes:
+        strategies: what the list holds.
         odd: those samples, by margin: the ones that the model is surest of first. Mislabelled samples are among the first,
             and hard ones; as an order it is that of the loss, and what claims a sample says where to look.
 
