@@ -7,9 +7,12 @@ from pathlib import Path as FilePath
 
 import networkx as nx
 import numpy as np
+import torch
 from torch.utils.tensorboard import SummaryWriter
 
+from lrp_lightning import NeuronCard, Strategy, TopActivations
 from lrp_lightning.graphs.paths import k_best_paths
+from lrp_lightning.insight.transplant import Transplant
 from lrp_lightning.tensorboard_plugin.summary import ClassGraph, Record, RelevanceSummary, Samples, shown_part
 
 __all__ = ["graph_of", "record_of", "write_log"]
@@ -47,6 +50,35 @@ def graph_of(seed: int, sizes: Sequence[int] = (1, 16, 20, 3), names: Sequence[s
     return graph
 
 
+def strategy_of(label: int, number: int, seed: int) -> Strategy:
+    """One that hangs on its upper left corner, if it is its class's second."""
+    generator = torch.Generator().manual_seed(seed)
+    heat = torch.rand(6, SIDE, SIDE, generator=generator)
+    images = torch.rand(6, 1, SIDE, SIDE, generator=generator)
+    flipped = 0.31 if number else 0.02
+    test = Transplant((0, 0, 4, 4), False, flipped, 0.02, flipped - 0.1, 256)
+    return Strategy(
+        label, torch.arange(12), 0.4 if number else 0.6, (("block.1.conv", 3, 2.0),), images, heat, heat.mean(0), test
+    )
+
+
+def card_of(layer: str, neuron: int, seed: int) -> NeuronCard:
+    """Patches of 5 x 5 pixels, three of each kind, and no mistakes."""
+    generator = torch.Generator().manual_seed(100 * seed + neuron)
+    images = torch.rand(3, 1, SIDE, SIDE, generator=generator)
+    fields = torch.tensor([[[1, 2], [6, 7]]] * 3)
+
+    def patches(k: int) -> TopActivations:
+        return TopActivations(
+            layer, neuron, torch.rand(k, generator=generator), torch.arange(k), images[:k], images[:k] - 0.5, fields[:k],
+            torch.tensor([0, 1, 1])[:k], torch.tensor([0, 1, 0])[:k],
+        )  # fmt: skip
+
+    return NeuronCard(
+        layer, neuron, patches(3), patches(3), patches(0), ((1, 0.62), (0, 0.38)), ((neuron + 1, 0.8),), 0.1, 48
+    )
+
+
 def record_of(
     step: int, seed: int = 0, class_names: Sequence[str] | None = ("ankle boot", "bag", "coat"), **changes: object
 ) -> Record:
@@ -64,6 +96,8 @@ def record_of(
         1 - probabilities,
     )  # fmt: skip
     shown = [node for node in shown_part(graphs[0].graph, graphs[0].paths) if node[0].startswith("block")]
+    strategies = [strategy_of(c, n, seed * 10 + n) for c, n in ((0, 0), (0, 1), (1, 0))]
+    cards = [card_of(layer, neuron, seed) for layer, neuron in shown[:12]]
     fields: dict = {
         "epoch": step // 10,
         "graphs": graphs,
@@ -75,6 +109,8 @@ def record_of(
             "conservation_error": 1e-7,
         },
         "class_names": class_names,
+        "strategies": strategies,
+        "cards": cards,
         "settings": {"composite": "EpsilonPlus()", "selection": "TopK(0.1)"},
     }  # fmt: skip
     return Record(**{**fields, **changes})

@@ -56,8 +56,8 @@ NAMES = {
         EpsilonGammaBox EpsilonPlus Fixed Flat Gamma LayerSelectiveLRP MinError NeuronCard OddSample Pass Path PathCurve
         PerLayer Robustness SelectiveLRP Strategies Strategy Threshold TopActivations TopK Trace WSquare ZBox ZPlus
         __version__ build_graph class_circuits class_graph contest contrast diff_graphs find_strategies k_best_paths
-        masked_forward neuron_cards neuron_heatmaps path_curve path_heatmaps prune_graph reconstruct reconstruct_top_activations
-        register_operator registered_operator robustness unregister_operator
+        masked_forward neuron_cards neuron_heatmaps path_curve path_heatmaps prune_graph reconstruct
+        reconstruct_top_activations register_operator registered_operator robustness unregister_operator
     """,
     "lrp_lightning.metrics": """
         AblatedAccuracy CircuitAgreement Comprehensiveness ConservationError ContestAccuracy CriticalNeuronAccuracy

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from lrp_lightning.drawing.figures import new_figure
-from lrp_lightning.drawing.reconstructions import patches
+from lrp_lightning.drawing.reconstructions import squares
 from lrp_lightning.errors import InputError
 
 if TYPE_CHECKING:
@@ -106,17 +106,9 @@ def _between(parts: Sequence[np.ndarray]) -> list[np.ndarray]:
 def _sheet(top: TopActivations, n: int, mean: Sequence[float] | None, std: Sequence[float] | None) -> np.ndarray:
     """Patches above what drives the neuron in them: ``(2 side, n side, 3)`` in [0, 1]."""
     sheet = np.ones((2 * _SIDE, n * _SIDE, 3))
-    for column, pair in enumerate(patches(top, mean, std)[:n] if len(top.values) else ()):
-        for row, picture in enumerate(pair):
-            fitted = _fitted(picture, _SIDE - _GAP)
+    side = _SIDE - _GAP
+    for row, pictures in enumerate(squares(top, side, mean, std)):
+        for column, picture in enumerate(pictures[:n]):
             up, left = row * _SIDE, column * _SIDE
-            sheet[up : up + fitted.shape[0], left : left + fitted.shape[1]] = fitted
+            sheet[up : up + side, left : left + side] = picture
     return sheet
-
-
-def _fitted(picture: np.ndarray, side: int) -> np.ndarray:
-    """``(h, w, 3)`` with its longer side so many pixels, by the nearest."""
-    height, width = picture.shape[:2]
-    scale = side / max(height, width)
-    rows, columns = (np.arange(max(round(length * scale), 1)) for length in (height, width))
-    return picture[(rows / scale).astype(int).clip(max=height - 1)][:, (columns / scale).astype(int).clip(max=width - 1)]

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from matplotlib.figure import Figure
+from PIL import Image
 from torch import Tensor
 
 from lrp_lightning.drawing.figures import new_figure
@@ -17,7 +20,7 @@ from lrp_lightning.errors import InputError
 if TYPE_CHECKING:
     from lrp_lightning.deconvnet import TopActivations
 
-__all__ = ["draw_top_activations", "patches", "reconstruction_pixels"]
+__all__ = ["draw_top_activations", "patches", "reconstruction_pixels", "squares"]
 
 
 def draw_top_activations(
@@ -75,6 +78,42 @@ def patches(
         (image[window], reconstruction_pixels(r[:, window[0], window[1]]))
         for image, r, window in zip(displayable(top.images, mean, std), top.reconstructions, windows, strict=True)
     ]
+
+
+def squares(
+    top: TopActivations, side: int, mean: Sequence[float] | None = None, std: Sequence[float] | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """The same as squares of one size, ``(k, side, side, 3)`` each in [0, 1].
+
+    A field that an edge of the image cuts is widened to a square within the image; what is not square then gets grey sides.
+    """
+    fields = torch.stack([_widened(field, top.images.shape[2:]) for field in top.fields]) if len(top.fields) else top.fields
+    pairs = patches(replace(top, fields=fields), mean, std)
+    seen, drives = ([_fitted(pair[i], side) for pair in pairs] for i in (0, 1))
+    empty = np.zeros((0, side, side, 3))
+    return (np.stack(seen), np.stack(drives)) if pairs else (empty, empty)
+
+
+def _widened(field: Tensor, sides: Sequence[int]) -> Tensor:
+    """A field ``(2, 2)``, first and one past last, with its sides made equal where there is room."""
+    sizes = field[1] - field[0]
+    wanted = torch.minimum(sizes.amax().expand(2), torch.tensor(sides))
+    first = (field[0] - (wanted - sizes) // 2).clamp(min=0)
+    first = torch.minimum(first, torch.tensor(sides) - wanted)
+    return torch.stack([first, first + wanted])
+
+
+def _fitted(picture: np.ndarray, side: int) -> np.ndarray:
+    """``(h, w, 3)`` in [0, 1] with its longer side so many pixels, in the middle of grey: ``(side, side, 3)``."""
+    height, width = picture.shape[:2]
+    scale = side / max(height, width)
+    size = max(round(width * scale), 1), max(round(height * scale), 1)
+    of = Image.fromarray(np.rint(picture * 255).astype(np.uint8))
+    fitted = np.asarray(of.resize(size, Image.Resampling.BOX if scale < 1 else Image.Resampling.NEAREST)) / 255
+    square = np.full((side, side, 3), 0.5)
+    up, left = (side - size[1]) // 2, (side - size[0]) // 2
+    square[up : up + size[1], left : left + size[0]] = fitted
+    return square
 
 
 def reconstruction_pixels(reconstruction: Tensor) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What one step of a run leaves in the log for the tab, version 1. Read by the plugin, written by ``summary``.
+"""What one step of a run leaves in the log for the tab, version 2. Read by the plugin, written by ``summary``.
 
 A step is one event with two summaries of the plugin ``"relevance"``.
 
@@ -7,7 +7,7 @@ A step is one event with two summaries of the plugin ``"relevance"``.
 
 The head::
 
-    {"version": 1, "epoch": 3,
+    {"version": 2, "epoch": 3,
      "class_names": ["shirt", ...] | null,
      "settings": {name: text},                   # composite, selection, ...
      "measures": {name: number | null},          # null: not finite
@@ -15,7 +15,18 @@ The head::
      "samples": null | {"labels": [int, ...], "predictions": [...], "probabilities": [...], "errors": [...],
                         "images": ref, "heatmaps": ref},
      "neurons": [[layer, neuron, heatmaps: ref | null, reconstructions: ref | null], ...],
+     "strategies": [{"class": 3, "share": 0.38, "samples": 40, "shortcut": true, "moves": false,
+                     "region": [top, left, height, width] | null, "shape": [height, width],   # of the images
+                     "flipped": number | null, "control": number | null, "bound": number | null, "pairs": 256,
+                     "images": ref | null, "heatmaps": ref | null,     # of its prototypes
+                     "heatmap": ref | null}, ...],                     # its mean, of one sample
+     "cards": [{"layer": name, "neuron": 12, "classes": [[class, share], ...], "similar": [[neuron, correlation], ...],
+                "share": number, "samples": 40,
+                "driven": patches, "relevant": patches, "mistaken": patches}, ...],
      "notes": [text, ...]}                       # what was left out, and why
+
+Patches of a card are ``{"images": ref | null, "drives": ref | null, "labels": [class | -1, ...], "predictions": [class,
+...]}``: what the neuron sees, what in it drives the neuron, each a square.
 
 A class's part::
 
@@ -34,6 +45,8 @@ arrays in C order. A ref says where one lies and what it is::
 
 A heatmap's relevance is ``value / 127 * scale``. A ref may point to an earlier step: images that do not change are stored
 once.
+
+Version 1 had no strategies and no cards; a reader takes it for a record without any.
 
 A reader refuses a greater version, ignores keys it does not know, and never meets another meaning of a key it knows: a
 change of meaning is a new version.
@@ -67,7 +80,7 @@ __all__ = [
 ]
 
 PLUGIN = "relevance"
-VERSION = 1
+VERSION = 2
 RECORD, PICTURES = "relevance/record", "relevance/pictures"
 """Tags of the two summaries."""
 
@@ -136,12 +149,18 @@ def read_head(parts: Any) -> dict[str, Any]:
             f"this step was written in format {version}, and this plugin reads formats up to {VERSION}: "
             "update lrp-lightning where TensorBoard runs"
         )
+    if version < 2:
+        head |= {"strategies": [], "cards": []}
     _check(head, "the head", _HEAD)
     samples = head["samples"]
     if samples is not None:
         _check(samples, "samples", _SAMPLES)
         if len({len(samples[key]) for key in ("labels", "predictions", "probabilities", "errors")}) > 1:
             raise RecordError("this step's record is broken: samples have fields of different lengths")
+    for i, strategy in enumerate(head["strategies"]):
+        _check(strategy, f"strategy {i}", _STRATEGY)
+    for i, card in enumerate(head["cards"]):
+        _check(card, f"card {i}", _CARD)
     if len(parts) != 1 + len(head["explained"]):
         raise RecordError(f"this step's record is broken: {len(head['explained'])} classes in {len(parts) - 1} parts")
     return head
@@ -218,6 +237,14 @@ def _number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
+def _truth(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
+def _list_of_four(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 4 and all(map(_whole, value))
+
+
 def _text(value: Any) -> bool:
     return isinstance(value, str)
 
@@ -269,6 +296,51 @@ _HEAD: dict[str, _Test] = {
     "samples": _or_none(lambda value: isinstance(value, dict)),
     "neurons": _list_of(_row(_text, _whole, _or_none(_ref), _or_none(_ref))),
     "notes": _list_of(_text),
+    "strategies": _list_of(lambda value: isinstance(value, dict)),
+    "cards": _list_of(lambda value: isinstance(value, dict)),
+}
+_STRATEGY: dict[str, _Test] = {
+    "class": _whole,
+    "share": _number,
+    "samples": _whole,
+    "shortcut": _truth,
+    "moves": _truth,
+    "region": _or_none(_list_of_four),
+    "shape": lambda value: _list_of(_whole)(value) and len(value) == 2 and min(value) > 0,
+    "flipped": _or_none(_number),
+    "control": _or_none(_number),
+    "bound": _or_none(_number),
+    "pairs": _whole,
+    "images": _or_none(_ref),
+    "heatmaps": _or_none(_ref),
+    "heatmap": _or_none(_ref),
+}
+_PATCHES: dict[str, _Test] = {
+    "images": _or_none(_ref),
+    "drives": _or_none(_ref),
+    "labels": _list_of(_whole),
+    "predictions": _list_of(_whole),
+}
+
+
+def _patches(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and all(key in value and test(value[key]) for key, test in _PATCHES.items())
+        and len(value["labels"]) == len(value["predictions"])
+    )
+
+
+_CARD: dict[str, _Test] = {
+    "layer": _text,
+    "neuron": _whole,
+    "classes": _list_of(_row(_whole, _number)),
+    "similar": _list_of(_row(_whole, _number)),
+    "share": _number,
+    "samples": _whole,
+    "driven": _patches,
+    "relevant": _patches,
+    "mistaken": _patches,
 }
 _SAMPLES: dict[str, _Test] = {
     "labels": _list_of(_whole),

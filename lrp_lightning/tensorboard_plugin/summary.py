@@ -9,6 +9,7 @@ from typing import Any
 
 import networkx as nx
 import numpy as np
+import torch
 from tensorboard.compat.proto.summary_pb2 import (
     DATA_CLASS_BLOB_SEQUENCE,
     DATA_CLASS_TENSOR,
@@ -20,8 +21,12 @@ from tensorboard.compat.proto.tensor_pb2 import TensorProto
 from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
 from tensorboard.compat.proto.types_pb2 import DT_STRING
 
+from lrp_lightning.deconvnet import TopActivations
+from lrp_lightning.drawing.reconstructions import squares
 from lrp_lightning.errors import RecordError
 from lrp_lightning.graphs.paths import Node, Path
+from lrp_lightning.insight.neuron_cards import NeuronCard
+from lrp_lightning.insight.strategies import Strategy
 from lrp_lightning.tensorboard_plugin.schema import (
     PICTURES,
     PLUGIN,
@@ -39,6 +44,8 @@ MAX_LOG = 900_000
 """Bytes of pictures of one step in the log; what is beyond is left out, of the least relevant neurons first."""
 _IMAGE_SIDE, _HEATMAP_SIDE, _NEURON_SIDE = 96, 64, 32
 """Pixels of the longer side; larger pictures are averaged (images) or summed (relevance) over blocks."""
+_PROTOTYPES, _PROTOTYPE_SIDE = 6, 64
+_PATCHES, _PATCH_SIDE = 4, 24
 _NODES, _EDGES = 1200, 48
 """Neurons of a class, and edges of a pair of layers, that are shown."""
 
@@ -95,6 +102,8 @@ class Record:
         neuron_heatmaps: ``{(layer, neuron): (S, H, W)}``, the relevance of each sample's predicted class that runs through a
             neuron; for the neurons of :func:`shown_part`.
         reconstructions: ``{(layer, neuron): (S, C, H, W)}``, from :func:`lrp_lightning.reconstruct`.
+        strategies: from :func:`lrp_lightning.find_strategies`; of images, others are left out.
+        cards: from :func:`lrp_lightning.neuron_cards`; of images, others are left out.
         measures: numbers of this step, such as ``critical_neuron_accuracy``; ``random_...`` is a measure's random control.
         class_names: names of the classes.
         settings: what a reader should know, such as composite and selection.
@@ -105,6 +114,8 @@ class Record:
     samples: Samples | None = None
     neuron_heatmaps: Mapping[Node, np.ndarray] = field(default_factory=dict)
     reconstructions: Mapping[Node, np.ndarray] = field(default_factory=dict)
+    strategies: Sequence[Strategy] = ()
+    cards: Sequence[NeuronCard] = ()
     measures: Mapping[str, float] = field(default_factory=dict)
     class_names: Sequence[str] | None = None
     settings: Mapping[str, str] = field(default_factory=dict)
@@ -259,6 +270,8 @@ def _parts(record: Record, pictures: _Pictures) -> tuple[dict[str, Any], list[di
         return max((abs(g.graph.nodes[node]["relevance"]) for g in record.graphs if node in g.graph), default=0.0)
 
     nodes = sorted({*record.neuron_heatmaps, *record.reconstructions}, key=strength, reverse=True)
+    strategies = [_strategy(s, pictures) for s in record.strategies if s.images is not None and s.images.ndim == 4]
+    cards = [_card(card, pictures) for card in record.cards if card.driven.images.ndim == 4]
     heatmaps = {n: _heatmaps(record.neuron_heatmaps[n], n_samples, "neuron_heatmaps", pictures, _NEURON_SIDE)
                 for n in nodes if n in record.neuron_heatmaps}  # fmt: skip
     reconstructions = {n: _reconstructions(record.reconstructions[n], n_samples, pictures)
@@ -271,6 +284,8 @@ def _parts(record: Record, pictures: _Pictures) -> tuple[dict[str, Any], list[di
         "measures": {str(name): _finite_or_none(value) for name, value in record.measures.items()},
         "explained": labels,
         "samples": samples,
+        "strategies": strategies,
+        "cards": cards,
         "neurons": [[str(n[0]), int(n[1]), heatmaps.get(n), reconstructions.get(n)] for n in nodes],
     }
     return head, parts
@@ -292,6 +307,55 @@ def _samples(samples: Samples, pictures: _Pictures) -> dict[str, Any]:
         "errors": [short(float(v)) for v in numbers["errors"]],
         "images": pictures.add("images", pack_images(_pixels(images)), once=True),
         "heatmaps": _heatmaps(samples.heatmaps, len(images), "samples.heatmaps", pictures, _HEATMAP_SIDE),
+    }
+
+
+def _strategy(strategy: Strategy, pictures: _Pictures) -> dict[str, Any]:
+    images, heatmaps, heatmap, test = strategy.images, strategy.heatmaps, strategy.heatmap, strategy.test
+    assert images is not None
+    assert heatmaps is not None
+    assert heatmap is not None
+    shown = _array(images[:_PROTOTYPES], "strategies.images", 4)
+    heat = [_array(of, "strategies.heatmaps", 3) for of in (heatmaps[:_PROTOTYPES], heatmap[None])]
+    return {
+        "class": int(strategy.label),
+        "share": short(float(strategy.share)),
+        "samples": len(strategy.samples),
+        "shortcut": strategy.shortcut,
+        "moves": test is not None and test.moves,
+        "region": None if test is None else [int(side) for side in test.region],
+        "shape": [int(side) for side in images.shape[2:]],
+        **{name: None if test is None else short(float(getattr(test, name))) for name in ("flipped", "control", "bound")},
+        "pairs": 0 if test is None else test.pairs,
+        "images": pictures.add("prototypes", pack_images(_pixels(shown, side=_PROTOTYPE_SIDE))),
+        "heatmaps": pictures.add("prototypes", pack_heatmaps(_shrink(heat[0], _NEURON_SIDE)[0])),
+        "heatmap": pictures.add("prototypes", pack_heatmaps(_shrink(heat[1], _NEURON_SIDE)[0])),
+    }
+
+
+def _card(card: NeuronCard, pictures: _Pictures) -> dict[str, Any]:
+    return {
+        "layer": str(card.layer),
+        "neuron": int(card.neuron),
+        "classes": [[int(c), short(float(share))] for c, share in card.classes],
+        "similar": [[int(n), short(float(r))] for n, r in card.similar],
+        "share": short(float(card.share)),
+        "samples": int(card.samples),
+        **{name: _patches(getattr(card, name), pictures) for name in ("driven", "relevant", "mistaken")},
+    }
+
+
+def _patches(top: TopActivations, pictures: _Pictures) -> dict[str, Any]:
+    refs: dict[str, Any] = {"images": None, "drives": None}
+    k = min(_PATCHES, len(top.values))
+    for name, pixels in zip(refs, squares(top, _PATCH_SIDE) if k else (), strict=False):
+        channels = pixels[:k] if top.images.shape[1] == 3 else pixels[:k, ..., :1]
+        refs[name] = pictures.add("cards", pack_images(np.rint(channels * 255)))
+    unknown = torch.full((k,), -1)
+    return {
+        **refs,
+        "labels": [int(c) for c in (unknown if top.labels is None else top.labels[:k])],
+        "predictions": [int(c) for c in (unknown if top.predictions is None else top.predictions[:k])],
     }
 
 

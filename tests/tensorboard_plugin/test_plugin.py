@@ -38,7 +38,7 @@ def logdir(tmp_path_factory: pytest.TempPathFactory) -> FilePath:
         write_log(folder / name.replace("/", "_"), [1], seed=i, class_names=[name * 50] * 3, settings={name: name * 50})
     writer = SummaryWriter(str(folder / "scalars only"))
     writer.add_scalar("loss", 1.0, 0)
-    broken = [b"no zlib", schema.pack({"version": 2}), schema.pack({"version": 1})]
+    broken = [b"no zlib", schema.pack({"version": 3}), schema.pack({"version": 1})]
     for step, head in enumerate(broken):
         value = summary._value(schema.RECORD, DATA_CLASS_TENSOR, [head])
         writer._get_file_writer().add_summary(Summary(value=[value]), step)

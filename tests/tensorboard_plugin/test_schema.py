@@ -17,8 +17,8 @@ from lrp_lightning.errors import RecordError
 from lrp_lightning.tensorboard_plugin import schema
 
 HEAD = {
-    "version": 1, "epoch": 0, "class_names": ["a", "b"], "settings": {"rule": "ε"}, "measures": {"mse": 1.0, "smape": None},
-    "explained": [1], "samples": None, "neurons": [["fc", 3, None, None]], "notes": [],
+    "version": 2, "epoch": 0, "class_names": ["a", "b"], "settings": {"rule": "ε"}, "measures": {"mse": 1.0, "smape": None},
+    "explained": [1], "samples": None, "neurons": [["fc", 3, None, None]], "notes": [], "strategies": [], "cards": [],
 }  # fmt: skip
 GRAPH = {
     "class": 1, "samples": 4, "layers": [["input", "input"], ["fc", "linear"]],
@@ -32,12 +32,23 @@ SAMPLES = {
 }  # fmt: skip
 
 
+STRATEGY = {
+    "class": 1, "share": 0.4, "samples": 12, "shortcut": True, "moves": False, "region": [0, 1, 2, 3], "shape": [8, 8],
+    "flipped": 0.3, "control": 0.0, "bound": 0.2, "pairs": 256, "images": None, "heatmaps": None, "heatmap": None,
+}  # fmt: skip
+PATCHES = {"images": {"step": 0, "index": 0, "shape": [2, 4, 4, 1]}, "drives": None, "labels": [1, 0], "predictions": [1, 1]}
+CARD = {
+    "layer": "fc", "neuron": 3, "classes": [[1, 0.8], [0, 0.2]], "similar": [[5, 0.9]], "share": 0.1, "samples": 40,
+    "driven": PATCHES, "relevant": PATCHES, "mistaken": {"images": None, "drives": None, "labels": [], "predictions": []},
+}  # fmt: skip
+
+
 def logged(*parts: object) -> np.ndarray:
     return np.array([zlib.compress(json.dumps(part).encode()) for part in parts], dtype=object)
 
 
 def test_a_record_is_read_as_it_was_written():
-    head = {**HEAD, "samples": SAMPLES}
+    head = {**HEAD, "samples": SAMPLES, "strategies": [STRATEGY], "cards": [CARD]}
     parts = np.array([schema.pack(head), schema.pack(GRAPH)], dtype=object)
     assert schema.read_head(parts) == head
     assert schema.read_graph(parts, head, 1) == GRAPH
@@ -48,8 +59,25 @@ def test_unknown_keys_are_ignored():
 
 
 def test_a_newer_format_says_what_to_do():
-    with pytest.raises(RecordError, match=r"format 2, and this plugin reads formats up to 1: update lrp-lightning"):
-        schema.read_head(logged({"version": 2}))
+    with pytest.raises(RecordError, match=r"format 3, and this plugin reads formats up to 2: update lrp-lightning"):
+        schema.read_head(logged({"version": 3}))
+
+
+def test_a_record_of_the_first_version_has_no_strategies_and_no_cards():
+    old = {key: value for key, value in HEAD.items() if key not in ("strategies", "cards")} | {"version": 1}
+    head = schema.read_head(logged(old, GRAPH))
+    assert (head["strategies"], head["cards"]) == ([], [])
+
+
+@pytest.mark.parametrize(("what", "whole"), [("strategies", STRATEGY), ("cards", CARD)])
+@pytest.mark.parametrize("value", [{"x": 1}, [[1]], "<script>", 1e400, "absent"])
+def test_a_strategy_or_card_with_something_else_in_it_is_broken(what: str, whole: dict, value: object):
+    for key in whole:
+        if key == "layer" and value == "<script>":
+            continue
+        wrong = {k: v for k, v in whole.items() if k != key} | ({} if value == "absent" else {key: value})
+        with pytest.raises(RecordError, match="broken"):
+            schema.read_head(logged({**HEAD, what: [wrong]}, GRAPH))
 
 
 @pytest.mark.parametrize("key", HEAD)

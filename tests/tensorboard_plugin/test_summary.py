@@ -14,9 +14,10 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.compat.proto.summary_pb2 import DATA_CLASS_BLOB_SEQUENCE, DATA_CLASS_TENSOR
 from tensorboard.util.tensor_util import make_ndarray
+from tensorboard_log import card_of, strategy_of
 from torch.utils.tensorboard import SummaryWriter
 
-from lrp_lightning import Path, SelectiveLRP, TopK, build_graph, k_best_paths
+from lrp_lightning import Path, SelectiveLRP, Strategy, TopK, build_graph, k_best_paths
 from lrp_lightning.errors import RecordError
 from lrp_lightning.tensorboard_plugin import schema, summary
 from lrp_lightning.tensorboard_plugin.summary import ClassGraph, Record, RelevanceSummary, Samples, shown_part
@@ -270,3 +271,32 @@ def test_names_are_text_whatever_they_are(log: Log):
     head = schema.read_head(records[0])
     assert head["class_names"] == [name.replace("\ud800", "?")]
     assert json.loads(zlib.decompress(records[0][1]))["layers"] == [[name.replace("\ud800", "?"), "linear"]]
+
+
+def test_strategies_and_cards_are_in_the_head_with_their_pictures(log: Log, record: Record) -> None:
+    strategies, cards = [strategy_of(1, 1, 0)], [card_of("0", 4, 0)]
+    log.summary.write(replace(record, strategies=strategies, cards=cards), 3)
+    records, pictures = log.read()
+    head = schema.read_head(records[3])
+    [strategy], [card] = head["strategies"], head["cards"]
+    assert strategy["shortcut"] is True
+    assert (strategy["class"], strategy["region"], strategy["shape"]) == (1, [0, 0, 4, 4], [12, 12])
+    assert (strategy["flipped"], strategy["control"], strategy["pairs"]) == (0.31, 0.02, 256)
+    assert strategy["images"]["shape"] == [6, 12, 12, 1]
+    assert strategy["heatmap"]["shape"] == [1, 12, 12]
+    assert (card["layer"], card["neuron"], card["classes"]) == ("0", 4, [[1, 0.62], [0, 0.38]])
+    assert card["driven"]["images"]["shape"] == [3, 24, 24, 1]
+    assert card["driven"]["labels"] == [0, 1, 1]
+    assert card["mistaken"] == {"images": None, "drives": None, "labels": [], "predictions": []}
+    for ref in (strategy["images"], strategy["heatmaps"], card["driven"]["drives"], card["relevant"]["images"]):
+        assert len(schema.unpack_picture(pictures[ref["step"]][ref["index"]])) == np.prod(ref["shape"])
+    patch = np.frombuffer(schema.unpack_picture(pictures[3][card["driven"]["images"]["index"]]), np.uint8)
+    image = cards[0].driven.images[0, 0].numpy()
+    seen = (image - image.min()) / (image.max() - image.min())
+    assert patch.reshape(3, 24, 24)[0, 0, 0] == pytest.approx(255 * seen[1, 2], abs=1)
+
+
+def test_what_is_no_image_has_no_strategy_in_the_tab(log: Log, record: Record) -> None:
+    features = Strategy(0, torch.arange(12), 1.0, images=torch.rand(6, 4), heatmaps=torch.rand(6, 4), heatmap=torch.rand(4))
+    log.summary.write(replace(record, strategies=[features]), 3)
+    assert schema.read_head(log.read()[0][3])["strategies"] == []
