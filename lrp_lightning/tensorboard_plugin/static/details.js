@@ -1,8 +1,10 @@
 // The column at the side: a neuron, an edge or a path; else the best paths and what changed.
 
+import { cardOf, cardSection } from "./cards.js";
 import { button, h } from "./dom.js";
 import { lookUp, ofKey, pathThrough } from "./graph.js";
 import { largestChanges } from "./diff.js";
+import { later } from "./later.js";
 import { lineChart } from "./line_chart.js";
 import { change, number, percent } from "./numbers.js";
 import { tiles } from "./samples.js";
@@ -11,16 +13,6 @@ const MOST_NEIGHBOURS = 8;
 
 /** A list of numbers with names. */
 const facts = (rows) => h("dl", { class: "facts" }, rows.flatMap(([name, value]) => [h("dt", {}, name), h("dd", {}, value)]));
-
-/** A part that comes when its pictures have. */
-function later(promise, show) {
-  const place = h("div", { class: "later", "aria-busy": "true" }, h("p", { class: "quiet" }, "loading…"));
-  place.ready = promise.then(show).then(
-    (shown) => place.replaceChildren(...[shown].flat()),
-    (error) => place.replaceChildren(h("p", { class: "problem", role: "alert" }, error.message)),
-  ).finally(() => place.removeAttribute("aria-busy"));
-  return place;
-}
 
 /** A bar as long as a share, with the name of a neuron that can be looked at. */
 function neuronRow(node, value, most, onPick) {
@@ -44,9 +36,11 @@ export function neuronDetails(look, key) {
   const { graph, head, onPick } = look;
   const node = graph.byKey.get(key);
   const found = lookUp(graph, key);
+  const card = cardOf(head.cards, key);
   const [, , heatmaps, reconstructions] = head.neurons.find(([name, number_]) => name === layer && number_ === neuron) ?? [];
   return [
     title(`${layer} : ${neuron}`, node?.layer.kind ?? "neuron", onPick),
+    card ? cardSection(look, card) : null,
     found === null ? h("p", { class: "quiet" }, "At this step it carries no relevance: it is not critical for this class.") : null,
     facts([
       ...(found ? [["relevance", number(found.relevance)], ["share of the output's", percent(found.share)], ["rank in its layer", `${found.rank}`]] : []),
