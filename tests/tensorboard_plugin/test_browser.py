@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from tensorboard.backend import application
 from tensorboard.backend.event_processing.data_provider import MultiplexerDataProvider
 from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer
 from tensorboard.compat.proto.summary_pb2 import DATA_CLASS_TENSOR, Summary
-from tensorboard_log import record_of, write_log
+from tensorboard_log import card_of, record_of, write_log
 from torch.utils.tensorboard import SummaryWriter
 from werkzeug.test import Client
 
@@ -168,6 +169,129 @@ def test_two_runs_are_compared(tab: Tab):
     tab("aside dt", has_text="compared with").wait_for()
 
 
+@pytest.fixture(scope="module")
+def insights(tmp_path_factory: pytest.TempPathFactory, chromium: Any) -> str:
+    """Strategies and cards at every step but the last; two classes of the first step have no shortcut."""
+    folder = tmp_path_factory.mktemp("insights")
+    writer = SummaryWriter(str(folder / "run"))
+    log = RelevanceSummary(writer)
+    full = record_of(20)
+    log.write(record_of(10, strategies=[s for s in full.strategies if not s.shortcut]), 10)
+    log.write(full, 20)
+    log.write(record_of(30, strategies=full.strategies[1:2]), 30)
+    log.write(record_of(40, strategies=[], cards=[]), 40)
+    writer.close()
+    return serve(folder)
+
+
+def box(tab: Tab, selector: str) -> dict[str, float]:
+    return tab(selector).first.bounding_box()
+
+
+def test_a_shortcut_is_told_in_words(chromium: Any, insights: str):
+    tab = Tab(chromium, insights, "#relevance&p.relevance.step=20&p.relevance.class=1").ready()
+    tab(".strategy[data-class='1'] canvas").first.wait_for()
+    assert tab(".finding[role=status] .verdict").inner_text().endswith("Likely shortcut")
+    assert tab(".sentence").inner_text().replace("\u00a0", " ") == (
+        "ankle boot: 40 % of its images hang on the upper left corner. "
+        "Copied into other images, that region turns 31 % of them into ankle boot (controls 2 %)."
+    )
+    assert tab(".strategy[data-class]").count() == 1
+
+    tab(".sentence").focus()
+    tab.page.keyboard.press("Enter")
+    tab(".strategy[data-class='0'] canvas").first.wait_for()
+    assert tab("select[aria-label='Class']").input_value() == "0"
+    assert tab.evaluate("document.activeElement.className") == "sentence", "the focus stays"
+    assert tab(".strategy[data-class]").count() == 2
+    assert "likely shortcut" in tab(".strategy[data-class]").first.inner_text(), "shortcuts stand first"
+    assert "2 %): no shortcut found" in tab(".strategy[data-class]").last.inner_text().replace("\u00a0", " ")
+    assert drawn(tab, ".strategy canvas:not(.over)") == [True] * 14
+
+    slot, frame = box(tab, ".strategy.shortcut .slot:nth-child(4)"), box(tab, ".strategy.shortcut .slot:nth-child(4) .frame")
+    assert abs(slot["x"] - frame["x"]) + abs(slot["y"] - frame["y"]) < 2
+    for side in ("width", "height"):
+        assert abs(frame[side] - slot[side] * 4 / 12) < 2
+
+    over = tab(".strategy .over").first
+    assert not over.is_visible()
+    tab("label", has_text="heatmaps over the images").locator("input").check()
+    assert over.is_visible()
+    tab("label", has_text="show all classes").locator("input").check()
+    tab(".strategy[data-class='1'] canvas").first.wait_for()
+    assert tab(".strategy[data-class]").evaluate_all("all => all.map(one => one.dataset.class)") == ["0", "0", "1"]
+    tab.close()
+
+
+def test_steps_have_strategies_or_none(chromium: Any, insights: str):
+    tab = Tab(chromium, insights, "#relevance&p.relevance.step=20&p.relevance.class=0").ready()
+    tab(".strategy canvas").first.wait_for()
+    graph = box(tab, ".graph-view")
+    tab("input[type=range]").fill("2")
+    tab.until(lambda: tab(".strategy[data-class]").count() == 1, "one strategy")
+    assert box(tab, ".graph-view") == graph, "the graph stays where it is"
+    tab("input[type=range]").fill("3")
+    tab(".strategies").wait_for(state="hidden")
+    assert tab("aside h3", has_text="Best paths").is_visible()
+    tab("input[type=range]").fill("0")
+    tab(".strategies .verdict", has_text="No shortcut found in 2 classes.").wait_for()
+    assert tab(".sentence").count() == 0
+    tab.close()
+
+
+def test_words_stand_where_pictures_cannot_be_had(chromium: Any, insights: str):
+    tab = Tab(chromium, insights, "#relevance&p.relevance.step=40").ready()
+    tab.page.route("**/picture?*", lambda route: route.abort())
+    tab("input[type=range]").fill("1")
+    tab(".strategy .problem", has_text="TensorBoard does not answer").first.wait_for()
+    assert "ankle boot: 40" in tab(".sentence").inner_text()
+    tab.page.unroute("**/picture?*")
+    tab("select[aria-label='Order of the samples']").select_option("error")  # anything that draws again
+    tab(".strategy canvas").first.wait_for()
+    assert not tab(".strategy .problem").first.is_visible()
+    tab.complaints = [text for text in tab.complaints if "net::ERR_FAILED" not in text]
+    tab.close()
+
+
+def test_a_neuron_has_a_card(chromium: Any, insights: str):
+    tab = Tab(chromium, insights, "#relevance&p.relevance.step=20&p.relevance.class=0").ready()
+    named = tab(".node[aria-label*='speaks for bag .62, ankle boot .38']")
+    key = named.first.get_attribute("data-key")
+    named.first.dispatch_event("click")
+    tab("aside .card").wait_for()
+    said = tab("aside .card").inner_text()
+    assert "Speaks for: bag .62, ankle boot .38" in said
+    assert "of its layer's relevance, over 48 samples" in said
+    assert "Drives it most" in said
+    assert "Most relevant" in said
+    assert "among mistakes" not in said, "there are none"
+    tab("aside .patches canvas").last.wait_for()
+    assert drawn(tab, "aside .patches canvas") == [True] * 12
+    for patch in tab("aside .patches canvas").all():
+        size = patch.bounding_box()
+        assert abs(size["width"] - size["height"]) < 1
+    titles = tab("aside .patches li").evaluate_all("all => all.map(one => one.title)")
+    assert titles == ["ankle boot", "bag", "bag, taken for ankle boot"] * 2
+    order = tab("aside h3").evaluate_all("all => all.map(one => one.textContent)")
+    assert order.index("Drives it most") < order.index("Similar neurons") < order.index("Where it looks")
+    tab("aside .similar button").click()
+    neuron, _, layer = key.partition("@")
+    tab("aside h2", has_text=f"{layer} : {int(neuron) + 1}").wait_for()
+    tab.close()
+
+
+def test_a_log_of_the_first_version_still_opens(tmp_path: Path, chromium: Any):
+    (tmp_path / "run").mkdir()
+    shutil.copy(Path(__file__).parent / "logs" / "events.out.tfevents.1.version1", tmp_path / "run")
+    tab = Tab(chromium, serve(tmp_path)).ready()
+    tab("aside h3", has_text="Best paths").wait_for()
+    assert not tab(".strategies").is_visible()
+    tab(".node").first.dispatch_event("click")
+    tab("aside dt", has_text="rank in its layer").wait_for()
+    assert tab("aside .card").count() == 0
+    tab.close()
+
+
 def test_runs_share_the_charts(tab: Tab):
     tab("summary", has_text="Runs").click()
     tab(".choices label", has_text="second").locator("input").check()
@@ -277,15 +401,20 @@ def test_what_a_run_says_is_never_markup(tmp_path: Path, chromium: Any):
 
     graphs = [ClassGraph(1, graph, k_best_paths(graph, 3), 4)]
     hostile = {"class_names": [HOSTILE, HOSTILE + "x" * 10_000, "c"], "settings": {HOSTILE: HOSTILE * 50}, "graphs": graphs,
-               "measures": {HOSTILE: 1.0, "a" * 10_000: 2.0}, "neuron_heatmaps": {}, "reconstructions": {}}  # fmt: skip
+               "measures": {HOSTILE: 1.0, "a" * 10_000: 2.0}, "neuron_heatmaps": {}, "reconstructions": {},
+               "cards": [card_of(HOSTILE, neuron, 0) for neuron in range(20)]}  # fmt: skip
     write_log(tmp_path / HOSTILE.replace("/", "_"), **hostile)
     write_log(tmp_path / ("r" * 200), [1], **hostile)
     tab = Tab(chromium, serve(tmp_path)).ready()
     elements = "document.querySelectorAll('img, script[src], body script, iframe, style').length"
     assert tab.evaluate(elements) == 0
     assert HOSTILE in tab("aside").inner_text()
+    assert HOSTILE[:39] in tab(".sentence").inner_text()
+    tab("label", has_text="show all classes").locator("input").check()
+    tab(".strategy[data-class='1']").wait_for()
     tab(".node[data-key*='onerror']").first.click()
     tab("aside h2", has_text="onerror").wait_for()
+    assert HOSTILE[:39] in tab("aside .speaks").inner_text()
     tab(".node[data-key*='onerror']").first.hover()
     tab("button", has_text="Compare").click()
     tab("button.close").click()

@@ -2,6 +2,7 @@
 
 import { Data } from "./data.js";
 import { button, h } from "./dom.js";
+import { cardNames } from "./cards.js";
 import { merge, overlap } from "./diff.js";
 import { changes, edgeDetails, neuronDetails, overview, pathDetails } from "./details.js";
 import { fileName, saveGraphml, saveJson, savePng } from "./exports.js";
@@ -9,13 +10,14 @@ import { GraphView } from "./graph_view.js";
 import { ofKey } from "./graph.js";
 import { address, onReload, readHash, writeHash } from "./host.js";
 import { readLink, writeLink } from "./link.js";
+import { soon } from "./later.js";
 import { measures } from "./measures.js";
 import { tiles } from "./samples.js";
+import { StrategiesPanel, picturesOf, rowsOf } from "./strategies.js";
 import { Toolbar, colourOfRun } from "./toolbar.js";
 import { emptyState } from "./empty_state.js";
 
 const POLL_MS = 5000;
-const PATIENCE_MS = 200;
 
 export class App {
   constructor(root) {
@@ -26,6 +28,7 @@ export class App {
     const pick = (picked) => this.update({ picked });
     this.pick = pick;
     this.graphView = new GraphView(pick);
+    this.strategies = new StrategiesPanel((label) => this.update({ label, picked: null }));
     this.showPaths = h("input", { type: "checkbox", checked: true, onchange: () => this.draw() });
     this.toolbar = new Toolbar({
       update: (changed) => this.update(changed),
@@ -44,6 +47,7 @@ export class App {
     this.told = h("div", { class: "toast", role: "status", "aria-live": "polite" });
     this.board = h("main", { class: "board", "aria-busy": "true" },
       h("div", { class: "column" },
+        this.strategies.element,
         h("section", { class: "panel", "aria-label": "Graph" }, this.graphView.element, this.legend),
         h("div", { class: "lower" },
           h("section", { class: "panel samples" }, h("header", {}, h("h3", {}, "Samples"), h("label", { class: "quiet" }, "sorted ", this.sort)), this.samples),
@@ -110,7 +114,7 @@ export class App {
     const here = steps.find((candidate) => candidate.step === step);
     const lists = new Map([...found].map(([run, list]) => [run, list.steps]));
     const nameOf = (label) => classNames?.[label] ?? `class ${label}`;
-    const now = { names, state, steps, step, lists, nameOf, classes: here.classes ?? [] };
+    const now = { names, state, run: state.run, steps, step, lists, nameOf, classes: here.classes ?? [] };
     if (here.problem) return { ...now, problem: here.problem };
     if (!here.classes.includes(state.label)) state.label = here.classes[0] ?? null;
     if (state.label === null) return { ...now, problem: "This step has no graphs." };
@@ -146,9 +150,13 @@ export class App {
       this.side.replaceChildren(h("header", {}, h("h2", {}, "Nothing to show")), h("p", { class: "problem", role: "alert" }, now.problem));
       return;
     }
-    const { nameOf } = now;
+    const { nameOf, head } = now;
+    this.strategies.show({
+      run: now.run, head, label: state.label, classes: now.classes, nameOf, picture: (ref) => this.data.picture(now.run, ref),
+    });
     this.graphView.show({
       graph: now.merged ?? now.graph, compared: now.merged !== null, picked: state.picked, nameOf, showPaths: this.showPaths.checked,
+      cards: cardNames(head.cards, nameOf),
     });
     this.drawLegend();
     this.drawSamples();
@@ -219,9 +227,7 @@ export class App {
     else shown = overview(look);
     const parts = shown.flat().filter(Boolean);
     const mine = this.asked;
-    // what stands there stays until the pictures have come, unless that takes long: nothing flickers as the slider moves
-    const arrived = Promise.allSettled(parts.flatMap((part) => [...part.querySelectorAll(".later")].map((place) => place.ready)));
-    Promise.race([arrived, new Promise((done) => { setTimeout(done, PATIENCE_MS); })]).then(() => {
+    soon(parts.flatMap((part) => [...part.querySelectorAll(".later")].map((place) => place.ready))).then(() => {
       if (mine !== this.asked) return;
       const scrolled = this.side.dataset.of === JSON.stringify(picked) ? this.side.scrollTop : 0;
       this.side.replaceChildren(...parts);
@@ -262,7 +268,8 @@ export class App {
     for (const near of [steps[at + 1], steps[at - 1]]) {
       if (near?.classes?.includes(label)) {
         this.data.step(run, near.step, label)
-          .then(({ head }) => head?.samples?.heatmaps && this.data.picture(run, head.samples.heatmaps))
+          .then(({ head }) => head && Promise.all(
+            [head.samples?.heatmaps, ...rowsOf(head.strategies, label).flatMap(picturesOf)].filter(Boolean).map((ref) => this.data.picture(run, ref))))
           .catch(() => {}); // told when it is asked for
       }
     }

@@ -14,11 +14,12 @@ export function colourOf(value, theme) {
   return from.map((start, i) => Math.round(start + (to[i] - start) * at));
 }
 
-/** Colours of all 255 values of a heatmap, RGBA, where `most` is the value that gets a scale's end. */
-export function paletteOf(theme, most = 127) {
+/** Colours of all 255 values of a heatmap, RGBA, where `most` is the value that gets a scale's end; over an image small ones are clear. */
+export function paletteOf(theme, most = 127, over = false) {
   const palette = new Uint8ClampedArray(256 * 4);
   for (let value = -127; value <= 127; value += 1) {
-    palette.set([...colourOf(value / most, theme), 255], (value & 255) * 4);
+    const colour = over ? [...colourOf(Math.sign(value), theme), 255 * Math.min(1, Math.abs(value) / most)] : [...colourOf(value / most, theme), 255];
+    palette.set(colour, (value & 255) * 4);
   }
   return palette;
 }

@@ -28,7 +28,7 @@ export class GraphView {
     new ResizeObserver(() => this.shown && this.draw()).observe(this.scroller);
   }
 
-  /** @param shown {graph, compared, picked, nameOf(class), showPaths}; compared: whether graph is a merged one. */
+  /** @param shown {graph, compared, picked, nameOf(class), showPaths, cards: Map of key -> words}; compared: whether graph is a merged one. */
   show(shown) {
     this.shown = shown;
     this.draw();
@@ -121,13 +121,14 @@ export class GraphView {
   }
 
   nodeWords(node) {
-    const { nameOf } = this.shown;
+    const { nameOf, cards } = this.shown;
     const name = `${node.layer.name} : ${node.neuron}${node.output ? ` (${nameOf(node.neuron)})` : ""}`;
     if (node.change) {
       const moved = `${percent(node.before)} → ${percent(node.after)} of the output's relevance`;
       return [name, CHANGES[node.change], moved];
     }
-    return [name, `relevance ${number(node.relevance)}`, `${percent(node.share)} of the output's`, `activation ${number(node.activation)}`,
+    const card = cards.get(node.key);
+    return [name, ...(card ? [`speaks for ${card}`] : []), `relevance ${number(node.relevance)}`, `${percent(node.share)} of the output's`, `activation ${number(node.activation)}`,
       `rank ${node.rank} of ${node.layer.size} in its layer`];
   }
 

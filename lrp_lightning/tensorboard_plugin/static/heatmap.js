@@ -9,9 +9,10 @@ import { theme } from "./theme.js";
  *
  * @param grids [{values, ref}], as fetched.
  * @param shares whether each sample counts by shares of its own relevance, so that weak and strong samples both show.
+ * @param over whether they lie over images, so that what is weak is transparent.
  * @returns for each grid a function (sample, label) -> canvas.
  */
-export function heatmaps(grids, shares = false) {
+export function heatmaps(grids, shares = false, over = false) {
   const factors = grids.map(({ values, ref }) => ref.scale.map((scale, sample) => {
     if (!shares) return scale;
     const one = slice(values, ref, sample);
@@ -23,7 +24,7 @@ export function heatmaps(grids, shares = false) {
   return grids.map(({ values, ref }, grid) => (sample, label) => {
     const factor = factors[grid][sample];
     // the value of int8 that has the end of the colour scale
-    const palette = paletteOf(theme(), factor === 0 ? Infinity : most / factor);
+    const palette = paletteOf(theme(), factor === 0 ? Infinity : most / factor, over);
     const [, height, width] = ref.shape;
     return paint(slice(values, ref, sample), height, width, label, (value, pixels, at) => {
       const from = (value & 255) * 4;

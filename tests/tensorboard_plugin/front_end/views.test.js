@@ -65,6 +65,14 @@ test("zero has the page's colour, signs have theirs", () => {
   }
 });
 
+test("over an image what is weak is clear", () => {
+  const palette = paletteOf("light", 100, true);
+  const at = (value) => [...palette.slice((value & 255) * 4, (value & 255) * 4 + 4)];
+  assert.deepEqual([at(0)[3], at(50)[3], at(100)[3], at(127)[3]], [0, 128, 255, 255]);
+  assert.deepEqual(at(10).slice(0, 3), colourOf(1, "light"));
+  assert.deepEqual(at(-10).slice(0, 3), colourOf(-1, "light"));
+});
+
 test("samples are sorted", () => {
   const samples = { labels: [2, 0, 1], errors: [0.1, 0.9, 0.5] };
   assert.deepEqual(orderOf(samples, "order"), [0, 1, 2]);

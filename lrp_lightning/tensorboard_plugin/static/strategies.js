@@ -1,0 +1,195 @@
+// What groups of a class's images are recognised by, and which of these hang on a shortcut.
+
+import { h } from "./dom.js";
+import { heatmaps, image } from "./heatmap.js";
+import { soon } from "./later.js";
+import { theme } from "./theme.js";
+import { brief, counted, whole } from "./words.js";
+
+const TALLEST = 120; // pixels of a picture
+
+const PLACES = [
+  ["upper left corner", "upper edge", "upper right corner"],
+  ["left edge", "middle", "right edge"],
+  ["lower left corner", "lower edge", "lower right corner"],
+];
+
+/** Whether a region of it was copied into other images. */
+const tested = ({ region, flipped }) => region !== null && flipped !== null;
+
+const controls = (share) => (share === null ? "" : ` (controls\u00a0${whole(share)})`);
+
+/** Where its region lies, by the thirds of the image that the region's middle is in. */
+export function placeOf({ region: [top, left, height, width], shape, moves }) {
+  if (moves) return "a region that moves";
+  const third = (middle, side) => Math.max(0, Math.min(2, Math.floor((3 * middle) / side)));
+  return `the ${PLACES[third(top + height / 2, shape[0])][third(left + width / 2, shape[1])]}`;
+}
+
+/** What came of copying its region, in words. */
+export function testWords(strategy, nameOf) {
+  if (!tested(strategy)) return "no region was tested";
+  const { flipped, control, shortcut } = strategy;
+  const place = placeOf(strategy);
+  const into = brief(nameOf(strategy.class));
+  return `${place[0].toUpperCase()}${place.slice(1)} turns ${whole(flipped)} of other images into ${into}${controls(control)}: ${shortcut ? "likely a shortcut" : "no shortcut found"}.`;
+}
+
+/** @returns {title, sentences: [{label, name, text}], calm}: one sentence a shortcut, the surest first; calm: none is needed. */
+export function headline(strategies, nameOf) {
+  const shortcuts = strategies.filter((strategy) => strategy.shortcut && tested(strategy));
+  if (shortcuts.length === 0) {
+    const classes = new Set(strategies.filter(tested).map((strategy) => strategy.class)).size;
+    const title = classes === 0 ? "No region was tested for a shortcut." : `No shortcut found in ${counted(classes, "class", "classes")}.`;
+    return { title, sentences: [], calm: true };
+  }
+  const sentences = shortcuts.sort((a, b) => (b.bound ?? 0) - (a.bound ?? 0)).map((strategy) => {
+    const { share, flipped, control } = strategy;
+    const name = brief(nameOf(strategy.class));
+    const images = share >= 0.995 ? "its images" : `${whole(share)} of its images`;
+    return {
+      label: strategy.class,
+      name,
+      text: `: ${images} hang on ${placeOf(strategy)}. Copied into other images, that region turns ${whole(flipped)} of them into ${name}${controls(control)}.`,
+    };
+  });
+  return { title: sentences.length === 1 ? "Likely shortcut" : "Likely shortcuts", sentences, calm: false };
+}
+
+/** Those of a class, or of all where label is null: shortcuts first, then class by class, the largest first. */
+export function rowsOf(strategies, label) {
+  const rank = (a, b) => b.shortcut - a.shortcut || a.class - b.class || b.share - a.share;
+  return strategies.filter((strategy) => label === null || strategy.class === label).sort(rank);
+}
+
+/** The refs to pictures of a strategy. */
+export const picturesOf = ({ heatmap, images, heatmaps: heat }) => [heatmap, images, heat].filter(Boolean);
+
+/** The panel of a step's strategies; hidden where it has none. */
+export class StrategiesPanel {
+  /** @param onClass called with a class that is to be chosen. */
+  constructor(onClass) {
+    this.onClass = onClass;
+    this.asked = 0;
+    this.tallest = null;
+    this.all = h("input", { type: "checkbox", onchange: () => this.draw() });
+    this.over = h("input", { type: "checkbox", onchange: () => this.element.classList.toggle("overlaid", this.over.checked) });
+    this.told = h("div", { class: "finding", role: "status" });
+    this.rows = h("div", { class: "strategy-rows" });
+    this.allOf = h("label", { class: "key" }, this.all, "show all classes");
+    this.element = h("section", { class: "panel strategies", "aria-label": "Strategies", hidden: true },
+      h("header", {}, h("h3", {}, "Strategies: what the network goes by"), h("label", { class: "key quiet" }, this.over, "heatmaps over the images")),
+      this.told, this.rows, this.allOf,
+      h("p", { class: "quiet" }, "Each row is a strategy: images of one class that the network decides by the same neurons. "
+        + "Red speaks for the class, blue against it. To test a strategy, its region is copied into images of other classes; "
+        + "controls copy another region, or the same one from the class's other images."));
+  }
+
+  /** @param shown {run, head, label, classes with graphs, nameOf, picture(ref)}. */
+  show(shown) {
+    this.shown = shown;
+    this.draw();
+  }
+
+  draw() {
+    const { head, label, nameOf } = this.shown;
+    const { strategies } = head;
+    this.element.hidden = strategies.length === 0;
+    const drawn = { head, label, all: this.all.checked, theme: theme() };
+    if (this.failed !== true && Object.keys(drawn).every((key) => this.drawn?.[key] === drawn[key])) return;
+    this.drawn = drawn;
+    this.failed = false;
+    this.asked += 1;
+    if (this.element.hidden) return;
+    const mine = this.asked;
+    const listed = rowsOf(strategies, this.all.checked ? null : label);
+    const rows = listed.map((strategy) => this.row(strategy));
+    soon(rows.map((row) => row.ready)).then(() => {
+      if (mine !== this.asked) return;
+      this.tell(headline(strategies, nameOf));
+      this.allOf.hidden = strategies.every((strategy) => strategy.class === label);
+      this.rows.replaceChildren(rows.length === 0
+        ? h("p", { class: "quiet" }, `No strategies of ${brief(nameOf(label))} at this step.`)
+        : h("ul", {}, h("li", { class: "strategy quiet", "aria-hidden": "true" },
+          h("span", {}), h("span", {}, "on average"), h("span", { class: "rest" }, "most typical images")), rows.map((row) => row.element)));
+      this.keepHeight();
+    });
+  }
+
+  /** What stands below does not move as a step with fewer rows follows. */
+  keepHeight() {
+    const { run, label } = this.shown;
+    const of = JSON.stringify([run, label, this.all.checked, this.element.clientWidth]);
+    if (this.tallest !== of) this.element.style.minHeight = "";
+    this.tallest = of;
+    this.element.style.minHeight = `${this.element.offsetHeight}px`;
+  }
+
+  tell(found) {
+    const words = JSON.stringify(found);
+    if (this.told.dataset.words === words) return; // said once, and what has the focus keeps it
+    this.told.dataset.words = words;
+    const { title, sentences, calm } = found;
+    this.told.classList.toggle("alert", !calm);
+    this.told.replaceChildren(
+      h("b", { class: "verdict" }, h("span", { "aria-hidden": "true" }, calm ? "✓ " : "⚠ "), title),
+      ...(calm ? [] : [h("ul", {}, sentences.map(({ label, name, text }) => h("li", {},
+        h("button", { type: "button", class: "sentence", title: `Look at ${name}`, onclick: () => this.lookAt(label) }, h("span", { class: "name" }, name), text))))]));
+  }
+
+  /** Choose a class; one without a graph is shown among all. */
+  lookAt(label) {
+    if (this.shown.classes.includes(label)) {
+      this.onClass(label);
+      return;
+    }
+    this.all.checked = true;
+    this.draw();
+  }
+
+  row(strategy) {
+    const { nameOf, picture } = this.shown;
+    const name = brief(nameOf(strategy.class));
+    const frame = () => (tested(strategy) && !strategy.moves ? framed(strategy) : null);
+    const slot = ({ shape: [, height, width] }) => {
+      const place = h("div", { class: "slot" }, frame());
+      place.style.aspectRatio = `${width} / ${height}`;
+      place.style.width = `min(100%, ${((TALLEST * width) / height).toFixed(1)}px)`;
+      return place;
+    };
+    const { heatmap, images, heatmaps: heat } = strategy;
+    const mean = heatmap && slot(heatmap);
+    const prototypes = images ? Array.from({ length: images.shape[0] }, () => slot(images)) : [];
+    const problem = h("p", { class: "problem", role: "alert", hidden: true });
+    const element = h("li", { class: strategy.shortcut ? "strategy shortcut" : "strategy", "data-class": strategy.class },
+      h("div", { class: "about" },
+        h("div", { class: "who" }, h("b", { title: nameOf(strategy.class).slice(0, 400) }, name), strategy.shortcut ? h("span", { class: "badge" }, "likely shortcut") : null),
+        h("div", { class: "quiet" }, `${whole(strategy.share)} of the class, ${counted(strategy.samples, "sample")}`),
+        h("div", {}, testWords(strategy, nameOf)), problem),
+      mean ?? h("span", { class: "quiet" }, "not in the log"),
+      prototypes.length ? prototypes : h("span", { class: "quiet rest" }, "Their pictures are not in the log."));
+    const get = (ref) => (ref ? picture(ref) : null);
+    const ready = Promise.all([get(heatmap), get(images), get(heat)]).then(([average, pixels, relevance]) => {
+      if (average) mean.prepend(heatmaps([{ values: average, ref: heatmap }])[0](0, `what counts in a strategy of ${name}, on average`));
+      const [paintHeat] = relevance ? heatmaps([{ values: relevance, ref: heat }], true, true) : [];
+      prototypes.forEach((place, i) => {
+        const over = paintHeat && i < heat.shape[0] ? paintHeat(i, `what counts in image ${i + 1}`) : null;
+        over?.classList.add("over");
+        place.prepend(...[image(pixels, images, i, `typical image ${i + 1} of a strategy of ${name}`), over].filter(Boolean));
+      });
+    }).catch((error) => {
+      this.failed = true;
+      problem.hidden = false;
+      problem.textContent = error.message;
+    });
+    return { element, ready };
+  }
+}
+
+/** A frame around its region, in a box that is as the image. */
+function framed({ region: [top, left, height, width], shape: [rows, columns] }) {
+  const frame = h("span", { class: "frame", "aria-hidden": "true" });
+  const share = (value, side) => `${(100 * value) / side}%`;
+  Object.assign(frame.style, { top: share(top, rows), left: share(left, columns), height: share(height, rows), width: share(width, columns) });
+  return frame;
+}
