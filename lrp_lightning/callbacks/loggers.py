@@ -29,6 +29,7 @@ class Findings:
 
     Attributes:
         scalars: for files, where there is no logger for them.
+        counts: numbers that only some looks have, which Lightning therefore does not log.
         pictures: ``(height, width, 3)`` uint8.
         histograms: values, in one dimension.
         texts: Markdown.
@@ -37,6 +38,7 @@ class Findings:
     """
 
     scalars: Mapping[str, float] = field(default_factory=dict)
+    counts: Mapping[str, float] = field(default_factory=dict)
     pictures: Mapping[str, np.ndarray] = field(default_factory=dict)
     histograms: Mapping[str, np.ndarray] = field(default_factory=dict)
     texts: Mapping[str, str] = field(default_factory=dict)
@@ -60,6 +62,8 @@ class _TensorBoard:
     summary: RelevanceSummary | None = None
 
     def write(self, findings: Findings, step: int) -> None:
+        for name, count in findings.counts.items():
+            self.writer.add_scalar(name, count, step)
         for name, picture in findings.pictures.items():
             self.writer.add_image(name, picture, step, dataformats="HWC")
         for name, values in findings.histograms.items():
@@ -78,6 +82,8 @@ class _ImageLogger:
     logger: Any
 
     def write(self, findings: Findings, step: int) -> None:
+        if findings.counts:
+            self.logger.log_metrics(dict(findings.counts), step)
         for name, picture in findings.pictures.items():
             self.logger.log_image(key=name, images=[picture], step=step)
 
@@ -89,6 +95,8 @@ class _Comet:
     experiment: Any
 
     def write(self, findings: Findings, step: int) -> None:
+        for name, count in findings.counts.items():
+            self.experiment.log_metric(name, count, step=step)
         for name, picture in findings.pictures.items():
             self.experiment.log_image(picture, name=name, step=step)
 
@@ -101,6 +109,8 @@ class _MLflow:
     run_id: str
 
     def write(self, findings: Findings, step: int) -> None:
+        for name, count in findings.counts.items():
+            self.client.log_metric(self.run_id, name, count, step=step)
         for name, picture in findings.pictures.items():
             self.client.log_image(self.run_id, picture, artifact_file=f"{name}/step={step:06d}.png")
 
@@ -123,11 +133,12 @@ class _Folder:
             report = findings.report
             save = partial(write_report, report)
             self.report = self._save("report", "relevance_report", None, "html", save)
-        if findings.scalars or findings.histograms:
+        if findings.scalars or findings.counts or findings.histograms:
+            scalars = {**findings.scalars, **findings.counts}
             numbers = json.dumps(
                 {
                     "step": step,
-                    "measures": {name: value if math.isfinite(value) else None for name, value in findings.scalars.items()},
+                    "measures": {name: value if math.isfinite(value) else None for name, value in scalars.items()},
                     "histograms": {name: np.round(v, 6).tolist() for name, v in findings.histograms.items()},
                 }
             )

@@ -19,7 +19,7 @@ from lrp_lightning.graphs.paths import Node
 from lrp_lightning.insight.heatmaps import neuron_heatmaps, path_heatmaps
 from lrp_lightning.tensorboard_plugin.summary import ClassGraph, shown_part
 
-__all__ = ["Neurons", "look_into_neurons"]
+__all__ = ["Neurons", "look_into_neurons", "most_relevant"]
 
 
 _PASSES = 2
@@ -60,7 +60,7 @@ def look_into_neurons(
 
     best = {node for graph in graphs for path in graph.paths[:1] for node in path.nodes}
     layers: dict[str, list[int]] = {}
-    for layer, neuron in sorted(_most_relevant(graphs)[: _PASSES * observation.sampling.most // len(inputs)]):
+    for layer, neuron in sorted(most_relevant(graphs)[: _PASSES * observation.sampling.most // len(inputs)]):
         layers.setdefault(layer, []).append(neuron)
 
     def in_passes(neurons: Sequence, look: Callable[[Sequence], Tensor]) -> Tensor | None:
@@ -95,7 +95,7 @@ def look_into_neurons(
     return found, graphs
 
 
-def _most_relevant(graphs: Sequence[ClassGraph]) -> list[Node]:
+def most_relevant(graphs: Sequence[ClassGraph]) -> list[Node]:
     """Hidden neurons that the tab shows: those on best paths first, then the first of each layer, the second, and so on."""
     rank: dict[Node, tuple[bool, int]] = {}
     for of in graphs:
@@ -103,7 +103,7 @@ def _most_relevant(graphs: Sequence[ClassGraph]) -> list[Node]:
         part, of_layer = shown_part(of.graph, of.paths), Counter[str]()
         for node in sorted(part, key=lambda node: abs(part.nodes[node]["relevance"]), reverse=True):
             about = part.nodes[node]
-            if about["kind"] in ("convolution", "linear") and not about["output"]:
+            if about["kind"] in ("convolution", "linear", "junction") and not about["output"]:
                 of_layer[about["layer"]] += 1
                 known = (node not in on_paths, of_layer[about["layer"]])
                 rank[node] = min(rank.get(node, known), known)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -12,23 +12,44 @@ import torch.nn.functional as F
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from lrp_lightning.callbacks.insights import cards_of, strategies_of
+from lrp_lightning.callbacks.kept import Kept
 from lrp_lightning.callbacks.loggers import Findings
 from lrp_lightning.callbacks.neurons import look_into_neurons
 from lrp_lightning.callbacks.observation import OF_CLASSES, Explained, Observation
 from lrp_lightning.callbacks.settings import Settings
-from lrp_lightning.drawing import as_array, draw_contact_sheet, draw_graph, draw_heatmaps
+from lrp_lightning.drawing import (
+    as_array,
+    draw_contact_sheet,
+    draw_graph,
+    draw_heatmaps,
+    draw_neuron_cards,
+    draw_strategies,
+)  # fmt: skip
 from lrp_lightning.graphs.build import build_graph
 from lrp_lightning.graphs.paths import k_best_paths
+from lrp_lightning.insight.neuron_cards import NeuronCard
+from lrp_lightning.insight.strategies import Strategies, Strategy
 from lrp_lightning.report import Report
 from lrp_lightning.tensorboard_plugin.summary import ClassGraph, Record, Samples
 
-__all__ = ["DRAWN", "draw_epoch"]
+__all__ = ["DRAWN", "Look", "draw_epoch", "with_insights"]
 
+_ROWS = 12
+"""Strategies and cards in one picture."""
 DRAWN = ("heatmaps", "mistakes", *OF_CLASSES)
 """What takes time to draw, by its name in the log."""
 
 
-def draw_epoch(observation: Observation, epoch: int, tab: bool = False) -> Findings:
+@dataclass(frozen=True)
+class Look:
+    """What was drawn of an epoch, and what strategies and cards need of it."""
+
+    findings: Findings
+    graphs: Sequence[ClassGraph] = ()
+
+
+def draw_epoch(observation: Observation, epoch: int, tab: bool = False) -> Look:
     """Pictures, the record and the report of an epoch, as many as the observation's budget has seconds for.
 
     What cannot be drawn is a note of the observation, and the rest is drawn.
@@ -43,6 +64,7 @@ def draw_epoch(observation: Observation, epoch: int, tab: bool = False) -> Findi
     record = Record(epoch=epoch, class_names=settings.class_names, settings=settings.told())
     report = Report(title=f"Relevance, epoch {epoch}", class_names=settings.class_names, settings=settings.told())
     shown: list[Explained] = []
+    graphs: list[ClassGraph] = []
 
     with _noted(observation, "heatmaps"):
         if {"heatmaps", *OF_CLASSES[1:]} & set(settings.log) and not observation.budget.spent:
@@ -75,7 +97,37 @@ def draw_epoch(observation: Observation, epoch: int, tab: bool = False) -> Findi
             pictures["reconstructions"] = as_array(sheet)
         if "heatmaps" in settings.log:
             record = replace(record, neuron_heatmaps=neurons.heatmaps, reconstructions=neurons.reconstructions)
-    return Findings(pictures=pictures, record=record, report=report)
+    return Look(Findings(pictures=pictures, record=record, report=report), graphs)
+
+
+def with_insights(look: Look, observation: Observation, kept: Kept) -> tuple[Findings, Strategies]:
+    """The findings of a look with strategies and cards, as far as the budget has seconds for them; and the strategies."""
+    settings, findings = observation.settings, look.findings
+    names, record, report = settings.class_names, findings.record, findings.report
+    pictures, counts = dict(findings.pictures), dict(findings.counts)
+    strategies, shown = Strategies(), list[Strategy]()
+    cards = list[NeuronCard]()
+    with _noted(observation, "strategies"):
+        if {"strategies", "shortcuts"} & set(settings.log) and len(kept) and not observation.budget.spent:
+            strategies = strategies_of(observation, kept)
+            if strategies and "shortcuts" in settings.log:
+                counts["shortcuts"] = len(strategies.shortcuts)
+        if "strategies" in settings.log:
+            shown = sorted((s for s in strategies if _is_image(s.images)), key=lambda s: not s.shortcut)
+        if shown:
+            pictures["strategies"] = as_array(draw_strategies(shown[:_ROWS], names))
+    with _noted(observation, "neuron cards"):
+        if "cards" in settings.log and len(kept) and not observation.budget.spent:
+            cards = [card for card in cards_of(observation, kept, look.graphs) if _is_image(card.driven.images)]
+        if cards:
+            pictures["cards"] = as_array(draw_neuron_cards(cards[-_ROWS:], names))  # of the last layers
+    record = record and replace(record, strategies=shown, cards=cards)
+    report = report and replace(report, strategies=shown, cards=cards)
+    return replace(findings, counts=counts, pictures=pictures, record=record, report=report), strategies
+
+
+def _is_image(images: Tensor | None) -> bool:
+    return images is not None and images.ndim == 4
 
 
 @contextmanager

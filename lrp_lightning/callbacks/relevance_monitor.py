@@ -17,10 +17,12 @@ from torch import Tensor
 from lrp_lightning.callbacks.batches import BatchFn, read_batch
 from lrp_lightning.callbacks.budget import Budget
 from lrp_lightning.callbacks.classifier import Classifier, ModelOf
+from lrp_lightning.callbacks.insights import INSIGHTS
+from lrp_lightning.callbacks.kept import Kept
 from lrp_lightning.callbacks.loggers import Destination, Findings, destinations, has_tab, reports, write
 from lrp_lightning.callbacks.measures import Measures
 from lrp_lightning.callbacks.observation import Observation, Remembered
-from lrp_lightning.callbacks.pictures import DRAWN, draw_epoch
+from lrp_lightning.callbacks.pictures import DRAWN, Look, draw_epoch, with_insights
 from lrp_lightning.callbacks.sampling import LoaderShare, Sampling
 from lrp_lightning.callbacks.settings import DEFAULT, SCALARS, OnError, Settings, TargetFn
 from lrp_lightning.callbacks.text import read
@@ -39,6 +41,9 @@ except ImportError:
 _Callbacks: Any = (Callback,) if _OtherCallback is Callback else (Callback, _OtherCallback)
 
 __all__ = ["RelevanceMonitor"]
+
+_KEPT = 4
+"""Samples for strategies and cards, for each of ``max_samples``."""
 
 
 class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
@@ -83,6 +88,12 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
                                     alone
     ``shares``                      histogram of the neurons' mean share of their layer's ``|relevance|``, for each layer
     ``report``                      where pictures are files, all of it in one HTML file, of the last epoch
+    ``strategies``                  groups of a class's images that the same neurons decide, and where the relevance of each
+                                    is densest
+    ``shortcuts``                   how many strategies are likely shortcuts: a small region of theirs, copied into images of
+                                    other classes, turns these into the class; a warning names class, share and region
+    ``cards``                       for the graphs' most relevant neurons the patches that drive them, those in which they
+                                    are relevant, and the classes that they speak for
     ``settings``                    the arguments, as text
     ``reconstructions``             not by default: what drives the neurons of each best path, by deconvolution
     ============================== ====================================================================================
@@ -103,6 +114,8 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
       training ends (where it ends early, by ``EarlyStopping`` or an exception, once it has), and between these in each that
       what is saved up pays for. So the share is exceeded by two sets of pictures at most, and where training is that small
       by 16 samples an epoch.
+    - Strategies, shortcuts and cards come of up to four times ``max_samples``, of up to 20 classes, with the last pictures,
+      and with those between that what is saved up pays for too.
 
     So measures differ between runs if the clock settles another number; ``samples`` and ``settings`` say which. With
     ``max_share=None`` the clock decides nothing. ``trainer.validate`` and ``trainer.test`` know no share.
@@ -180,6 +193,7 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
         self._has_worked = False
         self._history: list[dict[str, float]] = []
         self._warned: set[str] = set()
+        self._told_of: set[int] = set()
         self._folder: str | None = None
         self._name = "relevance"
         self._forget()
@@ -189,10 +203,14 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
         self._active = False
         self._observation: Observation | None = None
         self._fault: Exception | None = None
+        self._kept: Kept | None = None
         self._drawn = Findings()
-        self._before_drawing: float | None = None
-        self._undrawn: tuple[Observation, int, int] | None = None
-        """The last look of a fit, if it had no pictures; on how many samples, and at which step."""
+        self._look: Look | None = None
+        """What this look has drawn, where strategies and cards are still to come."""
+        self._complete = False
+        """Whether this look has all that was asked for."""
+        self._undrawn: tuple[Observation, Look | None, int, int] | None = None
+        """The last look of a fit, if it was not complete: what it drew, on how many samples, and at which step."""
         self._told = ""
         self._destinations: list[Destination] | None = None
 
@@ -207,7 +225,7 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
         if stage == "fit":
             self._thrift = Thrift(self.settings.max_share, self.settings.max_samples)
             # another fit trains another network, or goes on from a checkpoint, which brings these
-            self._measures.stability, self._remembered, self._history = None, {}, []
+            self._measures.stability, self._remembered, self._history, self._told_of = None, {}, [], set()
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         for report in reports(self._destinations or []):
@@ -230,7 +248,7 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._active, self._observation, self._fault, self._drawn = False, None, None, Findings()
-        self._before_drawing = None
+        self._look, self._complete, self._kept = None, False, None
         if (
             trainer.state.fn == "fit"
             and not trainer.sanity_checking
@@ -257,6 +275,8 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
                 Remembered() if trainer.sanity_checking else remembered,
                 self._on_unsupported,
             )
+            if trainer.is_global_zero and not trainer.sanity_checking and {"shortcuts", *INSIGHTS} & set(self.settings.log):
+                self._kept = Kept(_KEPT * self.settings.max_samples)
 
     def on_validation_batch_end(
         self,
@@ -277,8 +297,12 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
                     if self._thrift.most < self.settings.max_samples:
                         self._thrift.price_of_sample = observation.glance(groups, LEAST) / trainer.world_size
                 return
-            if not observation.stopped_early and not observation.sampling.done:
-                observation.see(read_batch(batch, self.settings.batch_fn), dataloader_idx)
+            measured = not observation.stopped_early and not observation.sampling.done
+            groups = read_batch(batch, self.settings.batch_fn) if measured or self._kept is not None else []
+            if measured:
+                observation.see(groups, dataloader_idx)
+            if self._kept is not None:
+                self._kept.see(groups)
             batches = _evaluation_loop(trainer).max_batches
             if dataloader_idx == len(batches) - 1 and batch_idx + 1 == batches[-1]:
                 # here, where the weights are those of the epoch: callbacks that average weights swap them at its end
@@ -348,6 +372,7 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
         """Without what belongs to a run, so that a monitor can be pickled at any time."""
         return self.__dict__ | {
             "_observation": None, "_undrawn": None, "_fault": None, "_drawn": Findings(), "_destinations": None,
+            "_kept": None, "_look": None,
         }  # fmt: skip
 
     def __repr__(self) -> str:
@@ -363,8 +388,14 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
         if self._thrift.price_of_sample is None and observation.samples:
             self._thrift.price_of_sample = now / observation.samples / trainer.world_size
         if trainer.is_global_zero and observation.samples and self._draws(trainer, now):
-            self._before_drawing = now
-            self._drawn = draw_epoch(observation, trainer.current_epoch, has_tab(trainer))
+            look = draw_epoch(observation, trainer.current_epoch, has_tab(trainer))
+            drawn = self._budget.now
+            self._thrift.price_of_pictures = drawn - now
+            self._drawn, self._complete = look.findings, self._kept is None
+            if self._kept is not None and self._looks_for_insights(trainer, drawn, len(self._kept)):
+                self._add_insights(look, observation)
+            else:
+                self._look = look
 
     def _draws(self, trainer: Trainer, now: float) -> bool:
         """Whether this look has pictures, having taken ``now`` seconds."""
@@ -372,13 +403,30 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
             return True
         return self._thrift.pays_for_pictures(now) or is_last_look(trainer, self.settings.every_n_epochs)
 
+    def _looks_for_insights(self, trainer: Trainer, now: float, samples: int) -> bool:
+        """Whether this look has strategies and cards, having taken ``now`` seconds."""
+        if trainer.state.fn != "fit" or self._thrift.pays_for_insights(now, samples):
+            return True
+        return is_last_look(trainer, self.settings.every_n_epochs)
+
+    def _add_insights(self, look: Look, observation: Observation) -> None:
+        before = self._budget.now
+        assert self._kept is not None
+        self._drawn, strategies = with_insights(look, observation, self._kept)
+        self._thrift.price_of_insights, self._complete = self._budget.now - before, True
+        for strategy in strategies.shortcuts:
+            if strategy.label not in self._told_of:  # of each class once: numbers differ from epoch to epoch
+                self._told_of.add(strategy.label)
+                self._warn(
+                    f"RelevanceMonitor: a likely shortcut: {strategy.sentence(self.settings.class_names)}. Look at "
+                    f"{self._name}/strategies, mend the data and train again"
+                )
+
     def _account(self, trainer: Trainer) -> None:
         """Count what a look took."""
         if trainer.sanity_checking:
             self._thrift.spent += self._budget.seconds
         elif trainer.state.fn == "fit":
-            if self._before_drawing is not None:
-                self._thrift.price_of_pictures = self._budget.seconds - self._before_drawing
             self._thrift.end_look(self._budget.seconds)
 
     def _log(self, trainer: Trainer, pl_module: LightningModule, observation: Observation) -> None:
@@ -405,8 +453,8 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
             if trainer.is_global_zero:
                 step = trainer.fit_loop.epoch_loop._batches_that_stepped  # the step at which Lightning logs scalars
                 self._tell_settings(trainer, step)
-                drawn = self._before_drawing is not None or trainer.state.fn != "fit"
-                self._undrawn = None if drawn else (observation, samples, step)
+                done = self._complete or trainer.state.fn != "fit"
+                self._undrawn = None if done else (observation, self._look, samples, step)
                 write(self._open(trainer), self._findings(observation, history, samples), step)
         for name, number, reduce in (("samples", observation.samples, "sum"), ("seconds", self._budget.seconds, "max")):
             if name in self.settings.log:
@@ -414,15 +462,22 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
 
     def _draw_the_end(self, trainer: Trainer) -> None:
         """Draw the network that a fit ends with, where nobody knew beforehand that its last look was the last."""
-        if self._undrawn is None or not set(DRAWN) & set(self.settings.log):
+        if self._undrawn is None or not {"shortcuts", *DRAWN, *INSIGHTS} & set(self.settings.log):
             return
-        (observation, samples, step), self._undrawn = self._undrawn, None
-        epoch, price = int(self._history[-1]["epoch"]), self._thrift.price_of_pictures
-        about = "" if price is None else f", about {price:.0f} s"
+        (observation, before, samples, step), self._undrawn = self._undrawn, None
+        epoch, prices = int(self._history[-1]["epoch"]), [self._thrift.price_of_insights]
+        prices += [self._thrift.price_of_pictures] if before is None else []
+        about = "" if None in prices else f", about {sum(map(float, prices)):.0f} s"  # type: ignore[arg-type]
         rank_zero_info(f"RelevanceMonitor: drawing epoch {epoch}, where training ended{about}")
         try:
             with self._budget.spending(), _as_outside_inference_mode():
-                self._drawn = draw_epoch(observation, epoch, has_tab(trainer))
+                look = before or draw_epoch(observation, epoch, has_tab(trainer))
+                self._drawn = look.findings
+                if self._kept is not None:
+                    self._add_insights(look, observation)
+                if before is not None:  # what is in the log already stays; of two records of a step only the first is read
+                    new = {name: of for name, of in self._drawn.pictures.items() if name not in before.findings.pictures}
+                    self._drawn, step = replace(self._drawn, pictures=new), step + 1
                 findings = self._findings(observation, self._history, samples)
                 write(self._open(trainer), replace(findings, scalars={}, histograms={}), step)
         except Exception as error:  # training is over, or failed for another reason
@@ -458,10 +513,13 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
         record = self._drawn.record
         return Findings(
             scalars={f"{self._name}/{name}": value for name, value in scalars.items()},
+            counts={f"{self._name}/{name}": value for name, value in self._drawn.counts.items()},
             pictures={f"{self._name}/{name}": picture for name, picture in self._drawn.pictures.items()},
             histograms={f"{self._name}/shares/{layer}": values for layer, values in shares.items()},
             # the tab shows one monitor; a second one beside it has its pictures
-            record=record and replace(record, measures=scalars) if self._name == "relevance" else None,
+            record=record and replace(record, measures={**scalars, **self._drawn.counts})
+            if self._name == "relevance"
+            else None,
             report=self._report(scalars, history, samples) if "report" in self.settings.log else None,
         )
 

@@ -40,7 +40,10 @@ SCALARS = (
     "samples",
     "seconds",
 )
-DEFAULT = (*SCALARS, "heatmaps", "mistakes", "critical_paths", "path_heatmaps", "neurons", "shares", "report", "settings")
+DEFAULT = (
+    *SCALARS, "shortcuts", "heatmaps", "mistakes", "critical_paths", "path_heatmaps", "neurons", "strategies", "cards",
+    "shares", "report", "settings",
+)  # fmt: skip
 """What is logged, by its name below ``relevance/``."""
 LOGGED = (*DEFAULT, "reconstructions")
 """Everything that can be."""

@@ -12,6 +12,8 @@ __all__ = ["LEAST", "Thrift", "fewest", "is_last_look"]
 
 LEAST = 16
 """Samples that are measured in every epoch, whatever they cost."""
+_AS_MEASURES = 3
+"""What strategies and cards of a sample take, in what its measures do, roughly."""
 
 
 class Thrift:
@@ -30,6 +32,7 @@ class Thrift:
         self.samples: int | None = None
         self.price_of_sample: float | None = None
         self.price_of_pictures: float | None = None
+        self.price_of_insights: float | None = None
         self.spent = 0.0
         self._trained = 0.0
         self._began: tuple[float, float] | None = None  # by the clock, and what was spent until then
@@ -75,9 +78,22 @@ class Thrift:
         Args:
             now: seconds that this look has taken, which are not counted yet.
         """
-        if self.max_share is None or self.price_of_pictures is None:
-            return True
-        return self.max_share * (self.trained - now) - self.spent - now >= self.price_of_pictures
+        return self.price_of_pictures is None or self._pays(self.price_of_pictures, now)
+
+    def pays_for_insights(self, now: float, samples: int) -> bool:
+        """Whether what is saved up covers strategies and cards of so many samples.
+
+        Args:
+            now: as in :meth:`pays_for_pictures`; with the pictures, if there are some.
+            samples: how many there are.
+        """
+        price = self.price_of_insights
+        if price is None:  # there have been none: by what a sample's measures took
+            price = math.inf if self.price_of_sample is None else _AS_MEASURES * self.price_of_sample * samples
+        return self._pays(price, now)
+
+    def _pays(self, price: float, now: float) -> bool:
+        return self.max_share is None or self.max_share * (self.trained - now) - self.spent - now >= price
 
     def end_look(self, seconds: float) -> None:
         """Count a look's seconds."""
@@ -90,6 +106,7 @@ class Thrift:
             "samples": self.samples,
             "price_of_sample": self.price_of_sample,
             "price_of_pictures": self.price_of_pictures,
+            "price_of_insights": self.price_of_insights,
             "spent": self.spent,
             "trained": self.trained,
             "at_last_look": self._at_last_look,
@@ -99,6 +116,7 @@ class Thrift:
         """The inverse of :meth:`state_dict`."""
         self.samples = state["samples"]
         self.price_of_sample, self.price_of_pictures = state["price_of_sample"], state["price_of_pictures"]
+        self.price_of_insights = state.get("price_of_insights")  # not in checkpoints of 0.1
         self.spent, self._trained, self._at_last_look = state["spent"], state["trained"], state["at_last_look"]
         self._began = None
 

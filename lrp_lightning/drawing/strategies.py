@@ -87,6 +87,5 @@ def draw_strategies(
 
 
 def _said(s: Strategy) -> str:
-    kind = "shortcut: " if s.shortcut else ""
-    where = "a region that moves" if s.test is not None and s.test.moves else "the framed region"
-    return f"{kind}{where} turns {s.transplant:.0%} of other images into it (controls {s.control:.0%})"
+    kind = "likely shortcut: " if s.shortcut else ""
+    return f"{kind}{s.where} turns {s.transplant:.0%} of other images into it (controls {s.control:.0%})"

@@ -101,6 +101,36 @@ class Strategy:
         """Whether the region alone changes the class of others, more than the controls by the threshold, beyond doubt."""
         return self.test is not None and self.test.bound > self.threshold
 
+    @property
+    def where(self) -> str:
+        """Where its region lies, in words: ``"the upper right corner"``, ``"a region that moves"``; empty untested."""
+        if self.test is None or self.images is None:
+            return ""
+        if self.test.moves:
+            return "a region that moves"
+        region, sides = self.test.region, self.images.shape[2:]
+        if len(sides) == 2:
+            return _in_words(region, tuple(sides))
+        if len(sides) == 1:
+            return f"the interval {region[0]} to {region[0] + region[1] - 1}"
+        return f"feature{'s' * (len(region) > 1)} {', '.join(map(str, region))}"
+
+    def sentence(self, class_names: Sequence[str] | None = None) -> str:
+        """What the transplant test says, for people.
+
+        Args:
+            class_names: names of the classes; without them their numbers stand there.
+        """
+        name = f"class {self.label}" if class_names is None else str(class_names[self.label])
+        who = f"{self.share:.0%} of {name}"
+        if self.test is None:
+            return f"{who}: no region was tested"
+        hangs = f"hangs on {self.where}" if self.shortcut else f"is densest in {self.where}"
+        return (
+            f"{who} {hangs}: copied into other samples, it turns {self.transplant:.0%} of them into {name} "
+            f"(controls {self.control:.0%})"
+        )
+
     def __repr__(self) -> str:
         about = f"Strategy(class {self.label}, {len(self.samples)} samples, {self.share:.0%} of the class; "
         if self.test is None:
@@ -368,6 +398,16 @@ def _odd(
         for n, strategy in zip(at.tolist(), claimed, strict=True):
             if (strategy is None) == (other == c):
                 yield OddSample(int(drawn.places[n]), c, strategy, float(margin[n]))
+
+
+def _in_words(region: Region, sides: Sequence[int]) -> str:
+    """By the thirds of the image in which the centre of a region lies."""
+    centres = ((start + length / 2) / side for start, length, side in zip(region[:2], region[2:], sides, strict=True))
+    third = [min(int(3 * centre), 2) for centre in centres]
+    row, column = ("upper", "", "lower")[third[0]], ("left", "", "right")[third[1]]
+    if row and column:
+        return f"the {row} {column} corner"
+    return f"the {row or column} edge" if row or column else "the middle"
 
 
 def _of_places(relevance: Tensor) -> Tensor:

@@ -20,6 +20,8 @@ from lrp_lightning.graphs.build import build_graph
 from lrp_lightning.graphs.paths import Node, Path, k_best_paths
 from lrp_lightning.insight.contest import Contest, contest
 from lrp_lightning.insight.heatmaps import neuron_heatmaps, path_heatmaps
+from lrp_lightning.insight.neuron_cards import NeuronCard
+from lrp_lightning.insight.strategies import Strategy
 from lrp_lightning.masking import masked_forward
 from lrp_lightning.rules import Rule
 from lrp_lightning.selection import TopK, random_masks
@@ -83,6 +85,8 @@ class Report:
         paths: from :func:`lrp_lightning.k_best_paths`, of that graph.
         path_heatmaps: ``(len(paths), N, C, H, W)``, from :func:`lrp_lightning.path_heatmaps`, of those images.
         neuron_heatmaps: ``{(layer, neuron): (N, C, H, W)}``, shown where that neuron of the graph is clicked.
+        strategies: from :func:`lrp_lightning.find_strategies`, of images.
+        cards: from :func:`lrp_lightning.neuron_cards`, of images.
         reconstructions: what drives neurons, from :func:`lrp_lightning.reconstruct_top_activations`.
         curves: measures over epochs, budgets or what else.
         trace: its conservation is shown, sample by sample, and its layers.
@@ -111,6 +115,8 @@ class Report:
     paths: Sequence[Path] = ()
     path_heatmaps: Tensor | None = None
     neuron_heatmaps: Mapping[Node, Tensor] = field(default_factory=dict)
+    strategies: Sequence[Strategy] = ()
+    cards: Sequence[NeuronCard] = ()
     reconstructions: Sequence[TopActivations] = ()
     curves: Sequence[Curves] = ()
     trace: Trace | None = None

@@ -14,6 +14,7 @@ from typing import Any
 import networkx as nx
 import numpy as np
 from matplotlib import colormaps
+from matplotlib.figure import Figure
 from PIL import Image
 from plotly.io.json import to_json_plotly
 from plotly.offline import get_plotlyjs
@@ -23,10 +24,13 @@ from lrp_lightning.compat import in_double
 from lrp_lightning.composites import Composite, EpsilonPlus
 from lrp_lightning.deconvnet import TopActivations
 from lrp_lightning.drawing.curves import draw_curves
+from lrp_lightning.drawing.figures import as_array
 from lrp_lightning.drawing.graphs import draw_graph
+from lrp_lightning.drawing.neuron_cards import draw_neuron_cards
 from lrp_lightning.drawing.pixels import COLOURS, check_pair, coloured, displayable, limit_of, summed
 from lrp_lightning.drawing.reconstructions import patches
 from lrp_lightning.drawing.sequences import of_tokens
+from lrp_lightning.drawing.strategies import draw_strategies
 from lrp_lightning.errors import InputError
 from lrp_lightning.graphs.paths import Path
 from lrp_lightning.report.analysis import Report, report_of
@@ -98,10 +102,12 @@ def write_report(
 
 def _page(report: Report) -> str:
     sections = {
+        "Strategies": _strategies(report),
         "Heatmaps": _heatmaps(report),
         "Tokens": _tokens(report),
         "Graph": _graph(report),
         "Paths": _paths(report),
+        "Neurons": _cards(report),
         "Reconstructions": _reconstructions(report),
         "Curves": _curves(report),
         "Conservation": _conservation(report),
@@ -273,6 +279,37 @@ def _sheet(images: np.ndarray, heat: np.ndarray, heads: Sequence[str], unit: str
         cells += [_image(image, "image"), *(_heat(h[n], limit, head) for h, head in zip(heat, heads, strict=True))]
     columns = f"grid-template-columns: repeat({len(heads) + 1}, auto)"
     return _scale(limit, unit) + f'<div class="scroll"><div class="sheet" style="{columns}">{"".join(cells)}</div></div>'
+
+
+def _strategies(report: Report) -> str:
+    if not report.strategies:
+        return ""
+    found = [strategy for strategy in report.strategies if strategy.shortcut]
+    said = "".join(f"<li><strong>Likely shortcut.</strong> {escape(s.sentence(report.class_names))}.</li>" for s in found)
+    figure = draw_strategies(report.strategies, report.class_names, report.mean, report.std)
+    return (
+        (f"<ul>{said}</ul>" if found else "<p>No shortcut was found.</p>")
+        + "<p>A strategy is a group of images of one class that the same neurons decide. A row each: the mean heatmap, then "
+        "the most typical images. The framed region was copied into images of other classes; how many of these then became "
+        "the class stands above, and, as controls, how many do by another region, or by that region of the class's other "
+        "images.</p>" + _figure(figure, "strategies of each class")
+    )
+
+
+def _cards(report: Report) -> str:
+    if not report.cards:
+        return ""
+    figure = draw_neuron_cards(report.cards, report.class_names, report.mean, report.std, k=4)
+    return (
+        "<p>A row a neuron: the classes that it speaks for, with their parts of it; the parts of images that drive it most, "
+        "those in which it is most relevant for the predicted class, and the same among mistakes. Below each, what in it "
+        "drives the neuron; grey is nothing.</p>" + _figure(figure, "neuron cards")
+    )
+
+
+def _figure(figure: Figure, alt: str) -> str:
+    source = _source(Image.fromarray(as_array(figure)).convert("P", palette=Image.Palette.ADAPTIVE), "PNG")
+    return f'<div class="scroll"><img src="{source}" alt="{escape(alt)}" style="width: auto; max-width: none"></div>'
 
 
 def _reconstructions(report: Report) -> str:

@@ -86,7 +86,7 @@ def test_then_those_that_are_first_in_their_layer_however_little_reaches_it():
         for neuron in range(3):
             graph.add_node((layer, neuron), relevance=scale * (-1) ** neuron * (1 + neuron), layer=layer, order=order,
                            kind="linear", output=False)  # fmt: skip
-    found = neurons._most_relevant([ClassGraph(0, graph)])
+    found = neurons.most_relevant([ClassGraph(0, graph)])
     assert [{neuron for _, neuron in found[at : at + 2]} for at in (0, 2, 4)] == [{2}, {1}, {0}]
     assert {layer for layer, _ in found[:2]} == {"low", "high"}
 

@@ -100,7 +100,8 @@ def test_without_tensorboard_pictures_and_numbers_are_files_in_the_runs_folder(
     assert run.log_dir is not None
     folder = Path(run.log_dir)
     found = {str(path.relative_to(folder)) for path in folder.rglob("*.png")}
-    assert found == {f"{name.replace('/', '_')}/step={step:06d}.png" for name in PICTURES for step in (5, 11)}
+    of_each = {f"{name.replace('/', '_')}/step={step:06d}.png" for name in PICTURES for step in (5, 11)}
+    assert found == of_each | {"relevance_cards/step=000011.png"}
     numbers = json.loads((folder / "relevance_measures" / "step=000011.json").read_text())
     assert numbers["measures"]["relevance/critical_neuron_accuracy"] == pytest.approx(
         run.callback_metrics["relevance/critical_neuron_accuracy"].item()

@@ -1,0 +1,48 @@
+"""What a network's classes are decided by: strategies, shortcuts among them, and cards of the graphs' neurons."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+
+from lrp_lightning.callbacks.kept import Kept
+from lrp_lightning.callbacks.neurons import most_relevant
+from lrp_lightning.callbacks.observation import Observation
+from lrp_lightning.insight.neuron_cards import NeuronCard, neuron_cards
+from lrp_lightning.insight.strategies import Strategies, find_strategies
+from lrp_lightning.tensorboard_plugin.summary import ClassGraph
+
+__all__ = ["INSIGHTS", "cards_of", "strategies_of"]
+
+INSIGHTS = ("strategies", "cards")
+"""What kept samples are for, by its name in the log."""
+
+_CARDS, _PATCHES = 48, 4
+"""Neurons with a card, and patches of each kind on it."""
+
+
+def strategies_of(observation: Observation, kept: Kept) -> Strategies:
+    """Those of all classes of which enough samples were kept."""
+    lrp = observation.lrp
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="relevance passed by plain gradient")  # told once, by the monitor
+        return find_strategies(
+            observation.classifier, kept.batches(), composite=lrp.composite, progress=False,
+            on_unsupported=lrp.on_unsupported,
+        )  # fmt: skip
+
+
+def cards_of(observation: Observation, kept: Kept, graphs: Sequence[ClassGraph]) -> list[NeuronCard]:
+    """Those of the graphs' most relevant neurons, residual sums included."""
+    lrp = observation.lrp
+    neurons: dict[str, list[int]] = {}
+    for layer, neuron in sorted(most_relevant(graphs)[:_CARDS]):
+        neurons.setdefault(layer, []).append(neuron)
+    if not neurons:
+        return []
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="relevance passed by plain gradient")
+        return neuron_cards(
+            observation.classifier, kept.batches(), neurons, _PATCHES, lrp.composite, progress=False,
+            on_unsupported=lrp.on_unsupported,
+        )  # fmt: skip

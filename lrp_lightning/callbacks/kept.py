@@ -1,0 +1,74 @@
+"""Samples that are kept of a validation epoch for what needs more of them than measures do: strategies and neuron cards."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from lrp_lightning.callbacks.batches import Samples
+from lrp_lightning.callbacks.sampling import stratified
+
+__all__ = ["Kept"]
+
+_OF_A_CLASS, _CLASSES = 128, 20
+"""Samples of a class, and classes, at most."""
+_BYTES = 2**28
+_AT_ONCE = 64
+"""Samples in a batch."""
+
+
+class Kept:
+    """The first samples of each class that pass by, on the CPU: one input tensor each, of the shape of the first.
+
+    Args:
+        most: how many are given again at most, as many of each class as can be; those kept take 256 MB at most.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self._inputs: list[Tensor] = []
+        self._classes: list[int] = []
+        self._of: dict[int, int] = {}
+
+    def see(self, groups: Sequence[Samples]) -> None:
+        """Keep what is wanted of a batch."""
+        for group in groups:
+            x = group.inputs[0]
+            if len(group.inputs) > 1 or (self._inputs and x.shape[1:] != self._inputs[0].shape):
+                continue
+            classes = _classes(group)
+            room = max(1, min(_OF_A_CLASS, _BYTES // (_CLASSES * x[0].numel() * x.element_size())))
+            wanted = []
+            for n, c in enumerate(classes.tolist()):
+                if c < -1 or (c not in self._of and len(self._of) == _CLASSES):
+                    continue
+                if self._of.get(c, 0) < (room if c >= 0 else min(self.most, room * _CLASSES)):
+                    self._of[c] = self._of.get(c, 0) + 1
+                    wanted.append(n)
+            if wanted:
+                self._inputs += list(x.detach()[torch.tensor(wanted, device=x.device)].cpu().clone())
+                self._classes += classes[wanted].tolist()
+
+    def __len__(self) -> int:
+        return min(self.most, len(self._inputs))
+
+    def batches(self) -> list[tuple[Tensor, Tensor] | tuple[Tensor]]:
+        """``(inputs, labels)``, or inputs alone if not all have a label."""
+        classes = torch.tensor(self._classes)
+        chosen = stratified(classes + 1, self.most)  # -1 is a class of its own
+        batches = []
+        for at in chosen.split(_AT_ONCE):
+            x = torch.stack([self._inputs[n] for n in at.tolist()])
+            batches.append((x, classes[at]) if (classes >= 0).all() else (x,))
+        return batches
+
+
+def _classes(samples: Samples) -> Tensor:
+    """``(N,)``: the label where it is the number of one class, -1 where labels are something else, -2 for none."""
+    labels, n = samples.labels, len(samples)
+    if labels is None or labels.is_floating_point() or labels.shape not in ((n,), (n, 1)):
+        return torch.full((n,), -1)
+    labels = labels.reshape(n).long().cpu()
+    return labels.where(labels >= 0, -2)
