@@ -255,11 +255,11 @@ def test_words_stand_where_pictures_cannot_be_had(chromium: Any, insights: str):
 
 def test_a_neuron_has_a_card(chromium: Any, insights: str):
     tab = Tab(chromium, insights, "#relevance&p.relevance.step=20&p.relevance.class=0").ready()
-    named = tab(".node[aria-label*='speaks for bag .62, ankle boot .38']")
+    named = tab(".node[aria-label*='speaks for bag\u00a0.62, ankle boot\u00a0.38']")
     key = named.first.get_attribute("data-key")
     named.first.dispatch_event("click")
     tab("aside .card").wait_for()
-    said = tab("aside .card").inner_text()
+    said = tab("aside .card").inner_text().replace("\u00a0", " ")
     assert "Speaks for: bag .62, ankle boot .38" in said
     assert "of its layer's relevance, over 48 samples" in said
     assert "Drives it most" in said

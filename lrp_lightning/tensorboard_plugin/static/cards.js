@@ -22,7 +22,7 @@ export function speaksFor({ classes }, nameOf) {
   if (classes.length === 0) return "no class";
   const least = classes.length > NAMED ? Math.max(LEAST, 2 / classes.length) : LEAST;
   const named = classes.filter(([, share]) => share >= least).slice(0, NAMED);
-  return named.map(([label, share]) => `${brief(nameOf(label))} ${hundredths(share)}`).join(", ") || "many classes";
+  return named.map(([label, share]) => `${brief(nameOf(label))}\u00a0${hundredths(share)}`).join(", ") || "many classes";
 }
 
 /** For each neuron with a card, by its key, the classes it speaks for. */

@@ -32,7 +32,7 @@ export function testWords(strategy, nameOf) {
   const { flipped, control, shortcut } = strategy;
   const place = placeOf(strategy);
   const into = brief(nameOf(strategy.class));
-  return `${place[0].toUpperCase()}${place.slice(1)} turns ${whole(flipped)} of other images into ${into}${controls(control)}: ${shortcut ? "likely a shortcut" : "no shortcut found"}.`;
+  return `${place[0].toUpperCase()}${place.slice(1)} turns ${whole(flipped)} of other images into ${into}${controls(control)}${shortcut ? "" : ": no shortcut found"}.`;
 }
 
 /** @returns {title, sentences: [{label, name, text}], calm}: one sentence a shortcut, the surest first; calm: none is needed. */

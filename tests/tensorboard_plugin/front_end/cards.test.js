@@ -3,7 +3,8 @@ import { test } from "node:test";
 import { cardNames, cardOf, patchWords, speaksFor } from "../../../lrp_lightning/tensorboard_plugin/static/cards.js";
 
 const nameOf = (label) => ["shirt", "bag", "coat"][label] ?? `class ${label}`;
-const named = (...shares) => speaksFor({ classes: shares.map((share, i) => [i, share]) }, nameOf);
+const plain = (text) => text.replaceAll("\u00a0", " ");
+const named = (...shares) => plain(speaksFor({ classes: shares.map((share, i) => [i, share]) }, nameOf));
 
 test("a card's name has the classes with twice an even share and a tenth, at most three", () => {
   assert.equal(named(0.62, 0.21, 0.17), "shirt .62, bag .21, coat .17"); // of three all
@@ -15,14 +16,14 @@ test("a card's name has the classes with twice an even share and a tenth, at mos
   assert.equal(named(0.11, ...Array(50).fill(0.0178)), "shirt .11");
   assert.equal(named(1), "shirt 1.00");
   assert.equal(named(), "no class");
-  assert.equal(speaksFor({ classes: [[3, 1]] }, nameOf), "class 3 1.00");
+  assert.equal(plain(speaksFor({ classes: [[3, 1]] }, nameOf)), "class 3 1.00");
 });
 
 test("cards are found by layer and neuron", () => {
   const cards = [{ layer: "a@b", neuron: 1, classes: [[2, 0.7]] }, { layer: "c", neuron: 1, classes: [] }];
   assert.equal(cardOf(cards, "1@a@b"), cards[0]);
   assert.equal(cardOf(cards, "2@c"), undefined);
-  assert.deepEqual([...cardNames(cards, nameOf)], [["1@a@b", "coat .70"], ["1@c", "no class"]]);
+  assert.deepEqual([...cardNames(cards, nameOf)], [["1@a@b", "coat\u00a0.70"], ["1@c", "no class"]]);
 });
 
 test("patches are told by label and prediction", () => {

@@ -45,7 +45,7 @@ test("where there is no shortcut the headline says what was tested", () => {
 
 test("what the transplant test says", () => {
   const said = (changed) => plain(testWords(strategy(changed), nameOf));
-  assert.equal(said({}), "The upper right corner turns 23 % of other images into coat (controls 1 %): likely a shortcut.");
+  assert.equal(said({}), "The upper right corner turns 23 % of other images into coat (controls 1 %).");
   assert.equal(said({ shortcut: false, moves: true, flipped: 0, control: 0 }),
     "A region that moves turns 0 % of other images into coat (controls 0 %): no shortcut found.");
   assert.equal(said({ region: null, flipped: null }), "no region was tested");
