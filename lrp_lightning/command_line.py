@@ -21,8 +21,10 @@ from torch import Tensor, nn
 from torchvision.transforms import v2
 
 from lrp_lightning.attribution import SelectiveLRP
+from lrp_lightning.composites import as_composite
 from lrp_lightning.errors import InputError, LRPError, ModelError, TargetError, UnsupportedOperatorError
-from lrp_lightning.report import write_report
+from lrp_lightning.insight.contrast import contrast
+from lrp_lightning.report import save_contrast, write_report
 from lrp_lightning.report.analysis import captions
 from lrp_lightning.selection import TopK
 
@@ -41,6 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit status: 0, or 2 with one line on the standard error that says what was wrong.
     """
     options = _parser().parse_args(arguments)
+    options.out = options.out or Path("report.html" if options.against is None else "contrast")
     try:
         return _explain(options)
     except LRPError as error:
@@ -66,7 +69,11 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     explain.add_argument("--checkpoint", type=Path, help="a Lightning checkpoint of the LightningModule that --model names")
     explain.add_argument("--target", metavar="CLASS", help="number or name of the class to explain; else what is predicted")
-    explain.add_argument("--out", type=Path, default=Path("report.html"), help="the report (default: %(default)s)")
+    explain.add_argument(
+        "--against", metavar="CLASS|runner-up",
+        help="explain why --target, else what is predicted, and not this class; --out is then a folder",
+    )  # fmt: skip
+    explain.add_argument("--out", type=Path, help="the report (default: report.html); with --against a folder (contrast)")
     explain.add_argument(
         "--composite",
         default="epsilon_plus",
@@ -123,6 +130,8 @@ def _explain(options: argparse.Namespace) -> int:
         raise InputError(f"{str(options.classes)!r} names {len(names)} classes; {options.model} tells {classes} apart")
     target = _target(options.target, names, classes)
     explained = "what is predicted" if callable(target) else names[target] if names is not None else f"class {target}"
+    if options.against is not None:
+        return _contrast(options, classifier, images, target, classes)
     print(f"explaining {explained} in {len(images)} image{'s' * (len(images) != 1)} with {options.model}", flush=True)
     try:
         trace = lrp.trace(images, target, edges=True)
@@ -150,10 +159,32 @@ def _explain(options: argparse.Namespace) -> int:
     return 0
 
 
+def _contrast(options: argparse.Namespace, classifier: _Classifier, images: Tensor, target: Any, classes: int) -> int:
+    names, composite, selection = classifier.class_names, as_composite(options.composite), TopK(options.keep)
+    b = None if options.against == "runner-up" else _target(options.against, names, classes)
+    print(f"explaining {len(images)} image{'s' * (len(images) != 1)} with {options.model}", flush=True)
+    why = contrast(classifier.model, images, None if callable(target) else target, b, composite, selection)
+
+    def name(c: Tensor) -> str:
+        return f"class {int(c)}" if names is None else names[int(c)]
+
+    titles = [
+        f"{path.name}: {name(one)}, not {name(other)}, by {margin:.3g}"
+        for path, one, other, margin in zip(options.images, why.a, why.b, why.margin.tolist(), strict=True)
+    ]
+    print(*(f"  {title}" for title in titles), sep="\n")
+    settings = {"model": options.model, "composite": composite, "selection": selection, "torch": torch.__version__}
+    folder = save_contrast(why, options.out, names, titles, classifier.mean, classifier.std, settings)
+    print(f"written to {folder}: {', '.join(sorted(file.name for file in folder.iterdir()))}")
+    return 0
+
+
 def _check(options: argparse.Namespace) -> None:
     """What would else go wrong only when the work is done, or not be noticed at all."""
     above = next(folder for folder in options.out.absolute().parents if folder.exists())
-    if options.out.is_dir():
+    if options.against is not None and options.out.is_file():
+        raise InputError(f"--out must be a folder with --against; {str(options.out)!r} is a file")
+    if options.against is None and options.out.is_dir():
         raise InputError(
             f"--out must be a file, such as {str(options.out / 'report.html')!r}; {str(options.out)!r} is a folder"
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -259,3 +260,22 @@ def test_help(capsys: pytest.CaptureFixture) -> None:
     with pytest.raises(SystemExit):
         main(["--help"])
     assert capsys.readouterr().out.count("\n  explain") == 1
+
+
+def test_why_a_class_and_not_another_is_a_folder(folder: Path, capsys: pytest.CaptureFixture) -> None:
+    (folder / "names.txt").write_text("cat\ndog\nfox\n")
+    given = "one.png two.jpg --model own_models:Small --classes names.txt --size 16"
+    assert explain(f"{given} --target fox --against cat --out why") == 0
+    said = capsys.readouterr().out
+    assert "one.png: fox, not cat, by " in said
+    assert "written to why: contrast.json, contrast.png, report.html" in said
+    assert [sample["against"] for sample in json.loads((folder / "why/contrast.json").read_text())["samples"]] == [0, 0]
+    assert explain(f"{given} --against runner-up") == 0
+    assert "fox, not fox" not in capsys.readouterr().out
+    assert (folder / "contrast" / "report.html").exists()
+    assert explain(f"{given} --target fox --against fox") == 2
+    assert "a and b are both class 2" in capsys.readouterr().err
+    assert explain(f"{given} --against cow") == 2
+    assert "there is no class 'cow'" in capsys.readouterr().err
+    assert explain(f"{given} --against cat --out names.txt") == 2
+    assert "must be a folder" in capsys.readouterr().err

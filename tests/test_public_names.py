@@ -66,7 +66,8 @@ NAMES = {
         label_predicted mse prediction_survives probability_lost runner_up runner_up_wins smape
     """,
     "lrp_lightning.drawing": """
-        Curves Report as_array draw_contact_sheet draw_curves draw_graph draw_heatmaps draw_neuron_cards draw_paths
+        Curves Report as_array draw_contact_sheet draw_contrast draw_curves draw_graph draw_heatmaps draw_neuron_cards
+        draw_paths save_contrast
         relevance_as_images
         draw_series draw_strategies draw_tokens draw_top_activations report_of write_report
     """,

@@ -63,8 +63,21 @@ class Contrast:
     @property
     def margin(self) -> Tensor:
         """``(N,)``, by how much the logit of ``a`` is above that of ``b``."""
-        both = self.logits.gather(1, torch.stack([self.a, self.b], 1))
-        return both[:, 0] - both[:, 1]
+        return self.explained[2]
+
+    @property
+    def explained(self) -> Tensor:
+        """``(3, N)``: the logit of ``a``, that of ``b``, and their difference, which the heatmaps are of."""
+        of_a, of_b = (self.logits.gather(1, of[:, None])[:, 0] for of in (self.a, self.b))
+        return torch.stack([of_a, of_b, of_a - of_b])
+
+    def held(self, heatmaps: Tensor) -> Tensor:
+        """``(3, N)``: which part of the logits and of the difference heatmaps hold; the rest stays in the network.
+
+        Args:
+            heatmaps: ``(3, N, ...)``, ``heatmaps`` or ``all_neurons``.
+        """
+        return heatmaps.flatten(2).sum(2) / self.explained
 
     @property
     def told(self) -> Tensor:

@@ -19,6 +19,7 @@ from lrp_lightning.errors import InputError
 from lrp_lightning.graphs.build import build_graph
 from lrp_lightning.graphs.paths import Node, Path, k_best_paths
 from lrp_lightning.insight.contest import Contest, contest
+from lrp_lightning.insight.contrast import Contrast
 from lrp_lightning.insight.heatmaps import neuron_heatmaps, path_heatmaps
 from lrp_lightning.insight.neuron_cards import NeuronCard
 from lrp_lightning.insight.strategies import Strategy
@@ -87,6 +88,7 @@ class Report:
         neuron_heatmaps: ``{(layer, neuron): (N, C, H, W)}``, shown where that neuron of the graph is clicked.
         strategies: from :func:`lrp_lightning.find_strategies`, of images.
         cards: from :func:`lrp_lightning.neuron_cards`, of images.
+        contrast: from :func:`lrp_lightning.contrast`, of images.
         reconstructions: what drives neurons, from :func:`lrp_lightning.reconstruct_top_activations`.
         curves: measures over epochs, budgets or what else.
         trace: its conservation is shown, sample by sample, and its layers.
@@ -117,6 +119,7 @@ class Report:
     neuron_heatmaps: Mapping[Node, Tensor] = field(default_factory=dict)
     strategies: Sequence[Strategy] = ()
     cards: Sequence[NeuronCard] = ()
+    contrast: Contrast | None = None
     reconstructions: Sequence[TopActivations] = ()
     curves: Sequence[Curves] = ()
     trace: Trace | None = None

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from lrp_lightning.compat import in_double
 from lrp_lightning.composites import Composite, EpsilonPlus
 from lrp_lightning.deconvnet import TopActivations
+from lrp_lightning.drawing.contrast import draw_contrast
 from lrp_lightning.drawing.curves import draw_curves
 from lrp_lightning.drawing.figures import as_array
 from lrp_lightning.drawing.graphs import draw_graph
@@ -102,6 +103,7 @@ def write_report(
 
 def _page(report: Report) -> str:
     sections = {
+        "Contrast": _contrast(report),
         "Strategies": _strategies(report),
         "Heatmaps": _heatmaps(report),
         "Tokens": _tokens(report),
@@ -279,6 +281,27 @@ def _sheet(images: np.ndarray, heat: np.ndarray, heads: Sequence[str], unit: str
         cells += [_image(image, "image"), *(_heat(h[n], limit, head) for h, head in zip(heat, heads, strict=True))]
     columns = f"grid-template-columns: repeat({len(heads) + 1}, auto)"
     return _scale(limit, unit) + f'<div class="scroll"><div class="sheet" style="{columns}">{"".join(cells)}</div></div>'
+
+
+def _contrast(report: Report) -> str:
+    why = report.contrast
+    if why is None:
+        return ""
+    figure = draw_contrast(why, report.class_names, report.mean, report.std)
+    rows = [
+        [f"{sign} it", layer, str(neuron), f"{share:+.1%}"]
+        for sign, of in (("for", why.neurons_for), ("against", why.neurons_against))
+        for layer, neuron, share in of
+    ]
+    listed = "".join(f"<li>{escape(title)}</li>" for title in report.titles)
+    return (
+        "<p>What speaks for the class, for the other one, and for the difference of their logits: red for, blue against. "
+        "Above, what runs through the critical neurons of each; below, through all neurons. What a heatmap does not hold of "
+        "its logit stays in biases, stabilisers and neurons that were not selected.</p>"
+        + (f"<ol>{listed}</ol>" if listed else "")
+        + _figure(figure, "heatmaps of the contrast")
+        + _table(["speaks", "layer", "neuron", "of its layer"], rows)
+    )
 
 
 def _strategies(report: Report) -> str:

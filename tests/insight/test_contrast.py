@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import copy
+import json
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from lrp_lightning import Epsilon, SelectiveLRP, TopK, contrast, masked_forward
+from lrp_lightning.drawing import draw_contrast, save_contrast
 from lrp_lightning.errors import InputError, TargetError
 
 
@@ -88,3 +91,35 @@ def test_bad_input(model: nn.Module, images: Tensor, given: dict, error: type[Ex
 def test_one_class_cannot_be_set_against_another(images: Tensor) -> None:
     with pytest.raises(InputError):
         contrast(nn.Sequential(nn.Flatten(), nn.Linear(64, 1)).double(), images)
+
+
+def test_the_part_held_is_relevance_over_the_logit_and_the_difference(model: nn.Module, images: Tensor) -> None:
+    why = contrast(model, images, 2, 0, Epsilon(1e-12))
+    logits = model(images).detach()
+    torch.testing.assert_close(why.explained, torch.stack([logits[:, 2], logits[:, 0], logits[:, 2] - logits[:, 0]]))
+    for heat in (why.heatmaps, why.all_neurons):
+        torch.testing.assert_close(why.held(heat), heat.sum((2, 3, 4)) / why.explained)
+
+
+def test_a_contrast_is_one_folder_of_picture_figures_and_report(model: nn.Module, images: Tensor, tmp_path: Path) -> None:
+    why = contrast(model, images[:2], 2, 0)
+    names, titles = ["cat", "dog", "<b>fox</b>", "owl"], ["one.png", "two.png"]
+    folder = save_contrast(why, tmp_path / "new" / "why", names, titles, settings={"model": "small"})
+    assert sorted(file.name for file in folder.iterdir()) == ["contrast.json", "contrast.png", "report.html"]
+    figures = json.loads((folder / "contrast.json").read_text())
+    first = figures["samples"][0]
+    assert (first["title"], first["class"], first["name"], first["against name"]) == ("one.png", 2, "<b>fox</b>", "cat")
+    assert first["margin"] == pytest.approx(float(why.margin[0]))
+    assert first["part of class, other and margin held"]["all neurons"] == why.held(why.all_neurons)[:, 0].tolist()
+    assert figures["neurons for"][0][2] > 0 > figures["neurons against"][0][2]
+    page = (folder / "report.html").read_text()
+    assert "<b>fox" not in page
+    assert 'id="contrast"' in page
+    assert "<td>against it</td>" in page
+    figure = draw_contrast(why, names)
+    said = [axis.get_title() for axis in figure.axes]
+    assert said[0] == "critical neurons"
+    assert said[1].startswith("for <b>fox</b>\nlogit ")
+    assert "all neurons" in said
+    with pytest.raises(InputError, match="images"):
+        draw_contrast(contrast(nn.Linear(4, 3), torch.rand(2, 4)))
