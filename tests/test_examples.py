@@ -24,7 +24,7 @@ def test_the_demo_runs_twice_and_says_what_it_found(tmp_path: Path):
             capture_output=True, text=True, timeout=600, check=False,
         )  # fmt: skip
         assert demo.returncode == 0, demo.stderr
-        for measure in ("validation accuracy", "contest won by 10 % of the neurons", "runner-up wins"):
+        for measure in ("validation accuracy", "contest won by 20 % of the neurons", "runner-up wins"):
             assert re.search(rf"^{measure} +[01]\.\d{{3}}$", demo.stdout, re.MULTILINE), demo.stdout
         assert f"version_{run}" in demo.stdout
         assert f"--logdir {tmp_path}" in demo.stdout

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -44,6 +45,8 @@ __all__ = ["RelevanceMonitor"]
 
 _KEPT = 4
 """Samples for strategies and cards, for each of ``max_samples``."""
+_HURRIED = 30.0
+"""Seconds that strategies and cards may take where training ends by an exception or a signal."""
 
 
 class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
@@ -241,10 +244,10 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
             )
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._draw_the_end(trainer)
+        self._draw_the_end(trainer, in_a_hurry=False)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        self._draw_the_end(trainer)
+        self._draw_the_end(trainer, in_a_hurry=True)  # somebody waits, or the machine is about to be taken away
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._active, self._observation, self._fault, self._drawn = False, None, None, Findings()
@@ -460,20 +463,25 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
             if name in self.settings.log:
                 self._log_scalar(pl_module, name, torch.tensor(float(number), device=pl_module.device), reduce)
 
-    def _draw_the_end(self, trainer: Trainer) -> None:
+    def _draw_the_end(self, trainer: Trainer, in_a_hurry: bool) -> None:
         """Draw the network that a fit ends with, where nobody knew beforehand that its last look was the last."""
         if self._undrawn is None or not {"shortcuts", *DRAWN, *INSIGHTS} & set(self.settings.log):
             return
         (observation, before, samples, step), self._undrawn = self._undrawn, None
-        epoch, prices = int(self._history[-1]["epoch"]), [self._thrift.price_of_insights]
-        prices += [self._thrift.price_of_pictures] if before is None else []
-        about = "" if None in prices else f", about {sum(map(float, prices)):.0f} s"  # type: ignore[arg-type]
+        kept, epoch = self._kept, int(self._history[-1]["epoch"])
+        insights = 0.0 if kept is None else self._thrift.insights_take(len(kept))
+        if in_a_hurry and insights > _HURRIED:
+            kept, insights = None, 0.0
+            if before is not None:
+                return
+        seconds = insights + (0.0 if before is not None else self._thrift.price_of_pictures or math.inf)
+        about = f", about {seconds:.0f} s" if seconds < math.inf else ""
         rank_zero_info(f"RelevanceMonitor: drawing epoch {epoch}, where training ended{about}")
         try:
             with self._budget.spending(), _as_outside_inference_mode():
                 look = before or draw_epoch(observation, epoch, has_tab(trainer))
                 self._drawn = look.findings
-                if self._kept is not None:
+                if kept is not None:
                     self._add_insights(look, observation)
                 if before is not None:  # what is in the log already stays; of two records of a step only the first is read
                     new = {name: of for name, of in self._drawn.pictures.items() if name not in before.findings.pictures}

@@ -87,10 +87,13 @@ class Thrift:
             now: as in :meth:`pays_for_pictures`; with the pictures, if there are some.
             samples: how many there are.
         """
-        price = self.price_of_insights
-        if price is None:  # there have been none: by what a sample's measures took
-            price = math.inf if self.price_of_sample is None else _AS_MEASURES * self.price_of_sample * samples
-        return self._pays(price, now)
+        return self._pays(self.insights_take(samples), now)
+
+    def insights_take(self, samples: int) -> float:
+        """How many seconds strategies and cards of so many samples may take; infinitely many if nothing is known."""
+        if self.price_of_insights is not None:
+            return self.price_of_insights
+        return math.inf if self.price_of_sample is None else _AS_MEASURES * self.price_of_sample * samples
 
     def _pays(self, price: float, now: float) -> bool:
         return self.max_share is None or self.max_share * (self.trained - now) - self.spent - now >= price

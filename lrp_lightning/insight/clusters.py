@@ -59,6 +59,10 @@ class Clusters:
     def _reduced(self, features: np.ndarray) -> np.ndarray:
         return self._pca.transform(features) / self._scale
 
+    def likelihood(self, features: np.ndarray) -> np.ndarray:
+        """``(M,)``: the logarithm of the density that other samples have among these."""
+        return self._mixture.score_samples(self._reduced(features))
+
     def claim(self, features: np.ndarray) -> np.ndarray:
         """``(M,)``: of each of other samples the cluster that it lies in, by its place in ``groups``; -1 for none.
 

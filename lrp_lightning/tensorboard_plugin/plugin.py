@@ -5,7 +5,7 @@ it imports neither torch nor lightning, so that TensorBoard starts as fast as wi
 
 ======================================= ======================================================
 ``/runs``                               runs that have records, with their last step and its time
-``/steps?run=``                         every step of a run: its epoch, measures and classes
+``/steps?run=``                         every step of a run: its epoch, measures, classes and those with shortcuts
 ``/step?run=&step=&class=``             the head of one step, and the graph of one class
 ``/series?run=&class=&layer=&neuron=``  a neuron's relevance at every step
 ``/picture?run=&step=&index=``          one array of pictures, its bytes
@@ -103,7 +103,9 @@ class RelevancePlugin(TBPlugin):
             except RecordError as error:
                 steps.append({**step, "problem": str(error)})
                 continue
-            steps.append({**step, "epoch": head["epoch"], "measures": head["measures"], "classes": head["explained"]})
+            shortcuts = sorted({strategy["class"] for strategy in head["strategies"] if strategy["shortcut"]})
+            step |= {"epoch": head["epoch"], "measures": head["measures"], "classes": head["explained"]}
+            steps.append({**step, "shortcuts": shortcuts})
             about = {key: head[key] for key in about}
         return {**about, "steps": steps}
 

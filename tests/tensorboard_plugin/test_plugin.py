@@ -110,7 +110,7 @@ def test_steps_are_all_there_in_order(client: Client):
     assert steps["class_names"] == ["ankle boot", "bag", "coat"]
     assert steps["settings"]["composite"] == "EpsilonPlus()"
     last = steps["steps"][-1]
-    assert (last["epoch"], last["classes"]) == (59, [0, 1])
+    assert (last["epoch"], last["classes"], last["shortcuts"]) == (59, [0, 1], [0])
     assert last["measures"]["random_accuracy"] == 0.1
     assert abs(last["wall_time"] - time.time()) < 3600
 

@@ -116,7 +116,9 @@ export class App {
     const nameOf = (label) => classNames?.[label] ?? `class ${label}`;
     const now = { names, state, run: state.run, steps, step, lists, nameOf, classes: here.classes ?? [] };
     if (here.problem) return { ...now, problem: here.problem };
-    if (!here.classes.includes(state.label)) state.label = here.classes[0] ?? null;
+    if (!here.classes.includes(state.label)) {
+      state.label = here.shortcuts?.find((label) => here.classes.includes(label)) ?? here.classes[0] ?? null; // what is wrong, first
+    }
     if (state.label === null) return { ...now, problem: "This step has no graphs." };
 
     if (state.against && !found.has(state.against.run)) state.against = null;
