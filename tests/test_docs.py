@@ -74,7 +74,8 @@ def test_code(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     torch.manual_seed(0)
     images, labels = torch.rand(8, 1, 8, 8), torch.arange(8) % 3
     loader = DataLoader(TensorDataset(images, labels), 4)
-    names = {"model": Classifier(), "images": images, "labels": labels, "train_loader": loader, "val_loader": loader}
+    val_loader = DataLoader(TensorDataset(torch.rand(36, 1, 8, 8), torch.arange(36) % 3), 12)
+    names = {"model": Classifier(), "images": images, "labels": labels, "train_loader": loader, "val_loader": val_loader}
     typed = ModuleType("typed")
     monkeypatch.setitem(sys.modules, "typed", typed)
     vars(typed).update(names)
