@@ -93,7 +93,7 @@ def record_of(
     probabilities = rng.uniform(0.4, 1, SAMPLES)
     samples = Samples(
         images, rng.normal(size=(SAMPLES, SIDE, SIDE)), np.array([0, 1, 2, 1]), np.array([0, 1, 1, 1]), probabilities,
-        1 - probabilities,
+        1 - probabilities, rng.normal(size=(SAMPLES, SIDE, SIDE)), np.array([[0.03, 0.97]] * SAMPLES),
     )  # fmt: skip
     shown = [node for node in shown_part(graphs[0].graph, graphs[0].paths) if node[0].startswith("block")]
     strategies = [strategy_of(c, n, seed * 10 + n) for c, n in ((0, 0), (0, 1), (1, 0))]

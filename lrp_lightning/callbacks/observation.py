@@ -38,7 +38,9 @@ class Explained:
 
     Attributes:
         image: ``(C, H, W)``, on the CPU.
-        relevance: shaped like it, of the class explained.
+        relevance: shaped like it, of the class explained, through critical neurons.
+        all_neurons: the same through all neurons.
+        held: which parts of the explained logit the two are.
         label: the first of its classes that are right; -1 without labels.
         prediction: the class with the highest logit.
         probability: the prediction's, by softmax.
@@ -48,6 +50,8 @@ class Explained:
 
     image: Tensor
     relevance: Tensor
+    all_neurons: Tensor
+    held: tuple[float, float]
     label: int
     prediction: int
     probability: float
@@ -107,6 +111,7 @@ class Observation:
         self.settings, self.classifier, self.measures = settings, classifier, measures
         self.budget, self.sampling, self.remembered = budget, sampling, remembered
         self.lrp = SelectiveLRP(classifier, settings.composite, settings.selection, on_unsupported)
+        self.whole = SelectiveLRP(classifier, settings.composite, on_unsupported=on_unsupported)
         self.notes: list[str] = []
         self.samples = 0
         self.stopped_early = False
@@ -177,7 +182,7 @@ class Observation:
                 f"RelevanceMonitor: {why}. It goes on with that operator's plain gradient, so measures still say what "
                 "they say, of critical neurons that are chosen less well, and relevance is not conserved"
             )
-            self.lrp.on_unsupported = "gradient"
+            self.lrp.on_unsupported = self.whole.on_unsupported = "gradient"
             trace = self._trace(samples.inputs, self._explained_class(samples.labels))
         names, classes = self.settings.class_names, trace.output.shape[1]
         if names is not None and len(names) < classes:
@@ -211,7 +216,8 @@ class Observation:
         if sets is not None and "mistakes" in self.settings.log:
             margins = mistakes(trace.output, sets)
             worst = margins.topk(min(self.settings.n_heatmaps, len(margins))).indices
-            worst = worst[margins[worst] > 0]
+            least = self.mistaken[-1].margin if len(self.mistaken) == self.settings.n_heatmaps else 0.0
+            worst = worst[margins[worst] > least]
             shown = self.explained(samples[worst], trace, worst) if len(worst) else []
             ranked = sorted([*self.mistaken, *shown], key=lambda e: -e.margin)
             self.mistaken = ranked[: self.settings.n_heatmaps]
@@ -232,11 +238,11 @@ class Observation:
 
         return chosen
 
-    def _trace(self, inputs: tuple[Tensor, ...], target: Any, edges: bool = False) -> Trace:
+    def _trace(self, inputs: tuple[Tensor, ...], target: Any, edges: bool = False, lrp: SelectiveLRP | None = None) -> Trace:
         with warnings.catch_warnings():
             if self.lrp.on_unsupported == "gradient":  # told once, by the monitor
                 warnings.filterwarnings("ignore", message="relevance passed by plain gradient")
-            return self.lrp.trace(inputs, target, edges=edges)
+            return (lrp or self.lrp).trace(inputs, target, edges=edges)
 
     def _note_shown(self, samples: Samples, classes: Tensor) -> None:
         if self.remembered.settled:
@@ -271,6 +277,12 @@ class Observation:
         pictured = next((i for i, x in enumerate(samples.inputs) if x.ndim == 4), None)
         if pictured is None:
             return []
+        whole = self._trace(samples.inputs, self._explained_class(samples.labels), lrp=self.whole)
+        through_all = whole.inputs if isinstance(whole.inputs, tuple) else (whole.inputs,)
+        held = [
+            in_double(sum(x.flatten(1).sum(1) for x in of)) / in_double(whole.explained)  # type: ignore[arg-type]
+            for of in ([x[at] for x in inputs], through_all)
+        ]
         logits = trace.output[at]
         sets = label_sets(samples.labels, logits)
         probabilities = in_double(logits).softmax(1)
@@ -282,6 +294,8 @@ class Observation:
             for row in zip(
                 samples.inputs[pictured].cpu(),
                 inputs[pictured][at].cpu(),
+                through_all[pictured].cpu(),
+                list(zip(*(part.tolist() for part in held), strict=True)),
                 labels.tolist(),
                 logits.argmax(1).tolist(),
                 probabilities.amax(1).tolist(),

@@ -70,15 +70,14 @@ def draw_epoch(observation: Observation, epoch: int, tab: bool = False) -> Look:
         if {"heatmaps", *OF_CLASSES[1:]} & set(settings.log) and not observation.budget.spent:
             shown = observation.of_remembered()
         if shown and "heatmaps" in settings.log:
-            images, relevance = _of_one_size(shown)
-            titles = _titles(shown, settings)
-            pictures["heatmaps"] = as_array(draw_heatmaps(images, relevance, titles, shares=True))
-            record = replace(record, samples=_samples(shown, images, relevance))
-            report = replace(report, images=images, relevance=relevance, titles=titles)
+            images, relevance, through_all = _of_one_size(shown)
+            titles, held = _titles(shown, settings), [e.held for e in shown]
+            pictures["heatmaps"] = as_array(_both(shown, settings))
+            record = replace(record, samples=_samples(shown, images, relevance, through_all))
+            report = replace(report, images=images, relevance=relevance, all_neurons=through_all, held=held, titles=titles)
     with _noted(observation, "mistakes"):
         if observation.mistaken:
-            titles = _titles(observation.mistaken, settings)
-            pictures["mistakes"] = as_array(draw_heatmaps(*_of_one_size(observation.mistaken), titles, shares=True))
+            pictures["mistakes"] = as_array(_both(observation.mistaken, settings))
     with _noted(observation, "graph of critical paths"):
         graphs = list(_graphs(observation)) if set(OF_CLASSES) & set(settings.log) else []
         neurons, graphs = look_into_neurons(observation, graphs, shown, tab)
@@ -147,7 +146,14 @@ def _titles(shown: Sequence[Explained], settings: Settings) -> list[str]:
     return [title(e) for e in shown]
 
 
-def _samples(shown: Sequence[Explained], images: Tensor, relevance: Tensor) -> Samples:
+def _both(shown: Sequence[Explained], settings: Settings) -> Figure:
+    """Images above what runs through their critical neurons, and through all."""
+    images, relevance, through_all = _of_one_size(shown)
+    held = [e.held for e in shown]
+    return draw_heatmaps(images, relevance, _titles(shown, settings), all_neurons=through_all, held=held)
+
+
+def _samples(shown: Sequence[Explained], images: Tensor, relevance: Tensor, through_all: Tensor) -> Samples:
     return Samples(
         images.numpy(),
         relevance.numpy(),
@@ -155,18 +161,25 @@ def _samples(shown: Sequence[Explained], images: Tensor, relevance: Tensor) -> S
         predictions=np.array([e.prediction for e in shown]),
         probabilities=np.array([e.probability for e in shown]),
         errors=np.array([e.error for e in shown]),
+        all_neurons=through_all.numpy(),
+        held=np.array([e.held for e in shown]),
     )
 
 
-def _of_one_size(shown: Sequence[Explained]) -> tuple[Tensor, Tensor]:
-    """Images and relevance, ``(N, C, H, W)``; smaller ones with a margin at the right and below."""
+def _of_one_size(shown: Sequence[Explained]) -> tuple[Tensor, Tensor, Tensor]:
+    """Images, and relevance through critical neurons and through all, ``(N, C, H, W)`` each.
+
+    Smaller ones get a margin at the right and below.
+    """
     height, width = max(e.image.shape[1] for e in shown), max(e.image.shape[2] for e in shown)
 
     def padded(x: Tensor, value: float) -> Tensor:
         return F.pad(x.float(), (0, width - x.shape[2], 0, height - x.shape[1]), value=value)
 
     images = [padded(e.image, e.image.min().item()) for e in shown]
-    return torch.stack(images), torch.stack([padded(e.relevance, 0.0) for e in shown])
+    relevance, through_all = ([padded(of, 0.0) for of in maps] for maps in zip(
+        *((e.relevance, e.all_neurons) for e in shown), strict=True))  # fmt: skip
+    return torch.stack(images), torch.stack(relevance), torch.stack(through_all)
 
 
 def _graphs(observation: Observation) -> Iterator[ClassGraph]:
@@ -184,7 +197,7 @@ def _path_sheet(of: ClassGraph, shown: Sequence[Explained], settings: Settings) 
     if of.path_heatmaps is None:
         return None
     rows = [i for i, e in enumerate(shown) if e.label == of.label] or list(range(min(2, len(shown))))
-    images, _ = _of_one_size([shown[i] for i in rows])
+    images = _of_one_size([shown[i] for i in rows])[0]
     heatmaps = torch.from_numpy(of.path_heatmaps)[:, rows, None]
     columns = [f"path {rank}, {path.carries}" for rank, path in enumerate(of.paths, 1)]
     titles = [f"{settings.name_of(of.label)} in {settings.name_of(shown[i].label)}" for i in rows]

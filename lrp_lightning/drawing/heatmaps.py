@@ -30,6 +30,8 @@ def draw_heatmaps(
     overlay: bool = False,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
+    all_neurons: Tensor | None = None,
+    held: Sequence[tuple[float, float]] | None = None,
 ) -> Figure:
     """A grid of images, each above its heatmap: red where relevance speaks for the output, blue where against.
 
@@ -47,6 +49,9 @@ def draw_heatmaps(
         overlay: lay each heatmap over its image in grey, in place of the two.
         mean: what was subtracted from the images, one value a channel.
         std: what they were divided by.
+        all_neurons: ``(N, C, H, W)``, where ``relevance`` is that through critical neurons: the relevance through all of
+            them, which then stands below each heatmap, as shares whatever ``shares`` says.
+        held: with it, which parts of the explained logit the two heatmaps hold, one pair a sample.
 
     Returns:
         A matplotlib figure that pyplot does not know; ``as_array`` gives its pixels for ``SummaryWriter.add_image``.
@@ -66,27 +71,37 @@ def draw_heatmaps(
         raise InputError(f"columns must be at least 1, got {columns}")
     if titles is not None and len(titles) != len(images):
         raise InputError(f"{len(titles)} titles were given for {len(images)} images")
-    heat, shown = summed(relevance, shares), displayable(images, mean, std)
-    limit = limit_of(heat, percentile)
+    if all_neurons is not None:
+        check_pair(images, all_neurons)
+    shares = shares or all_neurons is not None
+    shown = displayable(images, mean, std)
+    heats = [summed(of, shares) for of in (relevance, all_neurons) if of is not None]
+    limit = limit_of(np.concatenate(heats), percentile)
     scale = Normalize(-limit, limit)
 
-    samples, panels = len(images), 1 if overlay else 2
+    samples, panels = len(images), len(heats) + (not overlay)
     rows = math.ceil(samples / columns)
     columns = math.ceil(samples / rows)  # rows as even as can be
     tall = images.shape[2] / images.shape[3]
     width = _width_of(images, columns)
-    figure = new_figure(width * columns + 0.9, (width * tall * panels + (0.3 if titles is not None else 0.1)) * rows + 0.15)
+    words = (0.3 if titles is not None else 0.1) + (0.4 if all_neurons is not None else 0)
+    figure = new_figure(width * columns + 0.9, (width * tall * panels + words) * rows + 0.15)
     grid = figure.subplots(panels * rows, columns, squeeze=False)
     for axis in grid.flat:
         axis.set_axis_off()
     for i in range(samples):
         row, column = divmod(i, columns)
-        above, below = grid[panels * row, column], grid[panels * (row + 1) - 1, column]
-        if overlay:
-            above.imshow(over_grey(heat[i], limit, shown[i]), interpolation="nearest")
-        else:
+        above, *below = grid[panels * row : panels * (row + 1), column]
+        if not overlay:
             above.imshow(shown[i], interpolation="nearest")
-            below.imshow(heat[i], cmap=COLOURS, norm=scale, interpolation="nearest")
+        for k, (axis, heat) in enumerate(zip([above, *below] if overlay else below, heats, strict=True)):
+            if overlay:
+                axis.imshow(over_grey(heat[i], limit, shown[i]), interpolation="nearest")
+            else:
+                axis.imshow(heat[i], cmap=COLOURS, norm=scale, interpolation="nearest")
+            if all_neurons is not None and axis is not above:
+                part = "" if held is None else f", {held[i][k]:.0%}"
+                axis.set_title(("critical neurons", "all neurons")[k] + part, fontsize=6, pad=2, parse_math=False)
         if titles is not None:
             above.set_title(textwrap.fill(titles[i], max(10, int(13 * width))), fontsize=8, parse_math=False)
     _colour_bar(figure, grid, scale, "% of the image's relevance" if shares else "relevance per pixel (units of the output)")

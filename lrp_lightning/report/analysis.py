@@ -78,6 +78,8 @@ class Report:
         measures: ``{name: value}``, figures that sum up, such as ``{"contest won": 0.91}``.
         images: ``(N, C, H, W)``, as the model takes them.
         relevance: ``(N, C, H, W)``, of those images; or ``(N, L)``, of those tokens.
+        all_neurons: where ``relevance`` is that through critical neurons, the same through all, shaped like it.
+        held: with it, which parts of the explained logit the two are, one pair a sample.
         tokens: of texts, as strings, such as ``tokenizer.convert_ids_to_tokens`` gives them.
         titles: one line a sample, such as what was predicted and what is right.
         mean: what was subtracted from the images, one value a channel; without it each is stretched to its own range.
@@ -109,6 +111,8 @@ class Report:
     measures: Mapping[str, float] = field(default_factory=dict)
     images: Tensor | None = None
     relevance: Tensor | None = None
+    all_neurons: Tensor | None = None
+    held: Sequence[tuple[float, float]] = ()
     tokens: Sequence[Sequence[str]] = ()
     titles: Sequence[str] = ()
     mean: Sequence[float] | None = None
@@ -201,6 +205,8 @@ def report_of(
             curves=[*curves, *([_over_budgets(contests, len(images[:_BUDGET_SAMPLES]))] if contests else [])],
             settings={"model": type(model).__name__, "composite": composite, **report.settings},
         )
+        if pictures is not None and trace.masks:
+            report = replace(report, **_through_all(model, pictures, trace, composite))
         if pictures is not None:
             few = pictures[:_FEW]
             target = _classes(trace)[:_FEW]
@@ -211,6 +217,18 @@ def report_of(
                 reconstructions=_of_critical(model, pictures, trace),
             )
     return replace(report, **about)
+
+
+def _through_all(model: nn.Module, images: Tensor, trace: Trace, composite: Composite) -> dict[str, Any]:
+    """The relevance through all neurons beside that of a trace, which ran through critical ones."""
+    targets = _classes(trace) if trace.output.ndim == 2 else None
+    if targets is None:
+        return {}
+    lrp = SelectiveLRP(model, composite)
+    whole = [lrp.attribute(x, target) for x, target in zip(images.split(_AT_ONCE), targets.split(_AT_ONCE), strict=True)]
+    through_all = torch.cat(whole)
+    parts = [of.flatten(1).sum(1) / trace.explained for of in (trace.inputs, through_all)]  # type: ignore[union-attr]
+    return {"all_neurons": through_all, "held": list(zip(*(part.tolist() for part in parts), strict=True))}
 
 
 def captions(trace: Trace, class_names: Sequence[str] | None = None) -> list[str]:

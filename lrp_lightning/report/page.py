@@ -145,15 +145,25 @@ def _heatmaps(report: Report) -> str:
         raise InputError(f"{len(report.titles)} titles were given for {len(report.images)} images")
     images = displayable(report.images[:_SAMPLES], report.mean, report.std)
     heat = summed(report.relevance[:_SAMPLES], shares=True)
-    limit = limit_of(heat, 99.5)
-    cards = "".join(
-        f'<figure><div class="pair">{_image(image, "image")}{_heat(h, limit, "heatmap")}</div>'
-        f"<figcaption>{escape(str(title))}</figcaption></figure>"
-        for image, h, title in zip(images, heat, report.titles or range(len(images)), strict=False)
-    )
+    whole = None if report.all_neurons is None else summed(report.all_neurons[:_SAMPLES], shares=True)
+    limit = limit_of(heat if whole is None else np.concatenate([heat, whole]), 99.5)
+
+    def card(i: int, title: object) -> str:
+        pictures, said = [_image(images[i], "image"), _heat(heat[i], limit, "heatmap")], ""
+        if whole is not None:
+            pictures = [*pictures[:1], _heat(heat[i], limit, "critical neurons"), _heat(whole[i], limit, "all neurons")]
+            parts = report.held[i] if report.held else None
+            said = "" if parts is None else f"<br>critical neurons hold {parts[0]:.0%} of the logit, all {parts[1]:.0%}"
+        kind = "pair" if whole is None else "pair three"
+        caption = f"<figcaption>{escape(str(title))}{said}</figcaption>"
+        return f'<figure><div class="{kind}">{"".join(pictures)}</div>{caption}</figure>'
+
+    titles = report.titles or range(len(images))
+    cards = "".join(card(i, title) for i, title in zip(range(len(images)), titles, strict=False))
+    beside = "its heatmap" if whole is None else "what runs through its critical neurons, and through all neurons"
     more = f" The first {_SAMPLES} of {len(report.images)} are shown." if len(report.images) > _SAMPLES else ""
     return (
-        f"<p>Each image beside its heatmap: red where its relevance speaks for the output, blue where against.{more}</p>"
+        f"<p>Each image beside {beside}: red where its relevance speaks for the output, blue where against.{more}</p>"
         + _negative(report)
         + _scale(limit, "% of the image's relevance a pixel")
         + f'<div class="cards {"wide" if max(heat.shape[1:]) > _SMALL else "pairs"}">{cards}</div>'

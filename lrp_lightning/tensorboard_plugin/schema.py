@@ -13,7 +13,9 @@ The head::
      "measures": {name: number | null},          # null: not finite
      "explained": [class, ...],
      "samples": null | {"labels": [int, ...], "predictions": [...], "probabilities": [...], "errors": [...],
-                        "images": ref, "heatmaps": ref},
+                        "images": ref, "heatmaps": ref,          # through critical neurons
+                        "all_neurons": ref | null,               # the same through all neurons
+                        "held": [[number | null, number | null], ...]},    # parts of the logit that the two are; or empty
      "neurons": [[layer, neuron, heatmaps: ref | null, reconstructions: ref | null], ...],
      "strategies": [{"class": 3, "share": 0.38, "samples": 40, "shortcut": true, "moves": false,
                      "region": [top, left, height, width] | null, "shape": [height, width],   # of the images
@@ -46,7 +48,7 @@ arrays in C order. A ref says where one lies and what it is::
 A heatmap's relevance is ``value / 127 * scale``. A ref may point to an earlier step: images that do not change are stored
 once.
 
-Version 1 had no strategies and no cards; a reader takes it for a record without any.
+Version 1 had no strategies, cards and heatmaps of all neurons; a reader takes it for a record without any.
 
 A reader refuses a greater version, ignores keys it does not know, and never meets another meaning of a key it knows: a
 change of meaning is a new version.
@@ -151,11 +153,15 @@ def read_head(parts: Any) -> dict[str, Any]:
         )
     if version < 2:
         head |= {"strategies": [], "cards": []}
+        if isinstance(head.get("samples"), dict):
+            head["samples"] |= {"all_neurons": None, "held": []}
     _check(head, "the head", _HEAD)
     samples = head["samples"]
     if samples is not None:
         _check(samples, "samples", _SAMPLES)
         if len({len(samples[key]) for key in ("labels", "predictions", "probabilities", "errors")}) > 1:
+            raise RecordError("this step's record is broken: samples have fields of different lengths")
+        if len(samples["held"]) not in (0, len(samples["labels"])):
             raise RecordError("this step's record is broken: samples have fields of different lengths")
     for i, strategy in enumerate(head["strategies"]):
         _check(strategy, f"strategy {i}", _STRATEGY)
@@ -349,6 +355,8 @@ _SAMPLES: dict[str, _Test] = {
     "errors": _list_of(_number),
     "images": _or_none(_ref),
     "heatmaps": _or_none(_ref),
+    "all_neurons": _or_none(_ref),
+    "held": _list_of(_row(_or_none(_number), _or_none(_number))),
 }
 _GRAPH: dict[str, _Test] = {
     "class": _whole,

@@ -61,6 +61,8 @@ class Samples:
         predictions: ``(S,)`` whole numbers.
         probabilities: ``(S,)``, that of the prediction.
         errors: ``(S,)``, what samples are sorted by; such as one minus the label's probability.
+        all_neurons: shaped like ``heatmaps``, which are then those of critical neurons: the relevance through all neurons.
+        held: ``(S, 2)``, which parts of the explained logit the two are.
     """
 
     images: np.ndarray
@@ -69,6 +71,8 @@ class Samples:
     predictions: np.ndarray
     probabilities: np.ndarray
     errors: np.ndarray
+    all_neurons: np.ndarray | None = None
+    held: np.ndarray | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -307,6 +311,10 @@ def _samples(samples: Samples, pictures: _Pictures) -> dict[str, Any]:
         "errors": [short(float(v)) for v in numbers["errors"]],
         "images": pictures.add("images", pack_images(_pixels(images)), once=True),
         "heatmaps": _heatmaps(samples.heatmaps, len(images), "samples.heatmaps", pictures, _HEATMAP_SIDE),
+        "all_neurons": samples.all_neurons
+        if samples.all_neurons is None
+        else _heatmaps(samples.all_neurons, len(images), "samples.all_neurons", pictures, _HEATMAP_SIDE),
+        "held": [] if samples.held is None else [[_finite_or_none(part) for part in pair] for pair in samples.held],
     }
 
 

@@ -24,7 +24,7 @@ def test_each_row_names_its_class_and_frames_its_region() -> None:
     rows = [figure.axes[7 * n : 7 * n + 7] for n in range(3)]
     assert [row[0].get_ylabel() for row in rows] == [f"{name}\n40% of the class" for name in ("cat", "$dog", "$dog")]
     assert [row[1].texts[0].get_text().split(":")[0] for row in rows] == [
-        "shortcut", "a region that moves turns 31% of other images into it (controls 2%)", "shortcut",
+        "likely shortcut", "a region that moves turns 31% of other images into it (controls 2%)", "likely shortcut",
     ]  # fmt: skip
     assert [[len(axis.patches) for axis in row] for row in rows] == [[1] * 7, [0] * 7, [1] * 4 + [0] * 3]
     frame = rows[0][1].patches[0]

@@ -168,16 +168,29 @@ def test_it_takes_the_place_of_what_was_there(tmp_path: Path) -> None:
 # What it shows
 
 
-def test_images_beside_their_heatmaps(whole: Page, trace: Trace, images: Tensor) -> None:
-    shares = 100 * trace.inputs / trace.inputs.sum(1, keepdim=True).abs().sum((2, 3), keepdim=True)  # type: ignore[union-attr]
-    heat = relevance_as_images(shares).permute(0, 2, 3, 1).numpy().astype(int)
+def test_images_beside_heatmaps_of_their_critical_neurons_and_of_all(
+    whole: Page, trace: Trace, model: nn.Module, images: Tensor
+) -> None:
+    assert isinstance(trace.inputs, Tensor)
+    through_all = SelectiveLRP(model).attribute(images, target=trace.output.argmax(1))
+    shares = [100 * of / of.sum(1, keepdim=True).abs().sum((2, 3), keepdim=True) for of in (trace.inputs, through_all)]
+    heat = relevance_as_images(torch.cat(shares)).permute(0, 2, 3, 1).numpy().astype(int)
     for n in range(3):
-        shown, relevance = whole.images[2 * n : 2 * n + 2]
+        shown, *maps = whole.images[3 * n : 3 * n + 3]
         least, most = images[n].min(), images[n].max()
         np.testing.assert_allclose(shown, 255 * ((images[n] - least) / (most - least)).permute(1, 2, 0), atol=1)
-        assert np.abs(relevance.astype(int) - heat[n]).max() <= 4  # to a step of the scale
-        strongest = np.unravel_index(int(trace.inputs[n].sum(0).argmax()), (20, 20))  # type: ignore[index]
-        assert np.ptp(relevance[strongest].astype(int)) > 60  # a person sees colour there
+        for drawn, expected in zip(maps, (heat[n], heat[3 + n]), strict=True):
+            assert np.abs(drawn.astype(int) - expected).max() <= 4  # to a step of the scale
+        strongest = np.unravel_index(int(trace.inputs[n].sum(0).argmax()), (20, 20))
+        assert np.ptp(maps[0][strongest].astype(int)) > 60  # a person sees colour there
+        held = [float(of[n].sum() / trace.explained[n]) for of in (trace.inputs, through_all)]
+        assert f"critical neurons hold {held[0]:.0%} of the logit, all {held[1]:.0%}" in whole.text
+
+
+def test_without_a_selection_there_is_one_heatmap_an_image(model: nn.Module, images: Tensor, tmp_path: Path) -> None:
+    page = Page(write_report(SelectiveLRP(model).trace(images, target=1), tmp_path / "report.html", images, model))
+    assert "through all neurons" not in page.source
+    assert "Each image beside its heatmap" in page.source
 
 
 def test_predictions_are_named(whole: Page, trace: Trace) -> None:

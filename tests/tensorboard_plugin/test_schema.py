@@ -29,6 +29,7 @@ SAMPLES = {
     "labels": [1, 0], "predictions": [1, 1], "probabilities": [0.5, 1.0], "errors": [0.1, 0.2],
     "images": {"step": 0, "index": 0, "shape": [2, 8, 8, 1]},
     "heatmaps": {"step": 3, "index": 1, "shape": [2, 4, 4], "scale": [1.0, 0]},
+    "all_neurons": {"step": 3, "index": 2, "shape": [2, 4, 4], "scale": [1.0, 0]}, "held": [[0.1, 0.9], [None, 1.0]],
 }  # fmt: skip
 
 
@@ -65,8 +66,10 @@ def test_a_newer_format_says_what_to_do():
 
 def test_a_record_of_the_first_version_has_no_strategies_and_no_cards():
     old = {key: value for key, value in HEAD.items() if key not in ("strategies", "cards")} | {"version": 1}
+    old["samples"] = {key: value for key, value in SAMPLES.items() if key not in ("all_neurons", "held")}
     head = schema.read_head(logged(old, GRAPH))
     assert (head["strategies"], head["cards"]) == ([], [])
+    assert (head["samples"]["all_neurons"], head["samples"]["held"]) == (None, [])
 
 
 @pytest.mark.parametrize(("what", "whole"), [("strategies", STRATEGY), ("cards", CARD)])

@@ -195,14 +195,21 @@ export class App {
     }
     const before = against?.head.samples?.heatmaps ?? null;
     const comparable = before && before.shape.join() === samples.heatmaps.shape.join();
-    const pictures = [this.data.picture(run, samples.heatmaps), this.pixels(), comparable ? this.data.picture(other.run, before) : null];
+    const whole = comparable ? null : samples.all_neurons;
+    const pictures = [
+      this.data.picture(run, samples.heatmaps), this.pixels(), comparable ? this.data.picture(other.run, before) : null,
+      whole && this.data.picture(run, whole),
+    ];
     const mine = this.asked;
-    Promise.all(pictures).then(([values, images, valuesBefore]) => {
+    Promise.all(pictures).then(([values, images, valuesBefore, valuesOfAll]) => {
       if (mine !== this.asked) return;
-      const grids = [{ title: "heatmap", values, ref: samples.heatmaps }];
+      const grids = [{ title: whole ? "heatmap of critical neurons" : "heatmap", values, ref: samples.heatmaps }];
+      if (whole) grids.push({ title: "heatmap of all neurons", values: valuesOfAll, ref: whole });
       if (comparable) grids.push({ title: "heatmap compared with", values: valuesBefore, ref: before });
-      const caption = comparable ? "Image, heatmap, and heatmap of what it is compared with." : "Image, and the relevance of its predicted class: each as shares of its own, on one scale.";
-      this.samples.classList.toggle("comparing", Boolean(comparable));
+      const alone = "Image, and the relevance of its predicted class: each as shares of its own, on one scale.";
+      const both = "Image, and the relevance of its predicted class through its critical neurons, then through all: each as shares of its own, on one scale; below, the parts of the logit that they hold.";
+      const caption = comparable ? "Image, heatmap, and heatmap of what it is compared with." : whole ? both : alone;
+      this.samples.classList.toggle("comparing", Boolean(comparable || whole));
       this.samples.replaceChildren(tiles({ samples, images, grids, sort, nameOf, shares: true }), h("p", { class: "quiet" }, caption));
     }).catch((error) => this.samples.replaceChildren(h("p", { class: "problem", role: "alert" }, error.message)));
   }

@@ -38,6 +38,8 @@ export function tiles({ samples, images, grids, sort, nameOf, shares = false }) 
   const painters = new Map(heatmaps(signed, shares).map((painter, i) => [signed[i], painter]));
   return h("ul", { class: "tiles" }, orderOf(samples, sort).map((i) => {
     const words = wordsOf(samples, i, nameOf);
+    const held = grids.length > 1 && grids[1].ref === samples.all_neurons && samples.held?.[i]
+      ? `critical ${percent(samples.held[i][0])}, all ${percent(samples.held[i][1])}` : null;
     const wrong = words.wrong ? `, but it is ${words.label}` : "";
     const pictures = grids.map((grid) => {
       const label = `${grid.title} of sample ${i + 1}`;
@@ -48,6 +50,7 @@ export function tiles({ samples, images, grids, sort, nameOf, shares = false }) 
       h("div", { class: "caption" },
         h("span", { class: "mark", role: "img", "aria-label": words.mark[1] }, words.mark[0]),
         h("span", { class: "name" }, words.prediction), h("span", { class: "quiet" }, words.probability)),
+      held && h("div", { class: "caption quiet held" }, held),
       words.wrong ? h("div", { class: "caption quiet" }, h("span", { class: "name" }, `is ${words.label}`)) : null);
   }));
 }
