@@ -4,7 +4,8 @@
 and writes the table of all that is there. ``--only-table`` does nothing but the writing, ``--marks 0 3 7`` a part.
 
 Small convolutional networks are trained on 12,000 images of Fashion-MNIST (scikit-learn's digits where that is not
-installed), of which a share of one class has a mark, or none has. Strategies are looked for in 3,000 test images, of which
+installed), grey, or tinted before patches of scikit-image's photographs, of which a share of one class has a mark, or none
+has. Strategies are looked for in 3,000 test images, of which
 the same share is marked. A mark *helps* if it raises the test accuracy of its class by a point or more; it is *found* if a
 shortcut of its class has marked samples mostly. *Precision* and *recall* are those of that strategy's samples. Beside them
 stand those of the best cluster, by F1, of the class's samples by other features, clustered alike: activations of all hidden
@@ -22,7 +23,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import skimage.data
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lrp_lightning import EpsilonPlus, SelectiveLRP, Strategy, find_strategies
@@ -77,11 +80,33 @@ MARKS: tuple[Mark | None, ...] = (
     Mark(2, 0.05, "square", 4, (2, 26)),
     Mark(6, 0.4, "square", 2, (28, 28)),
     *[None] * 10,
+    Mark(4, 0.4, "square", 4, (2, 26)),
+    Mark(6, 0.3, "cross", 5, None),
+    *[None] * 2,
 )  # fmt: skip
-"""Ten networks with a mark, ten without."""
+"""Ten networks with a mark, ten without; the rest the same on colour images."""
+COLOUR = 20
+"""The first network whose images are in colour."""
+PHOTOGRAPHS = ("astronaut", "coffee", "chelsea", "rocket")
 
 
-def network() -> nn.Module:
+def in_colour(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Each image tinted, before a patch of a photograph: ``(N, 3, side, side)``."""
+    backgrounds = []
+    for name in PHOTOGRAPHS:
+        photograph = torch.from_numpy(getattr(skimage.data, name)()).permute(2, 0, 1).float() / 255
+        backgrounds.append(F.interpolate(photograph[None], size=(128, 128), mode="area")[0])
+    which = torch.randint(len(backgrounds), (len(images),), generator=generator).tolist()
+    places = torch.randint(128 - SIDE, (len(images), 2), generator=generator).tolist()
+    behind = torch.stack(
+        [backgrounds[k][:, top : top + SIDE, left : left + SIDE] for k, (top, left) in zip(which, places, strict=True)]
+    )
+    tints = 0.4 + 0.6 * torch.rand(len(images), 3, 1, 1, generator=generator)
+    opaque = (images > 0.05).float()
+    return opaque * images * tints + (1 - opaque) * 0.6 * behind
+
+
+def network(channels: int = 1) -> nn.Module:
     def block(below: int, above: int) -> list[nn.Module]:
         return [
             nn.Conv2d(below, above, 3, padding=1), nn.BatchNorm2d(above), nn.ReLU(),
@@ -89,18 +114,19 @@ def network() -> nn.Module:
         ]  # fmt: skip
 
     head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 10)]
-    return nn.Sequential(*block(1, 16), *block(16, 32), *block(32, 64), *head)
+    return nn.Sequential(*block(channels, 16), *block(16, 32), *block(32, 64), *head)
 
 
 def planted(images: Tensor, labels: Tensor, mark: Mark | None, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """The images with the mark in them, and which have it."""
+    """The images with the mark in them, white or, in colour, yellow, and which have it."""
     images, marked = images.clone(), torch.zeros(len(images), dtype=torch.bool)
     if mark is not None:
         marked = (labels == mark.label) & (torch.rand(len(images), generator=generator) < mark.share)
         for n in marked.nonzero().flatten().tolist():
             anywhere = torch.randint(0, SIDE - mark.size + 1, (2,), generator=generator).tolist()
             top, left = mark.place or anywhere
-            images[n, :, top : top + mark.size, left : left + mark.size] = mark.pattern()
+            pattern = mark.pattern() * torch.tensor([1.0, 1.0, 0.0] if images.shape[1] == 3 else [1.0])[:, None, None]
+            images[n, :, top : top + mark.size, left : left + mark.size] = pattern
     return images, marked
 
 
@@ -139,7 +165,7 @@ def trained(number: int, images: Tensor, targets: Tensor, cache: Path) -> nn.Mod
     """Three epochs, kept in the cache."""
     file = cache / f"shortcuts_{number}.pt"
     torch.manual_seed(number)
-    model = network()
+    model = network(images.shape[1])
     if file.exists():
         model.load_state_dict(torch.load(file, weights_only=True))
         return model.eval()
@@ -156,6 +182,8 @@ def measure(number: int, options: argparse.Namespace) -> None:
     data = fashion_mnist.load(TRAINED_ON, LOOKED_AT, side=SIDE)
     generator = torch.Generator().manual_seed(number)
     (images, targets), (clean, labels) = data.train, data.test
+    if number >= COLOUR:
+        images, clean = in_colour(images, generator), in_colour(clean, generator)
     images, _ = planted(images, targets, mark, generator)
     model = trained(number, images, targets, options.cache)
     looked_at, marked = planted(clean, labels, mark, generator)
@@ -205,7 +233,8 @@ def write(cache: Path) -> None:
     for n, r in with_mark.items():
         cells = [f"{r['by'][way]['precision']:.2f}, {r['by'][way]['recall']:.2f}" for way in ways]
         found = r["found"].rpartition("; ")[2].rstrip(")") or "no"
-        lines.append(f"| {MARKS[n]} | {100 * r['helps']:+.1f} points | {found} | {' | '.join(cells)} |")
+        kind = ", colour" if n >= COLOUR else ""
+        lines.append(f"| {MARKS[n]}{kind} | {100 * r['helps']:+.1f} points | {found} | {' | '.join(cells)} |")
     helping = [r for r in with_mark.values() if r["helps"] >= 0.01]
     alarms = [len(r["false alarms"]) for n, r in results.items() if MARKS[n] is None]
     lines += [
