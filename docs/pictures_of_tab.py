@@ -12,6 +12,8 @@ import shutil
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 
@@ -113,20 +115,27 @@ def look(page: Page, tab: FrameLocator) -> None:
     save(page, "tab_compared")
 
 
-def main() -> None:
-    logs = Path(sys.argv[1] if len(sys.argv) > 1 else tempfile.mkdtemp())
-    if not list(logs.rglob("events.out.tfevents.*")):
-        train(logs, "wide", 16)
-        train(logs, "narrow", 8)
+@contextmanager
+def opened(logs: Path, run: str = "") -> Iterator[tuple[Page, FrameLocator]]:
+    """TensorBoard in Chromium, at the tab."""
     board = program.TensorBoard(plugins=[*default.get_static_plugins(), RelevanceLoader])
     board.configure(argv=["", "--logdir", str(logs), "--port", "0"])
     address = board.launch()
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         page = chromium.new_page(viewport={"width": 1280, "height": 860}, reduced_motion="reduce")
-        page.goto(f"{address}#relevance&p.relevance.run=narrow")
-        look(page, page.frame_locator("iframe[src*='name=relevance']"))
+        page.goto(f"{address}#relevance{f'&p.relevance.run={run}' if run else ''}")
+        yield page, page.frame_locator("iframe[src*='name=relevance']")
         chromium.close()
+
+
+def main() -> None:
+    logs = Path(sys.argv[1] if len(sys.argv) > 1 else tempfile.mkdtemp())
+    if not list(logs.rglob("events.out.tfevents.*")):
+        train(logs, "wide", 16)
+        train(logs, "narrow", 8)
+    with opened(logs, "narrow") as (page, tab):
+        look(page, tab)
 
 
 if __name__ == "__main__":
