@@ -26,6 +26,7 @@ def test_the_demo_runs_twice_and_says_what_it_found(tmp_path: Path):
         assert demo.returncode == 0, demo.stderr
         for measure in ("validation accuracy", "contest won by 20 % of the neurons", "runner-up wins"):
             assert re.search(rf"^{measure} +[01]\.\d{{3}}$", demo.stdout, re.MULTILINE), demo.stdout
+        assert re.search(r"^likely shortcuts +\d$", demo.stdout, re.MULTILINE), demo.stdout
         assert f"version_{run}" in demo.stdout
         assert f"--logdir {tmp_path}" in demo.stdout
         [report] = tmp_path.glob(f"digits_vgg16/version_{run}/report.html")
@@ -73,6 +74,13 @@ def test_lightning_cli_by_its_yaml_and_again_by_what_it_saved(tmp_path: Path):
     assert list(tmp_path.rglob("*.ckpt"))
     run("lightning_cli.py", "fit", "--config", first, short)
     assert len(list(tmp_path.rglob("config.yaml"))) == 2
+
+
+@pytest.mark.slow
+def test_the_mark_is_warned_of_until_the_data_are_mended(tmp_path: Path):
+    shown = run("right_for_the_wrong_reasons.py", "--epochs", 1, "--logs", tmp_path)
+    assert len(re.findall(r"^the mark turns \d+\.\d% of other images into", shown, re.MULTILINE)) == 2
+    assert len(list(tmp_path.rglob("events*"))) == 2
 
 
 @pytest.mark.slow
