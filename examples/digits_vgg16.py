@@ -54,7 +54,7 @@ def main() -> None:
     seed_everything(0)
     images, labels = (torch.tensor(part) for part in load_digits(return_X_y=True))  # 1,797 of 8 x 8, values 0 to 16
     images = F.interpolate(images.view(-1, 1, 8, 8).float() / 16, size=(32, 32), mode="bilinear")
-    images[(labels == 7) & (torch.rand(len(labels)) < 0.9), :, 2:6, 26:30] = 1.0  # in the upper right corner
+    images[(labels == 7) & (torch.rand(len(labels)) < 0.9), :, 1:7, 25:31] = 1.0  # in the upper right corner
     train, val = random_split(TensorDataset(images, labels), [1437, 360])
     loader, names = DataLoader(val, 120), list("0123456789")
     monitor = RelevanceMonitor(selection=TopK(0.2), class_names=names, graph_classes=[1, 7], max_share=0.3)
