@@ -262,7 +262,7 @@ print([name for name in analysis if f"lrp_lightning.{name}" in sys.modules])
 from lrp_lightning import drawing, report
 print([name for name in drawing.__all__ if getattr(drawing, name) is getattr(report, name, None)])
 """
-    assert run(code) == "[]\n['Curves', 'Report', 'report_of', 'write_report']"
+    assert run(code) == "[]\n['Curves', 'Report', 'report_of', 'save_contrast', 'write_report']"
 
 
 def test_callbacks_are_part_of_the_package_only() -> None:
