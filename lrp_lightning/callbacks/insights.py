@@ -35,8 +35,9 @@ def strategies_of(observation: Observation, kept: Kept) -> Strategies:
 def cards_of(observation: Observation, kept: Kept, graphs: Sequence[ClassGraph]) -> list[NeuronCard]:
     """Those of the graphs' most relevant neurons, residual sums included."""
     lrp = observation.lrp
+    order = {node: (data["order"], node[1]) for of in graphs for node, data in of.graph.nodes(data=True)}
     neurons: dict[str, list[int]] = {}
-    for layer, neuron in sorted(most_relevant(graphs)[:_CARDS]):
+    for layer, neuron in sorted(most_relevant(graphs)[:_CARDS], key=lambda node: order[node]):
         neurons.setdefault(layer, []).append(neuron)
     if not neurons:
         return []
