@@ -17,26 +17,25 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
 @pytest.mark.slow
-def test_the_demo_runs_twice_and_says_what_it_found(tmp_path: Path):
-    for run in range(2):
-        demo = subprocess.run(
-            [sys.executable, EXAMPLES / "digits_vgg16.py", "--epochs", "1", "--logs", tmp_path],
-            capture_output=True, text=True, timeout=600, check=False,
-        )  # fmt: skip
-        assert demo.returncode == 0, demo.stderr
-        for measure in ("validation accuracy", "contest won by 20 % of the neurons", "runner-up wins"):
-            assert re.search(rf"^{measure} +[01]\.\d{{3}}$", demo.stdout, re.MULTILINE), demo.stdout
-        assert re.search(r"^likely shortcuts +\d$", demo.stdout, re.MULTILINE), demo.stdout
-        assert f"version_{run}" in demo.stdout
-        assert f"--logdir {tmp_path}" in demo.stdout
-        [report] = tmp_path.glob(f"digits_vgg16/version_{run}/report.html")
-        assert str(report) in demo.stdout
-        assert report.stat().st_size < 8e6
-        page = report.read_text()
-        for section in ("heatmaps", "graph", "paths", "reconstructions", "curves", "conservation", "settings"):
-            assert f'<section id="{section}">' in page
-        assert "While it trained" in page
-    assert len(list(tmp_path.rglob("events.out.tfevents.*"))) == 2
+def test_the_demo_says_what_it_found(tmp_path: Path):
+    demo = subprocess.run(
+        [sys.executable, EXAMPLES / "digits_vgg16.py", "--epochs", "1", "--logs", tmp_path],
+        capture_output=True, text=True, timeout=900, check=False,
+    )  # fmt: skip
+    assert demo.returncode == 0, demo.stderr
+    for measure in ("validation accuracy", "contest won by 20 % of the neurons", "runner-up wins"):
+        assert re.search(rf"^{measure} +[01]\.\d{{3}}$", demo.stdout, re.MULTILINE), demo.stdout
+    assert re.search(r"^likely shortcuts +\d$", demo.stdout, re.MULTILINE), demo.stdout
+    assert "version_0" in demo.stdout
+    assert f"--logdir {tmp_path}" in demo.stdout
+    [report] = tmp_path.glob("digits_vgg16/version_0/report.html")
+    assert str(report) in demo.stdout
+    assert report.stat().st_size < 8e6
+    page = report.read_text()
+    for section in ("heatmaps", "graph", "paths", "reconstructions", "curves", "conservation", "settings"):
+        assert f'<section id="{section}">' in page
+    assert "While it trained" in page
+    assert len(list(tmp_path.rglob("events.out.tfevents.*"))) == 1
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from lrp_lightning import Strategy, find_strategies
 from lrp_lightning.errors import InputError, SelectionError, TargetError
+from lrp_lightning.insight.transplant import Transplant
 
 SIDE, TOP, LEFT = 16, 1, 12
 
@@ -186,3 +188,27 @@ def test_mislabelled_samples_are_odd_and_the_strategies_of_their_own_class_claim
     assert best.margin == pytest.approx(float(rest.max() - logits[best.sample, best.label]), rel=1e-4)
     assert "odd samples" in repr(found)
     assert found.shortcuts == [s for s in found if s.shortcut]
+
+
+@pytest.mark.parametrize(
+    ("region", "shape", "where"),
+    [
+        ((0, 0, 4, 4), (1, 30, 60), "the upper left corner"),
+        ((0, 28, 4, 4), (1, 30, 60), "the upper edge"),
+        ((26, 56, 4, 4), (3, 30, 60), "the lower right corner"),
+        ((13, 0, 4, 4), (1, 30, 60), "the left edge"),
+        ((13, 28, 4, 4), (1, 30, 60), "the middle"),
+        ((3, 5), (2, 40), "the interval 3 to 7"),
+        ((4,), (9,), "feature 4"),
+        ((1, 4), (9,), "features 1, 4"),
+    ],
+)
+def test_regions_are_said_in_words(region: tuple[int, ...], shape: tuple[int, ...], where: str) -> None:
+    test = Transplant(region, False, 0.31, 0.02, 0.2, 256)
+    found = Strategy(1, torch.arange(12), 0.4, images=torch.zeros(6, *shape), test=test)
+    assert found.where == where
+    said = f"40% of dog hangs on {where}: copied into other samples, it turns 31% of them into dog (controls 2%)"
+    assert found.sentence(["cat", "dog"]) == said
+    assert replace(found, test=replace(test, moves=True)).where == "a region that moves"
+    assert "class 1 is densest in" in replace(found, test=replace(test, bound=0.0)).sentence()
+    assert replace(found, test=None).sentence(["cat", "dog"]) == "40% of dog: no region was tested"
