@@ -192,8 +192,6 @@ def _run(
     with explained(model, inputs[0].device), torch.set_grad_enabled(with_gradients):
         xs = tuple(x.clone() for x in inputs)  # a model that changes its input in place must not change the caller's
         names, samples = LayerNames(model), len(xs[0])
-        if not masks:
-            return tensor_of(model(*xs, *extra))
         layers = Layers(names, samples)
         visitor = masking(layers, {names.name_of(layer): mask for layer, mask in masks.items()}, means)
         run = Interpreter(names, TABLE, visitor, samples)
