@@ -103,7 +103,7 @@ class Strategy:
 
     @property
     def where(self) -> str:
-        """Where its region lies, in words: ``"the upper right corner"``, ``"a region that moves"``; empty untested."""
+        """The place of its region in words, such as ``"the upper right corner"``; empty if none was tested."""
         if self.test is None or self.images is None:
             return ""
         if self.test.moves:
