@@ -26,7 +26,7 @@ from torch import Tensor
 
 from lrp_lightning import SelectiveLRP, find_strategies
 from lrp_lightning.insight.clusters import Clusters
-from lrp_lightning.insight.shares import as_shares
+from lrp_lightning.insight.strategies import relevance_of
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
 import fashion_mnist
@@ -49,9 +49,7 @@ def likelihood(lrp: SelectiveLRP, x: Tensor, of: Tensor, labels: Tensor) -> Tens
     found = torch.zeros(len(x), dtype=torch.double)
 
     def features(samples: Tensor, c: int) -> np.ndarray:
-        traces = [lrp.trace(part, target=c) for part in samples.split(AT_ONCE)]
-        layers = [layer for layer in traces[0].relevance if traces[0].kinds[layer] != "input"][:-1]
-        return torch.cat([as_shares(torch.cat([t.relevance[layer] for t in traces])) for layer in layers], 1).numpy()
+        return relevance_of(lrp, samples, c, samples.device).features
 
     for c in range(10):
         clusters = Clusters(features(x[labels == c], c), 5, seed=0)
@@ -130,14 +128,7 @@ def write(cache: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--cache", type=Path, default=Path("runs/mislabelled"), help="where figures are kept")
-    parser.add_argument("--only-table", action="store_true")
-    parser.add_argument("--threads", type=int, help="of the process; torch's own choice by default")
-    options = parser.parse_args()
-    if options.threads:
-        torch.set_num_threads(options.threads)
-    options.cache.mkdir(parents=True, exist_ok=True)
+    options = shortcuts.asked(shortcuts.parser(__doc__, "runs/mislabelled"))
     for number in () if options.only_table else range(NETWORKS):
         measure(number, options)
     write(options.cache)

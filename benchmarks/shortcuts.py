@@ -248,16 +248,28 @@ def write(cache: Path) -> None:
     (HERE / "shortcuts.md").write_text("\n".join([*lines, ""]))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--cache", type=Path, default=Path("runs/shortcuts"), help="where figures are kept")
-    parser.add_argument("--marks", type=int, nargs="+", default=list(range(len(MARKS))), help="by their numbers")
-    parser.add_argument("--only-table", action="store_true")
-    parser.add_argument("--threads", type=int, help="of the process; torch's own choice by default")
-    options = parser.parse_args()
+def parser(about: str | None, cache: str) -> argparse.ArgumentParser:
+    """What every benchmark of strategies is asked for."""
+    found = argparse.ArgumentParser(description=about)
+    found.add_argument("--cache", type=Path, default=Path(cache), help="where figures are kept")
+    found.add_argument("--only-table", action="store_true")
+    found.add_argument("--threads", type=int, help="of the process; torch's own choice by default")
+    return found
+
+
+def asked(of: argparse.ArgumentParser) -> argparse.Namespace:
+    """The options, with the process as they say."""
+    options = of.parse_args()
     if options.threads:
         torch.set_num_threads(options.threads)
     options.cache.mkdir(parents=True, exist_ok=True)
+    return options
+
+
+def main() -> None:
+    by_number = parser(__doc__, "runs/shortcuts")
+    by_number.add_argument("--marks", type=int, nargs="+", default=list(range(len(MARKS))), help="by their numbers")
+    options = asked(by_number)
     for number in () if options.only_table else options.marks:
         measure(number, options)
     write(options.cache)

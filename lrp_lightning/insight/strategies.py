@@ -281,7 +281,7 @@ def find_strategies(
         def flips(x: Tensor, c: int = c) -> Tensor:
             return logits_of(x).argmax(1) == c
 
-        found[c] = _OfClass(c, drawn[c], _relevance(lrp, drawn[c].inputs, c, device), max_strategies, seed)
+        found[c] = _OfClass(c, drawn[c], relevance_of(lrp, drawn[c].inputs, c, device), max_strategies, seed)
         found[c].test(flips, hosts, threshold)
     odd = [sample for c in chosen for sample in _odd(lrp, c, drawn[c], logits[c], found, device)]
     strategies = [s for c in chosen for s in sorted(found[c].strategies, key=lambda strategy: -len(strategy.samples))]
@@ -345,7 +345,7 @@ class _Relevance:
         return (torch.cat(list(self.shares.values()), 1) / max(len(self.shares), 1) ** 0.5).numpy()
 
 
-def _relevance(lrp: SelectiveLRP, inputs: Tensor, c: int, device: torch.device) -> _Relevance:
+def relevance_of(lrp: SelectiveLRP, inputs: Tensor, c: int, device: torch.device) -> _Relevance:
     traces = [lrp.trace(part.to(device), target=c) for part in inputs.split(_AT_ONCE)]
     layers = [layer for layer in traces[0].relevance if traces[0].kinds[layer] != "input"][:-1]
     shares = {layer: as_shares(torch.cat([t.relevance[layer].cpu() for t in traces])) for layer in layers}
@@ -393,7 +393,7 @@ def _odd(
         if other not in found:
             continue
         at = (said == other).nonzero().flatten()
-        relevance = found[c].relevance.of(at) if other == c else _relevance(lrp, drawn.inputs[at], other, device)
+        relevance = found[c].relevance.of(at) if other == c else relevance_of(lrp, drawn.inputs[at], other, device)
         claimed = found[other].claim(relevance)
         for n, strategy in zip(at.tolist(), claimed, strict=True):
             if (strategy is None) == (other == c):
