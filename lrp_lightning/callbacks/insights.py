@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 
-from lrp_lightning.callbacks.kept import Kept
 from lrp_lightning.callbacks.neurons import most_relevant
-from lrp_lightning.callbacks.observation import Observation
+from lrp_lightning.callbacks.observation import Observation, told_once
 from lrp_lightning.insight.neuron_cards import NeuronCard, neuron_cards
 from lrp_lightning.insight.strategies import Strategies, find_strategies
 from lrp_lightning.tensorboard_plugin.summary import ClassGraph
@@ -21,18 +19,17 @@ _CARDS, _PATCHES = 48, 4
 """Neurons with a card, and patches of each kind on it."""
 
 
-def strategies_of(observation: Observation, kept: Kept) -> Strategies:
-    """Those of all classes of which enough samples were kept."""
+def strategies_of(observation: Observation, batches: Sequence[tuple]) -> Strategies:
+    """Those of all classes of which there are enough samples."""
     lrp = observation.lrp
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="relevance passed by plain gradient")  # told once, by the monitor
+    with told_once():
         return find_strategies(
-            observation.classifier, kept.batches(), composite=lrp.composite, progress=False,
+            observation.classifier, batches, composite=lrp.composite, progress=False,
             on_unsupported=lrp.on_unsupported,
         )  # fmt: skip
 
 
-def cards_of(observation: Observation, kept: Kept, graphs: Sequence[ClassGraph]) -> list[NeuronCard]:
+def cards_of(observation: Observation, batches: Sequence[tuple], graphs: Sequence[ClassGraph]) -> list[NeuronCard]:
     """Those of the graphs' most relevant neurons, residual sums included."""
     lrp = observation.lrp
     order = {node: (data["order"], node[1]) for of in graphs for node, data in of.graph.nodes(data=True)}
@@ -41,9 +38,8 @@ def cards_of(observation: Observation, kept: Kept, graphs: Sequence[ClassGraph])
         neurons.setdefault(layer, []).append(neuron)
     if not neurons:
         return []
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="relevance passed by plain gradient")
+    with told_once():
         return neuron_cards(
-            observation.classifier, kept.batches(), neurons, _PATCHES, lrp.composite, progress=False,
+            observation.classifier, batches, neurons, _PATCHES, lrp.composite, progress=False,
             on_unsupported=lrp.on_unsupported,
         )  # fmt: skip

@@ -48,14 +48,16 @@ class Kept:
                     self._of[c] = self._of.get(c, 0) + 1
                     wanted.append(n)
             if wanted:
-                self._inputs += list(x.detach()[torch.tensor(wanted, device=x.device)].cpu().clone())
+                self._inputs += list(x.detach()[torch.tensor(wanted, device=x.device)].cpu())  # indexing copies
                 self._classes += classes[wanted].tolist()
 
     def __len__(self) -> int:
         return min(self.most, len(self._inputs))
 
     def batches(self) -> list[tuple[Tensor, Tensor] | tuple[Tensor]]:
-        """``(inputs, labels)``, or inputs alone if not all have a label."""
+        """``(inputs, labels)``, or inputs alone if not all have a label; none if nothing was kept."""
+        if not self._inputs:
+            return []
         classes = torch.tensor(self._classes)
         chosen = stratified(classes + 1, self.most)  # -1 is a class of its own
         batches = []

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Literal
 
 import torch
@@ -23,7 +25,7 @@ from lrp_lightning.compat import in_double
 from lrp_lightning.errors import UnsupportedOperatorError
 from lrp_lightning.trace import Trace
 
-__all__ = ["Explained", "Observation", "Remembered"]
+__all__ = ["Explained", "Observation", "Remembered", "told_once"]
 
 CPU = torch.device("cpu")
 OF_CLASSES = ("critical_paths", "path_heatmaps", "neurons", "reconstructions")
@@ -45,7 +47,6 @@ class Explained:
         prediction: the class with the highest logit.
         probability: the prediction's, by softmax.
         error: one minus the probability of the best of the right classes.
-        margin: by how much the best wrong class is ahead of the best right one.
     """
 
     image: Tensor
@@ -56,7 +57,6 @@ class Explained:
     prediction: int
     probability: float
     error: float
-    margin: float
 
 
 @dataclass
@@ -83,6 +83,14 @@ class Remembered:
         """The inverse of :meth:`state_dict`."""
         shown = [Samples(tuple(s["inputs"]), s["labels"], torch.zeros(1, dtype=torch.long)) for s in state["shown"]]
         return Remembered(shown, list(state["classes"]), bool(state["settled"]))
+
+
+@contextmanager
+def told_once() -> Iterator[None]:
+    """Without the warning that an operator's plain gradient is used, which the monitor gives itself."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="relevance passed by plain gradient")
+        yield
 
 
 class Observation:
@@ -117,7 +125,7 @@ class Observation:
         self.stopped_early = False
         self.finished = False
         self.shares: dict[str, Tensor] = {}
-        self.mistaken: list[Explained] = []
+        self._worst: list[tuple[float, Samples]] = []
         self.of_class: dict[int, list[Samples]] = {}
         self._pending: dict[tuple, list[Samples]] = {}
         self._candidates: list[tuple[int, Samples]] = []
@@ -216,11 +224,9 @@ class Observation:
         if sets is not None and "mistakes" in self.settings.log:
             margins = mistakes(trace.output, sets)
             worst = margins.topk(min(self.settings.n_heatmaps, len(margins))).indices
-            least = self.mistaken[-1].margin if len(self.mistaken) == self.settings.n_heatmaps else 0.0
-            worst = worst[margins[worst] > least]
-            shown = self.explained(samples[worst], trace, worst) if len(worst) else []
-            ranked = sorted([*self.mistaken, *shown], key=lambda e: -e.margin)
-            self.mistaken = ranked[: self.settings.n_heatmaps]
+            least = self._worst[-1][0] if len(self._worst) == self.settings.n_heatmaps else 0.0
+            new = [(margins[i].item(), samples[i[None]].cloned(CPU)) for i in worst[margins[worst] > least]]
+            self._worst = sorted([*self._worst, *new], key=lambda pair: -pair[0])[: self.settings.n_heatmaps]
 
     def _explained_class(self, labels: Tensor | None) -> Callable[[Tensor], Tensor]:
         if self.settings.target_fn is None:
@@ -239,9 +245,7 @@ class Observation:
         return chosen
 
     def _trace(self, inputs: tuple[Tensor, ...], target: Any, edges: bool = False, lrp: SelectiveLRP | None = None) -> Trace:
-        with warnings.catch_warnings():
-            if self.lrp.on_unsupported == "gradient":  # told once, by the monitor
-                warnings.filterwarnings("ignore", message="relevance passed by plain gradient")
+        with told_once():
             return (lrp or self.lrp).trace(inputs, target, edges=edges)
 
     def _note_shown(self, samples: Samples, classes: Tensor) -> None:
@@ -267,53 +271,56 @@ class Observation:
 
     # what is shown
 
-    def explained(self, samples: Samples, trace: Trace | None = None, at: Tensor | None = None) -> list[Explained]:
-        """Samples of one shape with the relevance of their explained class; from ``trace`` at ``at`` if that is there."""
-        if trace is None:
-            trace = self._trace(samples.inputs, self._explained_class(samples.labels))
-            at = torch.arange(len(samples))
-        at = at.to(trace.output.device)  # type: ignore[union-attr]
-        inputs = trace.inputs if isinstance(trace.inputs, tuple) else (trace.inputs,)
+    def explained(self, samples: Samples) -> list[Explained]:
+        """Samples of one shape with the relevance of their explained class."""
         pictured = next((i for i, x in enumerate(samples.inputs) if x.ndim == 4), None)
         if pictured is None:
             return []
-        whole = self._trace(samples.inputs, self._explained_class(samples.labels), lrp=self.whole)
-        through_all = whole.inputs if isinstance(whole.inputs, tuple) else (whole.inputs,)
+        target = self._explained_class(samples.labels)
+        trace, whole = self._trace(samples.inputs, target), self._trace(samples.inputs, target, lrp=self.whole)
+        inputs, through_all = (of.inputs if isinstance(of.inputs, tuple) else (of.inputs,) for of in (trace, whole))
         held = [
             in_double(sum(x.flatten(1).sum(1) for x in of)) / in_double(whole.explained)  # type: ignore[arg-type]
-            for of in ([x[at] for x in inputs], through_all)
+            for of in (inputs, through_all)
         ]
-        logits = trace.output[at]
+        logits = trace.output
         sets = label_sets(samples.labels, logits)
         probabilities = in_double(logits).softmax(1)
         right = probabilities if sets is None else probabilities.masked_fill(~sets, 0)
         labels = torch.full_like(logits[:, 0], -1).long() if sets is None else sets.int().argmax(1)
-        margins = torch.zeros_like(logits[:, 0]) if sets is None else mistakes(logits, sets)
         return [
             Explained(*row)
             for row in zip(
                 samples.inputs[pictured].cpu(),
-                inputs[pictured][at].cpu(),
+                inputs[pictured].cpu(),
                 through_all[pictured].cpu(),
                 list(zip(*(part.tolist() for part in held), strict=True)),
                 labels.tolist(),
                 logits.argmax(1).tolist(),
                 probabilities.amax(1).tolist(),
                 (1 - right.amax(1)).tolist(),
-                margins.tolist(),
                 strict=True,
             )
         ]
 
     def of_remembered(self) -> list[Explained]:
         """The samples that are the same in every epoch, as the model sees them now."""
+        return self._explained_of(self.remembered.shown)
+
+    @cached_property
+    def mistaken(self) -> list[Explained]:
+        """This epoch's worst mistakes, worst first; explained when they are asked for, as most epochs are not drawn."""
+        return self._explained_of([sample for _, sample in self._worst])
+
+    def _explained_of(self, shown: Sequence[Samples]) -> list[Explained]:
+        """Single samples, of any shapes, in their order."""
         device = next(self.classifier.parameters()).device
         found: dict[int, Explained] = {}
         by_shape: dict[tuple, list[int]] = {}
-        for i, sample in enumerate(self.remembered.shown):
+        for i, sample in enumerate(shown):
             by_shape.setdefault(sample.shape, []).append(i)
         for at in by_shape.values():
-            samples = Samples.joined([self.remembered.shown[i].cloned(device) for i in at])
+            samples = Samples.joined([shown[i].cloned(device) for i in at])
             done: list[Explained] = []
             self.budget.in_micro_batches(samples, lambda part, done=done: done.extend(self.explained(part)))  # type: ignore[misc]
             found.update(zip(at, done, strict=False))

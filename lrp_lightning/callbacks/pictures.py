@@ -104,11 +104,12 @@ def with_insights(look: Look, observation: Observation, kept: Kept) -> tuple[Fin
     settings, findings = observation.settings, look.findings
     names, record, report = settings.class_names, findings.record, findings.report
     pictures, counts = dict(findings.pictures), dict(findings.counts)
+    batches = kept.batches()
     strategies, shown = Strategies(), list[Strategy]()
     cards = list[NeuronCard]()
     with _noted(observation, "strategies"):
-        if {"strategies", "shortcuts"} & set(settings.log) and len(kept) and not observation.budget.spent:
-            strategies = strategies_of(observation, kept)
+        if {"strategies", "shortcuts"} & set(settings.log) and batches and not observation.budget.spent:
+            strategies = strategies_of(observation, batches)
             if strategies and "shortcuts" in settings.log:
                 counts["shortcuts"] = len(strategies.shortcuts)
         if "strategies" in settings.log:
@@ -116,8 +117,8 @@ def with_insights(look: Look, observation: Observation, kept: Kept) -> tuple[Fin
         if shown:
             pictures["strategies"] = as_array(draw_strategies(shown[:_ROWS], names))
     with _noted(observation, "neuron cards"):
-        if "cards" in settings.log and len(kept) and not observation.budget.spent:
-            cards = [card for card in cards_of(observation, kept, look.graphs) if _is_image(card.driven.images)]
+        if "cards" in settings.log and batches and not observation.budget.spent:
+            cards = [card for card in cards_of(observation, batches, look.graphs) if _is_image(card.driven.images)]
         if cards:
             pictures["cards"] = as_array(draw_neuron_cards(cards[-_ROWS:], names))  # of the last layers
     record = record and replace(record, strategies=shown, cards=cards)
