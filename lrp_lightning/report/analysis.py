@@ -205,7 +205,7 @@ def report_of(
             curves=[*curves, *([_over_budgets(contests, len(images[:_BUDGET_SAMPLES]))] if contests else [])],
             settings={"model": type(model).__name__, "composite": composite, **report.settings},
         )
-        if pictures is not None and trace.masks:
+        if pictures is not None and trace.masks and trace.output.ndim == 2:
             report = replace(report, **_through_all(model, pictures, trace, composite))
         if pictures is not None:
             few = pictures[:_FEW]
@@ -221,14 +221,10 @@ def report_of(
 
 def _through_all(model: nn.Module, images: Tensor, trace: Trace, composite: Composite) -> dict[str, Any]:
     """The relevance through all neurons beside that of a trace, which ran through critical ones."""
-    targets = _classes(trace) if trace.output.ndim == 2 else None
-    if targets is None:
-        return {}
-    lrp = SelectiveLRP(model, composite)
-    whole = [lrp.attribute(x, target) for x, target in zip(images.split(_AT_ONCE), targets.split(_AT_ONCE), strict=True)]
-    through_all = torch.cat(whole)
-    parts = [of.flatten(1).sum(1) / trace.explained for of in (trace.inputs, through_all)]  # type: ignore[union-attr]
-    return {"all_neurons": through_all, "held": list(zip(*(part.tolist() for part in parts), strict=True))}
+    lrp, parts = SelectiveLRP(model, composite), zip(images.split(_AT_ONCE), _classes(trace).split(_AT_ONCE), strict=True)
+    through_all = torch.cat([lrp.attribute(x, target) for x, target in parts])
+    held = [of.flatten(1).sum(1) / trace.explained for of in (trace.inputs, through_all)]  # type: ignore[union-attr]
+    return {"all_neurons": through_all, "held": list(zip(*(part.tolist() for part in held), strict=True))}
 
 
 def captions(trace: Trace, class_names: Sequence[str] | None = None) -> list[str]:

@@ -159,9 +159,8 @@ def read_head(parts: Any) -> dict[str, Any]:
     samples = head["samples"]
     if samples is not None:
         _check(samples, "samples", _SAMPLES)
-        if len({len(samples[key]) for key in ("labels", "predictions", "probabilities", "errors")}) > 1:
-            raise RecordError("this step's record is broken: samples have fields of different lengths")
-        if len(samples["held"]) not in (0, len(samples["labels"])):
+        lengths = {len(samples[key]) for key in ("labels", "predictions", "probabilities", "errors")}
+        if len(lengths) > 1 or len(samples["held"]) not in {0, *lengths}:
             raise RecordError("this step's record is broken: samples have fields of different lengths")
     for i, strategy in enumerate(head["strategies"]):
         _check(strategy, f"strategy {i}", _STRATEGY)

@@ -9,7 +9,6 @@ from typing import Any
 
 import networkx as nx
 import numpy as np
-import torch
 from tensorboard.compat.proto.summary_pb2 import (
     DATA_CLASS_BLOB_SEQUENCE,
     DATA_CLASS_TENSOR,
@@ -359,12 +358,8 @@ def _patches(top: TopActivations, pictures: _Pictures) -> dict[str, Any]:
     for name, pixels in zip(refs, squares(top, _PATCH_SIDE) if k else (), strict=False):
         channels = pixels[:k] if top.images.shape[1] == 3 else pixels[:k, ..., :1]
         refs[name] = pictures.add("cards", pack_images(np.rint(channels * 255)))
-    unknown = torch.full((k,), -1)
-    return {
-        **refs,
-        "labels": [int(c) for c in (unknown if top.labels is None else top.labels[:k])],
-        "predictions": [int(c) for c in (unknown if top.predictions is None else top.predictions[:k])],
-    }
+    labels, predictions = ([-1] * k if of is None else of[:k].tolist() for of in (top.labels, top.predictions))
+    return {**refs, "labels": labels, "predictions": predictions}
 
 
 def _graph(of_class: ClassGraph, n_samples: int | None, pictures: _Pictures) -> dict[str, Any]:
