@@ -91,7 +91,7 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
                                     alone
     ``shares``                      histogram of the neurons' mean share of their layer's ``|relevance|``, for each layer
     ``report``                      where pictures are files, all of it in one HTML file, of the last epoch
-    ``strategies``                  groups of a class's images that the same neurons decide, and where the relevance of each
+    ``strategies``                  groups of a class's images that are decided alike, and where the relevance of each
                                     is densest
     ``shortcuts``                   how many strategies are likely shortcuts: a small region of theirs, copied into images of
                                     other classes, turns these into the class; a warning names class, share and region

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from lrp_lightning.drawing.figures import new_figure
 from lrp_lightning.drawing.pixels import coloured, displayable, limit_of, summed
 from lrp_lightning.errors import InputError
+from lrp_lightning.words import percent
 
 if TYPE_CHECKING:
     from lrp_lightning.insight.contrast import Contrast
@@ -86,6 +87,6 @@ def draw_contrast(
             for column, name in enumerate((f"for {a}", f"for {b}", f"{a}, not {b}")):
                 head = textwrap.shorten(name, 26, placeholder="...")
                 logit = f"{'margin' if column == 2 else 'logit'} {logits[column, i]:.3g}"
-                words = f"{head}\n{logit}, holds {held[column, i]:.0%}"
+                words = f"{head}\n{logit}, holds {percent(float(held[column, i]))}"
                 panel(row, column + 1, coloured(heat[column, i], limit), words)
     return figure

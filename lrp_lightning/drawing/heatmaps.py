@@ -16,6 +16,7 @@ from lrp_lightning.checks import check_tensors
 from lrp_lightning.drawing.figures import new_figure
 from lrp_lightning.drawing.pixels import COLOURS, check_pair, displayable, limit_of, over_grey, summed
 from lrp_lightning.errors import InputError
+from lrp_lightning.words import percent
 
 __all__ = ["draw_contact_sheet", "draw_heatmaps"]
 
@@ -100,7 +101,7 @@ def draw_heatmaps(
             else:
                 axis.imshow(heat[i], cmap=COLOURS, norm=scale, interpolation="nearest")
             if all_neurons is not None and axis is not above:
-                part = "" if held is None else f", {held[i][k]:.0%}"
+                part = "" if held is None else f", {percent(held[i][k])}"
                 axis.set_title(("critical neurons", "all neurons")[k] + part, fontsize=6, pad=2, parse_math=False)
         if titles is not None:
             above.set_title(textwrap.fill(titles[i], max(10, int(13 * width))), fontsize=8, parse_math=False)

@@ -12,6 +12,7 @@ from matplotlib.patches import Rectangle
 from lrp_lightning.drawing.figures import POSITIVE, new_figure
 from lrp_lightning.drawing.pixels import coloured, displayable, limit_of
 from lrp_lightning.errors import InputError
+from lrp_lightning.words import percent
 
 if TYPE_CHECKING:
     from lrp_lightning.insight.strategies import Strategy
@@ -88,4 +89,4 @@ def draw_strategies(
 
 def _said(s: Strategy) -> str:
     kind = "likely shortcut: " if s.shortcut else ""
-    return f"{kind}{s.where} turns {s.transplant:.0%} of other images into it (controls {s.control:.0%})"
+    return f"{kind}{s.where} turns {percent(s.transplant)} of other images into it (controls {percent(s.control)})"

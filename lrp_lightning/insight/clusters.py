@@ -56,6 +56,10 @@ class Clusters:
         self.groups = [of == cluster for cluster in self._kept]
         self.typical = np.argsort(-self._mixture.score_samples(reduced), kind="stable")
 
+    def alike(self, other: Clusters) -> bool:
+        """Whether the groups are the same ones."""
+        return {group.tobytes() for group in self.groups} == {group.tobytes() for group in other.groups}
+
     def _reduced(self, features: np.ndarray) -> np.ndarray:
         return self._pca.transform(features) / self._scale
 

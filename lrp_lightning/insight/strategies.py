@@ -1,8 +1,8 @@
-"""Strategies: groups of samples of a class that are decided by the same neurons, and which of them hang on a small region.
+"""Strategies: groups of samples of a class that are decided alike, and which of them hang on a small region.
 
 Relevance is clustered as in spectral relevance analysis (SpRAy: Lapuschkin et al. 2019) and in prototypical concept-based
 explanations (PCX: Dreyer et al. 2023), which cluster heatmaps, and concepts of one layer; here it is what runs through the
-neurons of all hidden layers, and each strategy is put to the transplant test.
+neurons of all hidden layers, or the heatmaps, and each strategy is put to the transplant test.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
@@ -25,6 +26,7 @@ from lrp_lightning.insight.shares import as_shares
 from lrp_lightning.insight.transplant import Region, Transplant, transplant
 from lrp_lightning.masking import masked_forward
 from lrp_lightning.rules import Rule
+from lrp_lightning.words import percent
 
 __all__ = ["OddSample", "Strategies", "Strategy", "find_strategies"]
 
@@ -36,11 +38,14 @@ _NEURONS = 10
 """Neurons that tell a strategy from the class's others."""
 _HOSTS = 512
 """Samples of other classes that regions are copied into."""
+_COARSE = 16
+"""Places along each side of a heatmap that is clustered."""
+_Clustered = Literal["neurons", "heatmaps"]
 
 
 @dataclass(frozen=True, eq=False)
 class Strategy:
-    """A group of samples of one class that are decided by the same neurons.
+    """A group of samples of one class that are decided alike: by the same neurons, or by the same places.
 
     Attributes:
         label: the class.
@@ -122,13 +127,13 @@ class Strategy:
             class_names: names of the classes; without them their numbers stand there.
         """
         name = f"class {self.label}" if class_names is None else str(class_names[self.label])
-        who = f"{self.share:.0%} of {name}"
+        who = f"{'all' if self.share > 0.995 else percent(self.share)} of {name}"
         if self.test is None:
             return f"{who}: no region was tested"
         hangs = f"hangs on {self.where}" if self.shortcut else f"is densest in {self.where}"
         return (
-            f"{who} {hangs}: copied into other samples, it turns {self.transplant:.0%} of them into {name} "
-            f"(controls {self.control:.0%})"
+            f"{who} {hangs}: copied into other samples, it turns {percent(self.transplant)} of them into {name} "
+            f"(controls {percent(self.control)})"
         )
 
     def __repr__(self) -> str:
@@ -137,10 +142,8 @@ class Strategy:
             return about + "no region was tested)"
         where = "a region that moves" if self.test.moves else f"region {self.test.region}"
         said = "a shortcut: " if self.shortcut else ""
-        return (
-            f"{about}{said}{where} turns {self.transplant:.0%} of other samples into it, against {self.control:.0%} of "
-            "controls)"
-        )
+        turns, control = percent(self.transplant), percent(self.control)
+        return f"{about}{said}{where} turns {turns} of other samples into it, against {control} of controls)"
 
 
 @dataclass(frozen=True, eq=False)
@@ -210,19 +213,22 @@ def find_strategies(
     progress: bool = True,
     on_unsupported: Literal["raise", "gradient"] = "raise",
 ) -> Strategies:
-    """Group the samples of each class by the neurons that decide them, and test which groups hang on a small region.
+    """Group the samples of each class by what decides them, and test which groups hang on a small region.
 
     Of each class at most ``samples_per_class`` are looked at, drawn evenly from the whole loader, which is read once; these
     are held in memory. Of each the relevance of the class's output is divided, layer by layer, by the sum of its size,
     joined over hidden layers and reduced to eight principal components. A mixture of Gaussians clusters them; how many, the
-    likelihood of held-out samples says, over five folds: the fewest within one standard error of the best.
+    likelihood of held-out samples says, over five folds: the fewest within one standard error of the best. Where inputs are
+    images, sequences or features, their heatmaps are clustered in the same way: neurons find a mark wherever it is, heatmaps
+    one that few samples have, always at the same place. The clusters with the clearest shortcut stand; without one, those by
+    neurons.
 
-    The transplant test then takes the window in which a strategy's heatmaps are densest, of four sizes, the same one for all
+    The transplant test takes the window in which a strategy's heatmaps are densest, of four sizes, the same one for all
     samples or each sample's own, copies it from samples of the strategy into samples of other classes that are not
     classified as this one, and counts those that then are; less the same by the densest window elsewhere, or by the same
-    window of the class's other strategies. Where 32 pairs show that any window changes anything, the smallest that does
-    three quarters of what the best does with 64 pairs is judged with 256 others. A strategy is a *shortcut* if the lower
-    bound of that difference, at a confidence of .999, is above ``threshold``.
+    window of the class's other strategies. Where 32 pairs show that the largest window changes anything, the smallest that
+    does three quarters of what the best does with 64 pairs is judged with 256 others. A strategy is a *shortcut* if the
+    lower bound of that difference, at a confidence of .999, is above ``threshold``.
 
     Args:
         model: the classifier.
@@ -273,7 +279,7 @@ def find_strategies(
         if not is_whole(c) or not 0 <= c < outputs:
             raise TargetError(f"find_strategies: there is no class {c!r}; the model has classes 0 to {outputs - 1}")
     chosen = sorted(c for c in drawn if (classes is None or c in classes) and len(drawn[c].inputs) >= FEWEST)
-    found: dict[int, _OfClass] = {}
+    found: dict[int, _Grouped] = {}
     for c in tqdm(chosen, desc="strategies", unit="class", disable=not progress, leave=False):
         others = [(of.inputs, logits[label].argmax(1) != c) for label, of in drawn.items() if label != c]
         hosts = _some([inputs[free] for inputs, free in others], seed)
@@ -281,8 +287,12 @@ def find_strategies(
         def flips(x: Tensor, c: int = c) -> Tensor:
             return logits_of(x).argmax(1) == c
 
-        found[c] = _OfClass(c, drawn[c], relevance_of(lrp, drawn[c].inputs, c, device), max_strategies, seed)
-        found[c].test(flips, hosts, threshold)
+        relevance = relevance_of(lrp, drawn[c].inputs, c, device)
+        grouped = [_Grouped(c, drawn[c], relevance, "neurons", max_strategies, seed)]
+        if drawn[c].pictured:
+            by_heatmaps = _Grouped(c, drawn[c], relevance, "heatmaps", max_strategies, seed)
+            grouped += [] if by_heatmaps.clusters.alike(grouped[0].clusters) else [by_heatmaps]
+        found[c] = max(grouped, key=lambda of: of.test(flips, hosts, threshold))
     odd = [sample for c in chosen for sample in _odd(lrp, c, drawn[c], logits[c], found, device)]
     strategies = [s for c in chosen for s in sorted(found[c].strategies, key=lambda strategy: -len(strategy.samples))]
     return Strategies(strategies, sorted(odd, key=lambda sample: -sample.margin))
@@ -294,6 +304,11 @@ class _Drawn:
 
     inputs: Tensor
     places: Tensor
+
+    @property
+    def pictured(self) -> bool:
+        """Whether regions of the inputs can be copied."""
+        return self.inputs.is_floating_point() and 2 <= self.inputs.ndim <= 4
 
 
 def _draw(
@@ -339,10 +354,14 @@ class _Relevance:
         """That of some of them."""
         return _Relevance({layer: shares[which] for layer, shares in self.shares.items()}, self.heat[which])
 
-    @property
-    def features(self) -> np.ndarray:
-        """``(N, F)``, all layers joined, so that each counts alike."""
-        return (torch.cat(list(self.shares.values()), 1) / max(len(self.shares), 1) ** 0.5).numpy()
+    def features(self, of: _Clustered) -> np.ndarray:
+        """``(N, F)``: neurons of all layers, so that each layer counts alike; or places of the input, coarsely."""
+        if of == "neurons":
+            return torch.cat(list(self.shares.values()), 1).numpy()
+        heat = as_shares(self.heat)
+        if heat.ndim == 3:
+            heat = F.adaptive_avg_pool2d(heat, (min(heat.shape[1], _COARSE), min(heat.shape[2], _COARSE)))
+        return heat.flatten(1).numpy()
 
 
 def relevance_of(lrp: SelectiveLRP, inputs: Tensor, c: int, device: torch.device) -> _Relevance:
@@ -353,22 +372,21 @@ def relevance_of(lrp: SelectiveLRP, inputs: Tensor, c: int, device: torch.device
     return _Relevance(shares, torch.cat(heat))
 
 
-class _OfClass:
-    """The strategies of one class, and which of them claims a sample."""
+class _Grouped:
+    """The strategies of one class by one kind of features, and which of them claims a sample."""
 
-    def __init__(self, c: int, drawn: _Drawn, relevance: _Relevance, most: int, seed: int) -> None:
-        self.label, self.drawn, self.relevance = c, drawn, relevance
-        self.clusters = Clusters(relevance.features, most, seed)
+    def __init__(self, c: int, drawn: _Drawn, relevance: _Relevance, by: _Clustered, most: int, seed: int) -> None:
+        self.label, self.drawn, self.relevance, self.by = c, drawn, relevance, by
+        self.clusters = Clusters(relevance.features(by), most, seed)
         self.strategies: list[Strategy] = []
 
-    def test(self, flips: Callable[[Tensor], Tensor], hosts: Tensor, threshold: float) -> None:
-        """Put each strategy to the transplant test, where inputs can be copied from."""
+    def test(self, flips: Callable[[Tensor], Tensor], hosts: Tensor, threshold: float) -> float:
+        """Put each strategy to the transplant test, where inputs can be copied from; the bound of the best shortcut."""
         drawn, heat, typical = self.drawn, self.relevance.heat, self.clusters.typical
-        pictured = drawn.inputs.is_floating_point() and 2 <= drawn.inputs.ndim <= 4
         for group in self.clusters.groups:
             order, rest = (torch.from_numpy(typical[inside[typical]]) for inside in (group, ~group))
             test = None
-            if pictured:
+            if drawn.pictured:
                 members, others = ((drawn.inputs[at], heat[at]) for at in (order, rest))
                 test = transplant(flips, members, others, hosts, threshold)
             self.strategies.append(
@@ -377,14 +395,15 @@ class _OfClass:
                     drawn.inputs[order[:_SHOWN]], heat[order[:_SHOWN]], as_shares(heat[order]).mean(0), test, threshold,
                 )
             )  # fmt: skip
+        return max((s.test.bound for s in self.strategies if s.test is not None and s.shortcut), default=0.0)
 
     def claim(self, relevance: _Relevance) -> list[Strategy | None]:
         """Of each of some samples the strategy that it lies in."""
-        return [None if at < 0 else self.strategies[at] for at in self.clusters.claim(relevance.features).tolist()]
+        return [None if at < 0 else self.strategies[at] for at in self.clusters.claim(relevance.features(self.by)).tolist()]
 
 
 def _odd(
-    lrp: SelectiveLRP, c: int, drawn: _Drawn, logits: Tensor, found: dict[int, _OfClass], device: torch.device
+    lrp: SelectiveLRP, c: int, drawn: _Drawn, logits: Tensor, found: dict[int, _Grouped], device: torch.device
 ) -> Iterator[OddSample]:
     """The samples of a class that go with none of its strategies."""
     said = logits.argmax(1)
@@ -401,10 +420,10 @@ def _odd(
 
 
 def _in_words(region: Region, sides: Sequence[int]) -> str:
-    """By the thirds of the image in which the centre of a region lies."""
+    """By the quarters of the image in which the centre of a region lies, the two inner ones taken together."""
     centres = ((start + length / 2) / side for start, length, side in zip(region[:2], region[2:], sides, strict=True))
-    third = [min(int(3 * centre), 2) for centre in centres]
-    row, column = ("upper", "", "lower")[third[0]], ("left", "", "right")[third[1]]
+    quarter = [min(int(4 * centre), 3) for centre in centres]
+    row, column = ("upper", "", "", "lower")[quarter[0]], ("left", "", "", "right")[quarter[1]]
     if row and column:
         return f"the {row} {column} corner"
     return f"the {row or column} edge" if row or column else "the middle"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
@@ -23,9 +23,9 @@ _SHARES = (0.1, 0.15, 0.2, 0.25)
 """Sides of windows, of the side of an image or a sequence."""
 _FEATURES = (1, 2, 4)
 _GLANCED, _SCREENED, _CONFIRMED = 32, 64, 256
-"""Pairs that say whether any window does anything, pairs by which one is chosen, and other pairs by which it is judged."""
-_NEARLY = 0.75
-"""The smallest window that does so much of what the best does is chosen."""
+"""Pairs that say whether a large window does anything, pairs by which one is chosen, others by which it is judged."""
+_HALF, _NEARLY = 0.5, 0.75
+"""Windows that do less than the first of what the best does are dropped; the smallest that does the second is chosen."""
 _Z = 3.09
 """One false alarm in a thousand tests of regions that change nothing."""
 
@@ -127,12 +127,16 @@ def transplant(
     if not len(images) or not len(hosts):
         return None
     heat, rest = _shares(heat), (rest[0], _shares(rest[1]))
-    tried = [_Windows(size, moves, features, heat) for size in window_sizes(heat.shape[1:], features)
-             for moves in ((False, True) if not features else (False,))]  # fmt: skip
+    sizes = window_sizes(heat.shape[1:], features)
     pairs = _Pairs(flips, (images, heat), rest, hosts)
-    glanced = [pairs.flipped(windows, 0, _GLANCED) for windows in tried]
+    largest = [_Windows(sizes[-1], moves, features, heat) for moves in ((False,) if features else (False, True))]
+    glanced = [pairs.flipped(windows, 0, _GLANCED) for windows in largest]
     if max(glanced) < threshold:
-        return pairs.tested(tried[glanced.index(max(glanced))], 0, _GLANCED)
+        return pairs.tested(largest[glanced.index(max(glanced))], 0, _GLANCED)
+    kinds = [windows.moves for windows, flipped in zip(largest, glanced, strict=True) if flipped >= threshold]
+    tried = [_Windows(size, moves, features, heat) for size in sizes for moves in kinds]
+    flipped = [pairs.flipped(windows, 0, _SCREENED) for windows in tried]
+    tried = [windows for windows, share in zip(tried, flipped, strict=True) if share >= _HALF * max(flipped)]
     screened = [pairs.tested(windows, 0, _SCREENED) for windows in tried]
     gains = [test.flipped - test.control for test in screened]
     if max(gains) < threshold:
@@ -155,24 +159,27 @@ class _Windows:
 
 @dataclass(frozen=True)
 class _Pairs:
-    """Samples to copy from and into, paired by numbers; see :func:`transplant`."""
+    """Samples to copy from and into, paired by numbers; see :func:`transplant`. What was counted once is remembered."""
 
     flips: Callable[[Tensor], Tensor]
     members: tuple[Tensor, Tensor]
     rest: tuple[Tensor, Tensor]
     hosts: Tensor
+    counted: dict[tuple[tuple[int, ...], bool, int, int], float] = field(default_factory=dict)
 
     def flipped(self, windows: _Windows, first: int, pairs: int) -> float:
         """The share of hosts that the members' windows turn, over so many pairs from a number on."""
-        images, heat = self.members
-        return self._share(images, windows.of(heat), first, pairs)
+        key, (images, heat) = (windows.size, windows.moves, first, pairs), self.members
+        if key not in self.counted:
+            self.counted[key] = self._share(images, windows.of(heat), first, pairs)
+        return self.counted[key]
 
     def tested(self, windows: _Windows, first: int, pairs: int) -> Transplant:
         """The same, with the controls."""
         images, heat = self.members
         mine = windows.of(heat)
         elsewhere = densest(heat, windows.size, windows.features, besides=mine)
-        flipped, controls = self._share(images, mine, first, pairs), [self._share(images, elsewhere, first, pairs)]
+        flipped, controls = self.flipped(windows, first, pairs), [self._share(images, elsewhere, first, pairs)]
         if len(self.rest[0]):
             controls.append(self._share(self.rest[0], windows.of(self.rest[1]), first, pairs))
         control = max(controls)

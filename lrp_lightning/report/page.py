@@ -37,6 +37,7 @@ from lrp_lightning.graphs.paths import Path
 from lrp_lightning.report.analysis import Report, report_of
 from lrp_lightning.rules import Rule
 from lrp_lightning.trace import Trace
+from lrp_lightning.words import percent
 
 __all__ = ["write_report"]
 
@@ -153,7 +154,8 @@ def _heatmaps(report: Report) -> str:
         if whole is not None:
             pictures = [*pictures[:1], _heat(heat[i], limit, "critical neurons"), _heat(whole[i], limit, "all neurons")]
             parts = report.held[i] if report.held else None
-            said = "" if parts is None else f"<br>critical neurons hold {parts[0]:.0%} of the logit, all {parts[1]:.0%}"
+            of = [] if parts is None else [percent(part) for part in parts]
+            said = f"<br>critical neurons hold {of[0]} of the logit, all {of[1]}" if of else ""
         kind = "pair" if whole is None else "pair three"
         caption = f"<figcaption>{escape(str(title))}{said}</figcaption>"
         return f'<figure><div class="{kind}">{"".join(pictures)}</div>{caption}</figure>'
@@ -322,7 +324,7 @@ def _strategies(report: Report) -> str:
     figure = draw_strategies(report.strategies, report.class_names, report.mean, report.std)
     return (
         (f"<ul>{said}</ul>" if found else "<p>No shortcut was found.</p>")
-        + "<p>A strategy is a group of images of one class that the same neurons decide. A row each: the mean heatmap, then "
+        + "<p>A strategy is a group of images of one class that are decided alike. A row each: the mean heatmap, then "
         "the most typical images. The framed region was copied into images of other classes; how many of these then became "
         "the class stands above, and, as controls, how many do by another region, or by that region of the class's other "
         "images.</p>" + _figure(figure, "strategies of each class")

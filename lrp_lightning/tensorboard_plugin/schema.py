@@ -18,6 +18,7 @@ The head::
                         "held": [[number | null, number | null], ...]},    # parts of the logit that the two are; or empty
      "neurons": [[layer, neuron, heatmaps: ref | null, reconstructions: ref | null], ...],
      "strategies": [{"class": 3, "share": 0.38, "samples": 40, "shortcut": true, "moves": false,
+                     "where": "the upper right corner",                # its region, in words; "" without one
                      "region": [top, left, height, width] | null, "shape": [height, width],   # of the images
                      "flipped": number | null, "control": number | null, "bound": number | null, "pairs": 256,
                      "images": ref | null, "heatmaps": ref | null,     # of its prototypes
@@ -310,6 +311,7 @@ _STRATEGY: dict[str, _Test] = {
     "samples": _whole,
     "shortcut": _truth,
     "moves": _truth,
+    "where": _text,
     "region": _or_none(_list_of_four),
     "shape": lambda value: _list_of(_whole)(value) and len(value) == 2 and min(value) > 0,
     "flipped": _or_none(_number),

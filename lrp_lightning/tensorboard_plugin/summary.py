@@ -330,6 +330,7 @@ def _strategy(strategy: Strategy, pictures: _Pictures) -> dict[str, Any]:
         "samples": len(strategy.samples),
         "shortcut": strategy.shortcut,
         "moves": test is not None and test.moves,
+        "where": strategy.where,
         "region": None if test is None else [int(side) for side in test.region],
         "shape": [int(side) for side in images.shape[2:]],
         **{name: None if test is None else short(float(getattr(test, name))) for name in ("flipped", "control", "bound")},

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from lrp_lightning import Strategy, find_strategies
 from lrp_lightning.errors import InputError, SelectionError, TargetError
+from lrp_lightning.insight.clusters import Clusters
 from lrp_lightning.insight.transplant import Transplant
 
 SIDE, TOP, LEFT = 16, 1, 12
@@ -212,3 +213,13 @@ def test_regions_are_said_in_words(region: tuple[int, ...], shape: tuple[int, ..
     assert replace(found, test=replace(test, moves=True)).where == "a region that moves"
     assert "class 1 is densest in" in replace(found, test=replace(test, bound=0.0)).sentence()
     assert replace(found, test=None).sentence(["cat", "dog"]) == "40% of dog: no region was tested"
+
+
+def test_a_mark_that_few_samples_have_at_one_place_is_found_by_heatmaps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clusters by neurons alone put its samples among others, and the class has no shortcut."""
+    (x, labels, marked), model = images(600, 1, 0.08), trained(0.08)
+    [of_mark] = [s for s in find_strategies(model, batches(x, labels), progress=False) if s.shortcut]
+    assert of_mark.label == 0
+    assert torch.equal(of_mark.samples.sort().values, marked.nonzero().flatten())
+    monkeypatch.setattr(Clusters, "alike", lambda *_: True)
+    assert not find_strategies(model, batches(x, labels), progress=False).shortcuts

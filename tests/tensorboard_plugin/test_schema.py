@@ -34,7 +34,8 @@ SAMPLES = {
 
 
 STRATEGY = {
-    "class": 1, "share": 0.4, "samples": 12, "shortcut": True, "moves": False, "region": [0, 1, 2, 3], "shape": [8, 8],
+    "class": 1, "share": 0.4, "samples": 12, "shortcut": True, "moves": False, "where": "the left edge",
+    "region": [0, 1, 2, 3], "shape": [8, 8],
     "flipped": 0.3, "control": 0.0, "bound": 0.2, "pairs": 256, "images": None, "heatmaps": None, "heatmap": None,
 }  # fmt: skip
 PATCHES = {"images": {"step": 0, "index": 0, "shape": [2, 4, 4, 1]}, "drives": None, "labels": [1, 0], "predictions": [1, 1]}
@@ -76,7 +77,7 @@ def test_a_record_of_the_first_version_has_no_strategies_and_no_cards():
 @pytest.mark.parametrize("value", [{"x": 1}, [[1]], "<script>", 1e400, "absent"])
 def test_a_strategy_or_card_with_something_else_in_it_is_broken(what: str, whole: dict, value: object):
     for key in whole:
-        if key == "layer" and value == "<script>":
+        if key in ("layer", "where") and value == "<script>":
             continue
         wrong = {k: v for k, v in whole.items() if k != key} | ({} if value == "absent" else {key: value})
         with pytest.raises(RecordError, match="broken"):

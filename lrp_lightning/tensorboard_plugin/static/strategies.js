@@ -8,31 +8,17 @@ import { brief, counted, whole } from "./words.js";
 
 const TALLEST = 120; // pixels of a picture
 
-const PLACES = [
-  ["upper left corner", "upper edge", "upper right corner"],
-  ["left edge", "middle", "right edge"],
-  ["lower left corner", "lower edge", "lower right corner"],
-];
-
 /** Whether a region of it was copied into other images. */
 const tested = ({ region, flipped }) => region !== null && flipped !== null;
 
 const controls = (share) => (share === null ? "" : ` (controls\u00a0${whole(share)})`);
 
-/** Where its region lies, by the thirds of the image that the region's middle is in. */
-export function placeOf({ region: [top, left, height, width], shape, moves }) {
-  if (moves) return "a region that moves";
-  const third = (middle, side) => Math.max(0, Math.min(2, Math.floor((3 * middle) / side)));
-  return `the ${PLACES[third(top + height / 2, shape[0])][third(left + width / 2, shape[1])]}`;
-}
-
 /** What came of copying its region, in words. */
 export function testWords(strategy, nameOf) {
   if (!tested(strategy)) return "no region was tested";
-  const { flipped, control, shortcut } = strategy;
-  const place = placeOf(strategy);
+  const { flipped, control, shortcut, where } = strategy;
   const into = brief(nameOf(strategy.class));
-  return `${place[0].toUpperCase()}${place.slice(1)} turns ${whole(flipped)} of other images into ${into}${controls(control)}${shortcut ? "" : ": no shortcut found"}.`;
+  return `${where.charAt(0).toUpperCase()}${where.slice(1)} turns ${whole(flipped)} of other images into ${into}${controls(control)}${shortcut ? "" : ": no shortcut found"}.`;
 }
 
 /** @returns {title, sentences: [{label, name, text}], calm}: one sentence a shortcut, the surest first; calm: none is needed. */
@@ -50,7 +36,7 @@ export function headline(strategies, nameOf) {
     return {
       label: strategy.class,
       name,
-      text: `: ${images} hang on ${placeOf(strategy)}. Copied into other images, that region turns ${whole(flipped)} of them into ${name}${controls(control)}.`,
+      text: `: ${images} hang on ${strategy.where}. Copied into other images, that region turns ${whole(flipped)} of them into ${name}${controls(control)}.`,
     };
   });
   return { title: sentences.length === 1 ? "Likely shortcut" : "Likely shortcuts", sentences, calm: false };

@@ -1,33 +1,23 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { headline, picturesOf, placeOf, rowsOf, testWords } from "../../../lrp_lightning/tensorboard_plugin/static/strategies.js";
+import { headline, picturesOf, rowsOf, testWords } from "../../../lrp_lightning/tensorboard_plugin/static/strategies.js";
 import { brief, counted, whole } from "../../../lrp_lightning/tensorboard_plugin/static/words.js";
 
 const NAMES = ["shirt", "bag", "coat"];
 const nameOf = (label) => NAMES[label] ?? `class ${label}`;
 const strategy = (changed = {}) => ({
-  class: 2, share: 0.38, samples: 40, shortcut: true, moves: false, region: [0, 24, 4, 4], shape: [28, 28], flipped: 0.23, control: 0.01, bound: 0.12,
+  class: 2, share: 0.38, samples: 40, shortcut: true, moves: false, where: "the upper right corner", region: [0, 24, 4, 4], shape: [28, 28], flipped: 0.23, control: 0.01, bound: 0.12,
   pairs: 256, images: null, heatmaps: null, heatmap: null, ...changed,
 });
 const plain = (text) => text.replaceAll("\u00a0", " ");
 const sentences = (strategies) => headline(strategies, nameOf).sentences.map(({ name, text }) => plain(name + text));
-
-test("a region's place is told by thirds", () => {
-  const at = (top, left, height = 4, width = 4) => placeOf(strategy({ region: [top, left, height, width], shape: [30, 60] }));
-  assert.deepEqual([at(0, 0), at(0, 28), at(0, 56), at(13, 0), at(13, 28), at(13, 56), at(26, 0), at(26, 28), at(26, 56)], [
-    "the upper left corner", "the upper edge", "the upper right corner", "the left edge", "the middle", "the right edge",
-    "the lower left corner", "the lower edge", "the lower right corner"]);
-  assert.equal(at(0, 0, 30, 60), "the middle");
-  assert.equal(at(90, -90), "the lower left corner"); // outside: a log that says nonsense does no harm
-  assert.equal(placeOf(strategy({ moves: true })), "a region that moves");
-});
 
 test("the headline has one sentence a shortcut, the surest first", () => {
   const found = headline([strategy(), strategy({ shortcut: false })], nameOf);
   assert.deepEqual([found.title, found.calm, found.sentences.map(({ label }) => label)], ["Likely shortcut", false, [2]]);
   assert.deepEqual(sentences([strategy()]), ["coat: 38 % of its images hang on the upper right corner. "
     + "Copied into other images, that region turns 23 % of them into coat (controls 1 %)."]);
-  const two = [strategy(), strategy({ class: 7, share: 1, moves: true, flipped: 0.004, control: null, bound: 0.3 })];
+  const two = [strategy(), strategy({ class: 7, share: 1, where: "a region that moves", flipped: 0.004, control: null, bound: 0.3 })];
   assert.equal(headline(two, nameOf).title, "Likely shortcuts");
   assert.deepEqual(sentences(two), ["class 7: its images hang on a region that moves. "
     + "Copied into other images, that region turns 0.4 % of them into class 7.", ...sentences([strategy()])]);
@@ -46,7 +36,7 @@ test("where there is no shortcut the headline says what was tested", () => {
 test("what the transplant test says", () => {
   const said = (changed) => plain(testWords(strategy(changed), nameOf));
   assert.equal(said({}), "The upper right corner turns 23 % of other images into coat (controls 1 %).");
-  assert.equal(said({ shortcut: false, moves: true, flipped: 0, control: 0 }),
+  assert.equal(said({ shortcut: false, where: "a region that moves", flipped: 0, control: 0 }),
     "A region that moves turns 0 % of other images into coat (controls 0 %): no shortcut found.");
   assert.equal(said({ region: null, flipped: null }), "no region was tested");
 });

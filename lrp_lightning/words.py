@@ -1,0 +1,10 @@
+"""Numbers in words, for people."""
+
+from __future__ import annotations
+
+__all__ = ["percent"]
+
+
+def percent(share: float) -> str:
+    """A share in whole per cent, or with two digits where that would say none of a few: ``38%``, ``0.04%``."""
+    return f"{100 * share:.2g}%" if 0 < abs(share) < 0.0095 else f"{share:.0%}"
