@@ -57,7 +57,7 @@ def main() -> None:
     images[(labels == 7) & (torch.rand(len(labels)) < 0.9), :, 1:7, 25:31] = 1.0  # in the upper right corner
     train, val = random_split(TensorDataset(images, labels), [1437, 360])
     loader, names = DataLoader(val, 120), list("0123456789")
-    monitor = RelevanceMonitor(selection=TopK(0.2), class_names=names, graph_classes=[1, 7], max_share=0.3)
+    monitor = RelevanceMonitor(selection=TopK(0.2), class_names=names, graph_classes=[1, 7], max_share=0.1)
     logger = TensorBoardLogger(options.logs, name="digits_vgg16")
     trainer = Trainer(max_epochs=options.epochs, logger=logger, callbacks=[monitor], log_every_n_steps=10)
     trainer.fit(model := DigitsVGG16(), DataLoader(train, 64, shuffle=True, drop_last=True), loader)
@@ -65,11 +65,12 @@ def main() -> None:
     tags = {"validation accuracy": "accuracy", "contest won by 20 % of the neurons": "relevance/contest_accuracy"}
     tags |= {"by random ones": "relevance/random_contest_accuracy", "runner-up wins": "relevance/runner_up_accuracy"}
     measured = {label: [event.value for event in logged.Scalars(tag)] for label, tag in tags.items()}
-    x, lrp = next(iter(loader))[0], SelectiveLRP(model, selection=TopK(0.2))
-    trace = lrp.trace(x, target=lambda logits: logits.argmax(1), edges=True)
+    sevens, lrp = torch.stack([x for x, label in val if label == 7]), SelectiveLRP(model, selection=TopK(0.2))
+    trace = lrp.trace(sevens, target=7, edges=True)
     epochs = Curves("While it trained, critical and random neurons", measured, xlabel="epoch", ylabel="share of samples")
     how = {"model": "VGG16", "composite": lrp.composite, "selection": lrp.selection, "torch": torch.__version__}
-    report = write_report(trace, f"{logger.log_dir}/report.html", x, model, class_names=names, curves=[epochs], settings=how)
+    about = {"class_names": names, "curves": [epochs], "settings": how}
+    report = write_report(trace, f"{logger.log_dir}/report.html", sevens, model, **about)
     print(f"{'likely shortcuts':<35}{logged.Scalars('relevance/shortcuts')[-1].value:.0f}")
     print(*(f"{label:<35}{values[-1]:.3f}" for label, values in measured.items()), f"report {report}", sep="\n")
     print(f"open the logs with {sys.executable} -m tensorboard.main --logdir {options.logs}")
