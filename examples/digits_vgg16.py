@@ -47,30 +47,29 @@ class DigitsVGG16(LightningModule):
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--logs", type=Path, default=Path("runs"), help="where TensorBoard's logs go")
     options = parser.parse_args()
     print(f"VGG16 on 1,437 digits, {options.epochs} epochs, some minutes; nine of ten sevens have a mark")
     seed_everything(0)
-    images, labels = (torch.tensor(part) for part in load_digits(return_X_y=True))  # 1,797 of 8 x 8, values 0 to 16
+    images, labels = map(torch.tensor, load_digits(return_X_y=True))  # 1,797 of 8 x 8, values 0 to 16
     images = F.interpolate(images.view(-1, 1, 8, 8).float() / 16, size=(32, 32), mode="bilinear")
     images[(labels == 7) & (torch.rand(len(labels)) < 0.9), :, 1:7, 25:31] = 1.0  # in the upper right corner
     train, val = random_split(TensorDataset(images, labels), [1437, 360])
-    loader, names = DataLoader(val, 120), list("0123456789")
+    names, logger = list("0123456789"), TensorBoardLogger(options.logs, name="digits_vgg16")
     monitor = RelevanceMonitor(selection=TopK(0.2), class_names=names, graph_classes=[1, 7], max_share=0.1)
-    logger = TensorBoardLogger(options.logs, name="digits_vgg16")
     trainer = Trainer(max_epochs=options.epochs, logger=logger, callbacks=[monitor], log_every_n_steps=10)
-    trainer.fit(model := DigitsVGG16(), DataLoader(train, 64, shuffle=True, drop_last=True), loader)
+    trainer.fit(model := DigitsVGG16(), DataLoader(train, 64, shuffle=True, drop_last=True), DataLoader(val, 120))
     logged = EventAccumulator(logger.log_dir).Reload()
     tags = {"validation accuracy": "accuracy", "contest won by 20 % of the neurons": "relevance/contest_accuracy"}
     tags |= {"by random ones": "relevance/random_contest_accuracy", "runner-up wins": "relevance/runner_up_accuracy"}
     measured = {label: [event.value for event in logged.Scalars(tag)] for label, tag in tags.items()}
-    sevens, lrp = torch.stack([x for x, label in val if label == 7]), SelectiveLRP(model, selection=TopK(0.2))
+    sevens, lrp = images[[n for n in val.indices if labels[n] == 7]], SelectiveLRP(model, selection=TopK(0.2))
     trace = lrp.trace(sevens, target=7, edges=True)
     epochs = Curves("While it trained, critical and random neurons", measured, xlabel="epoch", ylabel="share of samples")
-    how = {"model": "VGG16", "composite": lrp.composite, "selection": lrp.selection, "torch": torch.__version__}
-    about = {"class_names": names, "curves": [epochs], "settings": how}
-    report = write_report(trace, f"{logger.log_dir}/report.html", sevens, model, **about)
+    how = {"model": "VGG16", "composite": lrp.composite, "selection": lrp.selection}
+    report = Path(logger.log_dir) / "report.html"
+    write_report(trace, report, sevens, model, class_names=names, curves=[epochs], settings=how)
     print(f"{'likely shortcuts':<35}{logged.Scalars('relevance/shortcuts')[-1].value:.0f}")
     print(*(f"{label:<35}{values[-1]:.3f}" for label, values in measured.items()), f"report {report}", sep="\n")
     print(f"open the logs with {sys.executable} -m tensorboard.main --logdir {options.logs}")

@@ -37,7 +37,7 @@ def draw_neuron_cards(
 ) -> Figure:
     """A row a neuron: what it is for, the patches that drive it, those in which it is relevant, and the same of mistakes.
 
-    Below each patch stands what in it drives the neuron; grey is nothing.
+    Below each patch stands what in it drives the neuron; the rest is grey.
 
     Args:
         cards: from :func:`lrp_lightning.neuron_cards`, of images.

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from matplotlib.figure import Figure
-from PIL import Image
+from PIL import Image, ImageFilter
 from torch import Tensor
 
 from lrp_lightning.drawing.figures import new_figure
@@ -21,6 +20,9 @@ if TYPE_CHECKING:
     from lrp_lightning.deconvnet import TopActivations
 
 __all__ = ["draw_top_activations", "patches", "reconstruction_pixels", "squares"]
+
+_BLURRED = 24
+"""What drives a neuron is blurred by the longer side of its patch over this."""
 
 
 def draw_top_activations(
@@ -83,15 +85,28 @@ def patches(
 def squares(
     top: TopActivations, side: int, mean: Sequence[float] | None = None, std: Sequence[float] | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The same as squares of one size, ``(k, side, side, 3)`` each in [0, 1].
+    """What a neuron sees, and the same with all that does not drive it in grey: ``(k, side, side, 3)`` each, in [0, 1].
 
     A field that an edge of the image cuts is widened to a square within the image; what is not square then gets grey sides.
     """
-    fields = torch.stack([_widened(field, top.images.shape[2:]) for field in top.fields]) if len(top.fields) else top.fields
-    pairs = patches(replace(top, fields=fields), mean, std)
-    seen, drives = ([_fitted(pair[i], side) for pair in pairs] for i in (0, 1))
-    empty = np.zeros((0, side, side, 3))
-    return (np.stack(seen), np.stack(drives)) if pairs else (empty, empty)
+    seen, lit = [np.zeros((0, side, side, 3))], [np.zeros((0, side, side, 3))]
+    for image, reconstruction, field in zip(
+        displayable(top.images, mean, std), top.reconstructions, top.fields, strict=True
+    ):
+        (up, left), (down, right) = _widened(field, image.shape[:2]).tolist()
+        patch = image[up:down, left:right]
+        light = _light(reconstruction[:, up:down, left:right])[..., None]
+        seen.append(_fitted(patch, side)[None])
+        lit.append(_fitted(0.5 + light * (patch - 0.5), side)[None])
+    return np.concatenate(seen), np.concatenate(lit)
+
+
+def _light(reconstruction: Tensor) -> np.ndarray:
+    """How much each place of a patch drives a neuron, ``(H, W)`` in [0, 1], blurred so that what lies around is seen too."""
+    size = reconstruction.detach().double().abs().sum(0).cpu().numpy()
+    grey = Image.fromarray(np.rint(255 * np.clip(size / limit_of(size, 99.5), 0, 1)).astype(np.uint8))
+    blurred = np.asarray(grey.filter(ImageFilter.GaussianBlur(max(size.shape) / _BLURRED)), dtype=np.float64)
+    return np.clip(blurred / limit_of(blurred, 99), 0, 1) ** 0.75
 
 
 def _widened(field: Tensor, sides: Sequence[int]) -> Tensor:

@@ -103,7 +103,7 @@ def neuron_cards(
     neurons: Mapping[str, Sequence[int]] | nx.DiGraph,
     k: int = 6,
     composite: Composite | Rule | str = EpsilonPlus(),  # noqa: B008  (a frozen value)
-    method: Literal["deconvnet", "guided"] = "deconvnet",
+    method: Literal["deconvnet", "guided"] = "guided",
     progress: bool = True,
     on_unsupported: Literal["raise", "gradient"] = "raise",
 ) -> list[NeuronCard]:

@@ -338,7 +338,7 @@ def _cards(report: Report) -> str:
     return (
         "<p>A row a neuron: the classes that it speaks for, with their parts of it; the parts of images that drive it most, "
         "those in which it is most relevant for the predicted class, and the same among mistakes. Below each, what in it "
-        "drives the neuron; grey is nothing.</p>" + _figure(figure, "neuron cards")
+        "drives the neuron; the rest is grey.</p>" + _figure(figure, "neuron cards")
     )
 
 

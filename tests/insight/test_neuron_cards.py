@@ -62,7 +62,7 @@ def test_patches_are_those_of_the_greatest_activation_and_of_the_greatest_releva
 def test_what_drives_a_neuron_is_what_reconstruct_gives_at_its_strongest_place() -> None:
     model = network()
     for card in cards_of(model, {"0": [1, 4], "3": [0]}):
-        expected = reconstruct(model, card.driven.images, card.layer, [card.neuron], at="strongest")[0]
+        expected = reconstruct(model, card.driven.images, card.layer, [card.neuron], at="strongest", method="guided")[0]
         assert torch.allclose(card.driven.reconstructions, expected, atol=1e-6)
 
 
