@@ -7,18 +7,19 @@ import textwrap
 from collections.abc import Sequence
 
 import numpy as np
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from lrp_lightning.checks import check_tensors
-from lrp_lightning.drawing.figures import new_figure
-from lrp_lightning.drawing.pixels import COLOURS, check_pair, displayable, limit_of, over_grey, summed
+from lrp_lightning.drawing.pixels import check_pair, coloured, displayable, limit_of, over_grey, summed
+from lrp_lightning.drawing.sheets import LINE, Box, colour_bar, compose, lines_of
 from lrp_lightning.errors import InputError
 from lrp_lightning.words import percent
 
 __all__ = ["draw_contact_sheet", "draw_heatmaps"]
+
+_BAR = 1.05
+"""Inches of the colour bar and its words."""
 
 
 def draw_heatmaps(
@@ -64,8 +65,8 @@ def draw_heatmaps(
         >>> import torch
         >>> from lrp_lightning.drawing import draw_heatmaps
         >>> figure = draw_heatmaps(torch.rand(3, 1, 8, 8), torch.randn(3, 1, 8, 8), titles=["a", "b", "c"])
-        >>> len(figure.axes)  # three images, three heatmaps, the colour bar
-        7
+        >>> [text.get_text() for text in figure.texts]
+        ['a', 'b', 'c']
     """
     check_pair(images, relevance)
     if columns < 1:
@@ -78,34 +79,30 @@ def draw_heatmaps(
     shown = displayable(images, mean, std)
     heats = [summed(of, shares) for of in (relevance, all_neurons) if of is not None]
     limit = limit_of(np.concatenate(heats), percentile)
-    scale = Normalize(-limit, limit)
+    maps = [over_grey(heat, limit, shown) if overlay else coloured(heat, limit) for heat in heats]
+    panels = maps if overlay else [shown, *maps]
 
-    samples, panels = len(images), len(heats) + (not overlay)
-    rows = math.ceil(samples / columns)
-    columns = math.ceil(samples / rows)  # rows as even as can be
-    tall = images.shape[2] / images.shape[3]
-    width = _width_of(images, columns)
-    words = (0.3 if titles is not None else 0.1) + (0.4 if all_neurons is not None else 0)
-    figure = new_figure(width * columns + 0.9, (width * tall * panels + words) * rows + 0.15)
-    grid = figure.subplots(panels * rows, columns, squeeze=False)
-    for axis in grid.flat:
-        axis.set_axis_off()
-    for i in range(samples):
-        row, column = divmod(i, columns)
-        above, *below = grid[panels * row : panels * (row + 1), column]
-        if not overlay:
-            above.imshow(shown[i], interpolation="nearest")
-        for k, (axis, heat) in enumerate(zip([above, *below] if overlay else below, heats, strict=True)):
-            if overlay:
-                axis.imshow(over_grey(heat[i], limit, shown[i]), interpolation="nearest")
-            else:
-                axis.imshow(heat[i], cmap=COLOURS, norm=scale, interpolation="nearest")
-            if all_neurons is not None and axis is not above:
-                part = "" if held is None else f", {percent(held[i][k])}"
-                axis.set_title(("critical neurons", "all neurons")[k] + part, fontsize=6, pad=2, parse_math=False)
-        if titles is not None:
-            above.set_title(textwrap.fill(titles[i], max(10, int(13 * width))), fontsize=8, parse_math=False)
-    _colour_bar(figure, grid, scale, "% of the image's relevance" if shares else "relevance per pixel (units of the output)")
+    across = math.ceil(len(images) / math.ceil(len(images) / columns))  # rows as even as can be
+    width = _width_of(images, across)
+    letters = max(10, int(13 * width))
+    words = [[""] * len(images) for _ in panels]
+    words[0] = [textwrap.fill(title, letters) for title in titles or words[0]]
+    if all_neurons is not None:
+        for of, k, name in zip(words[-2:], (0, 1), ("critical neurons", "all neurons"), strict=True):
+            for i, title in enumerate(of):
+                said = name if held is None else f"{name}, {percent(held[i][k])}"
+                of[i] = f"{title}\n{said}" if title else said
+
+    blocks = [slice(first, first + across) for first in range(0, len(images), across)]
+    above = [LINE * lines_of(of[block]) for block in blocks for of in words]
+    above[len(panels) :: len(panels)] = [inches + LINE for inches in above[len(panels) :: len(panels)]]  # between blocks
+    figure, place = compose([list(panel[block]) for block in blocks for panel in panels], width, above, right=_BAR)
+    for i in range(len(images)):
+        block, column = divmod(i, across)
+        for k, of in enumerate(words):
+            _title(figure, place(block * len(panels) + k, column), of[i], 8 if k == 0 else 6.5)
+    label = "% of the image's relevance" if shares else "relevance (units of the output)"
+    colour_bar(figure, limit, textwrap.fill(label, max(12, int(11 * figure.get_figheight()))), _BAR)
     return figure
 
 
@@ -139,8 +136,8 @@ def draw_contact_sheet(
         >>> import torch
         >>> from lrp_lightning.drawing import draw_contact_sheet
         >>> figure = draw_contact_sheet(torch.rand(2, 1, 8, 8), torch.randn(3, 2, 1, 8, 8), columns=["a", "b", "c"])
-        >>> len(figure.axes)  # two images, six heatmaps, the colour bar
-        9
+        >>> [text.get_text() for text in figure.texts]
+        ['a', 'b', 'c']
     """
     check_tensors(images=images, relevance=relevance)
     if relevance.ndim != 5 or len(relevance) == 0:
@@ -151,46 +148,36 @@ def draw_contact_sheet(
             raise InputError(f"{len(titles)} titles of {what} were given for {count}")
     heat, shown = summed(relevance, shares), displayable(images, mean, std)
     limit = limit_of(heat, percentile)
-    scale = Normalize(-limit, limit)
+    maps = [over_grey(one, limit, shown) if overlay else coloured(one, limit) for one in heat]
 
     width = _width_of(images, len(relevance) + 1)
-    tall = images.shape[2] / images.shape[3]
-    figure = new_figure(
-        width * (len(relevance) + 1) + 0.9 + (0.25 if rows is not None else 0),
-        width * tall * len(images) + (0.45 if columns is not None else 0.1) + 0.15,
-    )
-    grid = figure.subplots(len(images), len(relevance) + 1, squeeze=False)
-    for axis in grid.flat:
-        axis.set(xticks=[], yticks=[])
-        axis.spines[:].set_visible(False)
-    for n, line in enumerate(grid):
-        line[0].imshow(shown[n], interpolation="nearest")
-        if rows is not None:
-            label = textwrap.fill(rows[n], max(10, int(13 * width * tall)))
-            line[0].set_ylabel(label, fontsize=8, parse_math=False)
-        for k, axis in enumerate(line[1:]):
-            if overlay:
-                axis.imshow(over_grey(heat[k, n], limit, shown[n]), interpolation="nearest")
-            else:
-                axis.imshow(heat[k, n], cmap=COLOURS, norm=scale, interpolation="nearest")
-    if columns is not None:
-        for axis, title in zip(grid[0, 1:], columns, strict=True):
-            axis.set_title(textwrap.fill(title, max(10, int(13 * width))), fontsize=8, parse_math=False)
-    _colour_bar(
-        figure, grid, scale, "% of the heatmap's relevance" if shares else "relevance per pixel (units of the output)"
-    )
+    letters = max(10, int(13 * width))
+    heads = ["", *(textwrap.fill(title, letters) for title in columns or [""] * len(maps))]
+    tall = max(10, int(13 * width * images.shape[2] / images.shape[3]))
+    names = [textwrap.fill(name, tall) for name in rows or ()]
+    above = [LINE * lines_of(heads), *[0.0] * (len(images) - 1)]
+    pictures = [[shown[n], *(one[n] for one in maps)] for n in range(len(images))]
+    figure, place = compose(pictures, width, above, left=LINE * lines_of(names), right=_BAR)
+    for column, head in enumerate(heads):
+        _title(figure, place(0, column), head, 8)
+    for n, name in enumerate(names):
+        left, bottom, _, height = place(n, 0)
+        figure.text(
+            left, bottom + height / 2, f"{name} ", fontsize=8, rotation=90, ha="right", va="center", parse_math=False
+        )
+    label = "% of the heatmap's relevance" if shares else "relevance (units of the output)"
+    colour_bar(figure, limit, textwrap.fill(label, max(12, int(11 * figure.get_figheight()))), _BAR)
     return figure
+
+
+def _title(figure: Figure, box: Box, text: str, size: float) -> None:
+    """Words above a picture, in the middle."""
+    left, bottom, width, height = box
+    at = bottom + height + 0.03 / figure.get_figheight()
+    if text:
+        figure.text(left + width / 2, at, text, fontsize=size, ha="center", va="bottom", parse_math=False)
 
 
 def _width_of(images: Tensor, columns: int) -> float:
     """Inches of one image: more for those with more to see, where there is room."""
     return min(max(1.25, images.shape[3] / 100), max(1.25, 14 / columns))
-
-
-def _colour_bar(figure: Figure, grid: np.ndarray, scale: Normalize, label: str) -> None:
-    height = figure.get_figheight()
-    bar = figure.colorbar(
-        ScalarMappable(scale, COLOURS), ax=grid, shrink=0.6 if height > 3 else 0.9, fraction=0.04, pad=0.01, aspect=25
-    )
-    bar.set_label(textwrap.fill(label, max(12, int(11 * height))), fontsize=8)
-    bar.ax.tick_params(labelsize=7)

@@ -32,7 +32,7 @@ __all__ = ["Curves", "Report", "captions", "report_of"]
 
 _AT_ONCE = 32
 """Samples in one pass: bounds the memory."""
-_BUDGETS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
+_BUDGETS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 _HEADLINE = 0.2
 _BUDGET_SAMPLES = 32
 _FAINT = 1e-4

@@ -13,16 +13,17 @@ import numpy as np
 import plotly.graph_objects as go
 import pytest
 import torch
-from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection, PathCollection
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
+from sheets import pictures_of, words_of
 from torch import Tensor
 
 from lrp_lightning import Path, diff_graphs, k_best_paths
 from lrp_lightning.drawing import as_array, draw_graph, draw_heatmaps, draw_paths
 from lrp_lightning.drawing.figures import NEGATIVE, POSITIVE
 from lrp_lightning.drawing.layout import Layout, lay_out
+from lrp_lightning.drawing.pixels import coloured, limit_of, summed
 from lrp_lightning.errors import GraphError, InputError, LayerError
 
 # Heatmaps
@@ -34,71 +35,73 @@ def random_batch(samples: int, channels: int = 1) -> tuple[Tensor, Tensor]:
     return torch.rand(shape, generator=generator), torch.randn(shape, generator=generator)
 
 
-def split(figure: Figure) -> tuple[list[Axes], list[Axes], list[Axes]]:
-    """Axes of images, of heatmaps, and those of the colour bar, in the order of the samples."""
-    shown = [axis for axis in figure.axes if axis.images]
-    heat = [axis for axis in shown if axis.images[0].get_cmap().name == "RdBu_r"]
-    bars = [axis for axis in figure.axes if axis.get_label() == "<colorbar>"]
-    return [axis for axis in shown if axis not in heat], heat, bars
-
-
-@pytest.mark.parametrize(("samples", "columns"), [(1, 8), (3, 8), (8, 8), (9, 8), (5, 2)])
-def test_an_image_and_a_heatmap_for_each_sample(samples: int, columns: int) -> None:
+@pytest.mark.parametrize(
+    ("samples", "columns", "blocks"), [(1, 8, [1]), (3, 8, [3]), (8, 8, [8]), (9, 8, [5, 4]), (5, 2, [2, 2, 1])]
+)
+def test_an_image_and_a_heatmap_for_each_sample(samples: int, columns: int, blocks: list[int]) -> None:
     images, relevance = random_batch(samples)
-    above, below, bars = split(draw_heatmaps(images, relevance, columns=columns))
-    assert (len(above), len(below), len(bars)) == (samples, samples, 1)
-    for axis, r in zip(below, relevance, strict=True):
-        np.testing.assert_allclose(axis.images[0].get_array(), r.sum(0), rtol=1e-6)
+    rows, figure = pictures_of(draw_heatmaps, images, relevance, columns=columns)
+    assert [len(row) for row in rows] == [n for n in blocks for _ in range(2)]
+    assert [axis.get_label() for axis in figure.axes] == ["", "<colorbar>"]
+    heat = summed(relevance, False)
+    drawn = np.concatenate([np.stack(row) for row in rows[1::2]])
+    np.testing.assert_array_equal(drawn, coloured(heat, limit_of(heat, 99.5)))
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
 def test_channels(channels: int) -> None:
     images, relevance = random_batch(2, channels)
-    above, below, _ = split(draw_heatmaps(10 * images - 3, relevance))
-    for axis, image in zip(above, images, strict=True):
+    (above, below), _ = pictures_of(draw_heatmaps, 10 * images - 3, relevance)
+    for drawn, image in zip(above, images, strict=True):
         pixels = (image if channels == 3 else image.mean(0).expand(3, -1, -1)).permute(1, 2, 0)
         stretched = (pixels - pixels.min()) / (pixels.max() - pixels.min())
-        np.testing.assert_allclose(axis.images[0].get_array(), stretched, atol=1e-5)
-    np.testing.assert_allclose(below[0].images[0].get_array(), relevance[0].sum(0), rtol=1e-5)
+        np.testing.assert_allclose(drawn, stretched, atol=1e-5)
+    heat = relevance.double().sum(1).numpy()
+    np.testing.assert_array_equal(below, coloured(heat, limit_of(heat, 99.5)))
+
+
+def limits(figure: Figure) -> tuple[float, float]:
+    """Of the colour bar."""
+    return figure.axes[-1].get_ylim()
 
 
 def test_the_colour_scale_is_centred_on_zero_and_shared() -> None:
     images, relevance = random_batch(4)
     relevance = relevance.abs()  # even where nothing is negative
     relevance[2] *= 10
-    _, below, _ = split(draw_heatmaps(images, relevance, percentile=100))
-    (norm,) = {axis.images[0].norm for axis in below}
-    assert norm.vmax == -norm.vmin == pytest.approx(relevance.max().item())
-    to_rgb = below[0].images[0].get_cmap()
-    red, blue, middle = (np.array(to_rgb(norm(value))[:3]) for value in (norm.vmax, norm.vmin, 0.0))
+    relevance[0, 0, 0, 0] = -relevance.max()
+    (_, below), figure = pictures_of(draw_heatmaps, images, relevance, percentile=100)
+    low, high = limits(figure)
+    assert high == -low == pytest.approx(relevance.max().item())
+    red, blue = below[2].reshape(-1, 3)[relevance[2].argmax()].astype(int), below[0][0, 0].astype(int)
     assert red[0] > 2 * red[2]
     assert blue[2] > 2 * blue[0]
-    assert middle.min() > 0.9
+    assert coloured(np.zeros((1, 1)), high).min() > 230
 
 
 def test_one_outlier_does_not_wash_out_the_rest() -> None:
     images, relevance = random_batch(8)
     relevance = relevance.clamp(-1, 1)
     relevance[0, 0, 0, 0] = 1e6
-    _, below, _ = split(draw_heatmaps(images, relevance, percentile=99))
-    assert below[0].images[0].norm.vmax == pytest.approx(1, rel=0.1)
+    assert limits(draw_heatmaps(images, relevance, percentile=99))[1] == pytest.approx(1, rel=0.1)
 
 
 @pytest.mark.parametrize("value", [0.0, 1e-30])
 def test_relevance_of_nothing_can_be_drawn(value: float) -> None:
     images, relevance = random_batch(2)
-    _, below, _ = split(figure := draw_heatmaps(torch.zeros_like(images), torch.full_like(relevance, value)))
-    norm = below[0].images[0].norm
-    assert norm.vmax == -norm.vmin > 0
+    figure = draw_heatmaps(torch.zeros_like(images), torch.full_like(relevance, value))
+    low, high = limits(figure)
+    assert high == -low > 0
     assert as_array(figure).std() > 0
 
 
 def test_titles_stand_above_their_images() -> None:
-    titles = ["3", "cat (is dog)", "ü"]
-    above, *_ = split(draw_heatmaps(*random_batch(3), titles=titles))
-    assert [axis.get_title() for axis in above] == titles
-    untitled, *_ = split(draw_heatmaps(*random_batch(3)))
-    assert {axis.get_title() for axis in untitled} == {""}
+    titles = ["3", "cat (is dog)", "ü", "$x"]
+    figure = draw_heatmaps(*random_batch(4), titles=titles)
+    assert words_of(figure) == titles
+    places = [text.get_position() for text in figure.texts]
+    assert [x for x, _ in places] == sorted(x for x, _ in places)
+    assert words_of(draw_heatmaps(*random_batch(3))) == []
 
 
 def test_what_needs_gradients_can_be_drawn() -> None:
