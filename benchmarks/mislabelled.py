@@ -49,7 +49,7 @@ def likelihood(lrp: SelectiveLRP, x: Tensor, of: Tensor, labels: Tensor) -> Tens
     found = torch.zeros(len(x), dtype=torch.double)
 
     def features(samples: Tensor, c: int) -> np.ndarray:
-        return relevance_of(lrp, samples, c, samples.device).features
+        return relevance_of(lrp, samples, c, samples.device).features("neurons")
 
     for c in range(10):
         clusters = Clusters(features(x[labels == c], c), 5, seed=0)

@@ -129,10 +129,10 @@ class Observation:
         self.of_class: dict[int, list[Samples]] = {}
         self._pending: dict[tuple, list[Samples]] = {}
         self._candidates: list[tuple[int, Samples]] = []
-        wanted = settings.graph_classes if set(OF_CLASSES) & set(settings.log) else 0
+        graphs = bool(set(OF_CLASSES) & set(settings.log))
         if not remembered.settled:
-            remembered.classes = [] if isinstance(wanted, int) else list(wanted)
-        self._free_classes = 0 if remembered.settled or not isinstance(wanted, int) else wanted
+            remembered.classes = settings.listed_classes if graphs else []
+        self._free_classes = settings.free_classes - len(remembered.classes) if graphs else 0
 
     # samples come in
 
@@ -172,8 +172,8 @@ class Observation:
         if not self.remembered.settled and self.samples:
             order = sorted(range(len(self._candidates)), key=lambda i: self._candidates[i][0])
             self.remembered.shown = [self._candidates[i][1] for i in order]
-            self.remembered.classes.sort()
             self.remembered.settled = True
+        self.remembered.classes.sort()
         self.finished = True
 
     # one pass
@@ -259,8 +259,8 @@ class Observation:
         ]
 
     def _note_of_class(self, samples: Samples, classes: Tensor) -> None:
-        for label in classes.tolist() if self._free_classes else ():
-            if self._free_classes and label not in self.remembered.classes:
+        for label in classes.tolist() if self._free_classes > 0 else ():
+            if self._free_classes > 0 and label not in self.remembered.classes:
                 self.remembered.classes.append(label)
                 self._free_classes -= 1
         for label in self.remembered.classes:

@@ -25,7 +25,7 @@ from lrp_lightning.callbacks.measures import Measures
 from lrp_lightning.callbacks.observation import Observation, Remembered
 from lrp_lightning.callbacks.pictures import DRAWN, Look, draw_epoch, with_insights
 from lrp_lightning.callbacks.sampling import LoaderShare, Sampling
-from lrp_lightning.callbacks.settings import DEFAULT, SCALARS, OnError, Settings, TargetFn
+from lrp_lightning.callbacks.settings import DEFAULT, SCALARS, GraphClasses, OnError, Settings, TargetFn
 from lrp_lightning.callbacks.text import read
 from lrp_lightning.callbacks.thrift import LEAST, Thrift, is_last_look, is_looked_at
 from lrp_lightning.compat import loaders_of
@@ -140,7 +140,8 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
         batch_fn: from a batch to ``(inputs, labels)``, where :func:`lrp_lightning.callbacks.batches.read_batch` cannot tell.
         target_fn: from logits, ``(N, classes)``, and labels to the class that is explained of each sample, ``(N,)``; None
             for the predicted class.
-        graph_classes: how many classes get a graph, or which.
+        graph_classes: how many classes get a graph, the first that are met; or which, by number or name; or ``"all"``, which
+            is 20 at most.
         n_paths: how many best paths of each graph are drawn, and have heatmaps.
         log: which of the names above are logged; what is left out is not computed.
         max_seconds: when this is used up in an epoch, no more samples are looked at nor pictures drawn; what was measured is
@@ -174,7 +175,7 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
         model: ModelOf | None = None,
         batch_fn: BatchFn | None = None,
         target_fn: TargetFn | None = None,
-        graph_classes: int | Sequence[int] = 2,
+        graph_classes: GraphClasses = 2,
         n_paths: int = 5,
         log: Sequence[str] = DEFAULT,
         max_seconds: float | None = None,

@@ -15,11 +15,16 @@ from lrp_lightning.callbacks.classifier import ModelOf
 from lrp_lightning.composites import Composite
 from lrp_lightning.selection import Selection
 
-__all__ = ["DEFAULT", "LOGGED", "SCALARS", "OnError", "Settings", "TargetFn"]
+__all__ = ["DEFAULT", "LOGGED", "SCALARS", "GraphClasses", "OnError", "Settings", "TargetFn"]
 
 TargetFn = Callable[[Tensor, Any], Tensor]
 """From logits, ``(N, classes)``, and the batch's labels to the class that is explained of each sample, ``(N,)``."""
 OnError = Literal["raise", "warn"]
+GraphClasses = int | Literal["all"] | Sequence[int | str]
+"""How many classes have a graph, or which."""
+
+MOST_GRAPHS = 20
+"""Classes that have a graph where all are to have one."""
 
 SCALARS = (
     "contest_accuracy",
@@ -66,7 +71,7 @@ class Settings:
     model: ModelOf | None
     batch_fn: BatchFn | None
     target_fn: TargetFn | None
-    graph_classes: int | Sequence[int]
+    graph_classes: GraphClasses
     n_paths: int
     log: Sequence[str]
     max_seconds: float | None
@@ -80,17 +85,11 @@ class Settings:
                 raise _wrong(name, f"an int >= {least}", value)
         if isinstance(self.selection, type) or not isinstance(self.selection, Selection):
             raise _wrong("selection", "a selection such as TopK(0.1)", self.selection)
-        classes = self.graph_classes
-        if not (_whole(classes) and classes >= 0) and not (  # type: ignore[operator]
-            isinstance(classes, Sequence)
-            and all(_whole(c) and c >= 0 for c in classes)
-            and len(set(classes)) == len(classes)
-        ):
-            raise _wrong("graph_classes", "a number of classes, or the classes", classes)
         if self.class_names is not None and (
             isinstance(self.class_names, str) or not isinstance(self.class_names, Sequence)
         ):
             raise _wrong("class_names", "a list of names, one a class", self.class_names)
+        self._check_graph_classes()
         seconds = self.max_seconds
         if seconds is not None and (isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds > 0):
             raise _wrong("max_seconds", "seconds > 0, or None", seconds)
@@ -111,6 +110,32 @@ class Settings:
                 close = difflib.get_close_matches(str(name), LOGGED, n=1)
                 hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(LOGGED)}"
                 raise MisconfigurationException(f"RelevanceMonitor: nothing called {name!r} is logged (log=); {hint}")
+
+    def _check_graph_classes(self) -> None:
+        given, names = self.graph_classes, [str(name) for name in self.class_names or ()]
+        if given == "all" or (_whole(given) and given >= 0):  # type: ignore[operator]
+            return
+        listed = isinstance(given, Sequence) and not isinstance(given, str)
+        unknown = [c for c in given if isinstance(c, str) and c not in names] if listed else []  # type: ignore[union-attr]
+        if unknown:
+            known = f"class_names has {', '.join(names)}" if names else "give class_names too, or their numbers"
+            raise MisconfigurationException(f"RelevanceMonitor: graph_classes names {unknown[0]!r}, and {known}")
+        if not listed or not all(isinstance(c, str) or (_whole(c) and c >= 0) for c in given):  # type: ignore[union-attr]
+            raise _wrong("graph_classes", "'all', a number of classes, or the classes, by number or name", given)
+        if len(set(self.listed_classes)) < len(self.listed_classes):
+            raise _wrong("graph_classes", "a list with each class once", given)
+
+    @property
+    def listed_classes(self) -> list[int]:
+        """The numbers of the classes that have a graph, as far as the arguments list them."""
+        given, names = self.graph_classes, [str(name) for name in self.class_names or ()]
+        listed = () if isinstance(given, int | str) else given
+        return [names.index(c) if isinstance(c, str) else c for c in listed]
+
+    @property
+    def free_classes(self) -> int:
+        """How many classes have a graph that are not listed: the first that are met."""
+        return MOST_GRAPHS if self.graph_classes == "all" else self.graph_classes if _whole(self.graph_classes) else 0  # type: ignore[return-value]
 
     def name_of(self, label: int) -> str:
         """A class's name, else its number."""

@@ -151,3 +151,18 @@ def test_an_epoch_takes_less_than_a_megabyte_of_the_log(tmp_path: Path):
     assert len(pictures) == 2
     drawn = np.asarray(Image.open(io.BytesIO(pictures[-1].encoded_image_string)))
     assert set(np.unique(drawn)) <= set(range(0, 256, 17))
+
+
+def test_all_classes_have_a_graph_those_too_that_come_later(tmp_path: Path, records: list[Record]):
+    class Later(RelevanceMonitor):
+        def on_validation_epoch_start(self, trainer, pl_module):
+            super().on_validation_epoch_start(trainer, pl_module)
+            if self._observation is not None and trainer.current_epoch == 0:
+                self._observation.sampling.most = 3  # of few samples, so of few classes
+
+    monitor = Later(selection=POSITIVE, max_samples=40, graph_classes="all", max_share=None, log=["critical_paths"])
+    train(tmp_path, monitor, epochs=2)
+    first, second = ([graph.label for graph in record.graphs] for record in records)
+    assert 0 < len(first) <= 3 < len(second)
+    assert set(first) < set(second)
+    assert second == sorted(second)

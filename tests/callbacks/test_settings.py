@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
@@ -23,7 +25,12 @@ from lrp_lightning.callbacks.settings import LOGGED
         ({"selection": TopK}, "selection"),
         ({"graph_classes": -1}, "graph_classes"),
         ({"graph_classes": [1, 1]}, "graph_classes"),
-        ({"graph_classes": "cat"}, "graph_classes"),
+        ({"graph_classes": "cat"}, "graph_classes must be 'all', a number of classes, or the classes, by number or name"),
+        ({"graph_classes": [-1]}, "graph_classes must be"),
+        ({"graph_classes": [1.5]}, "graph_classes must be"),
+        ({"graph_classes": ["cat"]}, "graph_classes names 'cat', and give class_names too, or their numbers"),
+        ({"graph_classes": ["cow"], "class_names": ["cat", "dog"]}, "'cow', and class_names has cat, dog"),
+        ({"graph_classes": ["dog", 1], "class_names": ["cat", "dog"]}, "each class once"),
         ({"class_names": "cat"}, "class_names must be a list of names"),
         ({"max_seconds": 0}, "max_seconds"),
         ({"max_seconds": "1"}, "max_seconds"),
@@ -41,6 +48,14 @@ from lrp_lightning.callbacks.settings import LOGGED
 def test_wrong_arguments(wrong: dict, message: str):
     with pytest.raises(MisconfigurationException, match=message):
         RelevanceMonitor(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("given", "listed", "free"), [(3, [], 3), ("all", [], 20), ([4, 1], [4, 1], 0), (["dog", 0], [1, 0], 0), ([], [], 0)]
+)
+def test_classes_of_graphs_are_listed_or_free(given: Any, listed: list[int], free: int):
+    settings = RelevanceMonitor(graph_classes=given, class_names=["cat", "dog"]).settings
+    assert (settings.listed_classes, settings.free_classes) == (listed, free)
 
 
 def test_wrong_composite():
