@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -48,24 +49,27 @@ class Measures:
 
     def __init__(self, wanted: Collection[str], circuits_of_every: int = 1) -> None:
         self.wanted, self.circuits_of_every = frozenset(wanted), circuits_of_every
+        alone = {"sync_on_compute": False}  # counts are gathered by "gathered", before anything may fail
         every: dict[str, Metric] = {
-            "contest_accuracy": ContestAccuracy(),
-            "random_contest_accuracy": ContestAccuracy(),
-            "runner_up_accuracy": RunnerUpAccuracy(),
-            "critical_neuron_accuracy": CriticalNeuronAccuracy(),
-            "random_accuracy": CriticalNeuronAccuracy(),
-            "retained_accuracy": RetainedAccuracy(),
-            "ablated_accuracy": AblatedAccuracy(),
-            "sufficiency": Sufficiency(),
-            "comprehensiveness": Comprehensiveness(),
-            "logit_correlation": LogitCorrelation(),
-            "smape": SelectionError("smape"),
-            "mse": SelectionError("mse"),
-            "conservation_error": ConservationError(),
-            "circuit_agreement": CalibratedAgreement(),
+            "contest_accuracy": ContestAccuracy(**alone),
+            "random_contest_accuracy": ContestAccuracy(**alone),
+            "runner_up_accuracy": RunnerUpAccuracy(**alone),
+            "critical_neuron_accuracy": CriticalNeuronAccuracy(**alone),
+            "random_accuracy": CriticalNeuronAccuracy(**alone),
+            "retained_accuracy": RetainedAccuracy(**alone),
+            "ablated_accuracy": AblatedAccuracy(**alone),
+            "sufficiency": Sufficiency(**alone),
+            "comprehensiveness": Comprehensiveness(**alone),
+            "logit_correlation": LogitCorrelation(**alone),
+            "smape": SelectionError("smape", **alone),
+            "mse": SelectionError("mse", **alone),
+            "conservation_error": ConservationError(**alone),
+            "circuit_agreement": CalibratedAgreement(**alone),
         }
         self.metrics = {name: metric for name, metric in every.items() if name in wanted}
         self.stability: SelectionStability | None = None
+        self._stable: Tensor | None = None
+        """This epoch's, of all processes; None where there is no epoch before."""
         self.comparing = False
         self.circuits: dict[str, Tensor] = {}
         """For each class, of the epoch before: ``{layer: (classes, neurons) bool}``."""
@@ -182,20 +186,30 @@ class Measures:
             self.stability = SelectionStability(state["classes"], state["neurons"])
             self.stability.reference = in_double(state["degrees"])
 
-    def compute(self, agree: Callable[[bool], bool]) -> dict[str, Tensor]:
-        """The numbers, over all processes; without those that saw no sample.
+    @contextmanager
+    def gathered(self, agree: Callable[[bool], bool]) -> Iterator[None]:
+        """With the counts of all processes, while it lasts: all that waits for them, and nothing that may fail.
 
         Args:
             agree: whether all processes say yes.
         """
+        self._stable = None
+        if self.comparing and agree(self.stability is not None):
+            assert self.stability is not None
+            self._stable = self.stability.compute().nanmean()
+            self.stability.advance()
+        with ExitStack() as stack:
+            for metric in self.metrics.values():
+                stack.enter_context(metric.sync_context())
+            yield
+
+    def compute(self) -> dict[str, Tensor]:
+        """The numbers, without those that saw no sample; of all processes within :meth:`gathered`."""
         with warnings.catch_warnings():  # that some may have seen nothing is what NaN says
             warnings.filterwarnings("ignore", message="The ``compute`` method of metric")
             values = {name: metric.compute() for name, metric in self.metrics.items()}
-        if self.comparing and agree(self.stability is not None):
-            assert self.stability is not None
-            if "stability" in self.wanted:
-                values["stability"] = self.stability.compute().nanmean()
-            self.stability.advance()
+        if self._stable is not None and "stability" in self.wanted:
+            values["stability"] = self._stable
         return {name: value for name, value in values.items() if not value.isnan()}
 
 

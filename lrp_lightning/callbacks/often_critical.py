@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -52,8 +53,8 @@ class CalibratedAgreement(Metric):
     whole: list[Tensor]
     numbers: list[Tensor]
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
         for name in ("own", "whole", "numbers"):
             self.add_state(name, [], dist_reduce_fx="cat")
         self.reset()

@@ -261,18 +261,25 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
             return
         self._active = True
         self._budget.start_epoch()
+        in_fit = trainer.state.fn == "fit"
+        to_settle = in_fit and not trainer.sanity_checking and self._thrift.samples is None
+        # what may fail, what waits for all processes, and what may fail again: so that none waits for one that is gone
         with self._guarded(trainer):
-            remembered = self._remembered.setdefault("test" if trainer.testing else "validation", Remembered())
-            in_fit = trainer.state.fn == "fit"
             self._measures.reset(pl_module.device, training=in_fit)
             sampling = _sampling(trainer, self.settings.max_samples)
-            if in_fit and not trainer.sanity_checking and self._thrift.samples is None:
-                settled = self._thrift.settle(self.settings.every_n_epochs, sampling.total)
-                self._thrift.samples = trainer.strategy.broadcast(settled)  # one clock for all processes
+            settled = self._thrift.settle(self.settings.every_n_epochs, sampling.total) if to_settle else None
+        self._agree(trainer)
+        if not self._active:
+            return
+        if to_settle:
+            self._thrift.samples = trainer.strategy.broadcast(settled)  # one clock for all processes
+        whole = _whole(trainer.strategy, pl_module)
+        with self._guarded(trainer):
             sampling.most = self._thrift.most if in_fit else sampling.most
+            remembered = self._remembered.setdefault("test" if trainer.testing else "validation", Remembered())
             self._observation = Observation(
                 self.settings,
-                Classifier(_whole(trainer.strategy, pl_module), self.settings.model),
+                Classifier(whole, self.settings.model),
                 self._measures,
                 self._budget,
                 sampling,
@@ -444,25 +451,37 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
                 f"RelevanceMonitor stopped after {observation.samples} samples: max_seconds={self.settings.max_seconds} "
                 "are used up"
             )
-        with self._budget.spending(), _as_outside_inference_mode():
-            values = self._measures.compute(lambda known: trainer.strategy.reduce_boolean_decision(known, all=True))
-            for name, value in values.items():
-                self._log_scalar(pl_module, name, value.float(), "mean")
-            scalars = {name: value.item() for name, value in values.items()}
-            history = [*self._history, {"epoch": float(trainer.current_epoch), **scalars}]
-            here = torch.tensor(observation.samples, device=pl_module.device)
-            samples = int(trainer.strategy.reduce(here, reduce_op="sum"))  # on every process, as it waits for all
-            if trainer.state.fn == "fit":
-                self._history = history
-            if trainer.is_global_zero:
-                step = trainer.fit_loop.epoch_loop._batches_that_stepped  # the step at which Lightning logs scalars
-                self._tell_settings(trainer, step)
-                done = self._complete or trainer.state.fn != "fit"
-                self._undrawn = None if done else (observation, self._look, samples, step)
-                write(self._open(trainer), self._findings(observation, history, samples), step)
+        values: dict[str, Tensor] = {}
+        with self._measures.gathered(trainer.strategy.reduce_boolean_decision), self._guarded(trainer):
+            values = self._measures.compute()
+        self._agree(trainer)
+        if not self._active:
+            return
+        for name, value in values.items():
+            self._log_scalar(pl_module, name, value.float(), "mean")
+        here = torch.tensor(observation.samples, device=pl_module.device)
+        samples = int(trainer.strategy.reduce(here, reduce_op="sum"))  # on every process, as it waits for all
+        scalars = {name: value.item() for name, value in values.items()}
+        history = [*self._history, {"epoch": float(trainer.current_epoch), **scalars}]
+        if trainer.state.fn == "fit":
+            self._history = history
+        if trainer.is_global_zero:
+            self._write(trainer, observation, history, samples)
         for name, number, reduce in (("samples", observation.samples, "sum"), ("seconds", self._budget.seconds, "max")):
             if name in self.settings.log:
                 self._log_scalar(pl_module, name, torch.tensor(float(number), device=pl_module.device), reduce)
+
+    def _write(self, trainer: Trainer, observation: Observation, history: list[dict[str, float]], samples: int) -> None:
+        """What a look found, to all loggers. An error here is the first process's alone, and told: training goes on."""
+        step = trainer.fit_loop.epoch_loop._batches_that_stepped  # the step at which Lightning logs scalars
+        done = self._complete or trainer.state.fn != "fit"
+        self._undrawn = None if done else (observation, self._look, samples, step)
+        try:
+            with self._budget.spending(), _as_outside_inference_mode():
+                self._tell_settings(trainer, step)
+                write(self._open(trainer), self._findings(observation, history, samples), step)
+        except Exception as error:
+            self._warn(f"RelevanceMonitor could not log what it found: {error!r}")
 
     def _draw_the_end(self, trainer: Trainer, in_a_hurry: bool) -> None:
         """Draw the network that a fit ends with, where nobody knew beforehand that its last look was the last."""

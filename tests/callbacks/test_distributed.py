@@ -93,6 +93,16 @@ def test_a_fault_on_one_process_reaches_both_and_none_hangs(two: list[dict]):
     assert two[1]["first fault"] == "ValueError: on this process only"
 
 
+def test_a_fault_at_any_point_on_one_process_ends_no_training_and_leaves_none_waiting(tmp_path: Path):
+    seen = run(2, tmp_path, "in_faults.py")
+    for key in seen[0]:
+        failing = key.rpartition(" ")[2]
+        for of_process in seen:
+            assert of_process[key]["epochs"] == 2, key
+            assert of_process[key]["measured"], key
+        assert seen[int(failing)][key]["told"], key
+
+
 @pytest.mark.skipif(not hasattr(strategies, "ModelParallelStrategy"), reason="Lightning had none before 2.4")
 def test_sharded_parameters_are_measured_as_whole_ones_and_train_to_the_same_bits(tmp_path: Path):
     [one], two = run(1, tmp_path, "in_shards.py"), run(2, tmp_path, "in_shards.py")

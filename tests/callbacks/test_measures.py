@@ -35,7 +35,8 @@ def test_every_measure_by_hand_in_parts():
         for at in ordinals.split(7):
             trace = lrp.trace(x[at], target=lambda logits: logits.argmax(1))
             measures.update(Classifier(net), (x[at],), trace, sets[at], ordinals[at], partial(lrp.trace, x[at]))
-        values = measures.compute(lambda known: known)
+        with measures.gathered(bool):
+            values = measures.compute()
     trace = lrp.trace(x, target=lambda logits: logits.argmax(1))
     kept, ablated = masked_forward(net, x, trace.masks), masked_forward(net, x, trace.masks, keep=False)
     control = masked_forward(net, x, random_sets(trace.masks, ordinals))
@@ -91,7 +92,7 @@ def test_without_labels_there_is_no_accuracy_against_them():
     measures.reset(torch.device("cpu"), training=False)
     lrp = SelectiveLRP(net, selection=TopK(3))
     measures.update(Classifier(net), (x,), lrp.trace(x, target=0), None, torch.arange(5), partial(lrp.trace, x))
-    assert measures.compute(lambda known: known).keys() == {
+    assert measures.compute().keys() == {
         "contest_accuracy", "random_contest_accuracy", "runner_up_accuracy",
         "critical_neuron_accuracy", "random_accuracy", "sufficiency", "comprehensiveness", "logit_correlation", "smape",
         "mse", "conservation_error",
@@ -147,6 +148,7 @@ def test_circuits_take_forwards_for_every_fourth_sample_alone_if_so_asked(monkey
         for at in torch.arange(32).split(10):
             trace = lrp.trace(x[at], target=lambda logits: logits.argmax(1))
             measures.update(Classifier(net), (x[at],), trace, None, at, partial(lrp.trace, x[at]))
-        found = measures.compute(lambda known: known)
+        with measures.gathered(bool):
+            found = measures.compute()
     assert torch.equal(torch.cat(seen), x[::4].repeat(2, 1))
     assert found.keys() == {"circuit_agreement"}
