@@ -6,6 +6,7 @@ __all__ = [
     "LRPError",
     "LayerError",
     "ModelError",
+    "NotFiniteError",
     "RecordError",
     "RuleError",
     "SelectionError",
@@ -19,7 +20,11 @@ class LRPError(Exception):
 
 
 class ModelError(LRPError, TypeError):
-    """The model is not what can be explained: not a module, or its output is no tensor or not finite."""
+    """The model is not what can be explained: not a module, or its output is no tensor."""
+
+
+class NotFiniteError(ModelError):
+    """The model's output is NaN or infinite: its training has diverged, or its weights are."""
 
 
 class InputError(LRPError, ValueError):

@@ -17,6 +17,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 from matplotlib.image import imsave
 
+from lrp_lightning.files import replacing
 from lrp_lightning.report import Report, write_report
 from lrp_lightning.tensorboard_plugin.summary import Record, RelevanceSummary
 
@@ -161,8 +162,8 @@ class _Folder:
 
     @staticmethod
     def _make(path: Path, save: Callable[[Path], Any]) -> Path:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save(path)
+        with replacing(path) as file:
+            save(file)
         return path
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import warnings
 from collections.abc import Iterator, Sequence
@@ -30,7 +31,7 @@ from lrp_lightning.callbacks.text import read
 from lrp_lightning.callbacks.thrift import LEAST, Thrift, is_last_look, is_looked_at
 from lrp_lightning.compat import loaders_of
 from lrp_lightning.composites import Composite, as_composite
-from lrp_lightning.errors import LRPError, ModelError
+from lrp_lightning.errors import LRPError, NotFiniteError
 from lrp_lightning.report import Curves, Report
 from lrp_lightning.rules import Rule
 from lrp_lightning.selection import Selection, TopK
@@ -355,9 +356,9 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
 
     @property
     def state_key(self) -> str:
-        """Distinct for monitors that explain differently."""
-        told = self.settings.told()
-        return str(self._generate_state_key(**{name: told.get(name) for name in ("composite", "selection", "model")}))
+        """Distinct for monitors that differ in an argument."""
+        arguments = inspect.signature(RelevanceMonitor).parameters
+        return str(self._generate_state_key(**self.settings.key({name: of.default for name, of in arguments.items()})))
 
     def state_dict(self) -> dict[str, Any]:
         """The samples that are shown in every epoch, what was measured so far and what it cost, and that it has worked."""
@@ -595,7 +596,7 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
         self._warn(f"RelevanceMonitor skips this validation: {why}", of_this_process=True)
 
     def _is_fatal(self, fault: Exception) -> bool:
-        diverged = isinstance(fault, ModelError) and "not finite" in str(fault)  # what training did, not the monitor
+        diverged = isinstance(fault, NotFiniteError)  # what training did, not the monitor
         return self.settings.on_error == "raise" and not self._has_worked and not diverged
 
     def _warn(self, message: str, of_this_process: bool = False) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
@@ -146,11 +147,18 @@ class Settings:
         """What a reader should know, as text: each argument that is not None."""
         return {f.name: _told(getattr(self, f.name)) for f in fields(self) if getattr(self, f.name) is not None}
 
+    def key(self, defaults: Mapping[str, Any]) -> dict[str, str | None]:
+        """What tells a monitor from another: what it explains and how, and each other argument that is not its default."""
+        told = {of.name: _told(getattr(self, of.name)) for of in fields(self)}
+        always = {name: self.told().get(name) for name in ("composite", "selection", "model")}
+        return always | {name: text for name, text in told.items() if name not in always and text != _told(defaults[name])}
+
 
 def _told(value: Any) -> str:
+    """As text, without the address that Python gives to what has no text of its own: it differs from run to run."""
     if callable(value) and hasattr(value, "__qualname__"):
         return str(value.__qualname__)
-    return value if isinstance(value, str) else repr(value)
+    return value if isinstance(value, str) else re.sub(r" at 0x[0-9a-f]+", "", repr(value))
 
 
 def _whole(value: Any) -> bool:

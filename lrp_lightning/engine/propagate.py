@@ -25,7 +25,14 @@ from lrp_lightning.engine.operators.table import TABLE
 from lrp_lightning.engine.relevance import Relevance
 from lrp_lightning.engine.selecting import Selecting
 from lrp_lightning.engine.targets import chosen_outputs, on_host, tensor_of
-from lrp_lightning.errors import InputError, LayerError, LRPError, ModelError, UnsupportedOperatorError
+from lrp_lightning.errors import (
+    InputError,
+    LayerError,
+    LRPError,
+    ModelError,
+    NotFiniteError,
+    UnsupportedOperatorError,
+)
 from lrp_lightning.layers import LayerNames, explained, unknown_layer, unwrapped
 from lrp_lightning.selection import Selection
 from lrp_lightning.trace import Trace
@@ -57,7 +64,8 @@ def propagate(
         What the pass left behind, and the whole relevance at ``layers``, of their inputs if ``of_layer_input``.
 
     Raises:
-        ModelError: if the model is no module, has parameters without a size, or its output is no finite tensor.
+        ModelError: if the model is no module, has parameters without a size, or its output is no tensor.
+        NotFiniteError: if its output is not finite.
         InputError: if an input is no floating tensor, not finite, or not of the model's dtype.
         TargetError: if the target is missing or does not fit the output.
         UnsupportedOperatorError: if the model uses an operator that has no rule.
@@ -223,7 +231,7 @@ def _check_finite(explained: Tensor, outside: dict[Layer, Tensor], stray: Sequen
         [fact.to(explained.device) for fact in facts]
     ).tolist()  # the one look at values after the pass
     if not finite:
-        raise ModelError("the model's output is not finite for these inputs; are its weights NaN or infinite?")
+        raise NotFiniteError("the model's output is not finite for these inputs; are its weights NaN or infinite?")
     if stray and not rest.pop():
         raise UnsupportedOperatorError(
             "relevance arrived in rows of a tensor that belong to no sample, such as constants put beside the samples; "

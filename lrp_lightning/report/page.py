@@ -33,6 +33,7 @@ from lrp_lightning.drawing.reconstructions import patches
 from lrp_lightning.drawing.sequences import of_tokens
 from lrp_lightning.drawing.strategies import draw_strategies
 from lrp_lightning.errors import InputError
+from lrp_lightning.files import replacing
 from lrp_lightning.graphs.paths import Path
 from lrp_lightning.report.analysis import Report, report_of
 from lrp_lightning.rules import Rule
@@ -97,8 +98,8 @@ def write_report(
         raise InputError(f"a report is written of a Trace or a Report, got {type(source).__name__}")
     page = _page(source)
     path = FilePath(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(page, encoding="utf-8")
+    with replacing(path) as file:
+        file.write_text(page, encoding="utf-8")
     return path
 
 

@@ -305,6 +305,23 @@ def test_two_monitors_log_beside_each_other(tmp_path: Path):
     assert {"relevance/critical_neuron_accuracy", "relevance_2/critical_neuron_accuracy"} <= run.callback_metrics.keys()
 
 
+def test_monitors_that_differ_in_any_argument_have_states_of_their_own():
+    class Mine(TopK):
+        __repr__ = object.__repr__
+
+    def first(logits: Tensor, labels: object) -> Tensor:
+        return labels[:, 0]  # type: ignore[index]
+
+    keys = [RelevanceMonitor(**more).state_key for more in (
+        {}, {"max_samples": 64}, {"log": ["smape"]}, {"target_fn": first}, {"max_share": None}, {"class_names": ["a"]},
+        {"selection": Mine(0.1)}, {"model": "net"},
+    )]  # fmt: skip
+    assert len(set(keys)) == len(keys)
+    assert not any(" at 0x" in key for key in keys)
+    assert RelevanceMonitor(selection=Mine(0.1)).state_key == RelevanceMonitor(selection=Mine(0.1)).state_key
+    assert keys[0] == RelevanceMonitor(max_samples=256, max_share=0.03).state_key
+
+
 # which models
 
 
