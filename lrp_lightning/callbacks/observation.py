@@ -122,6 +122,7 @@ class Observation:
         self.whole = SelectiveLRP(classifier, settings.composite, on_unsupported=on_unsupported)
         self.notes: list[str] = []
         self.samples = 0
+        self.classes: int | None = None
         self.stopped_early = False
         self.finished = False
         self.shares: dict[str, Tensor] = {}
@@ -193,6 +194,7 @@ class Observation:
             self.lrp.on_unsupported = self.whole.on_unsupported = "gradient"
             trace = self._trace(samples.inputs, self._explained_class(samples.labels))
         names, classes = self.settings.class_names, trace.output.shape[1]
+        self.classes = classes
         if names is not None and len(names) < classes:
             raise MisconfigurationException(
                 f"RelevanceMonitor: class_names must have a name for each of {classes} classes, got {len(names)}: "

@@ -17,7 +17,7 @@ from lrp_lightning.callbacks.kept import Kept
 from lrp_lightning.callbacks.loggers import Findings
 from lrp_lightning.callbacks.neurons import look_into_neurons
 from lrp_lightning.callbacks.observation import OF_CLASSES, Explained, Observation
-from lrp_lightning.callbacks.settings import Settings
+from lrp_lightning.callbacks.settings import MOST_GRAPHS, Settings
 from lrp_lightning.drawing import (
     as_array,
     draw_contact_sheet,
@@ -96,6 +96,7 @@ def draw_epoch(observation: Observation, epoch: int, tab: bool = False) -> Look:
             pictures["reconstructions"] = as_array(sheet)
         if "heatmaps" in settings.log:
             record = replace(record, neuron_heatmaps=neurons.heatmaps, reconstructions=neurons.reconstructions)
+    record = replace(record, notes=[*observation.notes, *_without_graph(observation, len(graphs))])
     return Look(Findings(pictures=pictures, record=record, report=report), graphs)
 
 
@@ -121,7 +122,8 @@ def with_insights(look: Look, observation: Observation, kept: Kept) -> tuple[Fin
             cards = [card for card in cards_of(observation, batches, look.graphs) if _is_image(card.driven.images)]
         if cards:
             pictures["cards"] = as_array(draw_neuron_cards(cards[-_ROWS:], names))  # of the last layers
-    record = record and replace(record, strategies=shown, cards=cards)
+    notes = dict.fromkeys([*(record.notes if record else ()), *observation.notes])
+    record = record and replace(record, strategies=shown, cards=cards, notes=list(notes))
     report = report and replace(report, strategies=shown, cards=cards)
     return replace(findings, counts=counts, pictures=pictures, record=record, report=report), strategies
 
@@ -191,6 +193,15 @@ def _graphs(observation: Observation) -> Iterator[ClassGraph]:
             graph = build_graph(trace, classes=settings.class_names)
             paths = k_best_paths(graph, k=settings.n_paths) if settings.n_paths else []
             yield ClassGraph(label, graph, paths, len(trace.explained))
+
+
+def _without_graph(observation: Observation, graphs: int) -> list[str]:
+    """That classes have none, and how they get one."""
+    classes = observation.classes
+    if not graphs or classes is None or graphs >= classes:
+        return []
+    every = f' graph_classes="all" draws one of each, {MOST_GRAPHS} at most;' if graphs < MOST_GRAPHS else ""
+    return [f"{graphs} of {classes} classes have a graph.{every} graph_classes=[...] chooses them."]
 
 
 def _path_sheet(of: ClassGraph, shown: Sequence[Explained], settings: Settings) -> Figure | None:

@@ -110,6 +110,7 @@ class Record:
         measures: numbers of this step, such as ``critical_neuron_accuracy``; ``random_...`` is a measure's random control.
         class_names: names of the classes.
         settings: what a reader should know, such as composite and selection.
+        notes: what is not here, and why.
     """
 
     epoch: int
@@ -122,6 +123,7 @@ class Record:
     measures: Mapping[str, float] = field(default_factory=dict)
     class_names: Sequence[str] | None = None
     settings: Mapping[str, str] = field(default_factory=dict)
+    notes: Sequence[str] = ()
 
 
 def shown_part(graph: nx.DiGraph, paths: Sequence[Path] = (), neurons_per_layer: int = 12) -> nx.DiGraph:
@@ -205,7 +207,7 @@ class RelevanceSummary:
         self._images = {digest: at for digest, at in self._images.items() if at[0] < step}
         pictures = _Pictures(step, self._images)
         head, parts = _parts(record, pictures)
-        head["notes"] = pictures.notes()
+        head["notes"] = [*map(str, record.notes), *pictures.notes()]
         packed = [pack(head), *map(pack, parts)]
         values = [_value(RECORD, DATA_CLASS_TENSOR, packed)]
         if pictures.blobs:

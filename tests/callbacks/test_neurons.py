@@ -166,3 +166,4 @@ def test_all_classes_have_a_graph_those_too_that_come_later(tmp_path: Path, reco
     assert 0 < len(first) <= 3 < len(second)
     assert set(first) < set(second)
     assert second == sorted(second)
+    assert [note.split(".")[0] for note in records[0].notes] == [f"{len(first)} of 10 classes have a graph"]
