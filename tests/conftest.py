@@ -11,7 +11,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # of processes that tests start
 
 # scripts that callbacks/test_distributed.py runs; looking for doctests would import them
-collect_ignore = ["in_processes.py", "in_shards.py"]
+collect_ignore = ["in_faults.py", "in_processes.py", "in_shards.py"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -150,8 +150,8 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
         max_share: in ``fit``, which share of the time without it the monitor may take, as above; None for no limit.
         on_error: ``"raise"``, by default: a model or batch that it cannot work with raises at the first validation, which is
             the sanity check before training. ``"warn"``: it warns once, and logs what it can; an operator without a rule
-            then passes relevance by its plain gradient. Once it has worked, an error is a warning either way, and a model
-            that has diverged always is: training goes on.
+            then passes relevance by its plain gradient. Once it has worked, an error is a warning either way, but for labels
+            that are no classes of the output; and a model that has diverged always is one: training goes on.
 
     Raises:
         MisconfigurationException: if an argument is out of range; in ``setup`` if the strategy shards parameters in another
@@ -239,10 +239,10 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._thrift.start()
-        if not trainer.enable_validation:
+        if not trainer.enable_validation or not sum(trainer.num_val_batches):
             self._warn(
                 "RelevanceMonitor needs validation batches, and this fit has none, so it does nothing: give fit a "
-                "validation loader, the module a validation_step, and limit_val_batches above 0"
+                "validation loader that is not empty, the module a validation_step, and limit_val_batches above 0"
             )
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -596,8 +596,9 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
         self._warn(f"RelevanceMonitor skips this validation: {why}", of_this_process=True)
 
     def _is_fatal(self, fault: Exception) -> bool:
-        diverged = isinstance(fault, NotFiniteError)  # what training did, not the monitor
-        return self.settings.on_error == "raise" and not self._has_worked and not diverged
+        if self.settings.on_error == "warn" or isinstance(fault, NotFiniteError):  # what training did, not the monitor
+            return False
+        return not self._has_worked or isinstance(fault, MisconfigurationException)  # labels that are none, at any time
 
     def _warn(self, message: str, of_this_process: bool = False) -> None:
         """Once for each message."""

@@ -43,7 +43,8 @@ def runner_up(logits: Tensor) -> Tensor:
         tensor([2, 2])
     """
     check_outputs(logits)
-    return logits.topk(2, dim=1).indices[:, 1]
+    first, second = logits.topk(2, dim=1).indices.unbind(1)
+    return torch.where(second == logits.argmax(1), first, second)  # of a tie, topk and argmax may tell another one the first
 
 
 def own_logits_of(entries: Sequence[tuple[Tensor, Tensor]]) -> Tensor:

@@ -23,7 +23,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException, SI
 from packaging.version import Version
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 from trainings import LIGHTNING, Classifier, Lenient, images, loaders, trainer, weights_only
 
 from lrp_lightning import Agreement, Epsilon, MinError, SelectiveLRP, TopK, masked_forward
@@ -733,6 +733,23 @@ def test_nothing_is_logged_where_nothing_was_seen(tmp_path: Path):
     with pytest.warns(UserWarning, match="needs validation batches, and this fit has none"):
         run = fit(tmp_path, RelevanceMonitor(), limit_val_batches=0)
     assert not MEASURES & run.callback_metrics.keys()
+
+
+def test_an_empty_validation_loader_gets_a_sentence(tmp_path: Path):
+    empty = DataLoader(TensorDataset(torch.zeros(0, 1, 8, 8), torch.zeros(0, dtype=torch.long)), 4)
+    with pytest.warns(UserWarning, match="validation loader that is not empty"):
+        trainer(tmp_path, RelevanceMonitor()).fit(Classifier(), loaders()[0], empty)
+
+
+def test_labels_beyond_the_classes_are_an_error_whenever_they_come(tmp_path: Path):
+    x, y = images(12, 1).tensors
+    beyond = TensorDataset(x, torch.cat([y[:-1], torch.tensor([10])]))  # in the last batch, after the sanity check
+    with pytest.raises(MisconfigurationException, match="the label 10 is not among the 10 classes of the output"):
+        trainer(tmp_path, few()).fit(Lenient(), loaders()[0], DataLoader(beyond, 4))
+    left_out = TensorDataset(x, torch.where(y == y[0], -100, y))
+    run = trainer(tmp_path, few(log=["samples"]))
+    run.fit(Lenient(), loaders()[0], DataLoader(left_out, 4))
+    assert run.callback_metrics["relevance/samples"] == 12
 
 
 def test_a_loader_that_is_shorter_than_its_limit(tmp_path: Path):

@@ -138,3 +138,13 @@ def test_nothing_is_changed() -> None:
     assert all(map(torch.equal, before, model.parameters()))
     assert torch.equal(rng, torch.get_rng_state())
     assert all(p.grad is None for p in model.parameters())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_runner_up_of_a_tie_is_another_class_than_the_predicted(dtype: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randint(3, (2000, 12), generator=generator).to(dtype)  # of bfloat16, ties are common
+    second = runner_up(logits)
+    assert (second != logits.argmax(1)).all()
+    rest = logits.scatter(1, logits.argmax(1, keepdim=True), -torch.inf)
+    assert torch.equal(logits.gather(1, second[:, None])[:, 0], rest.amax(1))
