@@ -66,7 +66,7 @@ export class StrategiesPanel {
     this.element = h("section", { class: "panel strategies", "aria-label": "Strategies", hidden: true },
       h("header", {}, h("h3", {}, "Strategies: what the network goes by"), h("label", { class: "key quiet" }, this.over, "heatmaps over the images")),
       this.told, this.rows, this.allOf,
-      h("p", { class: "quiet" }, "Each row is a strategy: images of one class that the network decides by the same neurons. "
+      h("p", { class: "quiet" }, "Each row is a strategy: images of one class that the network decides alike. "
         + "Red speaks for the class, blue against it. To test a strategy, its region is copied into images of other classes; "
         + "controls copy another region, or the same one from the class's other images."));
   }
