@@ -453,7 +453,8 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
                 "are used up"
             )
         values: dict[str, Tensor] = {}
-        with self._measures.gathered(trainer.strategy.reduce_boolean_decision), self._guarded(trainer):
+        agree = trainer.strategy.reduce_boolean_decision
+        with _as_outside_inference_mode(), self._measures.gathered(agree), self._guarded(trainer):
             values = self._measures.compute()
         self._agree(trainer)
         if not self._active:
