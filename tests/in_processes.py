@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
-import time
 import warnings
 from pathlib import Path
 
@@ -15,6 +12,7 @@ import torch
 from lightning.pytorch import Trainer, seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
+from processes import asked, leave
 from torch import Tensor
 from torch.utils.data import DataLoader
 from trainings import Classifier, Witness, images
@@ -23,10 +21,7 @@ from lrp_lightning.callbacks import RelevanceMonitor
 from lrp_lightning.callbacks.settings import SCALARS
 from lrp_lightning.callbacks.thrift import Thrift
 
-parser = argparse.ArgumentParser()
-parser.add_argument("--processes", type=int, required=True)
-parser.add_argument("--out", type=Path, required=True)
-options = parser.parse_args()
+options = asked()
 
 
 def trainer(*callbacks: object, **more: object) -> Trainer:
@@ -130,9 +125,4 @@ if options.processes > 1:
     except Exception as error:
         seen["first fault"] = f"{type(error).__name__}: {error}"
 
-rank = run.global_rank
-(options.out / f"seen_{options.processes}_{rank}.json").write_text(json.dumps(seen))
-if options.processes > 1:  # the launcher ends the others once the first process is gone
-    deadline = time.time() + 60
-    while len(list(options.out.glob(f"seen_{options.processes}_*.json"))) < options.processes and time.time() < deadline:
-        time.sleep(0.1)
+leave(seen, run.global_rank, options)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
-import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -13,6 +10,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import torch
 from lightning.pytorch import Trainer, seed_everything
 from lightning.pytorch.strategies import ModelParallelStrategy
+from processes import asked, leave
 from torch import nn
 from torch.distributed.fsdp import fully_shard
 from torch.utils.data import DataLoader
@@ -23,10 +21,7 @@ from lrp_lightning.callbacks import RelevanceMonitor
 from lrp_lightning.callbacks.gathered import gathered
 from lrp_lightning.callbacks.settings import SCALARS
 
-parser = argparse.ArgumentParser()
-parser.add_argument("--processes", type=int, required=True)
-parser.add_argument("--out", type=Path, required=True)
-options = parser.parse_args()
+options = asked()
 
 
 class Sharded(Classifier):
@@ -80,8 +75,4 @@ def trained(*monitors: RelevanceMonitor) -> dict[str, object]:
 
 
 seen = {"all": validated(), "without": trained(), "with": trained(RelevanceMonitor(max_samples=8, n_heatmaps=2))}
-rank = torch.distributed.get_rank() if options.processes > 1 else 0
-(options.out / f"seen_{options.processes}_{rank}.json").write_text(json.dumps(seen))
-deadline = time.time() + 60  # the launcher ends the others once the first process is gone
-while len(list(options.out.glob(f"seen_{options.processes}_*.json"))) < options.processes and time.time() < deadline:
-    time.sleep(0.1)
+leave(seen, torch.distributed.get_rank() if options.processes > 1 else 0, options)

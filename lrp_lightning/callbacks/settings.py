@@ -16,7 +16,7 @@ from lrp_lightning.callbacks.classifier import ModelOf
 from lrp_lightning.composites import Composite
 from lrp_lightning.selection import Selection
 
-__all__ = ["DEFAULT", "LOGGED", "SCALARS", "GraphClasses", "OnError", "Settings", "TargetFn"]
+__all__ = ["DEFAULT", "LOGGED", "MOST_GRAPHS", "SCALARS", "GraphClasses", "OnError", "Settings", "TargetFn"]
 
 TargetFn = Callable[[Tensor, Any], Tensor]
 """From logits, ``(N, classes)``, and the batch's labels to the class that is explained of each sample, ``(N,)``."""
@@ -136,7 +136,9 @@ class Settings:
     @property
     def free_classes(self) -> int:
         """How many classes have a graph that are not listed: the first that are met."""
-        return MOST_GRAPHS if self.graph_classes == "all" else self.graph_classes if _whole(self.graph_classes) else 0  # type: ignore[return-value]
+        if self.graph_classes == "all":
+            return MOST_GRAPHS
+        return self.graph_classes if isinstance(self.graph_classes, int) else 0
 
     def name_of(self, label: int) -> str:
         """A class's name, else its number."""

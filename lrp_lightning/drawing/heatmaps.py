@@ -102,7 +102,7 @@ def draw_heatmaps(
         for k, of in enumerate(words):
             _title(figure, place(block * len(panels) + k, column), of[i], 8 if k == 0 else 6.5)
     label = "% of the image's relevance" if shares else "relevance (units of the output)"
-    colour_bar(figure, limit, textwrap.fill(label, max(12, int(11 * figure.get_figheight()))), _BAR)
+    colour_bar(figure, limit, label, _BAR)
     return figure
 
 
@@ -166,7 +166,7 @@ def draw_contact_sheet(
             left, bottom + height / 2, f"{name} ", fontsize=8, rotation=90, ha="right", va="center", parse_math=False
         )
     label = "% of the heatmap's relevance" if shares else "relevance (units of the output)"
-    colour_bar(figure, limit, textwrap.fill(label, max(12, int(11 * figure.get_figheight()))), _BAR)
+    colour_bar(figure, limit, label, _BAR)
     return figure
 
 

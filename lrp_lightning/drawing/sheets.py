@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -73,7 +74,7 @@ def colour_bar(figure: Figure, limit: float, label: str, right: float) -> None:
     axis.set_label("<colorbar>")
     bar = figure.colorbar(ScalarMappable(Normalize(-limit, limit), COLOURS), cax=axis)
     bar.ax.tick_params(labelsize=7)
-    bar.set_label(label, fontsize=8)
+    bar.set_label(textwrap.fill(label, max(12, int(11 * height))), fontsize=8)
 
 
 def lines_of(texts: Sequence[str]) -> int:

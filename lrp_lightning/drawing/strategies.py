@@ -6,7 +6,6 @@ import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
@@ -66,8 +65,7 @@ def draw_strategies(
         assert s.images is not None
         assert s.heatmap is not None
         heat = s.heatmap.numpy()
-        shown = displayable(s.images[:_PROTOTYPES], mean, std)
-        rows.append([coloured(heat, limit_of(heat, 99.5)), *np.rint(255 * shown).astype(np.uint8)])
+        rows.append([coloured(heat, limit_of(heat, 99.5)), *displayable(s.images[:_PROTOTYPES], mean, std)])
     figure, place = compose(rows, _WIDTH, [1.5 * LINE] * len(rows), left=_NAMES)
     for n, (s, row) in enumerate(zip(strategies, rows, strict=True)):
         left, bottom, _, height = place(n, 0)
