@@ -37,6 +37,8 @@ __all__ = ["DRAWN", "Look", "draw_epoch", "with_insights"]
 
 _ROWS = 12
 """Strategies and cards in one picture."""
+_GRAPHS = 2
+"""Graphs in one picture, the first of them; the tab has all."""
 DRAWN = ("heatmaps", "mistakes", *OF_CLASSES)
 """What takes time to draw, by its name in the log."""
 
@@ -83,11 +85,11 @@ def draw_epoch(observation: Observation, epoch: int, tab: bool = False) -> Look:
         neurons, graphs = look_into_neurons(observation, graphs, shown, tab)
         if graphs and "critical_paths" in settings.log:
             pictures["critical_paths"] = _of_few_colours(
-                _stacked([as_array(_drawn(graph, settings, epoch)) for graph in graphs])
+                _stacked([as_array(_drawn(graph, settings, epoch)) for graph in graphs[:_GRAPHS]])
             )
             record = replace(record, graphs=graphs)
             report = replace(report, graph=graphs[0].graph, paths=graphs[0].paths)
-        if sheets := [sheet for graph in graphs if (sheet := _path_sheet(graph, shown, settings)) is not None]:
+        if sheets := [sheet for graph in graphs[:_GRAPHS] if (sheet := _path_sheet(graph, shown, settings)) is not None]:
             pictures["path_heatmaps"] = _stacked([as_array(sheet) for sheet in sheets])
         if neurons.reconstructions:
             columns = [f"{layer} {neuron}" for layer, neuron in neurons.reconstructions]

@@ -8,6 +8,7 @@ from typing import Literal, overload
 import networkx as nx
 import numpy as np
 import plotly.graph_objects as go
+from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
@@ -23,6 +24,8 @@ _LEGEND = "neurons: relevance within their layer, red for, blue against · edges
 _DIFF_LEGEND = "neurons and edges: by how much their share changed, red more, blue less"
 _WIDTHS = 6
 """Plotly draws all lines of a trace alike, so edges are drawn in this many widths."""
+_CHARACTER = 0.07
+"""Inches of a character of 8 points."""
 
 
 @overload
@@ -232,8 +235,10 @@ def _static(
     graph: nx.DiGraph, layout: Layout, paths: Sequence[Path], labels: dict[Node, str], title: str, neurons_per_layer: int
 ) -> Figure:
     names = layout.layers
-    figure = new_figure(max(6.0, 0.85 * len(names) + 0.6), max(3.2, 0.42 * neurons_per_layer + 1.5))
-    axis = figure.subplots()
+    legend = _DIFF_LEGEND if any("change" in about for _, about in graph.nodes(data=True)) else _LEGEND
+    legend += " · black: best paths" if paths else ""
+    axis = _axis(names, max((len(text) for node, text in labels.items() if text != str(node[1])), default=0),
+                 max(0.058 * len(legend), min(0.095 * len(title), 12.0)), neurons_per_layer, bool(title))  # fmt: skip
     axis.set_axis_off()
     if title:
         axis.set_title(title, fontsize=11, loc="left", pad=16, parse_math=False)  # above the legend
@@ -257,17 +262,33 @@ def _static(
     _draw_neurons(axis, layout, labels)
 
     axis.set_ylim(layout.lowest - 0.7, layout.highest + 0.5)
-    legend = _DIFF_LEGEND if any("change" in about for _, about in graph.nodes(data=True)) else _LEGEND
-    axis.text(
-        0.0, 1.01, legend + (" · black: best paths" if paths else ""),
-        transform=axis.transAxes, fontsize=7, ha="left", va="bottom", color="#555555",
-    )  # fmt: skip
+    axis.text(0.0, 1.01, legend, transform=axis.transAxes, fontsize=7, ha="left", va="bottom", color="#555555")
     for column, layer in enumerate(names):
         axis.text(column, layout.lowest - 0.75, layer, rotation=38, ha="right", va="top", fontsize=8,
                   rotation_mode="anchor", parse_math=False)  # fmt: skip
-    named = any(labels[node] != str(node[1]) for node in layout.place)
-    axis.set_xlim(-0.8, len(names) - 0.5 + (0.5 if named else 0))
-    return figure
+    axis.set_xlim(-0.5, len(names) - 0.5)
+    return axis.figure  # type: ignore[return-value]
+
+
+def _axis(names: Sequence[str], labelled: int, words: float, rows: int, titled: bool) -> Axes:
+    """Of a new figure, the room for neurons, with margins for words: constrained layout takes a third of the drawing's time.
+
+    Args:
+        names: of layers, which lean below their columns.
+        labelled: characters of the longest class name, at the right.
+        words: inches of the words above.
+        rows: neurons in a column.
+        titled: whether there is a title.
+    """
+    wide, tall = max(0.85 * len(names), words, 5.0), max(0.42 * rows, 2.0)
+    column = wide / len(names)
+    leaning = max(0.8 * _CHARACTER * len(name) - (n + 0.5) * column for n, name in enumerate(names))
+    left, right = 0.1 + max(0.0, leaning), 0.1 + max(0.0, _CHARACTER * labelled - 0.28 * column)
+    below, above = 0.3 + 0.65 * _CHARACTER * max(map(len, names)), 0.6 if titled else 0.3
+    figure = new_figure(left + wide + right, below + tall + above)
+    figure.set_layout_engine("none")
+    width, height = figure.get_size_inches()
+    return figure.add_axes((left / width, below / height, wide / width, tall / height))
 
 
 def _draw_neurons(axis, layout: Layout, labels: dict[Node, str]) -> None:  # type: ignore[no-untyped-def]
