@@ -16,14 +16,14 @@ from lrp_lightning.callbacks.observation import Explained, Observation
 from lrp_lightning.deconvnet import reconstruct
 from lrp_lightning.errors import LRPError
 from lrp_lightning.graphs.paths import Node
-from lrp_lightning.insight.heatmaps import neuron_heatmaps, path_heatmaps
+from lrp_lightning.insight.heatmaps import path_heatmaps, through_own_neuron
 from lrp_lightning.tensorboard_plugin.summary import ClassGraph, shown_part
 
 __all__ = ["Neurons", "look_into_neurons", "most_relevant"]
 
 
-_PASSES = 2
-"""Passes of one sample for pictures of neurons, for each sample that is measured."""
+_PASSES, _NEURONS, _SAMPLES = 2, 64, 3
+"""Heatmaps of neurons for each sample that is measured, neurons that have some, and heatmaps of each, at most."""
 
 
 @dataclass
@@ -31,7 +31,8 @@ class Neurons:
     """Pictures of neurons, for each of the samples that are shown.
 
     Attributes:
-        heatmaps: ``{(layer, neuron): (S, H, W)}``, of each sample's predicted class.
+        heatmaps: ``{(layer, neuron): (S, H, W)}``, of each sample's predicted class; NaN but for the samples in which the
+            neuron has most relevance.
         reconstructions: ``{(layer, neuron): (S, C, H, W)}``, of neurons on a class's best path.
     """
 
@@ -44,9 +45,9 @@ def look_into_neurons(
 ) -> tuple[Neurons, list[ClassGraph]]:
     """Pictures of the most relevant hidden neurons, those on best paths first, and graphs with their paths' heatmaps.
 
-    Of what is asked for by ``path_heatmaps``, ``neurons`` (for the ``tab`` alone) and ``reconstructions``: as many as the
-    budget has seconds for, and in proportion to the samples measured; as many in one pass as fit into a micro-batch. Models
-    with several inputs, and images of several sizes, have none.
+    Of what is asked for by ``path_heatmaps``, of the class's samples, ``neurons`` (for the ``tab`` alone) and
+    ``reconstructions``: as many as the budget has seconds for, and in proportion to the samples measured; as many in one pass
+    as fit into a micro-batch. Models with several inputs, and images of several sizes, have none.
     """
     found, graphs = Neurons(), list(graphs)
     remembered, log = observation.remembered.shown, observation.settings.log
@@ -58,20 +59,15 @@ def look_into_neurons(
     inputs = Samples.joined([s.cloned(next(model.parameters()).device) for s in remembered]).inputs[0]
     predicted = torch.tensor([e.prediction for e in shown], device=inputs.device)
 
-    best = {node for graph in graphs for path in graph.paths[:1] for node in path.nodes}
-    layers: dict[str, list[int]] = {}
-    for layer, neuron in sorted(most_relevant(graphs)[: _PASSES * observation.sampling.most // len(inputs)]):
-        layers.setdefault(layer, []).append(neuron)
-
-    def in_passes(neurons: Sequence, look: Callable[[Sequence], Tensor]) -> Tensor | None:
-        """All of them, some at a time; None where time ran out or the model has something that ``look`` cannot do."""
-        at_once = max(1, budget.micro_batch // len(inputs))
+    def in_passes(what: Sequence, samples: int, look: Callable[[Sequence], Tensor]) -> Tensor | None:
+        """All of them, each of some samples, some at a time; None where time ran out or the model has what cannot be done."""
+        at_once = max(1, budget.micro_batch // samples)
         done = []
-        for first in range(0, len(neurons), at_once):
+        for first in range(0, len(what), at_once):
             if budget.spent:
                 return None
             try:
-                done.append(look(neurons[first : first + at_once]).detach().float().cpu())  # numpy has no bfloat16
+                done.append(look(what[first : first + at_once]).detach().float().cpu())  # numpy has no bfloat16
             except LRPError:
                 return None
         return torch.cat(done) if done else None
@@ -79,20 +75,42 @@ def look_into_neurons(
     for i, graph in enumerate(graphs):
         if "path_heatmaps" not in log or any(path.nodes[-1][1] != graph.label for path in graph.paths):
             continue  # a single logit's neuron is none of its two classes
-        heat = in_passes(graph.paths, partial(path_heatmaps, model, inputs, composite=composite))
+        of_class = [n for n, e in enumerate(shown) if e.label == graph.label] or list(range(min(2, len(shown))))
+        heat = in_passes(graph.paths, len(of_class), partial(path_heatmaps, model, inputs[of_class], composite=composite))
         if heat is not None:
-            graphs[i] = replace(graph, path_heatmaps=heat.sum(2).numpy())
-    for layer, neurons in layers.items():
-        through = partial(neuron_heatmaps, model, inputs, layer, target=predicted, composite=composite)
-        heat = in_passes(neurons, through) if tab and "neurons" in log else None
-        if heat is not None:
-            found.heatmaps.update(zip([(layer, n) for n in neurons], heat.sum(2).numpy(), strict=True))
-        on_best = [n for n in neurons if (layer, n) in best]
-        look = partial(reconstruct, model, inputs, layer, at="strongest")
-        made = in_passes(on_best, look) if "reconstructions" in log else None
-        if made is not None:
-            found.reconstructions.update(zip([(layer, n) for n in on_best], made.numpy(), strict=True))
+            graphs[i] = replace(graph, path_heatmaps=_among(heat.sum(2), of_class, len(shown)))
+
+    ranked = most_relevant(graphs)[:_NEURONS]
+    if tab and "neurons" in log:
+        each = [(node, n) for node in ranked for n in _where_most(shown, node)][: _PASSES * observation.sampling.most]
+        heat = in_passes(each, 1, lambda some: through_own_neuron(
+            model, inputs[[n for _, n in some]], [node for node, _ in some], predicted[[n for _, n in some]], composite))  # fmt: skip
+        for (node, n), map_ in zip(each, () if heat is None else heat.sum(1), strict=False):
+            found.heatmaps.setdefault(node, _among(map_[None][:0], [], len(shown)))[n] = map_.numpy()
+    if "reconstructions" in log:
+        layers: dict[str, list[int]] = {}
+        for layer, neuron in {node for graph in graphs for path in graph.paths[:1] for node in path.nodes} & set(ranked):
+            layers.setdefault(layer, []).append(neuron)
+        for layer, neurons in layers.items():
+            made = in_passes(neurons, len(inputs), partial(reconstruct, model, inputs, layer, at="strongest"))
+            if made is not None:
+                found.reconstructions.update(zip([(layer, n) for n in neurons], made.numpy(), strict=True))
     return found, graphs
+
+
+def _where_most(shown: Sequence[Explained], node: Node) -> list[int]:
+    """The samples in which a neuron has most relevance, and has some."""
+    layer, neuron = node
+    sizes = torch.stack([e.neurons[layer][neuron].abs() for e in shown])
+    most = sizes.topk(min(_SAMPLES, len(shown)))
+    return sorted(most.indices[most.values > 0].tolist())
+
+
+def _among(heatmaps: Tensor, which: Sequence[int], samples: int) -> np.ndarray:
+    """``(..., S, H, W)`` of some of the samples, NaN for the others."""
+    whole = heatmaps.new_full((*heatmaps.shape[:-3], samples, *heatmaps.shape[-2:]), torch.nan)
+    whole[..., which, :, :] = heatmaps
+    return whole.numpy()
 
 
 def most_relevant(graphs: Sequence[ClassGraph]) -> list[Node]:

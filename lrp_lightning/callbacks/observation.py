@@ -47,6 +47,7 @@ class Explained:
         prediction: the class with the highest logit.
         probability: the prediction's, by softmax.
         error: one minus the probability of the best of the right classes.
+        neurons: ``{layer: (C,)}``, how much relevance each neuron has where all have some.
     """
 
     image: Tensor
@@ -57,6 +58,7 @@ class Explained:
     prediction: int
     probability: float
     error: float
+    neurons: dict[str, Tensor]
 
 
 @dataclass
@@ -290,6 +292,7 @@ class Observation:
         probabilities = in_double(logits).softmax(1)
         right = probabilities if sets is None else probabilities.masked_fill(~sets, 0)
         labels = torch.full_like(logits[:, 0], -1).long() if sets is None else sets.int().argmax(1)
+        by_layer = {layer: relevance.float().cpu() for layer, relevance in whole.relevance.items()}
         return [
             Explained(*row)
             for row in zip(
@@ -301,6 +304,7 @@ class Observation:
                 logits.argmax(1).tolist(),
                 probabilities.amax(1).tolist(),
                 (1 - right.amax(1)).tolist(),
+                [{layer: relevance[n] for layer, relevance in by_layer.items()} for n in range(len(logits))],
                 strict=True,
             )
         ]

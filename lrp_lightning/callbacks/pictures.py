@@ -207,10 +207,10 @@ def _without_graph(observation: Observation, graphs: int) -> list[str]:
 
 
 def _path_sheet(of: ClassGraph, shown: Sequence[Explained], settings: Settings) -> Figure | None:
-    """The images of the class, if there are any, beside what runs along each of its paths."""
+    """The images that have heatmaps of the class's paths, beside these."""
     if of.path_heatmaps is None:
         return None
-    rows = [i for i, e in enumerate(shown) if e.label == of.label] or list(range(min(2, len(shown))))
+    rows = np.flatnonzero(np.isfinite(of.path_heatmaps).all((0, 2, 3))).tolist()
     images = _of_one_size([shown[i] for i in rows])[0]
     heatmaps = torch.from_numpy(of.path_heatmaps)[:, rows, None]
     columns = [f"path {rank}, {path.carries}" for rank, path in enumerate(of.paths, 1)]

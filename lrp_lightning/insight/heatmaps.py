@@ -5,7 +5,7 @@ The samples are repeated for each neuron or path, and in each copy the relevance
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,11 +16,14 @@ from lrp_lightning.attribution import LayerSelectiveLRP, SelectiveLRP
 from lrp_lightning.composites import Composite, EpsilonPlus, as_composite
 from lrp_lightning.engine import propagate
 from lrp_lightning.errors import GraphError, InputError, LayerError
-from lrp_lightning.graphs.paths import Path
+from lrp_lightning.graphs.paths import Node, Path
 from lrp_lightning.layers import LayerNames, unwrapped
 from lrp_lightning.rules import Rule
 
-__all__ = ["neuron_heatmaps", "path_heatmaps"]
+__all__ = ["neuron_heatmaps", "path_heatmaps", "through_own_neuron"]
+
+_ALL = torch.iinfo(torch.long).min
+"""In place of a neuron's number: the whole layer."""
 
 
 def neuron_heatmaps(
@@ -82,12 +85,39 @@ def neuron_heatmaps(
         return _repeated(value, samples, k)
 
     extra = _in_each(additional_forward_args, for_each)
-    only = _OneEach(layer if isinstance(layer, str) else _name(model, layer), chosen.reshape(-1))
+    name = layer if isinstance(layer, str) else _name(model, layer)
+    nodes = [(name, neuron) for neuron in chosen.reshape(-1).tolist()]
+    return through_own_neuron(model, for_each(inputs), nodes, for_each(target), composite, at, extra).unflatten(0, (k, samples))
+
+
+def through_own_neuron(
+    model: nn.Module,
+    inputs: Tensor,
+    nodes: Sequence[Node],
+    target: Any = None,
+    composite: Composite | Rule | str = EpsilonPlus(),  # noqa: B008  (a frozen value)
+    at: nn.Module | str | None = None,
+    additional_forward_args: Any = None,
+) -> Tensor:
+    """The relevance of each sample that runs through one neuron, each sample's own, of any layer, by one pass.
+
+    Args:
+        model, target, composite, at, additional_forward_args: as in :func:`neuron_heatmaps`.
+        inputs: ``(N, ...)``.
+        nodes: ``N`` layers and neurons.
+
+    Returns:
+        Shaped like ``inputs``, or like the output of ``at``.
+
+    Raises:
+        LayerError, InputError, TargetError, ModelError, UnsupportedOperatorError: as :func:`neuron_heatmaps`.
+    """
+    only = {layer: torch.full((len(nodes),), _ALL) for layer, _ in nodes}
+    for n, (layer, neuron) in enumerate(nodes):
+        only[layer][n] = neuron
     if at is None:
-        heat = SelectiveLRP(model, composite, only).attribute(for_each(inputs), for_each(target), extra)
-    else:
-        heat = LayerSelectiveLRP(model, at, composite, only).attribute(for_each(inputs), for_each(target), extra)
-    return heat.unflatten(0, (k, samples))
+        return SelectiveLRP(model, composite, _OneEach(only)).attribute(inputs, target, additional_forward_args)
+    return LayerSelectiveLRP(model, at, composite, _OneEach(only)).attribute(inputs, target, additional_forward_args)
 
 
 def path_heatmaps(
@@ -175,23 +205,23 @@ def _name(model: nn.Module, layer: nn.Module) -> str:
 
 @dataclass(frozen=True, eq=False)
 class _OneEach:
-    """Of one layer one neuron for each sample of the batch; other layers are left whole."""
+    """Of some layers one neuron for each sample of the batch, or all of them; other layers are left whole."""
 
-    layer: str
-    neurons: Tensor
+    neurons: Mapping[str, Tensor]
 
     @property
     def patterns(self) -> Iterator[str]:
         """The layers that must be there."""
-        yield self.layer
+        yield from self.neurons
 
     def select(self, relevance: Tensor, *, layer: str, output: Tensor) -> Tensor | None:
-        if layer != self.layer:
+        if layer not in self.neurons:
             return None
-        wrong = self.neurons[(self.neurons < 0) | (self.neurons >= relevance.shape[1])]
+        neurons = self.neurons[layer]
+        wrong = neurons[(neurons != _ALL) & ((neurons < 0) | (neurons >= relevance.shape[1]))]
         if len(wrong):
             raise LayerError(
                 f"layer {layer!r} has {relevance.shape[1]} neurons, 0 to {relevance.shape[1] - 1}, and no {int(wrong[0])}"
             )
-        kept = torch.zeros_like(relevance, dtype=torch.bool)
-        return kept.scatter_(1, self.neurons.to(relevance.device)[:, None], True)
+        neurons = neurons.to(relevance.device)[:, None]
+        return (torch.arange(relevance.shape[1], device=relevance.device) == neurons) | (neurons == _ALL)

@@ -47,7 +47,7 @@ arrays in C order. A ref says where one lies and what it is::
     {"step": 0, "index": 4, "shape": [samples, height, width, 1 | 3]}                                  # images, uint8
 
 A heatmap's relevance is ``value / 127 * scale``. A ref may point to an earlier step: images that do not change are stored
-once.
+once. A ref of heatmaps of some of the record's samples alone says which, ``"samples": [number, ...]``, in their order.
 
 Version 1 had no strategies, cards and heatmaps of all neurons; a reader takes it for a record without any.
 
@@ -287,6 +287,8 @@ def _ref(value: Any) -> bool:
                 len(value["shape"]) == 3
                 and _list_of(_number)(value.get("scale"))
                 and len(value["scale"]) == value["shape"][0]
+                and _list_of(_whole)(value.get("samples", []))
+                and len(value.get("samples", value["scale"])) == len(value["scale"])
             )
         )
         and math.prod(value["shape"]) <= MAX_PICTURE

@@ -84,7 +84,7 @@ class ClassGraph:
         paths: from :func:`lrp_lightning.k_best_paths`.
         n_samples: how many samples the graph sums over.
         path_heatmaps: ``(len(paths), S, H, W)``, for each of the record's samples the relevance of this class that runs
-            through a path.
+            through a path; all NaN for a sample that has none.
     """
 
     label: int
@@ -103,7 +103,7 @@ class Record:
         graphs: one for each class that is shown.
         samples: None where there are no images.
         neuron_heatmaps: ``{(layer, neuron): (S, H, W)}``, the relevance of each sample's predicted class that runs through a
-            neuron; for the neurons of :func:`shown_part`.
+            neuron; for the neurons of :func:`shown_part`; all NaN for a sample that has none.
         reconstructions: ``{(layer, neuron): (S, C, H, W)}``, from :func:`lrp_lightning.reconstruct`.
         strategies: from :func:`lrp_lightning.find_strategies`; of images, others are left out.
         cards: from :func:`lrp_lightning.neuron_cards`; of images, others are left out.
@@ -422,12 +422,16 @@ def _heatmaps(
 ) -> dict[str, Any] | None:
     heatmaps = np.asarray(heatmaps)
     heatmaps = heatmaps.sum(1) if heatmaps.ndim == 4 else heatmaps
-    heatmaps = _array(heatmaps, what, 3)
     if n_samples is None:
         raise RecordError(f"{what} are given without samples")
     if len(heatmaps) != n_samples:
         raise RecordError(f"{what} has {len(heatmaps)} heatmaps for {n_samples} samples")
-    return pictures.add(what.removeprefix("samples.").replace("_", " "), pack_heatmaps(_shrink(heatmaps, side)[0]))
+    there = np.flatnonzero(~np.isnan(heatmaps).reshape(n_samples, -1).all(1))
+    if not len(there):
+        return None
+    blob, fields = pack_heatmaps(_shrink(_array(heatmaps[there], what, 3), side)[0])
+    which = {} if len(there) == n_samples else {"samples": there.tolist()}
+    return pictures.add(what.removeprefix("samples.").replace("_", " "), (blob, fields | which))
 
 
 def _reconstructions(images: np.ndarray, n_samples: int | None, pictures: _Pictures) -> dict[str, Any] | None:

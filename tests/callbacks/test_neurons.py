@@ -57,14 +57,19 @@ def test_pictures_are_those_of_the_functions(tmp_path: Path, records: list[Recor
     on_paths = {node for graph in record.graphs for path in graph.paths for node in path.nodes if node[0].startswith("conv")}
     on_best = {node for graph in record.graphs for node in graph.paths[0].nodes if node[0].startswith("conv")}
     assert on_paths <= set(record.neuron_heatmaps)
-    assert len(record.neuron_heatmaps) <= 2 * 12 // 3  # passes of one sample: twice max_samples
+    there = {node: np.isfinite(heat).all((1, 2)) for node, heat in record.neuron_heatmaps.items()}
+    assert sum(of.sum() for of in there.values()) <= 2 * 12  # passes of one sample: twice max_samples
     for (layer, neuron), heatmap in record.neuron_heatmaps.items():
         expected = neuron_heatmaps(model, shown, layer, [neuron], predicted)[0].sum(1)
-        np.testing.assert_allclose(heatmap, expected.numpy(), atol=1e-6)
+        np.testing.assert_allclose(heatmap[there[layer, neuron]], expected.numpy()[there[layer, neuron]], atol=1e-6)
+        assert np.isnan(heatmap[~there[layer, neuron]]).all()
     for graph in record.graphs:
         assert graph.path_heatmaps is not None
-        expected = path_heatmaps(model, shown, graph.paths).sum(2)
-        np.testing.assert_allclose(graph.path_heatmaps, expected.numpy(), atol=1e-6)
+        of_class = np.flatnonzero(record.samples.labels == graph.label)
+        rows = of_class if len(of_class) else np.arange(2)
+        expected = path_heatmaps(model, shown, graph.paths).sum(2)[:, rows]
+        np.testing.assert_allclose(graph.path_heatmaps[:, rows], expected.numpy(), atol=1e-6)
+        assert np.isnan(np.delete(graph.path_heatmaps, rows, 1)).all()
     assert record.reconstructions
     assert set(record.reconstructions) == on_best
     for (layer, neuron), picture in record.reconstructions.items():
@@ -76,7 +81,7 @@ def test_those_on_paths_come_first(tmp_path: Path, records: list[Record], monkey
     train(tmp_path, RelevanceMonitor(selection=POSITIVE, max_samples=12, n_heatmaps=3, graph_classes=2, log=LOG))
     [record] = records
     on_paths = {node for graph in record.graphs for path in graph.paths for node in path.nodes}
-    assert len(record.neuron_heatmaps) == 12 // 3
+    assert sum(np.isfinite(heat).all((1, 2)).sum() for heat in record.neuron_heatmaps.values()) == 12
     assert set(record.neuron_heatmaps) <= on_paths
 
 
@@ -130,7 +135,7 @@ def test_without_a_tab_nothing_is_computed(tmp_path: Path, monkeypatch: pytest.M
     def forbidden(*args: object) -> None:
         raise AssertionError("nobody sees this")
 
-    monkeypatch.setattr("lrp_lightning.callbacks.neurons.neuron_heatmaps", forbidden)
+    monkeypatch.setattr("lrp_lightning.callbacks.neurons.through_own_neuron", forbidden)
     monitor = RelevanceMonitor(max_samples=12, n_heatmaps=3, log=["heatmaps", "critical_paths", "neurons"])
     train(tmp_path, monitor, logger=False)
 

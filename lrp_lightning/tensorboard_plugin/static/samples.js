@@ -30,20 +30,23 @@ export function wordsOf(samples, i, nameOf) {
  * A row of tiles.
  *
  * @param samples the head's samples, images their pixels (null where there are none).
- * @param grids [{title, values, ref}] of heatmaps, or of images where a ref has no scale; one picture a tile.
+ * @param grids [{title, values, ref}] of heatmaps, or of images where a ref has no scale; one picture a tile. Samples that a
+ *   ref leaves out have no tile.
  * @param shares as in heatmaps().
  */
 export function tiles({ samples, images, grids, sort, nameOf, shares = false }) {
   const signed = grids.filter((grid) => grid.ref.scale);
   const painters = new Map(heatmaps(signed, shares).map((painter, i) => [signed[i], painter]));
-  return h("ul", { class: "tiles" }, orderOf(samples, sort).map((i) => {
+  const at = ({ ref }, i) => ref.samples?.indexOf(i) ?? i;
+  const shown = orderOf(samples, sort).filter((i) => grids.every((grid) => at(grid, i) >= 0));
+  return h("ul", { class: "tiles" }, shown.map((i) => {
     const words = wordsOf(samples, i, nameOf);
     const held = grids.length > 1 && grids[1].ref === samples.all_neurons && samples.held?.[i]
       ? `critical ${percent(samples.held[i][0])}, all ${percent(samples.held[i][1])}` : null;
     const wrong = words.wrong ? `, but it is ${words.label}` : "";
     const pictures = grids.map((grid) => {
       const label = `${grid.title} of sample ${i + 1}`;
-      return painters.has(grid) ? painters.get(grid)(i, label) : image(grid.values, grid.ref, i, label);
+      return painters.has(grid) ? painters.get(grid)(at(grid, i), label) : image(grid.values, grid.ref, at(grid, i), label);
     });
     return h("li", { class: words.wrong ? "tile wrong" : "tile", title: `taken for ${words.prediction} (${words.probability})${wrong}; error ${words.error}` },
       h("div", { class: "pictures" }, images && image(images.values, images.ref, i, `sample ${i + 1}, ${words.label}`), ...pictures),
