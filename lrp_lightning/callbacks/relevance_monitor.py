@@ -107,22 +107,21 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
     texts and the record of the *Relevance* tab to TensorBoard. Where no logger takes pictures, they are PNG files in the
     run's folder, numbers JSON; in a temporary folder if that one cannot be written. A ``fast_dev_run`` writes nothing.
 
-    **What it costs in a fit.** Of ``max_samples``, ``every_n_epochs``, ``max_seconds`` and ``max_share`` the tightest bound
-    holds. Of the time that ``max_share`` allows, half is for measures; what they leave is saved up for pictures:
+    **What it costs in a fit.** A look at an epoch may take ``max_share`` of the time since the last, of an epoch shorter than a
+    minute up to three times that: measures first, then pictures, then strategies and cards, each if what is left and what
+    earlier looks have left pays for it; the first look has pictures and the last everything, whatever they take.
 
     - Measures are taken in every epoch, on the same number of samples: all of ``max_samples``, or a quarter of them, or a
-      quarter of that, as half of the share pays for by what a sample took in the sanity check; at least 16, whatever they
-      cost, and all of a ``max_samples`` below 64. Without a sanity check the first epoch has the fewest. A checkpoint keeps
-      the number.
-    - Pictures, the record of the tab and the report are made in the first epoch that is looked at and in the last, however
-      training ends (where it ends early, by ``EarlyStopping`` or an exception, once it has), and between these in each that
-      what is saved up pays for. So the share is exceeded by two sets of pictures at most, and where training is that small
-      by 16 samples an epoch.
-    - Strategies, shortcuts and cards come of up to four times ``max_samples``, of up to 20 classes, with the last pictures,
-      and with those between that what is saved up pays for too.
+      quarter of that, as half of what a look may take pays for by what a sample took in the sanity check; at least 16,
+      whatever they cost, and all of a ``max_samples`` below 64. Without a sanity check the first epoch has the fewest. A
+      checkpoint keeps the number.
+    - Pictures are the heatmaps, the graphs, the record of the tab and the report. The last look is that at the network which
+      training ends with, however it ends; where it ends early, by ``EarlyStopping`` or an exception, it comes once it has.
+    - Strategies, shortcuts and cards come of up to four times ``max_samples``, of up to 20 classes.
 
-    So measures differ between runs if the clock settles another number; ``samples`` and ``settings`` say which. With
-    ``max_share=None`` the clock decides nothing. ``trainer.validate`` and ``trainer.test`` know no share.
+    So measures differ between runs if the clock settles another number; ``samples``, ``settings`` and the tab's notes say
+    which. With ``max_share=None`` the clock decides nothing. ``trainer.validate`` and ``trainer.test`` know no share.
+    ``max_samples``, ``every_n_epochs`` and ``max_seconds`` hold beside it.
 
     Args:
         composite: which rule each layer gets; a composite, a rule, a name, or text such as
@@ -147,7 +146,8 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
         log: which of the names above are logged; what is left out is not computed.
         max_seconds: when this is used up in an epoch, no more samples are looked at nor pictures drawn; what was measured is
             logged. None for no limit.
-        max_share: in ``fit``, which share of the time without it the monitor may take, as above; None for no limit.
+        max_share: in ``fit``, which share of the time without it the monitor may take, of epochs below a minute up to three
+            times that, as above; None for no limit.
         on_error: ``"raise"``, by default: a model or batch that it cannot work with raises at the first validation, which is
             the sanity check before training. ``"warn"``: it warns once, and logs what it can; an operator without a rule
             then passes relevance by its plain gradient. Once it has worked, an error is a warning either way, but for labels
@@ -531,7 +531,7 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
         if trainer.state.fn == "fit" and self._thrift.max_share is not None:
             limit = "max_share" if self._thrift.most < self.settings.max_samples else "max_samples"
             rows["measured in each epoch"] = f"{self._thrift.most} samples at most, by {limit}"
-            rows["pictures"] = "of the first epoch and the last, and of those between whose time max_share pays for"
+            rows["pictures"] = "of the first epoch, the last, and those between that max_share pays for"
         text = "\n".join(f"| {name} | {told} |" for name, told in rows.items())
         if "settings" in self.settings.log and text != self._told:
             step, self._told = step if self._told else 0, text
@@ -547,11 +547,27 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
             pictures={f"{self._name}/{name}": picture for name, picture in self._drawn.pictures.items()},
             histograms={f"{self._name}/shares/{layer}": values for layer, values in shares.items()},
             # the tab shows one monitor; a second one beside it has its pictures
-            record=record and replace(record, measures={**scalars, **self._drawn.counts})
+            record=record
+            and replace(
+                record,
+                measures={**scalars, **self._drawn.counts},
+                notes=[self._what_it_took(observation, samples), *record.notes],
+            )
             if self._name == "relevance"
             else None,
             report=self._report(scalars, history, samples) if "report" in self.settings.log else None,
         )
+
+    def _what_it_took(self, observation: Observation, samples: int) -> str:
+        """On how many samples a look has measured, in which time, and what it left for later."""
+        total = observation.sampling.total
+        of = "" if total is None else f" of {total:,}"
+        why = ""
+        if observation.sampling.most < self.settings.max_samples and samples < (total or math.inf):
+            why = f" max_share={self.settings.max_share} pays for no more."
+        if not self._complete and self._kept is not None:
+            why += " Strategies, shortcuts and cards come with the last look, or once max_share pays for them."
+        return f"Measured on {samples:,}{of} samples; the look took {self._budget.now:.1f} s.{why}"
 
     def _report(self, scalars: dict[str, float], history: list[dict[str, float]], samples: int) -> Report | None:
         names = [name for name in SCALARS if name.endswith("accuracy") and all(name in row for row in history)]

@@ -14,16 +14,20 @@ LEAST = 16
 """Samples that are measured in every epoch, whatever they cost."""
 _AS_MEASURES = 3
 """What strategies and cards of a sample take, in what its measures do, roughly."""
+_MINUTE, _TIMES = 60.0, 3
+"""Epochs that are shorter count as such, but at most as so many times themselves."""
 
 
 class Thrift:
-    """The account of a fit: its seconds without the monitor, of which a share may be spent, and those that were spent.
+    """The account of a fit: what a look may take of the time since the one before, and what earlier looks have saved.
 
-    Half of the share is for measures. On how many samples is settled once, in steps of a quarter, so that epochs can be
-    compared and a clock's noise seldom decides. All that they leave is saved up, and pays for pictures.
+    Half of it is for measures. On how many samples is settled once, in steps of a quarter, so that epochs can be compared
+    and a clock's noise seldom decides. What they leave pays for pictures, and what these leave is saved up. There are no
+    debts: a look that takes more, as the first does, is not paid back by those that follow.
 
     Args:
-        max_share: the share of the time; None if nothing is to be saved.
+        max_share: the share of the time, three times that of less than a minute, up to what a minute gives; None if nothing
+            is to be saved.
         max_samples: how many samples to measure on at most.
     """
 
@@ -34,6 +38,7 @@ class Thrift:
         self.price_of_pictures: float | None = None
         self.price_of_insights: float | None = None
         self.spent = 0.0
+        self.saved = 0.0
         self._trained = 0.0
         self._began: tuple[float, float] | None = None  # by the clock, and what was spent until then
         self._at_last_look: float | None = None
@@ -50,6 +55,15 @@ class Thrift:
         since, spent = self._began
         return self._trained + (time.perf_counter() - since) - (self.spent - spent)
 
+    def _allowed(self, seconds: float) -> float:
+        """What a look may take that comes so many seconds of training after the one before."""
+        return math.inf if self.max_share is None else self.max_share * min(_TIMES * seconds, max(seconds, _MINUTE))
+
+    @property
+    def _between(self) -> float:
+        """Seconds of training since the last look, those of the one that is going on included."""
+        return self.trained - (self._at_last_look or 0.0)
+
     def settle(self, every_n_epochs: int = 1, there: int | None = None) -> int | None:
         """How many samples half of the share pays for in each look; None as long as their price is not known.
 
@@ -58,9 +72,8 @@ class Thrift:
             there: how many samples there are to be looked at, where that is known.
         """
         if self.samples is None and self.price_of_sample is not None and self.max_share is not None:
-            first = self._at_last_look is None
-            between = self.trained * every_n_epochs if first else self.trained - (self._at_last_look or 0.0)
-            allowed = self.max_share / 2 * between / self.price_of_sample
+            between = self._between * (every_n_epochs if self._at_last_look is None else 1)
+            allowed = self._allowed(between) / 2 / self.price_of_sample
             samples = self.max_samples
             while samples > fewest(samples) and min(samples, there or samples) > allowed:
                 samples //= 4
@@ -73,7 +86,7 @@ class Thrift:
         return self.max_samples if self.max_share is None else self.samples or fewest(self.max_samples)
 
     def pays_for_pictures(self, now: float) -> bool:
-        """Whether what is saved up covers them; the first are for nothing.
+        """Whether there is enough for them; the first are for nothing.
 
         Args:
             now: seconds that this look has taken, which are not counted yet.
@@ -81,7 +94,7 @@ class Thrift:
         return self.price_of_pictures is None or self._pays(self.price_of_pictures, now)
 
     def pays_for_insights(self, now: float, samples: int) -> bool:
-        """Whether what is saved up covers strategies and cards of so many samples.
+        """Whether there is enough for strategies and cards of so many samples.
 
         Args:
             now: as in :meth:`pays_for_pictures`; with the pictures, if there are some.
@@ -96,11 +109,13 @@ class Thrift:
         return math.inf if self.price_of_sample is None else _AS_MEASURES * self.price_of_sample * samples
 
     def _pays(self, price: float, now: float) -> bool:
-        return self.max_share is None or self.max_share * (self.trained - now) - self.spent - now >= price
+        return self.saved + self._allowed(self._between - now) - now >= price
 
     def end_look(self, seconds: float) -> None:
-        """Count a look's seconds."""
+        """Count a look's seconds, and save what it leaves."""
         self.spent += seconds
+        if self.max_share is not None:
+            self.saved = max(0.0, self.saved + self._allowed(self._between) - seconds)
         self._at_last_look = self.trained
 
     def state_dict(self) -> dict[str, Any]:
@@ -111,6 +126,7 @@ class Thrift:
             "price_of_pictures": self.price_of_pictures,
             "price_of_insights": self.price_of_insights,
             "spent": self.spent,
+            "saved": self.saved,
             "trained": self.trained,
             "at_last_look": self._at_last_look,
         }
@@ -119,7 +135,7 @@ class Thrift:
         """The inverse of :meth:`state_dict`."""
         self.samples = state["samples"]
         self.price_of_sample, self.price_of_pictures = state["price_of_sample"], state["price_of_pictures"]
-        self.price_of_insights = state.get("price_of_insights")  # not in checkpoints of 0.1
+        self.price_of_insights, self.saved = state.get("price_of_insights"), state.get("saved", 0.0)  # not in those of 0.1
         self.spent, self._trained, self._at_last_look = state["spent"], state["trained"], state["at_last_look"]
         self._began = None
 

@@ -87,7 +87,9 @@ def neuron_heatmaps(
     extra = _in_each(additional_forward_args, for_each)
     name = layer if isinstance(layer, str) else _name(model, layer)
     nodes = [(name, neuron) for neuron in chosen.reshape(-1).tolist()]
-    return through_own_neuron(model, for_each(inputs), nodes, for_each(target), composite, at, extra).unflatten(0, (k, samples))
+    return through_own_neuron(model, for_each(inputs), nodes, for_each(target), composite, at, extra).unflatten(
+        0, (k, samples)
+    )
 
 
 def through_own_neuron(

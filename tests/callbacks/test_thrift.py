@@ -10,12 +10,14 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.util.tensor_util import make_ndarray
 from torch.utils.data import DataLoader
 from trainings import Classifier, images, loaders, trainer, weights_only
 
 from lrp_lightning.callbacks import RelevanceMonitor, thrift
 from lrp_lightning.callbacks.settings import SCALARS
 from lrp_lightning.callbacks.thrift import LEAST, Thrift, fewest, is_last_look, is_looked_at
+from lrp_lightning.tensorboard_plugin.schema import RECORD, read_head
 
 
 class Clock:
@@ -44,7 +46,9 @@ def test_fewest(most: int, least: int):
     [
         (0.03, 1000.0, 0.02, 256),  # 15 s for 5.1 s
         (0.03, 300.0, 0.02, 64),  # 4.5 s, for 5.1 s too little
-        (0.03, 20.0, 0.02, 16),
+        (0.03, 60.0, 0.01, 64),  # .9 s for .64
+        (0.03, 20.0, 0.01, 64),  # as much as of a minute
+        (0.03, 10.0, 0.01, 16),  # half of that
         (0.03, 0.01, 0.02, 16),
         (None, 0.01, 0.02, 256),
     ],
@@ -79,23 +83,39 @@ def test_what_is_settled_stays_and_epochs_between_looks_count(clock: Clock):
     assert account.settle() == 256
 
 
-def test_a_long_fit_stays_below_its_share_with_two_sets_of_pictures_above_it(clock: Clock):
-    account, measures, pictures, drawn = Thrift(0.03, 256), 0.1, 1.98, []
+@pytest.mark.parametrize(
+    ("epoch", "share", "between"),
+    [(10, 0.09, 4), (20, 0.09, 2), (40, 0.045, 2), (60, 0.03, 2), (150, 0.03, 1)],  # 3 % of a minute are 1.8 s
+)
+def test_a_long_fit_stays_below_its_share_with_one_set_of_pictures_above_it(
+    clock: Clock, epoch: float, share: float, between: int
+):
+    account, measures, pictures, drawn = Thrift(0.03, 256), 0.1, 3.1, []
     account.start()
-    for epoch in range(200):
-        clock.now += 10 + measures
+    for number in range(200):
+        clock.now += epoch + measures
         now = measures
         if account.pays_for_pictures(now):
-            drawn.append(epoch)
+            drawn.append(number)
             account.price_of_pictures = pictures
             clock.now += pictures
             now += pictures
         account.end_look(now)
-        assert account.spent <= 0.03 * account.trained + pictures
-    assert account.trained == pytest.approx(2000)
-    assert drawn[:2] == [0, 19]  # 0.2 of an epoch's 0.3 seconds are left: ten epochs pay a debt, ten more the next
-    assert {b - a for a, b in pairwise(drawn[1:])} <= {9, 10, 11}
-    assert account.spent > 0.029 * account.trained
+        assert account.spent <= share * account.trained + pictures
+    assert account.trained == pytest.approx(200 * epoch)
+    assert drawn[0] == 0
+    assert {b - a for a, b in pairwise(drawn)} <= {between, between - 1}
+    assert account.saved >= 0
+
+
+def test_what_the_first_look_takes_is_no_debt(clock: Clock):
+    account = Thrift(0.03, 256)
+    account.start()
+    clock.now += 20 + 100
+    account.price_of_pictures = 1.0
+    account.end_look(100.0)
+    clock.now += 20 + 0.5
+    assert account.pays_for_pictures(0.5)
 
 
 def test_a_resumed_account_goes_on(clock: Clock):
@@ -113,8 +133,9 @@ def test_a_resumed_account_goes_on(clock: Clock):
     again.start()
     clock.now += 40
     assert (again.trained, again.spent, again.most) == (pytest.approx(340), 5.0, 64)
-    assert again.pays_for_pictures(0.1)  # 10.2 seconds for 5.0, 0.1 and 3.0
-    assert not again.pays_for_pictures(2.3)
+    assert again.saved == pytest.approx(4.0)
+    assert again.pays_for_pictures(2.0)  # 4 and 1.8 seconds for 2 and 3
+    assert not again.pays_for_pictures(3.0)
 
 
 # the last look
@@ -188,6 +209,12 @@ def test_a_short_training_has_all_measures_of_few_samples_and_pictures_first_and
     assert [event.step for event in log.Tensors("relevance/record")] == [steps[0], steps[-1]]
     [text] = log.Tensors("relevance/settings/text_summary")
     assert b"16 samples at most, by max_share" in text.tensor_proto.string_val[0]
+    [first, last] = [read_head(make_ndarray(event.tensor_proto))["notes"][0] for event in log.Tensors(RECORD)]
+    assert first.startswith("Measured on 16 of 80 samples; the look took ")
+    assert first.endswith(
+        "pays for no more. Strategies, shortcuts and cards come with the last look, or once max_share pays for them."
+    )
+    assert last.endswith("pays for no more.")
 
 
 def test_without_a_share_nothing_is_saved(tmp_path: Path):
