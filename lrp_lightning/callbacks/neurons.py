@@ -46,8 +46,8 @@ def look_into_neurons(
     """Pictures of the most relevant hidden neurons, those on best paths first, and graphs with their paths' heatmaps.
 
     Of what is asked for by ``path_heatmaps``, of the class's samples, ``neurons`` (for the ``tab`` alone) and
-    ``reconstructions``: as many as the budget has seconds for, and in proportion to the samples measured; as many in one pass
-    as fit into a micro-batch. Models with several inputs, and images of several sizes, have none.
+    ``reconstructions``: as many as the budget has seconds for, and in proportion to the samples measured; as many in one
+    pass as fit into a micro-batch. Models with several inputs, and images of several sizes, have none.
     """
     found, graphs = Neurons(), list(graphs)
     remembered, log = observation.remembered.shown, observation.settings.log
@@ -60,7 +60,7 @@ def look_into_neurons(
     predicted = torch.tensor([e.prediction for e in shown], device=inputs.device)
 
     def in_passes(what: Sequence, samples: int, look: Callable[[Sequence], Tensor]) -> Tensor | None:
-        """All of them, each of some samples, some at a time; None where time ran out or the model has what cannot be done."""
+        """All of them, each of some samples, some at a time; None where time ran out or the model cannot be looked into."""
         at_once = max(1, budget.micro_batch // samples)
         done = []
         for first in range(0, len(what), at_once):
@@ -82,11 +82,18 @@ def look_into_neurons(
 
     ranked = most_relevant(graphs)[:_NEURONS]
     if tab and "neurons" in log:
-        each = [(node, n) for node in ranked for n in _where_most(shown, node)][: _PASSES * observation.sampling.most]
-        heat = in_passes(each, 1, lambda some: through_own_neuron(
-            model, inputs[[n for _, n in some]], [node for node, _ in some], predicted[[n for _, n in some]], composite))  # fmt: skip
-        for (node, n), map_ in zip(each, () if heat is None else heat.sum(1), strict=False):
-            found.heatmaps.setdefault(node, _among(map_[None][:0], [], len(shown)))[n] = map_.numpy()
+        pairs = [(node, n) for node in ranked for n in _where_most(shown, node)][: _PASSES * observation.sampling.most]
+
+        def through(some: Sequence[tuple[Node, int]]) -> Tensor:
+            nodes, at = zip(*some, strict=True)
+            return through_own_neuron(model, inputs[list(at)], nodes, predicted[list(at)], composite)
+
+        heat = in_passes(pairs, 1, through)
+        if heat is not None:
+            nodes, at = zip(*pairs, strict=True)
+            for node in dict.fromkeys(nodes):
+                mine = [i for i, other in enumerate(nodes) if other == node]
+                found.heatmaps[node] = _among(heat[mine].sum(1), [at[i] for i in mine], len(shown))
     if "reconstructions" in log:
         layers: dict[str, list[int]] = {}
         for layer, neuron in {node for graph in graphs for path in graph.paths[:1] for node in path.nodes} & set(ranked):

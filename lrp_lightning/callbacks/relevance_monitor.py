@@ -107,9 +107,9 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
     texts and the record of the *Relevance* tab to TensorBoard. Where no logger takes pictures, they are PNG files in the
     run's folder, numbers JSON; in a temporary folder if that one cannot be written. A ``fast_dev_run`` writes nothing.
 
-    **What it costs in a fit.** A look at an epoch may take ``max_share`` of the time since the last, of an epoch shorter than a
-    minute up to three times that: measures first, then pictures, then strategies and cards, each if what is left and what
-    earlier looks have left pays for it; the first look has pictures and the last everything, whatever they take.
+    **What it costs in a fit.** A look at an epoch may take ``max_share`` of the time since the last, of an epoch shorter
+    than a minute up to three times that: measures first, then pictures, then strategies and cards, each if what is left and
+    what earlier looks have left pays for it; the first look has pictures and the last everything, whatever they take.
 
     - Measures are taken in every epoch, on the same number of samples: all of ``max_samples``, or a quarter of them, or a
       quarter of that, as half of what a look may take pays for by what a sample took in the sanity check; at least 16,
@@ -562,9 +562,9 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
         """On how many samples a look has measured, in which time, and what it left for later."""
         total = observation.sampling.total
         of = "" if total is None else f" of {total:,}"
-        why = ""
-        if observation.sampling.most < self.settings.max_samples and samples < (total or math.inf):
-            why = f" max_share={self.settings.max_share} pays for no more."
+        fewer = observation.sampling.most < self.settings.max_samples and samples < (total or math.inf)
+        share = self.settings.max_share
+        why = f" max_share={share} pays for no more." if fewer and share is not None else ""
         if not self._complete and self._kept is not None:
             why += " Strategies, shortcuts and cards come with the last look, or once max_share pays for them."
         return f"Measured on {samples:,}{of} samples; the look took {self._budget.now:.1f} s.{why}"

@@ -287,8 +287,8 @@ def _ref(value: Any) -> bool:
                 len(value["shape"]) == 3
                 and _list_of(_number)(value.get("scale"))
                 and len(value["scale"]) == value["shape"][0]
-                and _list_of(_whole)(value.get("samples", []))
-                and len(value.get("samples", value["scale"])) == len(value["scale"])
+                and ("samples" not in value or _list_of(_whole)(value["samples"]))
+                and len(value.get("samples", value["scale"])) == value["shape"][0]  # type: ignore[arg-type]
             )
         )
         and math.prod(value["shape"]) <= MAX_PICTURE
