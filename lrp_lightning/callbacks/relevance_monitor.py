@@ -21,7 +21,7 @@ from lrp_lightning.callbacks.budget import Budget
 from lrp_lightning.callbacks.classifier import Classifier, ModelOf
 from lrp_lightning.callbacks.insights import INSIGHTS
 from lrp_lightning.callbacks.kept import Kept
-from lrp_lightning.callbacks.loggers import Destination, Findings, destinations, has_tab, reports, write
+from lrp_lightning.callbacks.loggers import Destination, Findings, destinations, end, has_tab, write
 from lrp_lightning.callbacks.measures import Measures
 from lrp_lightning.callbacks.observation import Observation, Remembered
 from lrp_lightning.callbacks.pictures import DRAWN, Look, draw_epoch, with_insights
@@ -91,7 +91,7 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
     ``neurons``                     heatmaps of the graphs' most relevant neurons, for the *Relevance* tab of TensorBoard
                                     alone
     ``shares``                      histogram of the neurons' mean share of their layer's ``|relevance|``, for each layer
-    ``report``                      where pictures are files, all of it in one HTML file, of the last epoch
+    ``report``                      all of it in one HTML file, of the last epoch, for files and loggers that take such
     ``strategies``                  groups of a class's images that are decided alike, and where the relevance of each
                                     is densest
     ``shortcuts``                   how many strategies are likely shortcuts: a small region of theirs, copied into images of
@@ -103,9 +103,10 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
     ============================== ====================================================================================
 
     Scalars go through ``pl_module.log`` to every logger, so that checkpoints and early stopping can watch them. Pictures go
-    to every logger that takes some (TensorBoard, and those with a ``log_image``, as W&B, MLflow and Comet have), histograms,
-    texts and the record of the *Relevance* tab to TensorBoard. Where no logger takes pictures, they are PNG files in the
-    run's folder, numbers JSON; in a temporary folder if that one cannot be written. A ``fast_dev_run`` writes nothing.
+    to every logger that takes some (TensorBoard, W&B, MLflow, Comet, DVCLive, and those with W&B's ``log_image``),
+    histograms to TensorBoard, W&B and Comet, the report at the end to W&B, MLflow and Comet, texts and the record of the
+    *Relevance* tab to TensorBoard. Where no logger takes pictures, they are PNG files in the run's folder, which may be
+    remote, numbers JSON; in a temporary folder if that one cannot be written. A ``fast_dev_run`` writes nothing.
 
     **What it costs in a fit.** A look at an epoch may take ``max_share`` of the time since the last, of an epoch shorter
     than a minute up to three times that: measures first, then pictures, then strategies and cards, each if what is left and
@@ -226,15 +227,14 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
         monitors = [callback for callback in trainer.callbacks if isinstance(callback, RelevanceMonitor)]  # type: ignore[attr-defined]
         number = monitors.index(self) + 1 if self in monitors else 1
         self._name = "relevance" if number == 1 else f"relevance_{number}"
-        self._folder = trainer.log_dir
+        self._folder, self._destinations = trainer.log_dir, None
         if stage == "fit":
             self._thrift = Thrift(self.settings.max_share, self.settings.max_samples)
             # another fit trains another network, or goes on from a checkpoint, which brings these
             self._measures.stability, self._remembered, self._history, self._told_of = None, {}, [], set()
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        for report in reports(self._destinations or []):
-            rank_zero_info(f"RelevanceMonitor wrote its report to {report}")
+        self._end_reports()
         self._forget()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -250,6 +250,7 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         self._draw_the_end(trainer, in_a_hurry=True)  # somebody waits, or the machine is about to be taken away
+        self._end_reports()
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._active, self._observation, self._fault, self._drawn = False, None, None, Findings()
@@ -400,7 +401,7 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
         if self._thrift.price_of_sample is None and observation.samples:
             self._thrift.price_of_sample = now / observation.samples / trainer.world_size
         if trainer.is_global_zero and observation.samples and self._draws(trainer, now):
-            look = draw_epoch(observation, trainer.current_epoch, has_tab(trainer))
+            look = draw_epoch(observation, trainer.current_epoch, has_tab(self._open(trainer)))
             drawn = self._budget.now
             self._thrift.price_of_pictures = drawn - now
             self._drawn, self._complete = look.findings, self._kept is None
@@ -501,7 +502,7 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
         rank_zero_info(f"RelevanceMonitor: drawing epoch {epoch}, where training ended{about}")
         try:
             with self._budget.spending(), _as_outside_inference_mode():
-                look = before or draw_epoch(observation, epoch, has_tab(trainer))
+                look = before or draw_epoch(observation, epoch, has_tab(self._open(trainer)))
                 self._drawn = look.findings
                 if kept is not None:
                     self._add_insights(look, observation)
@@ -525,6 +526,10 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
             self._destinations = destinations(trainer, self._folder)
         return self._destinations
 
+    def _end_reports(self) -> None:
+        for file in end(self._destinations or []):
+            rank_zero_info(f"RelevanceMonitor wrote its report to {file}")
+
     def _tell_settings(self, trainer: Trainer, step: int) -> None:
         """As text, at the start and when it is settled how much is looked at."""
         rows = {name: f"`{text}`" for name, text in self.settings.told().items()}
@@ -542,6 +547,7 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
         shares = {layer: (total / observation.samples).cpu().numpy() for layer, total in observation.shares.items()}
         record = self._drawn.record
         return Findings(
+            name=self._name,
             scalars={f"{self._name}/{name}": value for name, value in scalars.items()},
             counts={f"{self._name}/{name}": value for name, value in self._drawn.counts.items()},
             pictures={f"{self._name}/{name}": picture for name, picture in self._drawn.pictures.items()},

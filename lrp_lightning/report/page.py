@@ -40,7 +40,7 @@ from lrp_lightning.rules import Rule
 from lrp_lightning.trace import Trace
 from lrp_lightning.words import percent
 
-__all__ = ["write_report"]
+__all__ = ["page_of", "write_report"]
 
 _SAMPLES = 24
 """Heatmaps shown, and rows of the conservation table: bounds the file's size."""
@@ -96,14 +96,25 @@ def write_report(
         source = report_of(source, images, model, composite, class_names=class_names, **about)
     elif not isinstance(source, Report):
         raise InputError(f"a report is written of a Trace or a Report, got {type(source).__name__}")
-    page = _page(source)
+    page = page_of(source)
     path = FilePath(path)
     with replacing(path) as file:
         file.write_text(page, encoding="utf-8")
     return path
 
 
-def _page(report: Report) -> str:
+def page_of(report: Report) -> str:
+    """The report as text of HTML, for whoever does not want it in a file.
+
+    Raises:
+        InputError: if parts of it do not fit together.
+
+    Example:
+        >>> from lrp_lightning.report import Report
+        >>> from lrp_lightning.report.page import page_of
+        >>> page_of(Report(title="Digits")).splitlines()[0]
+        '<!DOCTYPE html>'
+    """
     sections = {
         "Contrast": _contrast(report),
         "Strategies": _strategies(report),
