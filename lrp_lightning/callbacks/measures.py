@@ -198,10 +198,16 @@ class Measures:
         }
 
     def load_state_dict(self, state: dict[str, Any] | None) -> None:
-        """The inverse of :meth:`state_dict`."""
+        """The inverse of :meth:`state_dict`.
+
+        Raises:
+            ValueError: if the degrees are not those of the classes and neurons.
+        """
         if state is not None:
-            self.stability = SelectionStability(state["classes"], state["neurons"])
-            self.stability.reference = in_double(state["degrees"])
+            stability, degrees = SelectionStability(state["classes"], state["neurons"]), in_double(state["degrees"])
+            if degrees.shape != stability.reference.shape:
+                raise ValueError(f"degrees of shape {tuple(degrees.shape)}, not {tuple(stability.reference.shape)}")
+            stability.reference, self.stability = degrees, stability
 
     @contextmanager
     def gathered(self, agree: Callable[[bool], bool]) -> Iterator[None]:

@@ -80,8 +80,15 @@ class Remembered:
 
     @staticmethod
     def from_state_dict(state: dict[str, Any]) -> Remembered:
-        """The inverse of :meth:`state_dict`."""
+        """The inverse of :meth:`state_dict`.
+
+        Raises:
+            TypeError: if what should be samples are no tensors.
+        """
         shown = [Samples(tuple(s["inputs"]), s["labels"], torch.zeros(1, dtype=torch.long)) for s in state["shown"]]
+        for part in (part for s in shown for part in (*s.inputs, *(() if s.labels is None else (s.labels,)))):
+            if not isinstance(part, Tensor) or len(part) != 1:
+                raise TypeError(f"no sample: {part!r:.200}")
         return Remembered(shown, list(state["classes"]), bool(state["settled"]))
 
 
