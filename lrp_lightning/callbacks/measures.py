@@ -122,7 +122,6 @@ class Measures:
         few = (ordinals % self.circuits_of_every == 0).nonzero().flatten().to(trace.output.device)
         if "circuit_agreement" in wanted and len(few):
             by_circuits = self._by_circuits(classifier, tuple(x[few] for x in inputs), trace)
-        # all passes are done: from here on nothing runs out of memory half way
         whole = trace.output
         for name, given in (
             *((name, (found, whole)) for name, found in zip(_CONTEST, contested, strict=True)),
@@ -142,6 +141,24 @@ class Measures:
                 self.metrics[name].update(*given)
         if self.comparing and trace.masks:
             self._count(trace, sets)
+
+    @contextmanager
+    def all_or_nothing(self) -> Iterator[None]:
+        """Forget what was counted inside where that fails."""
+        stability = self.stability
+        metrics = [*self.metrics.values(), *(() if stability is None else (stability,))]
+        before = [
+            (metric, name, list(state) if isinstance(state, list) else state.clone())
+            for metric in metrics
+            for name, state in metric.metric_state.items()
+        ]
+        try:
+            yield
+        except BaseException:
+            for metric, name, state in before:
+                setattr(metric, name, state)
+            self.stability = stability
+            raise
 
     def _by_circuits(self, classifier: Classifier, inputs: tuple[Tensor, ...], trace: Trace) -> Tensor | None:
         """``(n, classes)``, each class's logit with its circuit of the epoch before; None where there is none.
@@ -181,10 +198,16 @@ class Measures:
         }
 
     def load_state_dict(self, state: dict[str, Any] | None) -> None:
-        """The inverse of :meth:`state_dict`."""
+        """The inverse of :meth:`state_dict`.
+
+        Raises:
+            ValueError: if the degrees are not those of the classes and neurons.
+        """
         if state is not None:
-            self.stability = SelectionStability(state["classes"], state["neurons"])
-            self.stability.reference = in_double(state["degrees"])
+            stability, degrees = SelectionStability(state["classes"], state["neurons"]), in_double(state["degrees"])
+            if degrees.shape != stability.reference.shape:
+                raise ValueError(f"degrees of shape {tuple(degrees.shape)}, not {tuple(stability.reference.shape)}")
+            stability.reference, self.stability = degrees, stability
 
     @contextmanager
     def gathered(self, agree: Callable[[bool], bool]) -> Iterator[None]:

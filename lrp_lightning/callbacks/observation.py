@@ -82,8 +82,15 @@ class Remembered:
 
     @staticmethod
     def from_state_dict(state: dict[str, Any]) -> Remembered:
-        """The inverse of :meth:`state_dict`."""
+        """The inverse of :meth:`state_dict`.
+
+        Raises:
+            TypeError: if what should be samples are no tensors.
+        """
         shown = [Samples(tuple(s["inputs"]), s["labels"], torch.zeros(1, dtype=torch.long)) for s in state["shown"]]
+        for part in (part for s in shown for part in (*s.inputs, *(() if s.labels is None else (s.labels,)))):
+            if not isinstance(part, Tensor) or len(part) != 1:
+                raise TypeError(f"no sample: {part!r:.200}")
         return Remembered(shown, list(state["classes"]), bool(state["settled"]))
 
 
@@ -150,10 +157,10 @@ class Observation:
                 part = replace(group[chosen].cloned(), places=ordinal_of[group.places[chosen]])
                 self._pending.setdefault(part.shape, []).append(part)
         for shape, parts in list(self._pending.items()):
-            while sum(map(len, parts)) >= self.budget.micro_batch and not self.stopped_early:
+            while sum(map(len, parts)) >= (size := self.budget.micro_batch) and not self.stopped_early:
                 whole = Samples.joined(parts)
-                self._work(whole[: self.budget.micro_batch])
-                parts = [rest] if len(rest := whole[self.budget.micro_batch :]) else []
+                self._work(whole[:size])  # which may halve the micro-batch
+                parts = [rest] if len(rest := whole[size:]) else []
             self._pending[shape] = parts
 
     def glance(self, groups: Sequence[Samples], most: int = 1) -> float:
@@ -163,8 +170,27 @@ class Observation:
         return (time.perf_counter() - began) / max(1, self.samples - before)
 
     def _work(self, samples: Samples) -> None:
-        done = self.budget.in_micro_batches(samples, self._look)
+        def look(part: Samples) -> None:
+            with self._all_or_nothing(), self.measures.all_or_nothing():
+                self._look(part)
+
+        done = self.budget.in_micro_batches(samples, look)
         self.stopped_early |= done < len(samples)
+
+    @contextmanager
+    def _all_or_nothing(self) -> Iterator[None]:
+        """Forget what was noted inside where that fails: what memory had no room for is looked at again, in halves."""
+        before = {
+            "samples": self.samples, "shares": dict(self.shares), "_worst": self._worst, "_candidates": self._candidates,
+            "of_class": {label: list(parts) for label, parts in self.of_class.items()}, "_free_classes": self._free_classes,
+        }  # fmt: skip
+        classes = list(self.remembered.classes)
+        try:
+            yield
+        except BaseException:
+            vars(self).update(before)
+            self.remembered.classes = classes
+            raise
 
     def finish(self) -> None:
         """Look at what is left, and settle what is shown from now on."""
@@ -182,7 +208,7 @@ class Observation:
     # one pass
 
     def _look(self, samples: Samples) -> None:
-        """Explain a few samples and take the measures. Nothing is kept if anything fails."""
+        """Explain a few samples and take the measures."""
         try:
             trace = self._trace(samples.inputs, self._explained_class(samples.labels))
         except UnsupportedOperatorError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Literal
@@ -206,6 +206,7 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
 
     def _forget(self) -> None:
         """Hold nothing of a run: neither model nor samples nor open files."""
+        self._thrift.stop()
         self._active = False
         self._observation: Observation | None = None
         self._fault: Exception | None = None
@@ -224,6 +225,7 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         _check(trainer.strategy)
+        self._forget()
         monitors = [callback for callback in trainer.callbacks if isinstance(callback, RelevanceMonitor)]  # type: ignore[attr-defined]
         number = monitors.index(self) + 1 if self in monitors else 1
         self._name = "relevance" if number == 1 else f"relevance_{number}"
@@ -232,6 +234,7 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
             self._thrift = Thrift(self.settings.max_share, self.settings.max_samples)
             # another fit trains another network, or goes on from a checkpoint, which brings these
             self._measures.stability, self._remembered, self._history, self._told_of = None, {}, [], set()
+            self._has_worked, self._on_unsupported, self._warned = False, "raise", set()
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         self._end_reports()
@@ -250,7 +253,7 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         self._draw_the_end(trainer, in_a_hurry=True)  # somebody waits, or the machine is about to be taken away
-        self._end_reports()
+        self.teardown(trainer, pl_module, trainer.state.stage or "")  # which Lightning does not call then
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._active, self._observation, self._fault, self._drawn = False, None, None, Findings()
@@ -373,13 +376,30 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self._remembered = {
-            stage: Remembered.from_state_dict(of_stage) for stage, of_stage in state_dict["remembered"].items()
-        }
-        self._has_worked = state_dict["has_worked"]
-        self._measures.load_state_dict(state_dict["measures"])
-        self._history = state_dict["history"]
-        self._thrift.load_state_dict(state_dict["thrift"])
+        """The inverse of :meth:`state_dict`. What is not there, as in checkpoints of 0.1, begins anew.
+
+        What cannot be read does so too, and is warned of: no training should fail to resume because of it.
+        """
+
+        def remember(stages: dict[str, Any]) -> None:
+            self._remembered = {stage: Remembered.from_state_dict(of_stage) for stage, of_stage in stages.items()}
+
+        def recall(history: list[dict[str, Any]]) -> None:
+            self._history = [{"epoch": float(row["epoch"]), **{name: float(n) for name, n in row.items()}} for row in history]
+
+        def trust(has_worked: Any) -> None:
+            self._has_worked = bool(has_worked)
+
+        readers: dict[str, Callable[[Any], None]] = {
+            "remembered": remember, "measures": self._measures.load_state_dict, "history": recall,
+            "thrift": self._thrift.load_state_dict, "has_worked": trust,
+        }  # fmt: skip
+        for part, read in readers.items():
+            try:
+                if part in state_dict:
+                    read(state_dict[part])
+            except Exception as error:  # anything may stand there
+                self._warn(f"RelevanceMonitor cannot read {part!r} of its state in the checkpoint, and begins anew: {error!r}")
 
     def __getstate__(self) -> dict[str, Any]:
         """Without what belongs to a run, so that a monitor can be pickled at any time."""

@@ -47,6 +47,10 @@ class Thrift:
         """Start the clock; a resumed fit goes on with the account that it saved."""
         self._trained, self._began = self.trained, (time.perf_counter(), self.spent)
 
+    def stop(self) -> None:
+        """Stop the clock."""
+        self._trained, self._began = self.trained, None
+
     @property
     def trained(self) -> float:
         """Seconds of the fit, those spent here not counted."""
@@ -132,12 +136,20 @@ class Thrift:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """The inverse of :meth:`state_dict`."""
-        self.samples = state["samples"]
-        self.price_of_sample, self.price_of_pictures = state["price_of_sample"], state["price_of_pictures"]
-        self.price_of_insights, self.saved = state.get("price_of_insights"), state.get("saved", 0.0)  # not in those of 0.1
-        self.spent, self._trained, self._at_last_look = state["spent"], state["trained"], state["at_last_look"]
-        self._began = None
+        """The inverse of :meth:`state_dict`; what is not there, as of 0.1, is not known, and nothing saved.
+
+        Raises:
+            TypeError: if something there is no number.
+        """
+        known = {name: state[name] for name in self.state_dict() if state.get(name) is not None}
+        for name, value in known.items():
+            if not isinstance(value, int | float):
+                raise TypeError(f"{name} is {value!r}, which is no number")
+        self.samples = known.get("samples")
+        self.price_of_sample, self.price_of_pictures = known.get("price_of_sample"), known.get("price_of_pictures")
+        self.price_of_insights, self._at_last_look = known.get("price_of_insights"), known.get("at_last_look")
+        self.spent, self.saved = known.get("spent", 0.0), known.get("saved", 0.0)
+        self._trained, self._began = known.get("trained", 0.0), None
 
 
 def fewest(max_samples: int) -> int:
