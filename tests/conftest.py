@@ -10,8 +10,8 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     torch.set_num_threads(1)
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # of processes that tests start
 
-# scripts that callbacks/test_distributed.py runs; looking for doctests would import them
-collect_ignore = ["in_faults.py", "in_processes.py", "in_shards.py"]
+# scripts that tests run; looking for doctests would import them
+collect_ignore = ["in_device.py", "in_faults.py", "in_processes.py", "in_shards.py"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -108,7 +108,7 @@ def _pictures(heatmaps: Tensor, k: int) -> list[np.ndarray]:
     """RGB of each heatmap, on one scale."""
     if heatmaps.ndim != 5 or len(heatmaps) != k:
         raise InputError(f"heatmaps must be (k, N, C, H, W) with k = {k} paths, got {tuple(heatmaps.shape)}")
-    summed = heatmaps.detach().double().sum((1, 2)).cpu().numpy()
+    summed = heatmaps.detach().cpu().double().sum((1, 2)).numpy()
     if not np.isfinite(summed).all():
         raise InputError("heatmaps hold NaN or infinite values")
     scale = np.percentile(np.abs(summed), 99.5) or np.abs(summed).max() or 1.0

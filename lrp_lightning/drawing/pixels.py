@@ -76,7 +76,7 @@ def summed(relevance: Tensor, shares: bool) -> np.ndarray:
     check_tensors(relevance=relevance)
     if relevance.ndim < 4 or relevance.numel() == 0:
         raise InputError(f"relevance must be (..., N, C, H, W), not empty, got {tuple(relevance.shape)}")
-    heat = relevance.detach().double().cpu().sum(-3).numpy()
+    heat = relevance.detach().cpu().double().sum(-3).numpy()
     if not np.isfinite(heat).all():
         raise InputError("relevance holds NaN or infinite values")
     if shares:
@@ -120,7 +120,7 @@ def displayable(images: Tensor, mean: Sequence[float] | None = None, std: Sequen
     Raises:
         InputError: if only one of them is given, or they do not fit the channels.
     """
-    pixels = images.detach().double().cpu()
+    pixels = images.detach().cpu().double()
     if (mean is None) != (std is None):
         raise InputError("mean and std belong together: give both or neither")
     if mean is not None and std is not None:

@@ -103,7 +103,7 @@ def squares(
 
 def _light(reconstruction: Tensor) -> np.ndarray:
     """How much each place of a patch drives a neuron, ``(H, W)`` in [0, 1], blurred so that what lies around is seen too."""
-    size = reconstruction.detach().double().abs().sum(0).cpu().numpy()
+    size = reconstruction.detach().cpu().double().abs().sum(0).numpy()
     grey = Image.fromarray(np.rint(255 * np.clip(size / limit_of(size, 99.5), 0, 1)).astype(np.uint8))
     blurred = np.asarray(grey.filter(ImageFilter.GaussianBlur(max(size.shape) / _BLURRED)), dtype=np.float64)
     return np.clip(blurred / limit_of(blurred, 99), 0, 1) ** 0.75
@@ -133,7 +133,7 @@ def _fitted(picture: np.ndarray, side: int) -> np.ndarray:
 
 def reconstruction_pixels(reconstruction: Tensor) -> np.ndarray:
     """``(C, H, W)`` to ``(H, W, 3)`` in [0, 1]: zero is grey; three channels are colours, of others their mean is grey."""
-    pixels = reconstruction.detach().double().cpu()
+    pixels = reconstruction.detach().cpu().double()
     pixels = pixels if len(pixels) == 3 else pixels.mean(0, keepdim=True).expand(3, -1, -1)
     values = pixels.permute(1, 2, 0).numpy()
     return np.clip(values / limit_of(values, 99.9), -1, 1) / 2 + 0.5

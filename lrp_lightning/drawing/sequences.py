@@ -104,7 +104,7 @@ def of_tokens(
         )
     if titles is not None and len(titles) != len(tokens):
         raise InputError(f"{len(titles)} titles were given for {len(tokens)} texts")
-    values = relevance.detach().double().cpu().numpy()
+    values = relevance.detach().cpu().double().numpy()
     if not np.isfinite(values).all():
         raise InputError("relevance must be finite")
     shown = [[" ".join(token.replace("Ġ", " ").replace("▁", " ").split()) or "·" for token in text] for text in tokens]
@@ -151,7 +151,7 @@ def draw_series(
         raise InputError(f"{len(titles)} titles were given for {samples} series")
     if channels is not None and len(channels) != many:
         raise InputError(f"{len(channels)} names were given for {many} channels")
-    heat, lines = relevance.detach().double().cpu().numpy(), series.detach().double().cpu().numpy()
+    heat, lines = relevance.detach().cpu().double().numpy(), series.detach().cpu().double().numpy()
     if not (np.isfinite(heat).all() and np.isfinite(lines).all()):
         raise InputError("series and relevance must be finite")
     limit = limit_of(heat, percentile)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from lrp_lightning.attribution import SelectiveLRP
+from lrp_lightning.compat import in_double
 from lrp_lightning.errors import InputError, SelectionError
 from lrp_lightning.masking import masked_forward
 from lrp_lightning.metrics.contest import contest_won, own_logits_of, runner_up
@@ -105,7 +106,8 @@ def robustness(
             raise InputError(f"the change {name!r} must give inputs of the shape {tuple(inputs.shape)}, got {given}")
         again = lrp.trace(changed, predicted, additional_forward_args)
         same = [
-            jaccard(first.masks[layer].flatten(1).double(), mask.flatten(1).double()) for layer, mask in again.masks.items()
+            jaccard(in_double(first.masks[layer].flatten(1)), in_double(mask.flatten(1)))
+            for layer, mask in again.masks.items()
         ]
         own = own_logits_of(
             [(of, masked_forward(lrp.model, changed, masks, True, additional_forward_args)) for of, masks in sets]

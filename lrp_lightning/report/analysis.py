@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from lrp_lightning.attribution import SelectiveLRP
+from lrp_lightning.compat import in_double
 from lrp_lightning.composites import Composite, EpsilonPlus, as_composite
 from lrp_lightning.deconvnet import TopActivations, reconstruct_top_activations
 from lrp_lightning.drawing.layout import lay_out
@@ -270,7 +271,7 @@ def _survives(model: nn.Module, images: Tensor, masks: dict[str, Tensor], output
         masked_forward(model, x, {layer: mask[at : at + _AT_ONCE] for layer, mask in masks.items()})
         for at, x in zip(range(0, len(images), _AT_ONCE), images.split(_AT_ONCE), strict=True)
     ]
-    return float((torch.cat(kept).argmax(1) == output.argmax(1)).double().mean())
+    return float(in_double(torch.cat(kept).argmax(1) == output.argmax(1)).mean())
 
 
 def _headline(contests: Mapping[float, Contest]) -> dict[str, float]:

@@ -6,12 +6,16 @@ Without a GPU this is proved on fake tensors, which have a device and shapes but
 from __future__ import annotations
 
 import heapq
+import json
+import subprocess
+import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 
+import apart
 import pytest
 import torch
 from lightning.pytorch import Trainer
@@ -198,21 +202,23 @@ def test_nothing_stays_on_the_gpu_after_an_epoch(tmp_path: Path):
     assert held[-1] <= held[2] + 2**16
 
 
-class NoDouble(TorchDispatchMode):
-    """As on Apple's MPS, no tensor is in double precision."""
+def failed_in(device: str) -> dict[str, str]:
+    """What of all docstrings' examples and of a training with the monitor fails on a device."""
+    script = Path(__file__).parents[1] / "in_device.py"
+    done = subprocess.run([sys.executable, str(script), device], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["examples"] > 100
+    return found["failed"]
 
-    def __torch_dispatch__(self, func: Callable, types: object, args: tuple = (), kwargs: dict | None = None) -> object:
-        out = func(*args, **(kwargs or {}))
-        if any(isinstance(t, Tensor) and t.dtype == torch.double for t in torch.utils._pytree.tree_leaves(out)):
-            raise TypeError("Cannot convert a MPS Tensor to float64 dtype as the MPS framework doesn't support float64")
-        return out
+
+@pytest.mark.slow
+@pytest.mark.skipif(not apart.AVAILABLE, reason="this torch has no devices that are made in Python")
+def test_everything_works_on_a_device_without_double_precision() -> None:
+    assert failed_in(apart.NAME) == {}
 
 
-def test_a_device_without_double_precision() -> None:
-    torch.manual_seed(0)
-    model, x = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(288, 3)), torch.randn(2, 3, 8, 8)
-    with NoDouble():
-        trace = SelectiveLRP(model, selection=TopK(2)).trace(x, 1)
-        assert trace.conservation_error.dtype == torch.float
-        assert "2 critical" in repr(trace)
-        masked_forward(model, x, trace.masks)
+@pytest.mark.gpu
+@on_gpu
+def test_everything_works_on_a_gpu() -> None:
+    assert failed_in("cuda") == {}
