@@ -21,14 +21,14 @@ _OWNERS: dict[str, Any] = {
 
 POINTS = (
     "_sampling", "Classifier.__init__", "Observation.__init__", "Kept.__init__", "Measures.reset", "read_batch",
-    "Observation.see", "Kept.see", "Measures.update", "Observation.finish", "draw_epoch", "with_insights",
+    "Observation.see", "Kept.see", "Measures.update", "Observation.finish", "look_at", "add_insights",
     "Observation.of_remembered", "Observation.class_trace", "has_tab", "RelevanceMonitor._tell_settings",
     "RelevanceMonitor._findings", "RelevanceMonitor._report", "RelevanceMonitor._open", "write", "Measures.compute",
 )  # fmt: skip
 """What is called in a look, in its order."""
 
 ON_THE_FIRST = {
-    "Kept.__init__", "Kept.see", "draw_epoch", "with_insights", "Observation.of_remembered", "Observation.class_trace",
+    "Kept.__init__", "Kept.see", "look_at", "add_insights", "Observation.of_remembered", "Observation.class_trace",
     "has_tab", "write", *(point for point in POINTS if point.startswith("RelevanceMonitor.")),
 }  # fmt: skip
 """Those that the first process alone comes to, if there are several."""

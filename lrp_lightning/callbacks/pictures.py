@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,9 +16,9 @@ from torch import Tensor
 from lrp_lightning.callbacks.insights import cards_of, strategies_of
 from lrp_lightning.callbacks.kept import Kept
 from lrp_lightning.callbacks.loggers import Findings
-from lrp_lightning.callbacks.neurons import look_into_neurons
+from lrp_lightning.callbacks.neurons import Neurons, look_into_neurons
 from lrp_lightning.callbacks.observation import OF_CLASSES, Explained, Observation
-from lrp_lightning.callbacks.settings import MOST_GRAPHS, Settings
+from lrp_lightning.callbacks.settings import LOGGED, MOST_GRAPHS, Settings
 from lrp_lightning.drawing import (
     as_array,
     draw_contact_sheet,
@@ -33,7 +34,7 @@ from lrp_lightning.insight.strategies import Strategies, Strategy
 from lrp_lightning.report import Report
 from lrp_lightning.tensorboard_plugin.summary import ClassGraph, Record, Samples
 
-__all__ = ["DRAWN", "Look", "draw_epoch", "with_insights"]
+__all__ = ["DRAWN", "Look", "add_insights", "draw", "look_at"]
 
 _ROWS = 12
 """Strategies and cards in one picture."""
@@ -43,91 +44,131 @@ DRAWN = ("heatmaps", "mistakes", *OF_CLASSES)
 """What takes time to draw, by its name in the log."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Look:
-    """What was drawn of an epoch, and what strategies and cards need of it."""
+    """What was seen of an epoch: all that is drawn of it, and nothing of the model.
 
-    findings: Findings
-    graphs: Sequence[ClassGraph] = ()
+    Attributes:
+        epoch: counted from 0.
+        settings: of the monitor.
+        notes: what is not there, and why; those of the observation, which drawing adds to.
+        shown: the samples that are the same in every epoch.
+        mistaken: this epoch's worst mistakes.
+        graphs: of classes.
+        classes: how many the model has; None if that is not known.
+        neurons: pictures of the graphs' neurons.
+        strategies, cards: empty as long as :func:`add_insights` has not looked for them.
+    """
+
+    epoch: int
+    settings: Settings
+    notes: list[str]
+    shown: list[Explained] = field(default_factory=list)
+    mistaken: list[Explained] = field(default_factory=list)
+    graphs: list[ClassGraph] = field(default_factory=list)
+    classes: int | None = None
+    neurons: Neurons = field(default_factory=Neurons)
+    strategies: Strategies = field(default_factory=Strategies)
+    cards: list[NeuronCard] = field(default_factory=list)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Numbers that only looks with strategies have."""
+        return {"shortcuts": len(self.strategies.shortcuts)} if self.strategies and "shortcuts" in self.settings.log else {}
 
 
-def draw_epoch(observation: Observation, epoch: int, tab: bool = False) -> Look:
-    """Pictures, the record and the report of an epoch, as many as the observation's budget has seconds for.
+def look_at(observation: Observation, epoch: int, tab: bool = False) -> Look:
+    """The passes that pictures take, as many as the observation's budget has seconds for.
 
-    What cannot be drawn is a note of the observation, and the rest is drawn.
+    What cannot be had is a note of the observation, and the rest is there.
 
     Args:
         observation: finished.
         epoch: counted from 0.
         tab: whether the record goes to a *Relevance* tab, so that what only the tab shows is wanted.
     """
-    settings = observation.settings
-    pictures: dict[str, np.ndarray] = {}
-    record = Record(epoch=epoch, class_names=settings.class_names, settings=settings.told())
-    report = Report(title=f"Relevance, epoch {epoch}", class_names=settings.class_names, settings=settings.told())
-    shown: list[Explained] = []
-    graphs: list[ClassGraph] = []
+    log = set(observation.settings.log)
+    look = Look(epoch, observation.settings, observation.notes, classes=observation.classes)
+    with _noted(look.notes, "heatmaps"):
+        if {"heatmaps", *OF_CLASSES[1:]} & log and not observation.budget.spent:
+            look.shown = observation.of_remembered()
+    with _noted(look.notes, "mistakes"):
+        look.mistaken = observation.mistaken
+    with _noted(look.notes, "graph of critical paths"):
+        if set(OF_CLASSES) & log:
+            look.graphs = list(_graphs(observation))
+        look.neurons, look.graphs = look_into_neurons(observation, look.graphs, look.shown, tab)
+    return look
 
-    with _noted(observation, "heatmaps"):
-        if {"heatmaps", *OF_CLASSES[1:]} & set(settings.log) and not observation.budget.spent:
-            shown = observation.of_remembered()
+
+def add_insights(look: Look, observation: Observation, kept: Kept) -> None:
+    """Look for strategies and cards too, as far as the budget has seconds for them."""
+    log, batches = set(look.settings.log), kept.batches()
+    with _noted(look.notes, "strategies"):
+        if {"strategies", "shortcuts"} & log and batches and not observation.budget.spent:
+            look.strategies = strategies_of(observation, batches)
+    with _noted(look.notes, "neuron cards"):
+        if "cards" in log and batches and not observation.budget.spent:
+            look.cards = [card for card in cards_of(observation, batches, look.graphs) if _is_image(card.driven.images)]
+
+
+def draw(look: Look, names: Collection[str] = LOGGED) -> Findings:
+    """Pictures, the record and the report of a look. What cannot be drawn is a note of it, and the rest is drawn.
+
+    Args:
+        look: of an epoch.
+        names: the pictures that are drawn of it.
+    """
+    settings, shown, graphs = look.settings, look.shown, look.graphs
+    wanted = set(settings.log) & set(names)
+    pictures: dict[str, np.ndarray] = {}
+    about: dict[str, Any] = {"class_names": settings.class_names, "settings": settings.told()}
+    record, report = Record(epoch=look.epoch, **about), Report(title=f"Relevance, epoch {look.epoch}", **about)
+
+    with _noted(look.notes, "heatmaps"):
         if shown and "heatmaps" in settings.log:
             images, relevance, through_all = _of_one_size(shown)
             titles, held = _titles(shown, settings), [e.held for e in shown]
-            pictures["heatmaps"] = as_array(_both(shown, settings))
             record = replace(record, samples=_samples(shown, images, relevance, through_all))
             report = replace(report, images=images, relevance=relevance, all_neurons=through_all, held=held, titles=titles)
-    with _noted(observation, "mistakes"):
-        if observation.mistaken:
-            pictures["mistakes"] = as_array(_both(observation.mistaken, settings))
-    with _noted(observation, "graph of critical paths"):
-        graphs = list(_graphs(observation)) if set(OF_CLASSES) & set(settings.log) else []
-        neurons, graphs = look_into_neurons(observation, graphs, shown, tab)
+        if shown and "heatmaps" in wanted:
+            pictures["heatmaps"] = as_array(_both(shown, settings))
+    with _noted(look.notes, "mistakes"):
+        if look.mistaken and "mistakes" in wanted:
+            pictures["mistakes"] = as_array(_both(look.mistaken, settings))
+    with _noted(look.notes, "graph of critical paths"):
         if graphs and "critical_paths" in settings.log:
-            pictures["critical_paths"] = _of_few_colours(
-                _stacked([as_array(_drawn(graph, settings, epoch)) for graph in graphs[:_GRAPHS]])
-            )
             record = replace(record, graphs=graphs)
             report = replace(report, graph=graphs[0].graph, paths=graphs[0].paths)
-        if sheets := [sheet for graph in graphs[:_GRAPHS] if (sheet := _path_sheet(graph, shown, settings)) is not None]:
-            pictures["path_heatmaps"] = _stacked([as_array(sheet) for sheet in sheets])
-        if neurons.reconstructions:
-            columns = [f"{layer} {neuron}" for layer, neuron in neurons.reconstructions]
-            made = torch.from_numpy(np.stack(list(neurons.reconstructions.values())))
-            sheet = draw_contact_sheet(_of_one_size(shown)[0], made, _titles(shown, settings), columns)
-            pictures["reconstructions"] = as_array(sheet)
+        if graphs and "critical_paths" in wanted:
+            drawings = [as_array(_drawn(graph, settings, look.epoch)) for graph in graphs[:_GRAPHS]]
+            pictures["critical_paths"] = _of_few_colours(_stacked(drawings))
+    with _noted(look.notes, "heatmaps of paths and neurons"):
+        if "path_heatmaps" in wanted:
+            sheets = [sheet for graph in graphs[:_GRAPHS] if (sheet := _path_sheet(graph, shown, settings)) is not None]
+            pictures |= {"path_heatmaps": _stacked([as_array(sheet) for sheet in sheets])} if sheets else {}
+        made = look.neurons.reconstructions
+        if made and "reconstructions" in wanted:
+            columns = [f"{layer} {neuron}" for layer, neuron in made]
+            pixels = torch.from_numpy(np.stack(list(made.values())))
+            pictures["reconstructions"] = as_array(
+                draw_contact_sheet(_of_one_size(shown)[0], pixels, _titles(shown, settings), columns)
+            )
         if "heatmaps" in settings.log:
-            record = replace(record, neuron_heatmaps=neurons.heatmaps, reconstructions=neurons.reconstructions)
-    record = replace(record, notes=[*observation.notes, *_without_graph(observation, len(graphs))])
-    return Look(Findings(pictures=pictures, record=record, report=report), graphs)
-
-
-def with_insights(look: Look, observation: Observation, kept: Kept) -> tuple[Findings, Strategies]:
-    """The findings of a look with strategies and cards, as far as the budget has seconds for them; and the strategies."""
-    settings, findings = observation.settings, look.findings
-    names, record, report = settings.class_names, findings.record, findings.report
-    pictures, counts = dict(findings.pictures), dict(findings.counts)
-    batches = kept.batches()
-    strategies, shown = Strategies(), list[Strategy]()
-    cards = list[NeuronCard]()
-    with _noted(observation, "strategies"):
-        if {"strategies", "shortcuts"} & set(settings.log) and batches and not observation.budget.spent:
-            strategies = strategies_of(observation, batches)
-            if strategies and "shortcuts" in settings.log:
-                counts["shortcuts"] = len(strategies.shortcuts)
+            record = replace(record, neuron_heatmaps=look.neurons.heatmaps, reconstructions=made)
+    strategies = list[Strategy]()
+    with _noted(look.notes, "strategies"):
         if "strategies" in settings.log:
-            shown = sorted((s for s in strategies if _is_image(s.images)), key=lambda s: not s.shortcut)
-        if shown:
-            pictures["strategies"] = as_array(draw_strategies(shown[:_ROWS], names))
-    with _noted(observation, "neuron cards"):
-        if "cards" in settings.log and batches and not observation.budget.spent:
-            cards = [card for card in cards_of(observation, batches, look.graphs) if _is_image(card.driven.images)]
-        if cards:
-            pictures["cards"] = as_array(draw_neuron_cards(cards[-_ROWS:], names))  # of the last layers
-    notes = dict.fromkeys([*(record.notes if record else ()), *observation.notes])
-    record = record and replace(record, strategies=shown, cards=cards, notes=list(notes))
-    report = report and replace(report, strategies=shown, cards=cards)
-    return replace(findings, counts=counts, pictures=pictures, record=record, report=report), strategies
+            strategies = sorted((s for s in look.strategies if _is_image(s.images)), key=lambda s: not s.shortcut)
+        if strategies and "strategies" in wanted:
+            pictures["strategies"] = as_array(draw_strategies(strategies[:_ROWS], settings.class_names))
+    with _noted(look.notes, "neuron cards"):
+        if look.cards and "cards" in wanted:  # of the last layers
+            pictures["cards"] = as_array(draw_neuron_cards(look.cards[-_ROWS:], settings.class_names))
+    notes = [*dict.fromkeys(look.notes), *_without_graph(look)]
+    record = replace(record, strategies=strategies, cards=look.cards, notes=notes)
+    report = replace(report, strategies=strategies, cards=look.cards)
+    return Findings(counts=look.counts, pictures=pictures, record=record, report=report)
 
 
 def _is_image(images: Tensor | None) -> bool:
@@ -135,12 +176,12 @@ def _is_image(images: Tensor | None) -> bool:
 
 
 @contextmanager
-def _noted(observation: Observation, what: str) -> Iterator[None]:
+def _noted(notes: list[str], what: str) -> Iterator[None]:
     """Edges, for one, need more of a model than relevance does."""
     try:
         yield
     except Exception as error:
-        observation.notes.append(f"RelevanceMonitor draws no {what}: {error}")
+        notes.append(f"RelevanceMonitor draws no {what}: {error}")
 
 
 def _titles(shown: Sequence[Explained], settings: Settings) -> list[str]:
@@ -197,9 +238,9 @@ def _graphs(observation: Observation) -> Iterator[ClassGraph]:
             yield ClassGraph(label, graph, paths, len(trace.explained))
 
 
-def _without_graph(observation: Observation, graphs: int) -> list[str]:
+def _without_graph(look: Look) -> list[str]:
     """That classes have none, and how they get one."""
-    classes = observation.classes
+    classes, graphs = look.classes, len(look.graphs)
     if not graphs or classes is None or graphs >= classes:
         return []
     every = f' graph_classes="all" draws one of each, {MOST_GRAPHS} at most;' if graphs < MOST_GRAPHS else ""

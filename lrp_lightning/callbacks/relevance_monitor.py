@@ -24,7 +24,7 @@ from lrp_lightning.callbacks.kept import Kept
 from lrp_lightning.callbacks.loggers import Destination, Findings, destinations, end, has_tab, write
 from lrp_lightning.callbacks.measures import Measures
 from lrp_lightning.callbacks.observation import Observation, Remembered
-from lrp_lightning.callbacks.pictures import DRAWN, Look, draw_epoch, with_insights
+from lrp_lightning.callbacks.pictures import DRAWN, Look, add_insights, draw, look_at
 from lrp_lightning.callbacks.sampling import LoaderShare, Sampling
 from lrp_lightning.callbacks.settings import DEFAULT, SCALARS, GraphClasses, OnError, Settings, TargetFn
 from lrp_lightning.callbacks.text import read
@@ -211,8 +211,8 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
         self._observation: Observation | None = None
         self._fault: Exception | None = None
         self._kept: Kept | None = None
-        self._drawn = Findings()
         self._look: Look | None = None
+        self._passes = 0.0  # seconds
         """What this look has drawn, where strategies and cards are still to come."""
         self._complete = False
         """Whether this look has all that was asked for."""
@@ -256,7 +256,7 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
         self.teardown(trainer, pl_module, trainer.state.stage or "")  # which Lightning does not call then
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._active, self._observation, self._fault, self._drawn = False, None, None, Findings()
+        self._active, self._observation, self._fault = False, None, None
         self._look, self._complete, self._kept = None, False, None
         if (
             trainer.state.fn == "fit"
@@ -339,12 +339,12 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
         observation = self._observation
         if observation is None:
             return
-        for note in observation.notes:
-            self._warn(note)
         self._has_worked |= observation.samples > 0
         self._on_unsupported = observation.lrp.on_unsupported
         if not trainer.sanity_checking:
             self._log(trainer, pl_module, observation)
+        for note in observation.notes:
+            self._warn(note)
         self._observation = None
 
     def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -404,7 +404,7 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
     def __getstate__(self) -> dict[str, Any]:
         """Without what belongs to a run, so that a monitor can be pickled at any time."""
         return self.__dict__ | {
-            "_observation": None, "_undrawn": None, "_fault": None, "_drawn": Findings(), "_destinations": None,
+            "_observation": None, "_undrawn": None, "_fault": None, "_destinations": None,
             "_kept": None, "_look": None,
         }  # fmt: skip
 
@@ -421,14 +421,10 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
         if self._thrift.price_of_sample is None and observation.samples:
             self._thrift.price_of_sample = now / observation.samples / trainer.world_size
         if trainer.is_global_zero and observation.samples and self._draws(trainer, now):
-            look = draw_epoch(observation, trainer.current_epoch, has_tab(self._open(trainer)))
-            drawn = self._budget.now
-            self._thrift.price_of_pictures = drawn - now
-            self._drawn, self._complete = look.findings, self._kept is None
-            if self._kept is not None and self._looks_for_insights(trainer, drawn, len(self._kept)):
-                self._add_insights(look, observation)
-            else:
-                self._look = look
+            self._look = look_at(observation, trainer.current_epoch, has_tab(self._open(trainer)))
+            self._passes, self._complete = self._budget.now - now, self._kept is None
+            if self._kept is not None and self._looks_for_insights(trainer, self._budget.now, len(self._kept)):
+                self._add_insights(self._look, observation)
 
     def _draws(self, trainer: Trainer, now: float) -> bool:
         """Whether this look has pictures, having taken ``now`` seconds."""
@@ -445,9 +441,9 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
     def _add_insights(self, look: Look, observation: Observation) -> None:
         before = self._budget.now
         assert self._kept is not None
-        self._drawn, strategies = with_insights(look, observation, self._kept)
+        add_insights(look, observation, self._kept)
         self._thrift.price_of_insights, self._complete = self._budget.now - before, True
-        for strategy in strategies.shortcuts:
+        for strategy in look.strategies.shortcuts:
             if strategy.label not in self._told_of:  # of each class once: numbers differ from epoch to epoch
                 self._told_of.add(strategy.label)
                 self._warn(
@@ -497,14 +493,18 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
     def _write(self, trainer: Trainer, observation: Observation, history: list[dict[str, float]], samples: int) -> None:
         """What a look found, to all loggers. An error here is the first process's alone, and told: training goes on."""
         step = trainer.fit_loop.epoch_loop._batches_that_stepped  # the step at which Lightning logs scalars
-        done = self._complete or trainer.state.fn != "fit"
-        self._undrawn = None if done else (observation, self._look, samples, step)
+        look, done = self._look, self._complete or trainer.state.fn != "fit"
+        self._undrawn = None if done else (observation, look, samples, step)
+        before = self._budget.seconds
         try:
             with self._budget.spending(), _as_outside_inference_mode():
                 self._tell_settings(trainer, step)
-                write(self._open(trainer), self._findings(observation, history, samples), step)
+                drawn = Findings() if look is None else draw(look)
+                write(self._open(trainer), self._findings(drawn, observation, history, samples), step)
         except Exception as error:
             self._warn(f"RelevanceMonitor could not log what it found: {error!r}")
+        if look is not None:
+            self._thrift.price_of_pictures = self._passes + self._budget.seconds - before
 
     def _draw_the_end(self, trainer: Trainer, in_a_hurry: bool) -> None:
         """Draw the network that a fit ends with, where nobody knew beforehand that its last look was the last."""
@@ -522,19 +522,17 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
         rank_zero_info(f"RelevanceMonitor: drawing epoch {epoch}, where training ended{about}")
         try:
             with self._budget.spending(), _as_outside_inference_mode():
-                look = before or draw_epoch(observation, epoch, has_tab(self._open(trainer)))
-                self._drawn = look.findings
+                look = before or look_at(observation, epoch, has_tab(self._open(trainer)))
                 if kept is not None:
                     self._add_insights(look, observation)
-                if before is not None:  # what is in the log already stays; of two records of a step only the first is read
-                    new = {name: of for name, of in self._drawn.pictures.items() if name not in before.findings.pictures}
-                    self._drawn, step = replace(self._drawn, pictures=new), step + 1
-                findings = self._findings(observation, self._history, samples)
+                # what is in the log already stays; of two records of a step only the first is read
+                drawn, step = (draw(look), step) if before is None else (draw(look, INSIGHTS), step + 1)
+                findings = self._findings(drawn, observation, self._history, samples)
                 write(self._open(trainer), replace(findings, scalars={}, histograms={}), step)
+            for note in look.notes:
+                self._warn(note)
         except Exception as error:  # training is over, or failed for another reason
             self._warn(f"RelevanceMonitor draws no pictures of the network that training ended with: {error}")
-        finally:
-            self._drawn = Findings()
 
     def _log_scalar(self, pl_module: LightningModule, name: str, value: Tensor, reduce: str) -> None:
         pl_module.log(
@@ -562,26 +560,31 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
             step, self._told = step if self._told else 0, text
             write(self._open(trainer), Findings(texts={f"{self._name}/settings": f"| | |\n|-|-|\n{text}"}), step)
 
-    def _findings(self, observation: Observation, history: list[dict[str, float]], samples: int) -> Findings:
+    def _findings(
+        self, drawn: Findings, observation: Observation, history: list[dict[str, float]], samples: int
+    ) -> Findings:
+        """What was drawn of a look, by the whole names that it is logged by, with what was measured."""
         scalars = {name: value for name, value in history[-1].items() if name != "epoch"}
         shares = {layer: (total / observation.samples).cpu().numpy() for layer, total in observation.shares.items()}
-        record = self._drawn.record
+        record, report = drawn.record, None
+        if drawn.report is not None and "report" in self.settings.log:
+            report = self._report(drawn.report, scalars, history, samples)
         return Findings(
             name=self._name,
             scalars={f"{self._name}/{name}": value for name, value in scalars.items()},
-            counts={f"{self._name}/{name}": value for name, value in self._drawn.counts.items()},
-            pictures={f"{self._name}/{name}": picture for name, picture in self._drawn.pictures.items()},
+            counts={f"{self._name}/{name}": value for name, value in drawn.counts.items()},
+            pictures={f"{self._name}/{name}": picture for name, picture in drawn.pictures.items()},
             histograms={f"{self._name}/shares/{layer}": values for layer, values in shares.items()},
             # the tab shows one monitor; a second one beside it has its pictures
             record=record
             and replace(
                 record,
-                measures={**scalars, **self._drawn.counts},
+                measures={**scalars, **drawn.counts},
                 notes=[self._what_it_took(observation, samples), *record.notes],
             )
             if self._name == "relevance"
             else None,
-            report=self._report(scalars, history, samples) if "report" in self.settings.log else None,
+            report=report,
         )
 
     def _what_it_took(self, observation: Observation, samples: int) -> str:
@@ -595,14 +598,14 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
             why += " Strategies, shortcuts and cards come with the last look, or once max_share pays for them."
         return f"Measured on {samples:,}{of} samples; the look took {self._budget.now:.1f} s.{why}"
 
-    def _report(self, scalars: dict[str, float], history: list[dict[str, float]], samples: int) -> Report | None:
+    def _report(self, report: Report, scalars: dict[str, float], history: list[dict[str, float]], samples: int) -> Report:
+        """With what was measured, now and in earlier epochs."""
         names = [name for name in SCALARS if name.endswith("accuracy") and all(name in row for row in history)]
         curves = {name.replace("_", " "): [row[name] for row in history] for name in names}
         epochs = [row["epoch"] for row in history]
         over_epochs = [Curves("Over epochs", curves, epochs, "epoch", "share of samples")] if curves else []
         numbers = {"samples": samples, **{name.replace("_", " "): value for name, value in scalars.items()}}
-        report = self._drawn.report
-        return report and replace(report, measures=numbers, curves=over_epochs)
+        return replace(report, measures=numbers, curves=over_epochs)
 
     # what goes wrong
 
@@ -632,7 +635,7 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
             fatal = trainer.strategy.reduce_boolean_decision(fatal, all=False)
         if not failed:
             return
-        self._active, self._observation, self._fault, self._drawn = False, None, None, Findings()
+        self._active, self._observation, self._fault, self._look = False, None, None, None
         if fatal:
             raise fault or LRPError("RelevanceMonitor failed on another process, which says why")
         why = fault if fault is not None else "it failed on another process, which says why"
