@@ -344,6 +344,18 @@ def test_a_logger_without_its_service_is_one_warning_in_a_run(tmp_path: Path):
     assert len(list((tmp_path / "relevance_heatmaps").iterdir())) == 2
 
 
+def test_an_experiment_like_neptunes_that_raises_when_asked_what_it_has(tmp_path: Path):
+    class Run:
+        def __getattr__(self, name: str) -> None:
+            raise RuntimeError("legacy usage") if name == "log_image" else AttributeError(name)
+
+    to: list[Destination] = []
+    [warning] = told(lambda: to.extend(opened(tmp_path, Foreign(Run()))))
+    assert "does without Foreign: RuntimeError('legacy usage')" in warning
+    write(to, FOUND, 3)
+    assert files_in(tmp_path) == FILES
+
+
 @pytest.mark.parametrize("where", ["full", "local", "no such scheme"])
 def test_what_cannot_be_written_is_told_once_and_goes_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str):
     own = Path.write_bytes
