@@ -385,7 +385,9 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
             self._remembered = {stage: Remembered.from_state_dict(of_stage) for stage, of_stage in stages.items()}
 
         def recall(history: list[dict[str, Any]]) -> None:
-            self._history = [{"epoch": float(row["epoch"]), **{name: float(n) for name, n in row.items()}} for row in history]
+            self._history = [
+                {"epoch": float(row["epoch"]), **{name: float(n) for name, n in row.items()}} for row in history
+            ]
 
         def trust(has_worked: Any) -> None:
             self._has_worked = bool(has_worked)
@@ -399,7 +401,9 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
                 if part in state_dict:
                     read(state_dict[part])
             except Exception as error:  # anything may stand there
-                self._warn(f"RelevanceMonitor cannot read {part!r} of its state in the checkpoint, and begins anew: {error!r}")
+                self._warn(
+                    f"RelevanceMonitor cannot read {part!r} of its state in the checkpoint, and begins anew: {error!r}"
+                )
 
     def __getstate__(self) -> dict[str, Any]:
         """Without what belongs to a run, so that a monitor can be pickled at any time."""

@@ -141,7 +141,7 @@ def test_what_is_not_asked_for_is_not_looked_for(tmp_path: Path, monkeypatch: py
     def costly(*args, **kwargs) -> None:
         raise AssertionError
 
-    for name in ("Kept", "with_insights"):
+    for name in ("Kept", "add_insights"):
         monkeypatch.setattr(f"lrp_lightning.callbacks.relevance_monitor.{name}", costly)
     fit(tmp_path, monitor(log=["heatmaps", "contest_accuracy"]), epochs=1)
 

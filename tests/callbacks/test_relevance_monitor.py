@@ -529,9 +529,9 @@ def test_inputs_that_are_no_images_have_no_heatmaps(tmp_path: Path):
 class Watching(RelevanceMonitor):
     """Keeps what each epoch would show."""
 
-    def _findings(self, observation, history, samples):
+    def _findings(self, drawn, observation, history, samples):
         self.shown = [*getattr(self, "shown", []), observation.of_remembered()]
-        return super()._findings(observation, history, samples)
+        return super()._findings(drawn, observation, history, samples)
 
 
 def test_the_same_images_are_shown_in_every_epoch_one_of_each_class(tmp_path: Path):
@@ -554,7 +554,7 @@ def test_the_worst_mistakes_are_those_of_all_samples(tmp_path: Path):
     monitor = drawing(max_samples=24, n_heatmaps=3)
     monitor._budget.micro_batch = 5
     seen = []
-    monitor._findings = lambda observation, history, samples: seen.extend(observation.mistaken) or Findings()
+    monitor._findings = lambda drawn, observation, history, samples: seen.extend(observation.mistaken) or Findings()
     trainer(tmp_path, monitor).validate(model, val, verbose=False)
 
     x, y = (torch.cat(column) for column in zip(*val, strict=True))
