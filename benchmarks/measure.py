@@ -33,25 +33,21 @@ def seconds(work: Work, device: str = "cpu") -> float:
     return time.perf_counter() - began
 
 
-def interleaved(benchmark: Any, unit: Work, work: Work, device: str, most_seconds: float) -> None:
-    """Time ``work``, each round after one of ``unit``; the ratios of the rounds are kept beside pytest-benchmark's times.
+def in_rounds(unit: Work, work: Work, device: str, most_seconds: float) -> tuple[list[float], list[float]]:
+    """Seconds of ``unit`` and of ``work``, which take turns.
 
     Two to fifteen rounds, as many as fit in ``most_seconds``. The first warms up, and counts only where there are two.
     """
-    first_unit, first = seconds(unit, device), seconds(work, device)
-    rounds = max(1, min(15, int(most_seconds / (first_unit + first)) - 1))
-    units: list[float] = []
+    rounds = [(seconds(unit, device), seconds(work, device))]
+    more = max(1, min(15, int(most_seconds / sum(rounds[0])) - 1))
+    rounds += [(seconds(unit, device), seconds(work, device)) for _ in range(more)]
+    units, times = zip(*rounds[1 if more > 1 else 0 :], strict=True)
+    return list(units), list(times)
 
-    def timed() -> None:
-        work()
-        ready(device)
 
-    benchmark.pedantic(timed, setup=lambda: units.append(seconds(unit, device)), rounds=rounds)
-    if benchmark.stats is None:  # --benchmark-disable
-        return
-    times = list(benchmark.stats.stats.data)
-    if rounds == 1:
-        times, units = [first, *times], [first_unit, *units]
+def interleaved(benchmark: Any, unit: Work, work: Work, device: str, most_seconds: float) -> None:
+    """Time ``work``, each round after one of ``unit``; the ratios of the rounds are kept in pytest-benchmark's record."""
+    units, times = benchmark.pedantic(in_rounds, [unit, work, device, most_seconds])
     benchmark.extra_info.update(
         ratios=[taken / one for taken, one in zip(times, units, strict=True)],
         seconds=statistics.median(times),

@@ -49,6 +49,10 @@ neuron by one conditional pass. Beside it stands the smaller graph of the ten mo
 layer; its passes are batched by ten, and timed in three layers, since they cost the same in all. Ratios are medians of
 interleaved rounds."""
 
+NOT_ON_A_GPU = """Not measured yet. `python benchmarks/gpu.py --out benchmarks/gpu.md` does, in ten minutes on one GPU:
+whether the tests marked `gpu` pass; times, peaks of memory and waits of passes in float32 and bfloat16; what
+RelevanceMonitor takes of a fit. `make bench` puts its page here."""
+
 
 class Records:
     """What the parts say, newest first to be found."""
@@ -188,11 +192,13 @@ def on_gpu(records: Records, batch: int) -> list[str]:
         (_named(m.name, m.package), [text(records.one("time", model=model, batch=batch, method=m.name)) for model in models])
         for m in (*OURS, *PEERS)
     ]
-    half = [records.one("bfloat16", model=model) for model in models]
-    rows += [
-        ("EpsilonPlus, bfloat16 over float32: time, error", [f"{cell(r)}, {r['error']:.1e}" if r else "" for r in half])
-    ]
     return table("time, ratio of peak memory, waits of the host", models, rows)
+
+
+def on_one_gpu() -> list[str]:
+    """What ``gpu.py`` found."""
+    page = HERE / "gpu.md"
+    return page.read_text().rstrip().splitlines() if page.exists() else ["## On a GPU", "", NOT_ON_A_GPU]
 
 
 def shares(records: Records) -> list[str]:
@@ -441,6 +447,7 @@ def results_page(records: Records, head: str, device: str) -> list[str]:
         "",
         *growth(records),
         data_set(records),
+        *([] if device != "cpu" else ["", *on_one_gpu()]),
     ]
 
 

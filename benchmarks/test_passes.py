@@ -152,24 +152,6 @@ def test_min_error(benchmark: Any, record: Callable[..., None], images: Images, 
     )
 
 
-def test_autocast(
-    benchmark: Any, record: Callable[..., None], compare: Callable[..., None], images: Images, model: str, device: str
-) -> None:
-    """The forward in bfloat16 on a GPU: what it gains, and what it costs in correctness."""
-    if device == "cpu":
-        pytest.skip("of a GPU")
-    record("bfloat16", model=model)
-    asked, method = images(model, 8), METHODS["EpsilonPlus"]
-    true = method.work(asked)()
-
-    def work() -> Any:
-        with torch.autocast("cuda", torch.bfloat16):
-            return method.work(asked)()
-
-    benchmark.extra_info["error"] = ((work() - true).norm() / true.norm()).item()
-    compare(method.work(asked), work)
-
-
 def _or_error(work: Callable[[], Any]) -> Any:
     try:
         return work()

@@ -8,9 +8,12 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 
 import pytest
+import torch
 
 pytest.importorskip("pytest_benchmark")
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
@@ -81,6 +84,57 @@ def test_suite(tmp_path: Path, tables: Callable[..., int]) -> None:
         assert f"| {name} |" in page
     assert "A data set of 4 batches" in page
     assert (tmp_path / "growth.png").exists()
+
+
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The script for a GPU, without one."""
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    return importlib.import_module("gpu")
+
+
+def test_what_fails_on_a_gpu_is_a_row(gpu: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def without_room() -> list[str]:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    page, name = gpu.Page(tmp_path / "gpu.md", budget=60), tmp_path / "gpu.md"
+    page.rows(["of", "one", "two"], {"a": lambda: ["1", "2"], "b": without_room, "c": lambda: [][1]})
+    assert "| c | IndexError" in name.read_text(), "nothing waits for what follows"
+    page.until = 0.0
+    page.rows(["of", "one"], {"d": lambda: pytest.fail("there is no time")})
+    assert gpu.of_tests(0.0) == ["Left out, no time."]
+    text = name.read_text()
+    assert text == capsys.readouterr().out
+    rows = ["| a | 1 | 2 |", "| b | out of memory |  |", "| c | IndexError: list index out of range |  |"]
+    assert text.splitlines()[2:5] == rows
+    assert "| d | left out, no time |\n" in text
+
+
+def test_a_row_of_passes_on_a_gpu(gpu: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu, "peak_on_gpu", lambda work: work().numel() * 1_000)
+    monkeypatch.setattr(gpu, "waits", lambda work: 2)
+    monkeypatch.setattr(gpu, "in_rounds", lambda unit, work, device, most_seconds: ([0.1, 0.1], [0.2, 0.2]))
+    monkeypatch.setattr(gpu, "WAYS", [*gpu.WAYS[:2], replace(gpu.WAYS[2], explain=lambda *_: 1 / 0)])
+    small = gpu.subject("vit_b_16", 32, 2)
+    *right, failed = gpu._of_batch(small, gpu.FLOAT32, "cuda", 0.1)
+    assert right == ["100.00 ms, 6 MB", "2.00 ± 0.00, 1.00, 2", "2.00 ± 0.00, 1.00, 2"]
+    assert failed == "ZeroDivisionError: division by zero"
+    way = gpu._of_batch(small, gpu.BFLOAT16, "cuda", 0.1)[1]
+    assert 0 < float(way.split(", ")[-1]) < 0.1, "how far a vision transformer's relevance is from that in float32"
+
+
+@pytest.mark.slow
+def test_on_a_gpu(tmp_path: Path) -> None:
+    done = run(BENCHMARKS / "gpu.py", "--device", "cpu", "--quick", "--out", tmp_path / "gpu.md", "--budget", "600")
+    assert done.returncode == 0, done.stderr
+    page = (tmp_path / "gpu.md").read_text()
+    assert page == done.stdout
+    assert "On the CPU" in page
+    assert not any(word in page for word in ("Error", "left out", "Failed", "out of memory")), page
+    rows = [line.split(" | ") for line in page.splitlines() if line.startswith(("| resnet18", "| 128"))]
+    assert [len(row) for row in rows] == [5] * 6 + [8] * 2
+    assert all("not measured, not measured" in cell for row in rows[:6] for cell in row[2:])
+    assert all(cell.endswith("0e+00") for row in rows[2:4] for cell in row[2:4]), "autocast is undone"
 
 
 @pytest.mark.slow
