@@ -32,6 +32,8 @@ OF_CLASSES = ("critical_paths", "path_heatmaps", "neurons", "reconstructions")
 """What is drawn of the graphs of classes; all but the first need the samples that are shown too."""
 GRAPH_SAMPLES = 16
 """Samples that a class's graph sums over."""
+_IN_GRAPHS, _FEWEST_GRAPHS = 2.5, 2
+"""Where all classes may have a graph: samples of graphs for each that is measured, and the fewest graphs."""
 
 
 @dataclass(frozen=True)
@@ -142,7 +144,10 @@ class Observation:
         graphs = bool(set(OF_CLASSES) & set(settings.log))
         if not remembered.settled:
             remembered.classes = settings.listed_classes if graphs else []
-        self._free_classes = settings.free_classes - len(remembered.classes) if graphs else 0
+        free = settings.free_classes
+        if settings.graph_classes == "all":
+            free = min(free, max(_FEWEST_GRAPHS, int(_IN_GRAPHS * sampling.most / GRAPH_SAMPLES)))
+        self._free_classes = free - len(remembered.classes) if graphs else 0
 
     # samples come in
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -119,6 +120,23 @@ def draw(look: Look, names: Collection[str] = LOGGED) -> Findings:
         look: of an epoch.
         names: the pictures that are drawn of it.
     """
+    with _uncollected():
+        return _draw(look, names)
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Without the collector of cycles, which walks all edges of all graphs again and again while a figure is made."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
+
+
+def _draw(look: Look, names: Collection[str]) -> Findings:
     settings, shown, graphs = look.settings, look.shown, look.graphs
     wanted = set(settings.log) & set(names)
     pictures: dict[str, np.ndarray] = {}
@@ -243,8 +261,12 @@ def _without_graph(look: Look) -> list[str]:
     classes, graphs = look.classes, len(look.graphs)
     if not graphs or classes is None or graphs >= classes:
         return []
-    every = f' graph_classes="all" draws one of each, {MOST_GRAPHS} at most;' if graphs < MOST_GRAPHS else ""
-    return [f"{graphs} of {classes} classes have a graph.{every} graph_classes=[...] chooses them."]
+    more = ""
+    if graphs < MOST_GRAPHS and look.settings.graph_classes == "all":
+        more = " More have one where more samples are measured (max_samples, max_share);"
+    elif graphs < MOST_GRAPHS:
+        more = f' graph_classes="all" draws one of each, {MOST_GRAPHS} at most;'
+    return [f"{graphs} of {classes} classes have a graph.{more} graph_classes=[...] chooses them."]
 
 
 def _path_sheet(of: ClassGraph, shown: Sequence[Explained], settings: Settings) -> Figure | None:

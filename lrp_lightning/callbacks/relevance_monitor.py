@@ -141,8 +141,8 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
         batch_fn: from a batch to ``(inputs, labels)``, where :func:`lrp_lightning.callbacks.batches.read_batch` cannot tell.
         target_fn: from logits, ``(N, classes)``, and labels to the class that is explained of each sample, ``(N,)``; None
             for the predicted class.
-        graph_classes: how many classes get a graph, the first that are met; or which, by number or name; or ``"all"``, which
-            is 20 at most.
+        graph_classes: which classes get a graph: ``"all"``, 20 at most, and fewer where few samples are measured; how many,
+            the first that are met; or which, by number or name.
         n_paths: how many best paths of each graph are drawn, and have heatmaps.
         log: which of the names above are logged; what is left out is not computed.
         max_seconds: when this is used up in an epoch, no more samples are looked at nor pictures drawn; what was measured is
@@ -177,7 +177,7 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
         model: ModelOf | None = None,
         batch_fn: BatchFn | None = None,
         target_fn: TargetFn | None = None,
-        graph_classes: GraphClasses = 2,
+        graph_classes: GraphClasses = "all",
         n_paths: int = 5,
         log: Sequence[str] = DEFAULT,
         max_seconds: float | None = None,
