@@ -428,6 +428,8 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
             self._look = look_at(observation, trainer.current_epoch, has_tab(self._open(trainer)))
             self._passes, self._complete = self._budget.now - now, self._kept is None
             if self._kept is not None and self._looks_for_insights(trainer, self._budget.now, len(self._kept)):
+                if trainer.state.fn == "fit":
+                    _tell(trainer.current_epoch, "", self._thrift.insights_take(len(self._kept)))
                 self._add_insights(self._look, observation)
 
     def _draws(self, trainer: Trainer, now: float) -> bool:
@@ -522,8 +524,7 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
             if before is not None:
                 return
         seconds = insights + (0.0 if before is not None else self._thrift.price_of_pictures or math.inf)
-        about = f", about {seconds:.0f} s" if seconds < math.inf else ""
-        rank_zero_info(f"RelevanceMonitor: drawing epoch {epoch}, where training ended{about}")
+        _tell(epoch, ", where training ended", seconds)
         try:
             with self._budget.spending(), _as_outside_inference_mode():
                 look = before or look_at(observation, epoch, has_tab(self._open(trainer)))
@@ -655,6 +656,12 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
         if message not in self._warned:
             self._warned.add(message)
             (warnings.warn if of_this_process else rank_zero_warn)(message, stacklevel=2)
+
+
+def _tell(epoch: int, why: str, seconds: float) -> None:
+    """That the monitor is at work, where that takes a while."""
+    about = f", about {max(seconds, 1):.0f} s" if seconds < math.inf else ""
+    rank_zero_info(f"RelevanceMonitor: drawing epoch {epoch}{why}{about}")
 
 
 @contextmanager

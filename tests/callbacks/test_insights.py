@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from pathlib import Path
 
@@ -127,6 +128,16 @@ def test_a_training_that_ends_early_has_them_of_the_network_that_it_ends_with(tm
     assert last["cards"]
     assert last["epoch"] == max(head["epoch"] for head in found.values())
     assert sum(bool(head["strategies"]) for head in found.values()) == 1
+
+
+@pytest.mark.parametrize(("epochs", "stops", "where"), [(2, [], ""), (9, [StopsLate()], ", where training ended")])
+def test_it_says_that_it_is_at_work(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, epochs: int, stops: list[Callback], where: str
+) -> None:
+    with caplog.at_level("INFO"):
+        fit(tmp_path, monitor(), *stops, epochs=epochs, logger=CSVLogger(tmp_path))
+    [line] = [record.message for record in caplog.records if "drawing epoch" in record.message]
+    assert re.fullmatch(rf"RelevanceMonitor: drawing epoch \d{where}, about \d+ s", line)
 
 
 def test_training_ends_in_the_same_bits(tmp_path: Path) -> None:
