@@ -26,7 +26,7 @@ from lrp_lightning.callbacks.measures import Measures
 from lrp_lightning.callbacks.observation import Observation, Remembered
 from lrp_lightning.callbacks.pictures import DRAWN, Look, add_insights, draw, look_at
 from lrp_lightning.callbacks.sampling import LoaderShare, Sampling
-from lrp_lightning.callbacks.settings import DEFAULT, SCALARS, GraphClasses, OnError, Settings, TargetFn
+from lrp_lightning.callbacks.settings import DEFAULT, LOGGED, SCALARS, GraphClasses, OnError, Settings, TargetFn
 from lrp_lightning.callbacks.text import read
 from lrp_lightning.callbacks.thrift import LEAST, Thrift, is_last_look, is_looked_at
 from lrp_lightning.compat import loaders_of
@@ -201,6 +201,7 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
         self._warned: set[str] = set()
         self._told_of: set[int] = set()
         self._folder: str | None = None
+        self._last_step = -1
         self._name = "relevance"
         self._forget()
 
@@ -212,8 +213,11 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
         self._fault: Exception | None = None
         self._kept: Kept | None = None
         self._look: Look | None = None
-        self._passes = 0.0  # seconds
-        """What this look has drawn, where strategies and cards are still to come."""
+        """What is drawn of this epoch."""
+        self._passes = 0.0
+        """Seconds of its passes."""
+        self._loaded_epoch: int | None = None
+        """Of the checkpoint that the run began with."""
         self._complete = False
         """Whether this look has all that was asked for."""
         self._undrawn: tuple[Observation, Look | None, int, int] | None = None
@@ -235,6 +239,10 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
             # another fit trains another network, or goes on from a checkpoint, which brings these
             self._measures.stability, self._remembered, self._history, self._told_of = None, {}, [], set()
             self._has_worked, self._on_unsupported, self._warned = False, "raise", set()
+            self._last_step = -1
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        self._loaded_epoch = checkpoint.get("epoch")
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         self._end_reports()
@@ -396,10 +404,10 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
             "remembered": remember, "measures": self._measures.load_state_dict, "history": recall,
             "thrift": self._thrift.load_state_dict, "has_worked": trust,
         }  # fmt: skip
-        for part, read in readers.items():
+        for part, load in readers.items():
             try:
                 if part in state_dict:
-                    read(state_dict[part])
+                    load(state_dict[part])
             except Exception as error:  # anything may stand there
                 self._warn(
                     f"RelevanceMonitor cannot read {part!r} of its state in the checkpoint, and begins anew: {error!r}"
@@ -425,12 +433,18 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
         if self._thrift.price_of_sample is None and observation.samples:
             self._thrift.price_of_sample = now / observation.samples / trainer.world_size
         if trainer.is_global_zero and observation.samples and self._draws(trainer, now):
-            self._look = look_at(observation, trainer.current_epoch, has_tab(self._open(trainer)))
+            self._look = look_at(observation, self._epoch_of(trainer), has_tab(self._open(trainer)))
             self._passes, self._complete = self._budget.now - now, self._kept is None
             if self._kept is not None and self._looks_for_insights(trainer, self._budget.now, len(self._kept)):
                 if trainer.state.fn == "fit":
                     _tell(trainer.current_epoch, "", self._thrift.insights_take(len(self._kept)))
                 self._add_insights(self._look, observation)
+
+    def _epoch_of(self, trainer: Trainer) -> int:
+        """The epoch after which the network was as it is, counted from 0."""
+        if trainer.state.fn == "fit":
+            return trainer.current_epoch
+        return max(trainer.current_epoch - 1, 0) if self._loaded_epoch is None else self._loaded_epoch
 
     def _draws(self, trainer: Trainer, now: float) -> bool:
         """Whether this look has pictures, having taken ``now`` seconds."""
@@ -498,7 +512,8 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
 
     def _write(self, trainer: Trainer, observation: Observation, history: list[dict[str, float]], samples: int) -> None:
         """What a look found, to all loggers. An error here is the first process's alone, and told: training goes on."""
-        step = trainer.fit_loop.epoch_loop._batches_that_stepped  # the step at which Lightning logs scalars
+        # that at which Lightning logs scalars, unless a look is there already: of two records of a step the first is read
+        step = self._last_step = max(trainer.fit_loop.epoch_loop._batches_that_stepped, self._last_step + 1)
         look, done = self._look, self._complete or trainer.state.fn != "fit"
         self._undrawn = None if done else (observation, look, samples, step)
         before = self._budget.seconds
@@ -530,8 +545,8 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
                 look = before or look_at(observation, epoch, has_tab(self._open(trainer)))
                 if kept is not None:
                     self._add_insights(look, observation)
-                # what is in the log already stays; of two records of a step only the first is read
-                drawn, step = (draw(look), step) if before is None else (draw(look, INSIGHTS), step + 1)
+                drawn = draw(look, LOGGED if before is None else INSIGHTS)  # what is in the log already stays
+                self._last_step = step = step if before is None else step + 1
                 findings = self._findings(drawn, observation, self._history, samples)
                 write(self._open(trainer), replace(findings, scalars={}, histograms={}), step)
             for note in look.notes:

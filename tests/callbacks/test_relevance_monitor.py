@@ -22,6 +22,7 @@ from lightning.pytorch.strategies import FSDPStrategy
 from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
 from packaging.version import Version
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.util.tensor_util import make_ndarray
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 from trainings import LIGHTNING, Classifier, Lenient, images, loaders, trainer, weights_only
@@ -32,6 +33,7 @@ from lrp_lightning.callbacks.loggers import Findings
 from lrp_lightning.callbacks.settings import LOGGED, SCALARS
 from lrp_lightning.errors import UnsupportedOperatorError
 from lrp_lightning.selection import Selection
+from lrp_lightning.tensorboard_plugin.schema import RECORD, read_head
 
 OF_TWO_EPOCHS = ("stability", "circuit_agreement")
 MEASURES = {f"relevance/{name}" for name in SCALARS if name not in OF_TWO_EPOCHS}
@@ -816,6 +818,22 @@ def test_one_monitor_in_one_run_after_another(tmp_path: Path):
     again = fit(tmp_path / "again", monitor, epochs=1)
     assert again.callback_metrics.keys() >= MEASURES
     assert list((tmp_path / "again").rglob("*.png"))
+
+
+def test_a_checkpoint_is_looked_at_by_its_own_epoch_beside_the_looks_of_the_fit(tmp_path: Path):
+    torch.manual_seed(0)
+    logger, each = TensorBoardLogger(tmp_path), ModelCheckpoint(tmp_path / "saved", "{epoch}", save_top_k=-1)
+    run = trainer(tmp_path, drawing(), each, logger=logger, epochs=3, enable_checkpointing=True)
+    run.fit(Classifier(), *loaders())
+    run.validate(run.lightning_module, loaders()[1], verbose=False)
+    for _ in range(2):
+        run.validate(run.lightning_module, loaders()[1], ckpt_path=tmp_path / "saved" / "epoch=0.ckpt", verbose=False)
+    log = EventAccumulator(logger.log_dir, {"images": 0}).Reload()
+    records = {event.step: read_head(make_ndarray(event.tensor_proto)) for event in log.Tensors(RECORD)}
+    steps = sorted(records)
+    assert [records[step]["epoch"] for step in steps] == [0, 2, 2, 0, 0]
+    assert steps[2:] == [18, 19, 20]  # 17 is the fit's last
+    assert [event.step for event in log.Images("relevance/heatmaps")] == steps
 
 
 def test_the_same_package_under_its_other_name(tmp_path: Path):
