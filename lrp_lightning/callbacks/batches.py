@@ -71,7 +71,8 @@ def read_batch(batch: Any, batch_fn: BatchFn | None = None) -> list[Samples]:
     """The samples of a batch, in groups of one shape: one group, or several where images differ in size.
 
     Without ``batch_fn`` it reads pairs ``(inputs, labels, ...)``, mappings, dataclasses and named tuples, nested or not: by
-    position, by usual names such as ``image`` and ``label``, and where neither tells, by what only one tensor can be.
+    position, by usual names such as ``image`` and ``label``, and where neither tells, by what only one tensor can be. Images
+    of bytes, for a model that makes floating-point values of them, become such here: relevance needs them.
 
     Args:
         batch: as the loader gives it.
@@ -90,6 +91,7 @@ def read_batch(batch: Any, batch_fn: BatchFn | None = None) -> list[Samples]:
         if len(x) != samples:
             raise _unread(batch, f"inputs of {samples} and {len(x)} samples")
     _check_labels(labels, samples, batch)
+    inputs = tuple(x.float() if _is_of_bytes(x) else x for x in inputs)
     return [Samples(inputs, labels, torch.arange(samples))] if samples else []
 
 
@@ -168,11 +170,16 @@ def _the_inputs(leaves: Mapping[tuple, Leaf]) -> tuple | None:
         path
         for path, leaf in able.items()
         if (leaf[0] if isinstance(leaf, list) else leaf).is_floating_point() and _name(path) not in _LABELS
-    ]
+    ] or [path for path, leaf in able.items() if _is_of_bytes(leaf) and _name(path) not in _LABELS]
     dims = {path: 4 if isinstance(leaf, list) else leaf.ndim for path, leaf in able.items()}
     most = max((dims[path] for path in floating), default=0)
     largest = [path for path in floating if dims[path] == most]
     return largest[0] if len(largest) == 1 else None
+
+
+def _is_of_bytes(leaf: Leaf) -> bool:
+    """Whether it is images, ``(N, C, H, W)`` or more, as files hold them."""
+    return isinstance(leaf, Tensor) and leaf.dtype == torch.uint8 and leaf.ndim >= 4
 
 
 def _the_labels(leaves: Mapping[tuple, Leaf]) -> tuple | None:

@@ -48,8 +48,10 @@ class Kept:
                     self._of[c] = self._of.get(c, 0) + 1
                     wanted.append(n)
             if wanted:
-                self._inputs += list(x.detach()[torch.tensor(wanted, device=x.device)].cpu())  # indexing copies
-                self._classes += classes[wanted].tolist()
+                x = x.detach()[torch.tensor(wanted, device=x.device)].cpu()  # indexing copies
+                finite = x.flatten(1).isfinite().all(1)
+                self._inputs += list(x[finite])
+                self._classes += classes[wanted][finite].tolist()
 
     def __len__(self) -> int:
         return min(self.most, len(self._inputs))

@@ -127,8 +127,8 @@ class Measures:
             *((name, (found, whole)) for name, found in zip(_CONTEST, contested, strict=True)),
             ("critical_neuron_accuracy", (kept, whole)),
             ("random_accuracy", (control, whole)),
-            ("retained_accuracy", (kept, _labels(kept, sets))),
-            ("ablated_accuracy", (ablated, _labels(ablated, sets))),
+            ("retained_accuracy", _labelled(kept, sets)),
+            ("ablated_accuracy", _labelled(ablated, sets)),
             ("sufficiency", (kept, whole)),
             ("comprehensiveness", (ablated, whole)),
             ("logit_correlation", (kept, whole)),
@@ -274,13 +274,16 @@ def _contest(
     return own_logits_of(entries), own_logits_of(controls), entries[-1][1]
 
 
-def _labels(logits: Tensor | None, sets: Tensor | None) -> Tensor | None:
-    """For each sample one of its right classes, the predicted one if that is among them; a wrong one if it has none."""
-    if logits is None or sets is None:
-        return None
+def _labelled(logits: Tensor | None, sets: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+    """The logits of samples that have a right class, and which that is: the predicted one, if it is among several; else a
+    wrong one. None if there are no such samples.
+    """
+    if logits is None or sets is None or not bool((there := sets.any(1)).any()):
+        return None, None
+    logits, sets = logits[there], sets[there]
     predicted = logits.argmax(1)
     hit = sets.gather(1, predicted[:, None]).flatten()
-    return torch.where(hit, predicted, (predicted + 1) % logits.shape[1])
+    return logits, torch.where(hit, predicted, (predicted + 1) % logits.shape[1])
 
 
 def random_sets(masks: dict[str, Tensor], ordinals: Tensor) -> dict[str, Tensor]:

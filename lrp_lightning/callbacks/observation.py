@@ -22,7 +22,7 @@ from lrp_lightning.callbacks.measures import Measures, predicted
 from lrp_lightning.callbacks.sampling import Sampling, mistakes, stratified
 from lrp_lightning.callbacks.settings import Settings
 from lrp_lightning.compat import in_double
-from lrp_lightning.errors import UnsupportedOperatorError
+from lrp_lightning.errors import InputError, UnsupportedOperatorError
 from lrp_lightning.trace import Trace
 
 __all__ = ["Explained", "Observation", "Remembered", "told_once"]
@@ -94,6 +94,12 @@ class Remembered:
             if not isinstance(part, Tensor) or len(part) != 1:
                 raise TypeError(f"no sample: {part!r:.200}")
         return Remembered(shown, list(state["classes"]), bool(state["settled"]))
+
+
+def _finite(samples: Samples) -> Samples:
+    """Those without NaN or infinite values."""
+    good = torch.stack([x.flatten(1).isfinite().all(1) for x in samples.inputs]).all(0)
+    return samples[good.nonzero().flatten()]
 
 
 @contextmanager
@@ -177,7 +183,15 @@ class Observation:
     def _work(self, samples: Samples) -> None:
         def look(part: Samples) -> None:
             with self._all_or_nothing(), self.measures.all_or_nothing():
-                self._look(part)
+                try:
+                    self._look(part)
+                except InputError:
+                    finite = _finite(part)
+                    if len(finite) == len(part):
+                        raise
+                    self._note("RelevanceMonitor leaves out samples that hold NaN or infinite values")
+                    if len(finite):
+                        self._look(finite)
 
         done = self.budget.in_micro_batches(samples, look)
         self.stopped_early |= done < len(samples)
@@ -196,6 +210,10 @@ class Observation:
             vars(self).update(before)
             self.remembered.classes = classes
             raise
+
+    def _note(self, message: str) -> None:
+        if message not in self.notes:
+            self.notes.append(message)
 
     def finish(self) -> None:
         """Look at what is left, and settle what is shown from now on."""
@@ -220,7 +238,7 @@ class Observation:
             why = str(error).replace('on_unsupported="gradient"', 'on_error="warn"')  # as it is called here
             if self.settings.on_error == "raise" or self.lrp.on_unsupported == "gradient":
                 raise UnsupportedOperatorError(why) from error
-            self.notes.append(
+            self._note(
                 f"RelevanceMonitor: {why}. It goes on with that operator's plain gradient, so measures still say what "
                 "they say, of critical neurons that are chosen less well, and relevance is not conserved"
             )
@@ -234,7 +252,7 @@ class Observation:
                 f"{names!r:.200}"
             )
         if not trace.masks:
-            self.notes.append(
+            self._note(
                 f"RelevanceMonitor found no hidden layer to mask in {type(self.classifier.model).__name__}: it has no "
                 "critical neurons, and what is measured of them is not logged; relevance is"
             )
@@ -256,7 +274,7 @@ class Observation:
         of_class = best if sets is None else torch.where(sets.any(1), sets.int().argmax(1), best)
         self._note_shown(samples, of_class.cpu())
         self._note_of_class(samples, of_class.cpu())
-        if sets is not None and "mistakes" in self.settings.log:
+        if sets is not None and "mistakes" in self.settings.log and self.settings.n_heatmaps:
             margins = mistakes(trace.output, sets)
             worst = margins.topk(min(self.settings.n_heatmaps, len(margins))).indices
             least = self._worst[-1][0] if len(self._worst) == self.settings.n_heatmaps else 0.0

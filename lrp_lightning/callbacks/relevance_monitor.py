@@ -46,6 +46,8 @@ __all__ = ["RelevanceMonitor"]
 
 _KEPT = 4
 """Samples for strategies and cards, for each of ``max_samples``."""
+_LENT = ("log", "log_dict")
+"""The module's methods, which Lightning gives to every callback: the module and its trainer hang on them."""
 _HURRIED = 30.0
 """Seconds that strategies and cards may take where training ends by an exception or a signal."""
 
@@ -247,6 +249,8 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         self._end_reports()
         self._forget()
+        for name in _LENT:
+            self.__dict__.pop(name, None)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._thrift.start()
@@ -389,33 +393,29 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
         What cannot be read does so too, and is warned of: no training should fail to resume because of it.
         """
 
-        def remember(stages: dict[str, Any]) -> None:
+        def read_remembered(stages: dict[str, Any]) -> None:
             self._remembered = {stage: Remembered.from_state_dict(of_stage) for stage, of_stage in stages.items()}
 
-        def recall(history: list[dict[str, Any]]) -> None:
-            self._history = [
-                {"epoch": float(row["epoch"]), **{name: float(n) for name, n in row.items()}} for row in history
-            ]
+        def read_history(rows: list[dict[str, float]]) -> None:
+            self._history = [{name: float(row[name]) for name in ("epoch", *row)} for row in rows]
 
-        def trust(has_worked: Any) -> None:
+        def read_has_worked(has_worked: bool) -> None:
             self._has_worked = bool(has_worked)
 
-        readers: dict[str, Callable[[Any], None]] = {
-            "remembered": remember, "measures": self._measures.load_state_dict, "history": recall,
-            "thrift": self._thrift.load_state_dict, "has_worked": trust,
+        parts: dict[str, Callable[[Any], None]] = {
+            "remembered": read_remembered, "measures": self._measures.load_state_dict, "history": read_history,
+            "thrift": self._thrift.load_state_dict, "has_worked": read_has_worked,
         }  # fmt: skip
-        for part, load in readers.items():
+        for part, read_part in parts.items():
             try:
                 if part in state_dict:
-                    load(state_dict[part])
+                    read_part(state_dict[part])
             except Exception as error:  # anything may stand there
-                self._warn(
-                    f"RelevanceMonitor cannot read {part!r} of its state in the checkpoint, and begins anew: {error!r}"
-                )
+                self._warn(f"RelevanceMonitor cannot read {part!r} of the checkpoint, which begins anew: {error!r}")
 
     def __getstate__(self) -> dict[str, Any]:
         """Without what belongs to a run, so that a monitor can be pickled at any time."""
-        return self.__dict__ | {
+        return {name: value for name, value in vars(self).items() if name not in _LENT} | {
             "_observation": None, "_undrawn": None, "_fault": None, "_destinations": None,
             "_kept": None, "_look": None,
         }  # fmt: skip
@@ -483,6 +483,7 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
         if trainer.world_size > 1:
             seen = trainer.strategy.reduce_boolean_decision(seen, all=False)
         if not seen:
+            self._warn("RelevanceMonitor saw no sample in this validation, so it logs nothing")
             return
         if observation.stopped_early:
             self._warn(

@@ -100,6 +100,7 @@ def propagate(
             if not (isinstance(error, LRPError) or run.looked_up):  # it may be that integers are no token numbers
                 _check_looked_up(run, [x.dtype for x in given])
             raise
+        _check_looked_up(run, [x.dtype for x in given])
         _check_output(run, output, on_unsupported)
         with run:
             explains, below = _what_is_explained(run, output)
@@ -115,7 +116,6 @@ def propagate(
             visitor.along.settle({layer.name: layer for layer in visitor.layers.all})
         ledger.asked_by_place = _neurons_of(visitor.layers, by_place or {}, given[0].device)
         captures.forward_done()
-        _check_looked_up(run, [x.dtype for x in given])
         sources = [*(x for x in xs if x.requires_grad), *(found.rows for found in run.looked_up)]
         gradients = torch.autograd.grad(chosen.sum(), [*sources, *captures.sources], allow_unused=True)
 

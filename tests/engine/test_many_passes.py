@@ -1,0 +1,99 @@
+"""A thousand passes hold no more memory than a few: neither tensors, nor objects, nor bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from memory import held
+from torch import Tensor, nn
+
+from lrp_lightning import (
+    LayerSelectiveLRP,
+    MinError,
+    SelectiveLRP,
+    TopK,
+    build_graph,
+    k_best_paths,
+    masked_forward,
+    neuron_heatmaps,
+    path_heatmaps,
+    reconstruct,
+)
+from lrp_lightning.errors import LRPError
+
+pytestmark = pytest.mark.slow
+
+SPARED = 200
+"""Objects that torch and Python make once, at some call or other."""
+
+
+class Residual(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Sequential(nn.Conv2d(3, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU())
+        self.branch = nn.Sequential(nn.Conv2d(16, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU())
+        self.head = nn.Linear(16, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x)
+        return self.head((x + self.branch(x)).mean((2, 3)))
+
+
+class Unsupported(Residual):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x).cumprod(1)
+
+
+def refused(work: Callable[[], object]) -> None:
+    with pytest.raises(LRPError):
+        work()
+
+
+def works() -> dict[str, tuple[Callable[[], object], int]]:
+    """By name what is done, and how often."""
+    torch.manual_seed(0)
+    model, x = Residual().train(), torch.rand(8, 3, 32, 32)
+    lrp, searching = SelectiveLRP(model, selection=TopK(0.2)), SelectiveLRP(model, selection=MinError(max_passes=2))
+    paths = k_best_paths(build_graph(lrp.trace(x, 1, edges=True)), k=2)
+    return {
+        "attribute": (lambda: lrp.attribute(x, 1), 1000),
+        "attribute of a layer": (lambda: LayerSelectiveLRP(model, "branch").attribute(x, 1), 300),
+        "search": (lambda: searching.attribute(x, 1), 300),
+        "trace with edges": (lambda: lrp.trace(x, 1, edges=True), 300),
+        "graph": (lambda: k_best_paths(build_graph(lrp.trace(x, 1, edges=True, per_sample=True)), k=2), 300),
+        "neuron_heatmaps": (lambda: neuron_heatmaps(model, x, "first.0", [0, 1], target=1), 300),
+        "path_heatmaps": (lambda: path_heatmaps(model, x, paths), 300),
+        "masked_forward": (lambda: masked_forward(model, x, lrp.trace(x, 1).masks), 300),
+        "reconstruct": (lambda: reconstruct(model, x, "first.0", [0, 1]), 300),
+        "errors": (lambda: refused(lambda: SelectiveLRP(Unsupported()).attribute(x, 1)), 300),
+    }
+
+
+def growth(work: Callable[[], object], times: int) -> tuple[int, int, float]:
+    """Tensors, objects and bytes a time."""
+    for _ in range(20):
+        work()
+    before = held()
+    for _ in range(times):
+        work()
+    after = held()
+    return after.tensors - before.tensors, after.objects - before.objects, (after.resident - before.resident) / times
+
+
+@pytest.mark.parametrize("name", list(works()))
+def test_nothing_stays(name: str) -> None:
+    tensors, objects, resident = growth(*works()[name])
+    assert tensors == 0
+    assert objects < SPARED
+    assert resident < 30_000  # an input has 98,304
+
+
+def test_what_stays_would_be_seen() -> None:
+    kept: list[Tensor] = []
+    work, times = works()["attribute"]
+    tensors, objects, resident = growth(lambda: kept.append(work()), times)
+    assert tensors == times
+    assert objects >= times
+    assert resident == 0 or resident > 90_000
