@@ -24,7 +24,7 @@ from PIL import Image
 from lrp_lightning.files import replacing
 from lrp_lightning.report import Report
 from lrp_lightning.report.page import page_of
-from lrp_lightning.tensorboard_plugin.summary import Record, RelevanceSummary
+from lrp_lightning.tensorboard_plugin.summary import Record, RelevanceSummary, write_picture
 
 __all__ = ["Destination", "Findings", "destinations", "end", "has_tab", "write"]
 
@@ -127,7 +127,7 @@ class _TensorBoard(_Logger):
             self.summary.write(findings.record, step)
 
     def log_picture(self, name: str, picture: np.ndarray, step: int) -> None:
-        self.to.experiment.add_image(name, picture, step, dataformats="HWC")
+        write_picture(self.to.experiment, name, picture, step)
 
     def log_histogram(self, name: str, values: np.ndarray, step: int) -> None:
         self.to.experiment.add_histogram(name, values, step)

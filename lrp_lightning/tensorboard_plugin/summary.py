@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from io import BytesIO
 from typing import Any
 
 import networkx as nx
 import numpy as np
+from PIL import Image
 from tensorboard.compat.proto.summary_pb2 import (
     DATA_CLASS_BLOB_SEQUENCE,
     DATA_CLASS_TENSOR,
@@ -37,7 +39,7 @@ from lrp_lightning.tensorboard_plugin.schema import (
     short,
 )
 
-__all__ = ["ClassGraph", "Record", "RelevanceSummary", "Samples", "shown_part"]
+__all__ = ["ClassGraph", "Record", "RelevanceSummary", "Samples", "shown_part", "write_picture"]
 
 MAX_LOG = 900_000
 """Bytes of pictures of one step in the log; what is beyond is left out, of the least relevant neurons first."""
@@ -215,6 +217,22 @@ class RelevanceSummary:
         self._writer._get_file_writer().add_summary(Summary(value=values), step)
         self._images = pictures.images
         return sum(map(len, packed)) + pictures.size
+
+
+def write_picture(writer: Any, name: str, picture: np.ndarray, step: int) -> None:
+    """Write a picture for TensorBoard's own tab, as ``writer.add_image`` does, but one of few colours in fewer bytes.
+
+    Args:
+        writer: as in :class:`RelevanceSummary`.
+        name: its tag.
+        picture: ``(height, width, 3)`` uint8.
+        step: as in :meth:`RelevanceSummary.write`.
+    """
+    image, file = Image.fromarray(picture), BytesIO()
+    few = image.getcolors(256) is not None
+    (image.convert("P", palette=Image.Palette.ADAPTIVE) if few else image).save(file, "PNG")
+    shown = Summary.Image(height=image.height, width=image.width, colorspace=3, encoded_image_string=file.getvalue())
+    writer._get_file_writer().add_summary(Summary(value=[Summary.Value(tag=name, image=shown)]), step)
 
 
 def _value(tag: str, data_class: DataClass, strings: Sequence[bytes]) -> Summary.Value:

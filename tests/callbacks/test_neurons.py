@@ -140,7 +140,7 @@ def test_without_a_tab_nothing_is_computed(tmp_path: Path, monkeypatch: pytest.M
     train(tmp_path, monitor, logger=False)
 
 
-def test_an_epoch_takes_less_than_a_megabyte_of_the_log(tmp_path: Path):
+def test_an_epoch_takes_little_of_the_log(tmp_path: Path):
     """At defaults, on a network with more neurons than are drawn."""
 
     class Wide(Classifier):
@@ -151,11 +151,12 @@ def test_an_epoch_takes_less_than_a_megabyte_of_the_log(tmp_path: Path):
 
     train(tmp_path, RelevanceMonitor(max_share=None), model=Wide(), epochs=2)
     [log] = tmp_path.rglob("events.out.tfevents.*")
-    assert log.stat().st_size < 2 * 1_000_000
+    assert log.stat().st_size < 2 * 600_000
     pictures = EventAccumulator(str(log)).Reload().Images("relevance/critical_paths")
     assert len(pictures) == 2
-    drawn = np.asarray(Image.open(io.BytesIO(pictures[-1].encoded_image_string)))
-    assert set(np.unique(drawn)) <= set(range(0, 256, 17))
+    drawn = Image.open(io.BytesIO(pictures[-1].encoded_image_string))
+    assert drawn.mode == "P"
+    assert 20 < len(drawn.getcolors()) <= 64
 
 
 def test_all_classes_have_a_graph_those_too_that_come_later(tmp_path: Path, records: list[Record]):
