@@ -194,7 +194,7 @@ ten classes; {torch.get_num_threads()} threads, torch {torch.__version__}.
 Seconds by the clock. The first look and the last draw whatever it takes, and the last looks for strategies, shortcuts and
 cards; so the fewer epochs, the more of the fit is theirs.
 
-| an epoch, s | images | measured | epochs drawn | first look, s | between, s | last, s | between, of an epoch | fit, of without |
+| epoch, s | images | measured | drawn | first look, s | between, s | last, s | between, of an epoch | fit, of without |
 | --- | --- | --- | --- | --- | --- | --- | --- | --- |""")
     with tempfile.TemporaryDirectory() as folder:
         net = of_fits(folder, say)
