@@ -32,6 +32,7 @@ from lrp_lightning.callbacks.thrift import LEAST, Thrift, is_last_look, is_looke
 from lrp_lightning.compat import loaders_of
 from lrp_lightning.composites import Composite, as_composite
 from lrp_lightning.errors import LRPError, NotFiniteError
+from lrp_lightning.insight.headline import headline, kept_by
 from lrp_lightning.report import Curves, Report
 from lrp_lightning.rules import Rule
 from lrp_lightning.selection import Selection, TopK
@@ -543,7 +544,7 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
         _tell(epoch, ", where training ended", seconds)
         try:
             with self._budget.spending(), _as_outside_inference_mode():
-                look = before or look_at(observation, epoch, has_tab(self._open(trainer)))
+                look = self._look = before or look_at(observation, epoch, has_tab(self._open(trainer)))
                 if kept is not None:
                     self._add_insights(look, observation)
                 drawn = draw(look, LOGGED if before is None else INSIGHTS)  # what is in the log already stays
@@ -588,8 +589,11 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
         scalars = {name: value for name, value in history[-1].items() if name != "epoch"}
         shares = {layer: (total / observation.samples).cpu().numpy() for layer, total in observation.shares.items()}
         record, report = drawn.record, None
+        found = None if self._look is None else self._look.strategies
+        names = self.settings.class_names
+        said = headline(scalars, samples, kept_by(self.settings.selection), found, names)
         if drawn.report is not None and "report" in self.settings.log:
-            report = self._report(drawn.report, scalars, history, samples)
+            report = replace(self._report(drawn.report, scalars, history, samples), headline=said)
         return Findings(
             name=self._name,
             scalars={f"{self._name}/{name}": value for name, value in scalars.items()},
@@ -602,6 +606,7 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
                 record,
                 measures={**scalars, **drawn.counts},
                 notes=[self._what_it_took(observation, samples), *record.notes],
+                headline=said,
             )
             if self._name == "relevance"
             else None,

@@ -21,6 +21,7 @@ from lrp_lightning.graphs.build import build_graph
 from lrp_lightning.graphs.paths import Node, Path, k_best_paths
 from lrp_lightning.insight.contest import Contest, contest
 from lrp_lightning.insight.contrast import Contrast
+from lrp_lightning.insight.headline import headline, kept_by
 from lrp_lightning.insight.heatmaps import neuron_heatmaps, path_heatmaps
 from lrp_lightning.insight.neuron_cards import NeuronCard
 from lrp_lightning.insight.strategies import Strategy
@@ -76,6 +77,7 @@ class Report:
 
     Attributes:
         title: above the page, and its window's title.
+        headline: what was found, in sentences, above all else.
         measures: ``{name: value}``, figures that sum up, such as ``{"contest won": 0.91}``.
         images: ``(N, C, H, W)``, as the model takes them.
         relevance: ``(N, C, H, W)``, of those images; or ``(N, L)``, of those tokens.
@@ -109,6 +111,7 @@ class Report:
     """
 
     title: str = "Relevance report"
+    headline: Sequence[str] = ()
     measures: Mapping[str, float] = field(default_factory=dict)
     images: Tensor | None = None
     relevance: Tensor | None = None
@@ -202,7 +205,8 @@ def report_of(
             contests = _contests(model, images[:_BUDGET_SAMPLES], composite)
         report = replace(
             report,
-            measures={**report.measures, **_headline(contests), **_survival(model, images, trace)},
+            headline=_headline(contests, len(images[:_BUDGET_SAMPLES])),
+            measures={**report.measures, **_of_contest(contests), **_survival(model, images, trace)},
             curves=[*curves, *([_over_budgets(contests, len(images[:_BUDGET_SAMPLES]))] if contests else [])],
             settings={"model": type(model).__name__, "composite": composite, **report.settings},
         )
@@ -274,7 +278,15 @@ def _survives(model: nn.Module, images: Tensor, masks: dict[str, Tensor], output
     return float(in_double(torch.cat(kept).argmax(1) == output.argmax(1)).mean())
 
 
-def _headline(contests: Mapping[float, Contest]) -> dict[str, float]:
+def _headline(contests: Mapping[float, Contest], samples: int) -> list[str]:
+    if not contests:
+        return []
+    held = contests[_HEADLINE]
+    won = {"contest_accuracy": held.accuracy, "random_contest_accuracy": held.control_accuracy}
+    return headline(won | {"runner_up_accuracy": held.runner_up_accuracy}, samples, kept_by(TopK(_HEADLINE)))
+
+
+def _of_contest(contests: Mapping[float, Contest]) -> dict[str, float]:
     if not contests:
         return {}
     held, said = contests[_HEADLINE], f"{_HEADLINE:.0%} of the neurons"

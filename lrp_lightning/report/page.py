@@ -134,6 +134,7 @@ def page_of(report: Report) -> str:
         f"<div><dt>{escape(str(name))}</dt><dd>{escape(_number(value))}</dd></div>"
         for name, value in report.measures.items()
     )
+    said = "".join(f"<p>{escape(str(sentence))}</p>" for sentence in report.headline)
     body = "".join(f'<section id="{name.lower()}"><h2>{name}</h2>{html}</section>' for name, html in shown.items())
     style, script = (files("lrp_lightning.report").joinpath(f"report.{kind}").read_text("utf-8") for kind in ("css", "js"))
     plotly = f"<script>{get_plotlyjs()}</script><script>{script}</script>" if 'class="plot"' in body else ""
@@ -141,7 +142,9 @@ def page_of(report: Report) -> str:
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{escape(report.title)}</title><style>{style}</style></head>\n"
-        f"<body><h1>{escape(report.title)}</h1><nav>{links}</nav>"
+        f"<body><h1>{escape(report.title)}</h1>"
+        + (f'<div class="headline">{said}</div>' if said else "")
+        + f"<nav>{links}</nav>"
         + (f'<dl class="measures">{measures}</dl>' if measures else "")
         + f"{body}{plotly}</body></html>\n"
     )

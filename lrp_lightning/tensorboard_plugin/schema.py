@@ -26,6 +26,7 @@ The head::
      "cards": [{"layer": name, "neuron": 12, "classes": [[class, share], ...], "similar": [[neuron, correlation], ...],
                 "share": number, "samples": 40,
                 "driven": patches, "relevant": patches, "mistaken": patches}, ...],
+     "headline": [text, ...],                    # what was found, in sentences; may be missing
      "notes": [text, ...]}                       # what was left out, and why
 
 Patches of a card are ``{"images": ref | null, "drives": ref | null, "labels": [class | -1, ...], "predictions": [class,
@@ -156,6 +157,7 @@ def read_head(parts: Any) -> dict[str, Any]:
         head |= {"strategies": [], "cards": []}
         if isinstance(head.get("samples"), dict):
             head["samples"] |= {"all_neurons": None, "held": []}
+    head.setdefault("headline", [])
     _check(head, "the head", _HEAD)
     samples = head["samples"]
     if samples is not None:
@@ -304,6 +306,7 @@ _HEAD: dict[str, _Test] = {
     "samples": _or_none(lambda value: isinstance(value, dict)),
     "neurons": _list_of(_row(_text, _whole, _or_none(_ref), _or_none(_ref))),
     "notes": _list_of(_text),
+    "headline": _list_of(_text),
     "strategies": _list_of(lambda value: isinstance(value, dict)),
     "cards": _list_of(lambda value: isinstance(value, dict)),
 }

@@ -113,6 +113,7 @@ class Record:
         class_names: names of the classes.
         settings: what a reader should know, such as composite and selection.
         notes: what is not here, and why.
+        headline: what was found, in sentences.
     """
 
     epoch: int
@@ -126,6 +127,7 @@ class Record:
     class_names: Sequence[str] | None = None
     settings: Mapping[str, str] = field(default_factory=dict)
     notes: Sequence[str] = ()
+    headline: Sequence[str] = ()
 
 
 def shown_part(graph: nx.DiGraph, paths: Sequence[Path] = (), neurons_per_layer: int = 12) -> nx.DiGraph:
@@ -305,6 +307,7 @@ def _parts(record: Record, pictures: _Pictures) -> tuple[dict[str, Any], list[di
         "class_names": None if record.class_names is None else [str(name) for name in record.class_names],
         "settings": {str(name): str(value) for name, value in record.settings.items()},
         "measures": {str(name): _finite_or_none(value) for name, value in record.measures.items()},
+        "headline": [str(sentence) for sentence in record.headline],
         "explained": labels,
         "samples": samples,
         "strategies": strategies,

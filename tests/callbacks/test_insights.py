@@ -96,6 +96,10 @@ def test_a_planted_mark_is_warned_of_by_itself_and_is_in_the_log(tmp_path: Path)
     last = max(found := heads(logger.log_dir))
     assert {s["class"] for s in found[last]["strategies"]} == {0, 1, 2}
     assert {s["class"] for s in found[last]["strategies"] if s["shortcut"]} == {0}
+    contest, shortcut = found[last]["headline"]
+    assert re.match(r"With its own 10% of each layer's neurons the predicted class wins in \d+% of 16 images", contest)
+    assert re.match(r"Likely shortcut: \d+% of still hangs on the upper right corner: ", shortcut)
+    assert [len(found[step]["headline"]) for step in sorted(found)[:-1]] == [1] * (len(found) - 1)  # of the contest alone
     assert found[last]["measures"]["shortcuts"] >= 1
     layers = [card["layer"] for card in found[last]["cards"]]
     assert set(layers) == {"net.0", "net.3"}
