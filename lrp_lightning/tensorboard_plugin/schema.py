@@ -26,7 +26,7 @@ The head::
      "cards": [{"layer": name, "neuron": 12, "classes": [[class, share], ...], "similar": [[neuron, correlation], ...],
                 "share": number, "samples": 40,
                 "driven": patches, "relevant": patches, "mistaken": patches}, ...],
-     "headline": [text, ...],                    # what was found, in sentences; may be missing
+     "headline": [text, ...],                    # what was found, in sentences
      "notes": [text, ...]}                       # what was left out, and why
 
 Patches of a card are ``{"images": ref | null, "drives": ref | null, "labels": [class | -1, ...], "predictions": [class,
@@ -50,7 +50,7 @@ arrays in C order. A ref says where one lies and what it is::
 A heatmap's relevance is ``value / 127 * scale``. A ref may point to an earlier step: images that do not change are stored
 once. A ref of heatmaps of some of the record's samples alone says which, ``"samples": [number, ...]``, in their order.
 
-Version 1 had no strategies, cards and heatmaps of all neurons; a reader takes it for a record without any.
+Version 1 had no strategies, cards, headline and heatmaps of all neurons; a reader takes it for a record without any.
 
 A reader refuses a greater version, ignores keys it does not know, and never meets another meaning of a key it knows: a
 change of meaning is a new version.
@@ -154,10 +154,9 @@ def read_head(parts: Any) -> dict[str, Any]:
             "update lrp-lightning where TensorBoard runs"
         )
     if version < 2:
-        head |= {"strategies": [], "cards": []}
+        head |= {"strategies": [], "cards": [], "headline": []}
         if isinstance(head.get("samples"), dict):
             head["samples"] |= {"all_neurons": None, "held": []}
-    head.setdefault("headline", [])
     _check(head, "the head", _HEAD)
     samples = head["samples"]
     if samples is not None:

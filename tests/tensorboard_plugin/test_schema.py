@@ -18,7 +18,8 @@ from lrp_lightning.tensorboard_plugin import schema
 
 HEAD = {
     "version": 2, "epoch": 0, "class_names": ["a", "b"], "settings": {"rule": "ε"}, "measures": {"mse": 1.0, "smape": None},
-    "explained": [1], "samples": None, "neurons": [["fc", 3, None, None]], "notes": [], "strategies": [], "cards": [], "headline": ["a sentence"],
+    "explained": [1], "samples": None, "neurons": [["fc", 3, None, None]], "notes": [], "strategies": [], "cards": [],
+    "headline": ["a sentence"],
 }  # fmt: skip
 GRAPH = {
     "class": 1, "samples": 4, "layers": [["input", "input"], ["fc", "linear"]],
