@@ -99,7 +99,7 @@ def test_a_planted_mark_is_warned_of_by_itself_and_is_in_the_log(tmp_path: Path)
     contest, shortcut = found[last]["headline"]
     assert re.match(r"With its own 10% of each layer's neurons the predicted class wins in \d+% of 16 images", contest)
     assert re.match(r"Likely shortcut: \d+% of still hangs on the upper right corner: ", shortcut)
-    assert [len(found[step]["headline"]) for step in sorted(found)[:-1]] == [1] * (len(found) - 1)  # of the contest alone
+    assert not any("shortcut" in sentence for step in sorted(found)[:-1] for sentence in found[step]["headline"])
     assert found[last]["measures"]["shortcuts"] >= 1
     layers = [card["layer"] for card in found[last]["cards"]]
     assert set(layers) == {"net.0", "net.3"}
