@@ -194,6 +194,12 @@ def test_target_means_what_it_means_to_captum(output: tuple[int, ...], target: A
     assert_same(SelectiveLRP(model, Epsilon(TINY)).attribute(x, target), expected, 1e-9)
 
 
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int16, torch.int32])
+def test_targets_are_whole_numbers_of_any_size(dtype: torch.dtype) -> None:
+    model, x, target = nn.Linear(4, 3), torch.rand(5, 4), torch.tensor([0, 1, 2, 0, 1])
+    assert torch.equal(SelectiveLRP(model).attribute(x, target.to(dtype)), SelectiveLRP(model).attribute(x, target))
+
+
 def test_target_may_be_a_function_of_the_output() -> None:
     model, x = TwoInputs(4), batch(5)
     lrp = SelectiveLRP(model)

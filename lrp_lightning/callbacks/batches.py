@@ -236,5 +236,6 @@ def _unread(batch: Any, found: str) -> MisconfigurationException:
     tensors = "; ".join(shown(path, leaf) for path, leaf in _leaves(batch)) or "no tensors"
     return MisconfigurationException(
         f"RelevanceMonitor reads inputs and labels from each batch, and found {found}, in a {type(batch).__name__} of "
-        f"({tensors}). Say which are which: RelevanceMonitor(batch_fn=f), where f(batch) returns (inputs, labels)"
+        f"({tensors}). Say which are which: RelevanceMonitor(batch_fn=f), where f(batch) returns (inputs, labels), such as "
+        "lambda batch: (batch[0], batch[1]); inputs may be token numbers then"
     )

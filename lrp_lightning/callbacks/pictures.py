@@ -112,7 +112,8 @@ def add_insights(look: Look, observation: Observation, kept: Kept) -> None:
         if {"strategies", "shortcuts"} & log and batches and not observation.budget.spent:
             look.strategies = strategies_of(observation, batches)
     with _noted(look.notes, "neuron cards"):
-        if "cards" in log and batches and not observation.budget.spent:
+        floats = bool(batches) and batches[0][0].is_floating_point()  # tokens have no patches
+        if "cards" in log and floats and not observation.budget.spent:
             look.cards = [card for card in cards_of(observation, batches, look.graphs) if _is_image(card.driven.images)]
 
 

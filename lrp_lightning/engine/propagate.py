@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import torch
@@ -22,7 +23,7 @@ from lrp_lightning.engine.interpreter import Interpreter
 from lrp_lightning.engine.layers import Layer, Layers
 from lrp_lightning.engine.ledger import Ledger
 from lrp_lightning.engine.operators.table import TABLE
-from lrp_lightning.engine.relevance import Relevance
+from lrp_lightning.engine.relevance import CHECKPOINTS, Relevance
 from lrp_lightning.engine.selecting import Selecting
 from lrp_lightning.engine.targets import chosen_outputs, on_host, tensor_of
 from lrp_lightning.errors import (
@@ -90,12 +91,8 @@ def propagate(
         for x, known in zip(xs, nonnegative, strict=True):
             run.begin(x, model, known)
         try:
-            with captures.hooked(), run:
+            with captures.hooked(), run, _checkpoints_refused():
                 output = run.latest(tensor_of(model(*xs, *more)))
-        except CheckpointError as error:
-            raise UnsupportedOperatorError(
-                f"activation checkpointing in the model cannot be followed; switch it off: {error}"
-            ) from error
         except RuntimeError as error:
             if not (isinstance(error, LRPError) or run.looked_up):  # it may be that integers are no token numbers
                 _check_looked_up(run, [x.dtype for x in given])
@@ -117,7 +114,8 @@ def propagate(
         ledger.asked_by_place = _neurons_of(visitor.layers, by_place or {}, given[0].device)
         captures.forward_done()
         sources = [*(x for x in xs if x.requires_grad), *(found.rows for found in run.looked_up)]
-        gradients = torch.autograd.grad(chosen.sum(), [*sources, *captures.sources], allow_unused=True)
+        with _checkpoints_refused():
+            gradients = torch.autograd.grad(chosen.sum(), [*sources, *captures.sources], allow_unused=True)
 
     with torch.inference_mode(False), torch.no_grad():
         relevances = _of_inputs(run, ledger, xs, gradients)
@@ -185,6 +183,15 @@ def _neurons_of(layers: Layers, chosen: Mapping[str, Sequence[int]], device: tor
             raise LayerError(f"layer {name!r} has {there_are} neurons, 0 to {there_are - 1}, and no {wrong[0]!r}")
         found[by_name[name]] = torch.tensor([int(n) for n in neurons], device=device)
     return found
+
+
+@contextmanager
+def _checkpoints_refused() -> Iterator[None]:
+    """What a checkpoint computes anew in the backward pass, nobody follows."""
+    try:
+        yield
+    except CheckpointError as error:
+        raise UnsupportedOperatorError(CHECKPOINTS) from error
 
 
 def _check_output(run: Interpreter, output: Tensor, on_unsupported: str) -> None:

@@ -30,7 +30,13 @@ from lrp_lightning.engine.unlisted import as_it_is
 from lrp_lightning.engine.visitor import Known, Part, Unit, Visitor
 from lrp_lightning.errors import RuleError, UnsupportedOperatorError
 
-__all__ = ["Relevance"]
+__all__ = ["CHECKPOINTS", "Relevance"]
+
+CHECKPOINTS = (
+    "activation checkpointing (torch.utils.checkpoint) cannot be followed. Switch it off while you explain, as by "
+    "model.gradient_checkpointing_disable(), or by model.eval() where it belongs to training"
+)
+"""Why a model that computes parts of itself anew in the backward pass is refused."""
 
 
 class Relevance(Visitor):
@@ -83,6 +89,8 @@ class Relevance(Visitor):
         made_by = t.grad_fn.name()  # type: ignore[union-attr]
         where = f"{made_by} in {run.names.executing() or 'the model'}"
         if self.on_unsupported != "gradient":
+            if made_by.startswith("CheckpointFunction"):  # of use_reentrant=True
+                raise run.unsupported(operator.func, CHECKPOINTS)
             raise run.unsupported(
                 operator.func,
                 f"reads a tensor made by {made_by}, a custom autograd.Function that did not go through torch's overridable "

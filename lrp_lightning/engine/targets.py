@@ -45,7 +45,10 @@ def on_host(target: Any) -> Any:
         return type(target)(map(on_host, target))
     if is_whole(target):
         return int(target)
-    return target.detach().cpu() if isinstance(target, Tensor) else target
+    if not isinstance(target, Tensor):
+        return target
+    small = not (target.is_floating_point() or target.dtype == torch.bool)  # uint8 and int16 are no indices to torch
+    return target.detach().cpu().long() if small else target.detach().cpu()
 
 
 def chosen_outputs(output: Tensor, target: Any, below: Tensor, watched: Callable[[Callable, Tensor], Any]) -> Tensor:

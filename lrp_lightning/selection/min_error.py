@@ -363,7 +363,8 @@ def _optimise(forward: _Forward, start: _Masks, max_passes: int, verbose: bool) 
         at_best: _Masks = {}
         idle = 0
         last = forward.linear_end(start)
-        for i in tqdm(range(max_passes), desc="MinError", disable=not verbose, leave=False):
+        passes = max_passes if start else 0  # of a network without hidden layers there is nothing to search
+        for i in tqdm(range(passes), desc="MinError", disable=not verbose, leave=False):
             output, gradient, masks = forward.gradient(masks, price, last)
             error, survives = forward.errors(output)
             better = (error < least) & (survives | ~kept)
@@ -372,7 +373,7 @@ def _optimise(forward: _Forward, start: _Masks, max_passes: int, verbose: bool) 
             least, kept = torch.where(better, error, least), torch.where(better, survives, kept)
             history.append(least)
             idle = 0 if bool(better.any()) else idle + (i > 0)
-            if not start or idle == _PATIENCE:
+            if idle == _PATIENCE:
                 break
             price = price * torch.where(survives, _CHEAPER, _DEARER)
             seen.append(torch.cat(list(masks.values()), 1))

@@ -14,10 +14,11 @@ import torch.nn.functional as F
 import torchvision
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 from torchmetrics.classification import MulticlassAccuracy
 
 from lrp_lightning import Epsilon, SelectiveLRP, TopK, masked_forward
-from lrp_lightning.errors import InputError, LRPError, ModelError
+from lrp_lightning.errors import InputError, LRPError, ModelError, UnsupportedOperatorError
 
 PASS = sys.modules["lrp_lightning.engine.propagate"]
 
@@ -270,3 +271,17 @@ def vmapped() -> nn.Module:
 def test_a_model_that_does_not_show_its_operators_says_what_it_is(make: Any, message: str) -> None:
     with pytest.raises(ModelError, match=re.escape(message)):
         SelectiveLRP(make()).attribute(torch.randn(2, 4), 1)
+
+
+@pytest.mark.parametrize("reentrant", [True, False])
+def test_activation_checkpointing_is_refused_with_the_way_out(reentrant: bool) -> None:
+    class Checkpointed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Linear(4, 8), nn.Linear(8, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.b(checkpoint(lambda y: self.a(y).relu(), x, use_reentrant=reentrant))
+
+    with pytest.raises(UnsupportedOperatorError, match=r"activation checkpointing .* Switch it off while you explain"):
+        SelectiveLRP(Checkpointed()).attribute(torch.rand(2, 4), target=1)

@@ -244,3 +244,12 @@ def test_the_last_layer_is_solved_where_outputs_are_linear_in_it() -> None:
     assert float((found - best).mean()) < 0.1 * float((was - best).mean())
     bent = nn.Sequential(*model, nn.Softplus())
     assert _Forward(bent, x, None, bent(x).detach(), "smape").linear_end(start.masks) is None
+
+
+@pytest.mark.parametrize("measure", ["mse", "smape"])
+def test_without_hidden_layers_there_is_nothing_to_search(measure: str) -> None:
+    x, model = torch.randn(5, 4), nn.Linear(4, 3)
+    trace = SelectiveLRP(model, selection=MinError(measure, keep=0.5)).trace(x, target=1)
+    assert trace.masks == {}
+    assert trace.history is not None
+    assert trace.history.tolist() == [[0.0] * 5]
