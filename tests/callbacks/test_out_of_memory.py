@@ -41,7 +41,7 @@ class Short(TorchDispatchMode):
 
 
 def two_epochs(at: int) -> tuple[dict[str, Any], int]:
-    """What the second of two epochs leaves, and how many tensors its second micro-batch makes, with no room for the at-th."""
+    """What the second of two epochs leaves, and how many tensors its second micro-batch makes; the at-th finds no room."""
     torch.manual_seed(0)
     model, short = Classifier(4).eval(), Short(at)
     log = [*SCALARS, "shares", "heatmaps", "mistakes", "critical_paths"]
