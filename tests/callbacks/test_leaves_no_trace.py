@@ -181,7 +181,7 @@ def test_where_it_is_interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     for what in then.keys() - {
         "grad",
         "signals",
-    }:  # validation is over, so gradients are on; Lightning heeds no second signal
+    }:  # Lightning has gradients on by then, and heeds no second signal
         assert same(then[what], now[what]), what
 
 
