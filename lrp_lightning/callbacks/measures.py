@@ -228,8 +228,10 @@ class Measures:
 
     def compute(self) -> dict[str, Tensor]:
         """The numbers, without those that saw no sample; of all processes within :meth:`gathered`."""
-        with warnings.catch_warnings():  # that some may have seen nothing is what NaN says
-            warnings.filterwarnings("ignore", message="The ``compute`` method of metric")
+        with warnings.catch_warnings():  # that some may have seen nothing, or nothing that varies, is what NaN says
+            warnings.filterwarnings(
+                "ignore", message="The ``compute`` method of metric|The variance of predictions or target"
+            )
             values = {name: metric.compute() for name, metric in self.metrics.items()}
         if self._stable is not None and "stability" in self.wanted:
             values["stability"] = self._stable

@@ -332,8 +332,7 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
                 observation.see(groups, dataloader_idx)
             if self._kept is not None:
                 self._kept.see(groups)
-            batches = _evaluation_loop(trainer).max_batches
-            if dataloader_idx == len(batches) - 1 and batch_idx + 1 == batches[-1]:
+            if _evaluation_loop(trainer).batch_progress.is_last_batch:
                 # here, where the weights are those of the epoch: callbacks that average weights swap them at its end
                 self._finish(trainer)
 

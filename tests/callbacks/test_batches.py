@@ -84,6 +84,19 @@ def test_images_of_differing_size_are_grouped():
     assert torch.equal(groups[0].inputs[0][1], images[2])
 
 
+def test_images_of_bytes_become_floating_point_where_nothing_else_can_be_the_inputs():
+    bytes_ = (X * 255).to(torch.uint8)
+    for batch in ((bytes_, Y), {"a": bytes_, "b": Y}):
+        [samples] = read_batch(batch)
+        assert samples.inputs[0].is_floating_point()
+        assert torch.equal(samples.inputs[0], bytes_)
+        assert samples.labels is Y
+    [samples] = read_batch({"u": X, "mask": bytes_, "y": Y})
+    assert samples.inputs[0] is X
+    [samples] = read_batch(None, lambda batch: (bytes_, Y))
+    assert samples.inputs[0].is_floating_point()
+
+
 def test_batch_fn():
     [samples] = read_batch({"u": X, "v": X + 1, "w": [0, 1, 2, 3]}, lambda batch: ((batch["u"], batch["v"]), batch["w"]))
     assert samples.inputs[0] is X

@@ -136,6 +136,18 @@ def test_an_input_of_integers_that_is_not_looked_up_is_refused_by_name() -> None
     assert not SelectiveLRP(model).attribute(ids(), 1, additional_forward_args=mask)[ids() == 0].any()
 
 
+def test_images_of_bytes_that_the_model_makes_floating_point_are_refused_as_what_they_are() -> None:
+    class OfBytes(nn.Sequential):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x / 255)
+
+    model = OfBytes(nn.Conv2d(1, 4, 3), nn.Flatten(), nn.Linear(16, 3))
+    x = torch.randint(256, (2, 1, 4, 4), dtype=torch.uint8)
+    with pytest.raises(InputError, match=r"floating-point tensor, got torch.uint8 .*convert it with .float\(\)"):
+        SelectiveLRP(model).attribute(x, 1)
+    assert SelectiveLRP(model).attribute(x.float(), 1).shape == x.shape
+
+
 def test_numbers_that_cannot_be_followed_are_refused() -> None:
     model = Reads(lambda m, ids: m.words(ids.unique().view(1, -1).expand(len(ids), -1)))
     with pytest.raises(UnsupportedOperatorError, match=r"embedding in module 'words'.*not followed; give them to the model"):
