@@ -70,7 +70,7 @@ def test_forms_that_are_read(batch: object, labels: Tensor):
     ],
 )
 def test_forms_that_cannot_be_told(batch: object, message: str):
-    with pytest.raises(MisconfigurationException, match=r"^RelevanceMonitor reads inputs and.*batch_fn=f.*token num") as error:
+    with pytest.raises(MisconfigurationException, match=r"^RelevanceMonitor reads.*batch_fn=f.*token num") as error:
         read_batch(batch)
     assert error.match(message)
 
