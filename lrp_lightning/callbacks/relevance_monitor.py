@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -45,6 +46,8 @@ _Callbacks: Any = (Callback,) if _OtherCallback is Callback else (Callback, _Oth
 
 __all__ = ["RelevanceMonitor"]
 
+_HISTOGRAMS = 16
+"""Layers that have one, evenly from the first to the last."""
 _KEPT = 4
 """Samples for strategies and cards, for each of ``max_samples``."""
 _LENT = ("log", "log_dict")
@@ -93,7 +96,8 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
     ``path_heatmaps``               the same images, with the relevance that runs along each of those paths alone
     ``neurons``                     heatmaps of the graphs' most relevant neurons, for the *Relevance* tab of TensorBoard
                                     alone
-    ``shares``                      histogram of the neurons' mean share of their layer's ``|relevance|``, for each layer
+    ``shares``                      histogram of the neurons' mean share of their layer's ``|relevance|``, for each layer, of
+                                    more than 16 for some from the first to the last
     ``report``                      all of it in one HTML file, of the last epoch, for files and loggers that take such
     ``strategies``                  groups of a class's images that are decided alike, and where the relevance of each
                                     is densest
@@ -586,7 +590,11 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
     ) -> Findings:
         """What was drawn of a look, by the whole names that it is logged by, with what was measured."""
         scalars = {name: value for name, value in history[-1].items() if name != "epoch"}
-        shares = {layer: (total / observation.samples).cpu().numpy() for layer, total in observation.shares.items()}
+        layers = list(observation.shares)
+        some = {layers[n] for n in np.linspace(0, len(layers) - 1, _HISTOGRAMS).round().astype(int)} if layers else set()
+        means = {
+            layer: (of / observation.samples).cpu().numpy() for layer, of in observation.shares.items() if layer in some
+        }
         record, report = drawn.record, None
         found = None if self._look is None else self._look.strategies
         names = self.settings.class_names
@@ -598,7 +606,7 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
             scalars={f"{self._name}/{name}": value for name, value in scalars.items()},
             counts={f"{self._name}/{name}": value for name, value in drawn.counts.items()},
             pictures={f"{self._name}/{name}": picture for name, picture in drawn.pictures.items()},
-            histograms={f"{self._name}/shares/{layer}": values for layer, values in shares.items()},
+            histograms={f"{self._name}/shares/{layer}": values for layer, values in means.items()},
             # the tab shows one monitor; a second one beside it has its pictures
             record=record
             and replace(

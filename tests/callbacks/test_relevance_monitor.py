@@ -858,3 +858,21 @@ def test_the_same_package_under_its_other_name(tmp_path: Path):
     )
     run.fit(Other(), *loaders())
     assert run.callback_metrics.keys() >= MEASURES
+
+
+def test_a_deep_network_has_histograms_of_some_layers_from_the_first_to_the_last(tmp_path: Path):
+    deep = [module for _ in range(30) for module in (nn.Linear(16, 16), nn.ReLU())]
+
+    class Deep(Classifier):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), *deep, nn.Linear(16, 10))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.net(x)
+
+    trainer(tmp_path, few(log=["shares"])).validate(Deep(), loaders()[1], verbose=False)
+    [numbers] = [json.loads(path.read_text()) for path in tmp_path.rglob("*.json")]
+    layers = [name.removeprefix("relevance/shares/") for name in numbers["histograms"]]
+    assert len(layers) == 16
+    assert (layers[0], layers[-1]) == ("input", "net.63")
