@@ -76,7 +76,7 @@ class Destination:
         raise NotImplementedError
 
     def end(self, name: str, report: Report, step: int) -> str | None:
-        """Take the last report, where one of each look would be too much; where it lies, if that is a file."""
+        """Take the last report, where one of each look would be too much; where to look at what was found, in words."""
 
     def warn(self, message: str) -> None:
         """Once."""
@@ -125,6 +125,10 @@ class _TensorBoard(_Logger):
         if findings.record is not None:
             self.summary = self.summary or RelevanceSummary(self.to.experiment)
             self.summary.write(findings.record, step)
+
+    def end(self, name: str, report: Report, step: int) -> str | None:
+        folder = getattr(self.to, "root_dir", None)  # of all versions
+        return folder and f"is seen by: tensorboard --logdir {folder}, then http://localhost:6006/#relevance"
 
     def log_picture(self, name: str, picture: np.ndarray, step: int) -> None:
         write_picture(self.to.experiment, name, picture, step)
@@ -210,7 +214,7 @@ class _Folder(Destination):
             self.warn(f"could not write to {self.to}: {failure!r}; what cannot be written there goes to {self.refuge}")
 
     def end(self, name: str, report: Report, step: int) -> str | None:
-        return self.report
+        return self.report and f"wrote its report to {self.report}"
 
     def _put(self, folder: str, findings: Findings, step: int) -> None:
         for name, content in _files(findings, step):
@@ -300,11 +304,11 @@ def write(to: list[Destination], findings: Findings, step: int) -> None:
 
 
 def end(to: list[Destination]) -> list[str]:
-    """End a run: the last report goes where one is enough. The files that reports are in."""
-    files = list[str | None]()
+    """End a run: the last report goes where one is enough. Where to look at what was found, in words."""
+    said = list[str | None]()
     for destination in to:
         if destination.last is not None:
             last, destination.last = destination.last, None
             with destination.trying():
-                files.append(destination.end(*last))
-    return [file for file in files if file is not None]
+                said.append(destination.end(*last))
+    return [where for where in said if where]

@@ -570,8 +570,8 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
         return self._destinations
 
     def _end_reports(self) -> None:
-        for file in end(self._destinations or []):
-            rank_zero_info(f"RelevanceMonitor wrote its report to {file}")
+        for where in end(self._destinations or []):
+            rank_zero_info(f"RelevanceMonitor {where}")
 
     def _tell_settings(self, trainer: Trainer, step: int) -> None:
         """As text, at the start and when it is settled how much is looked at."""
