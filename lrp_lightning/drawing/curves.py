@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from lrp_lightning.drawing.figures import new_figure
+from lrp_lightning.drawing.figures import new_figure, plain
 from lrp_lightning.errors import InputError
 
 __all__ = ["draw_curves"]
@@ -81,24 +81,19 @@ def _interactive(
     for i, (name, line) in enumerate(curves.items()):
         figure.add_trace(
             go.Scatter(
-                x=x, y=line, name=_plain(name), mode="lines+markers",
+                x=x, y=line, name=plain(name), mode="lines+markers",
                 line={"color": _COLOURS[i % len(_COLOURS)], "width": 2},
                 marker={"size": 7, "symbol": list(_MARKERS)[i % len(_MARKERS)]},
             )
         )  # fmt: skip
     figure.update_layout(
-        title={"text": _plain(title), "x": 0, "xanchor": "left", "pad": {"l": 12}, "font": {"size": 15}},
+        title={"text": plain(title), "x": 0, "xanchor": "left", "pad": {"l": 12}, "font": {"size": 15}},
         template="plotly_white", height=360, margin={"l": 12, "r": 24, "t": 56 if title else 24, "b": 12},
         hovermode="x unified", legend={"orientation": "h", "y": -0.25}, showlegend=True,
     )  # fmt: skip
-    figure.update_xaxes(title=_plain(xlabel), automargin=True)
-    figure.update_yaxes(title=_plain(ylabel), automargin=True, range=[-0.02, 1.03] if share else None)
+    figure.update_xaxes(title=plain(xlabel), automargin=True)
+    figure.update_yaxes(title=plain(ylabel), automargin=True, range=[-0.02, 1.03] if share else None)
     return figure
-
-
-def _plain(text: str) -> str:
-    """Text that plotly takes for no markup."""
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace("$", "&#36;")
 
 
 def _static(curves: dict[str, list[float]], x: list[float], xlabel: str, ylabel: str, title: str, share: bool) -> Figure:

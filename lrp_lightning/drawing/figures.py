@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-__all__ = ["NEGATIVE", "POSITIVE", "as_array", "new_figure"]
+__all__ = ["NEGATIVE", "POSITIVE", "as_array", "new_figure", "plain"]
 
 POSITIVE, NEGATIVE = "#b2182b", "#2166ac"
 """The ends of matplotlib's RdBu, which the colour-blind can tell apart."""
@@ -17,6 +17,11 @@ def new_figure(width: float, height: float) -> Figure:
     figure = Figure(figsize=(width, height), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
     return figure
+
+
+def plain(text: str) -> str:
+    """Text that plotly shows as it is, not as markup or mathematics."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("$", "&#36;")
 
 
 def as_array(figure: Figure) -> np.ndarray:

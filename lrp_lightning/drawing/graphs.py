@@ -14,7 +14,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
-from lrp_lightning.drawing.figures import NEGATIVE, POSITIVE, new_figure
+from lrp_lightning.drawing.figures import NEGATIVE, POSITIVE, new_figure, plain
 from lrp_lightning.drawing.layout import DrawnEdge, Layout, lay_out
 from lrp_lightning.graphs.paths import Node, Path
 
@@ -121,7 +121,7 @@ def _interactive(graph: nx.DiGraph, layout: Layout, paths: Sequence[Path], label
     rows = layout.highest - layout.lowest + 1
     figure.update_layout(
         title={
-            "text": _plain(title),
+            "text": plain(title),
             "x": 0,
             "xanchor": "left",
             "xref": "container",
@@ -144,7 +144,7 @@ def _interactive(graph: nx.DiGraph, layout: Layout, paths: Sequence[Path], label
     )
     columns = len(layout.layers)
     figure.update_xaxes(
-        tickvals=list(range(columns)), ticktext=[_plain(layer) for layer in layout.layers], tickangle=-45, showgrid=False,
+        tickvals=list(range(columns)), ticktext=[plain(layer) for layer in layout.layers], tickangle=-45, showgrid=False,
         zeroline=False, range=[-0.6, columns - 0.4], tickfont={"size": 10},
     )  # fmt: skip
     figure.update_yaxes(visible=False, range=[layout.lowest - 0.8, layout.highest + 0.7])
@@ -178,7 +178,7 @@ def _edge_numbers(layout: Layout, labels: dict[Node, str]) -> go.Scatter:
         mode="markers",
         marker={"size": 9, "opacity": 0},
         text=[
-            f"{_plain(e.lower[0])} [{_plain(labels[e.lower])}] → {_plain(e.upper[0])} [{_plain(labels[e.upper])}]<br>"
+            f"{plain(e.lower[0])} [{plain(labels[e.lower])}] → {plain(e.upper[0])} [{plain(labels[e.upper])}]<br>"
             f"relevance {e.relevance:.4g}<br>{e.share:.1%} of the upper neuron's"
             for e in edges
         ],
@@ -193,9 +193,9 @@ def _neurons(graph: nx.DiGraph, layout: Layout, labels: dict[Node, str]) -> go.S
 
     def about(node: Node) -> str:
         known = graph.nodes[node]
-        lines = [f"<b>{_plain(node[0])} [{node[1]}]</b>", f"relevance {known['relevance']:.4g}"]
+        lines = [f"<b>{plain(node[0])} [{node[1]}]</b>", f"relevance {known['relevance']:.4g}"]
         if labels[node] != str(node[1]):
-            lines.insert(1, _plain(labels[node]))
+            lines.insert(1, plain(labels[node]))
         if "activation" in known:
             lines.append(f"mean activation {known['activation']:.4g}")
         if "absorbed" in known:
@@ -211,7 +211,7 @@ def _neurons(graph: nx.DiGraph, layout: Layout, labels: dict[Node, str]) -> go.S
             "size": 13, "color": [layout.colour[node] for node in nodes], "colorscale": "RdBu", "reversescale": True,
             "cmin": -1, "cmax": 1, "line": {"color": "#333333", "width": 0.8},
         },
-        text=[_plain(labels[node]) for node in nodes],
+        text=[plain(labels[node]) for node in nodes],
         textposition=["middle right" if node in named else "bottom center" for node in nodes],
         textfont={"size": [11 if node in named else 10 for node in nodes], "color": "#222222", "shadow": "auto"},
         cliponaxis=False,
@@ -221,11 +221,6 @@ def _neurons(graph: nx.DiGraph, layout: Layout, labels: dict[Node, str]) -> go.S
         showlegend=False,
         name="neurons",
     )  # fmt: skip
-
-
-def _plain(text: str) -> str:
-    """Text that plotly shows as it is, not as markup."""
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("$", "&#36;")
 
 
 # static

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import imsave
 from torch import Tensor
 
-from lrp_lightning.drawing.figures import NEGATIVE, POSITIVE, new_figure
+from lrp_lightning.drawing.figures import NEGATIVE, POSITIVE, new_figure, plain
 from lrp_lightning.errors import GraphError, InputError
 from lrp_lightning.graphs.paths import Path
 
@@ -141,9 +141,9 @@ def _interactive(layers: list[str], rows: list[_Row], pictures: list[np.ndarray]
             go.Scatter(
                 x=row.columns, y=[-at] * len(row.columns), mode="markers+text",
                 marker={"size": 13, "color": "white", "line": {"color": "#333333", "width": 1}},
-                text=[label.replace("<", "&lt;") for label in row.labels], textposition="top center", textfont={"size": 10},
+                text=[plain(label) for label in row.labels], textposition="top center", textfont={"size": 10},
                 hovertext=[
-                    f"<b>{layers[int(x)]} [{label}]</b>".replace("$", "&#36;")
+                    f"<b>{plain(layers[int(x)])} [{plain(label)}]</b>"
                     + (f"<br>{share:.1%} of its relevance comes along this path" if share is not None else "")
                     for x, label, share in zip(row.columns, row.labels, shares, strict=True)
                 ],
@@ -151,14 +151,15 @@ def _interactive(layers: list[str], rows: list[_Row], pictures: list[np.ndarray]
             )
         )  # fmt: skip
     figure.update_layout(
-        title={"text": title.replace("<", "&lt;").replace("$", "&#36;"), "x": 0, "xanchor": "left", "pad": {"l": 12},
-               "font": {"size": 15}},
+        title={"text": plain(title), "x": 0, "xanchor": "left", "pad": {"l": 12}, "font": {"size": 15}},
         template="plotly_white", height=(110 if pictures else 64) * len(rows) + 170 + 30 * bool(title),
         margin={"l": 12, "r": 24, "t": 56 if title else 24, "b": 12}, hovermode="closest", dragmode="pan",
         modebar={"orientation": "v"},
     )  # fmt: skip
-    figure.update_xaxes(tickvals=list(range(columns)), ticktext=layers, tickangle=-45, showgrid=False, zeroline=False,
-                        range=[-0.7 - room, columns - 0.4], tickfont={"size": 10}, automargin=True)  # fmt: skip
+    figure.update_xaxes(
+        tickvals=list(range(columns)), ticktext=[plain(layer) for layer in layers], tickangle=-45, showgrid=False,
+        zeroline=False, range=[-0.7 - room, columns - 0.4], tickfont={"size": 10}, automargin=True,
+    )  # fmt: skip
     figure.update_yaxes(tickvals=[-at for at in range(len(rows))], ticktext=[row.carries for row in rows],
                         showgrid=False, zeroline=False, range=[0.6 - len(rows), 0.6])  # fmt: skip
     return figure

@@ -436,6 +436,21 @@ def test_text_is_never_markup(text: str) -> None:
     as_array(draw_static(graph, class_names=[text], title=text))
 
 
+@pytest.mark.parametrize("draw", [draw_graph, lambda graph, **given: draw_paths(graph, given.pop("paths"), **given)])
+def test_text_is_never_markup_in_what_plotly_draws(draw: Any) -> None:
+    hostile = "<img src=x>&$a$"
+    graph = nx.DiGraph()
+    for order, layer in enumerate(["a" + hostile, "b" + hostile]):
+        graph.add_node((layer, 0), relevance=1.0, order=order, output=order == 1, kind="linear", layer=layer)
+    nodes = tuple(graph)
+    graph.add_edge(*nodes, relevance=1.0, share=1.0)
+    figure = draw(graph, paths=[Path(nodes, 0.5)], class_names=[hostile], title=hostile)
+    written = figure.update_traces(customdata=None).update_layout(meta=None).to_json()  # which nobody sees
+    assert "img src=x" in written
+    for wrong in ("<img", "\\u003cimg", "&$", "$a$"):
+        assert wrong not in written
+
+
 def test_all_neurons_of_paths_are_shown() -> None:
     graph = nx.DiGraph()
     for order, layer in enumerate("ab"):
