@@ -19,7 +19,7 @@ from lrp_lightning.engine.propagate import check_inputs, check_not_nested, out_o
 from lrp_lightning.errors import InputError, LayerError, RuleError
 from lrp_lightning.layers import LayerNames, explained, unwrapped
 
-__all__ = ["TopActivations", "reconstruct", "reconstruct_at", "reconstruct_top_activations"]
+__all__ = ["TopActivations", "fields_of", "reconstruct", "reconstruct_at", "reconstruct_top_activations"]
 
 _GRADIENTS_AT_ONCE = 64
 """Samples times neurons in one backward: bounds the memory whatever the number of neurons."""
@@ -85,8 +85,8 @@ def reconstruct(
 
 def reconstruct_at(
     model: nn.Module, images: Tensor, layer: str, neurons: Tensor, places: Tensor, method: Method = "deconvnet"
-) -> tuple[Tensor, Tensor]:
-    """What in each image drives one neuron of a layer at one place, and the receptive field of that place.
+) -> Tensor:
+    """What in each image drives one neuron of a layer at one place.
 
     Args:
         model: as in :func:`reconstruct`.
@@ -97,31 +97,41 @@ def reconstruct_at(
         method: as in :func:`reconstruct`.
 
     Returns:
-        The reconstructions, shaped like ``images``, and fields, ``(N, 2, S)`` as in :class:`TopActivations`.
+        Shaped like ``images``.
 
     Raises:
         LayerError, InputError: as :func:`reconstruct`.
     """
     if not len(images):
-        return images, torch.zeros(0, 2, images.ndim - 2, dtype=torch.long)
+        return images
     model = unwrapped(model)
     images = _checked(model, images)
-    everyone = torch.arange(len(images), device=images.device)
-
-    def gradients(at: Tensor, method: Method) -> Tensor:
-        parts = []
-        for part in at.split(_GRADIENTS_AT_ONCE):
+    parts = []
+    with explained(model, images.device):
+        for part in torch.arange(len(images), device=images.device).split(_GRADIENTS_AT_ONCE):
             x = _leaf(images[part])
             values = activation_of(model, x, (), layer, method)
-            chosen = values[everyone[: len(x)], neurons[part], places[part]]
+            chosen = values[torch.arange(len(x), device=x.device), neurons[part], places[part]]
             parts.append(torch.autograd.grad(chosen.sum(), x)[0])
-        return torch.cat(parts)
+    return torch.cat(parts)
 
+
+def fields_of(model: nn.Module, images: Tensor, layer: str, neurons: Tensor, places: Tensor) -> Tensor:
+    """The receptive fields of places of a layer's neurons, ``(N, 2, S)`` as in :class:`TopActivations`.
+
+    Args:
+        model, images, layer, neurons, places: as in :func:`reconstruct_at`.
+
+    Raises:
+        LayerError, InputError: as :func:`reconstruct`.
+    """
+    if not len(images):
+        return torch.zeros(0, 2, images.ndim - 2, dtype=torch.long)
     # a place's field is the same in every image and of every neuron
     distinct, which = places.unique(return_inverse=True)
-    one_of = torch.empty_like(distinct).scatter_(0, which, everyone)
-    with explained(model, images.device):
-        return gradients(everyone, method), _bounds(gradients(one_of, "receptive_field") != 0)[which]
+    one_of = torch.empty_like(distinct).scatter_(0, which, torch.arange(len(images), device=images.device))
+    reached = reconstruct_at(model, images[one_of], layer, neurons[one_of], distinct, "receptive_field")
+    return _bounds(reached != 0)[which]
 
 
 @dataclass(frozen=True, eq=False)

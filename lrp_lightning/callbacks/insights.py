@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from lrp_lightning.callbacks.neurons import most_relevant
 from lrp_lightning.callbacks.observation import Observation, told_once
+from lrp_lightning.graphs.paths import Node
 from lrp_lightning.insight.neuron_cards import NeuronCard, neuron_cards
 from lrp_lightning.insight.strategies import Strategies, find_strategies
 from lrp_lightning.tensorboard_plugin.summary import ClassGraph
@@ -15,8 +16,8 @@ __all__ = ["INSIGHTS", "cards_of", "strategies_of"]
 INSIGHTS = ("strategies", "cards")
 """What kept samples are for, by its name in the log."""
 
-_CARDS, _PATCHES = 48, 4
-"""Neurons with a card, and patches of each kind on it."""
+_CARDS, _THUMBNAILS, _PATCHES = 48, 256, 4
+"""Neurons with a whole card, others with a thumbnail, and patches of each kind on a card."""
 
 
 def strategies_of(observation: Observation, batches: Sequence[tuple]) -> Strategies:
@@ -30,16 +31,21 @@ def strategies_of(observation: Observation, batches: Sequence[tuple]) -> Strateg
 
 
 def cards_of(observation: Observation, batches: Sequence[tuple], graphs: Sequence[ClassGraph]) -> list[NeuronCard]:
-    """Those of the graphs' most relevant neurons, residual sums included."""
+    """Those of the graphs' most relevant neurons, residual sums included; of more neurons thumbnails."""
     lrp = observation.lrp
     order = {node: (data["order"], node[1]) for of in graphs for node, data in of.graph.nodes(data=True)}
-    neurons: dict[str, list[int]] = {}
-    for layer, neuron in sorted(most_relevant(graphs)[:_CARDS], key=lambda node: order[node]):
-        neurons.setdefault(layer, []).append(neuron)
-    if not neurons:
+    ranked = most_relevant(graphs)[: _CARDS + _THUMBNAILS]
+
+    def by_layer(nodes: Sequence[Node]) -> dict[str, list[int]]:
+        neurons: dict[str, list[int]] = {}
+        for layer, neuron in sorted(nodes, key=lambda node: order[node]):
+            neurons.setdefault(layer, []).append(neuron)
+        return neurons
+
+    if not ranked:
         return []
     with told_once():
         return neuron_cards(
-            observation.classifier, batches, neurons, _PATCHES, lrp.composite, progress=False,
-            on_unsupported=lrp.on_unsupported,
+            observation.classifier, batches, by_layer(ranked[:_CARDS]), _PATCHES, lrp.composite, progress=False,
+            on_unsupported=lrp.on_unsupported, thumbnails=by_layer(ranked[_CARDS:]),
         )  # fmt: skip

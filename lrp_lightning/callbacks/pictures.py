@@ -179,17 +179,20 @@ def _draw(look: Look, names: Collection[str]) -> Findings:
         if "heatmaps" in settings.log:
             record = replace(record, neuron_heatmaps=look.neurons.heatmaps, reconstructions=made)
     strategies = list[Strategy]()
+    cards = [
+        card for card in look.cards if card.driven.reconstructions.any()
+    ]  # without thumbnails, which the tab alone shows
     with _noted(look.notes, "strategies"):
         if "strategies" in settings.log:
             strategies = sorted((s for s in look.strategies if _is_image(s.images)), key=lambda s: not s.shortcut)
         if strategies and "strategies" in wanted:
             pictures["strategies"] = as_array(draw_strategies(strategies[:_ROWS], settings.class_names))
     with _noted(look.notes, "neuron cards"):
-        if look.cards and "cards" in wanted:  # of the last layers
-            pictures["cards"] = as_array(draw_neuron_cards(look.cards[-_ROWS:], settings.class_names))
+        if cards and "cards" in wanted:  # of the last layers
+            pictures["cards"] = as_array(draw_neuron_cards(cards[-_ROWS:], settings.class_names))
     notes = [*dict.fromkeys(look.notes), *_without_graph(look)]
     record = replace(record, strategies=strategies, cards=look.cards, notes=notes)
-    report = replace(report, strategies=strategies, cards=look.cards)
+    report = replace(report, strategies=strategies, cards=cards)
     return Findings(counts=look.counts, pictures=pictures, record=record, report=report)
 
 

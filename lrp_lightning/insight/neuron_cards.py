@@ -20,7 +20,7 @@ from lrp_lightning.attribution import SelectiveLRP
 from lrp_lightning.checks import check_batches, is_whole, labelled
 from lrp_lightning.compat import in_double
 from lrp_lightning.composites import Composite, EpsilonPlus
-from lrp_lightning.deconvnet import TopActivations, reconstruct_at
+from lrp_lightning.deconvnet import TopActivations, fields_of, reconstruct_at
 from lrp_lightning.engine.gradients import METHODS
 from lrp_lightning.errors import InputError, LayerError, RuleError
 from lrp_lightning.insight.shares import as_shares
@@ -106,6 +106,7 @@ def neuron_cards(
     method: Literal["deconvnet", "guided"] = "guided",
     progress: bool = True,
     on_unsupported: Literal["raise", "gradient"] = "raise",
+    thumbnails: Mapping[str, Sequence[int]] | None = None,
 ) -> list[NeuronCard]:
     """What drives each of many neurons, in what they are relevant, and for which classes.
 
@@ -122,9 +123,11 @@ def neuron_cards(
         composite, on_unsupported: as in :class:`lrp_lightning.SelectiveLRP`.
         method: how what drives a neuron is reconstructed, as in :func:`lrp_lightning.reconstruct`.
         progress: whether to show bars.
+        thumbnails: ``{layer: numbers}`` of more neurons, each with the one patch that drives it most, of which nothing is
+            reconstructed, its classes and similar neurons: a small part of a card's cost.
 
     Returns:
-        A card for each neuron, layer by layer as asked for.
+        A card for each neuron, layer by layer as asked for, those with thumbnails after the others of their layer.
 
     Raises:
         LayerError: if there is no such layer or neuron, or none is asked for.
@@ -147,10 +150,12 @@ def neuron_cards(
     if method not in METHODS:
         raise RuleError(f"method must be one of {', '.join(map(repr, METHODS))}, got {method!r}")
     check_batches(loader)
-    chosen = _chosen(neurons)
+    full = _chosen(neurons)
+    chosen = {layer: list(dict.fromkeys([*full.get(layer, ()), *(thumbnails or {}).get(layer, ())]))
+              for layer in (*full, *(layer for layer in thumbnails or () if layer not in full))}  # fmt: skip
     lrp = SelectiveLRP(model, composite, on_unsupported=on_unsupported)
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    layers = {layer: _OfLayer(of, k) for layer, of in chosen.items()}
+    layers = {layer: _OfLayer(of, k, len(full.get(layer, ()))) for layer, of in chosen.items()}
     images: dict[int, Tensor] = {}
     seen = 0
     for batch in tqdm(loader, desc="neuron cards", unit="batch", disable=not progress, leave=False):
@@ -237,10 +242,10 @@ class _Best:
 
 
 class _OfLayer:
-    """What is gathered of some neurons of one layer."""
+    """What is gathered of some neurons of one layer, of which the first have whole cards and the others thumbnails."""
 
-    def __init__(self, neurons: Sequence[int], k: int) -> None:
-        self.neurons = list(neurons)
+    def __init__(self, neurons: Sequence[int], k: int, full: int) -> None:
+        self.neurons, self.full = list(neurons), full
         self.kinds = {"driven": _Best(k), "relevant": _Best(k), "mistaken": _Best(k)}
         self.by_class: dict[int, tuple[int, Tensor]] = {}
         self.count = 0
@@ -264,8 +269,19 @@ class _OfLayer:
 
     def samples(self) -> set[int]:
         """The numbers of all that may be shown."""
-        return {n for best in self.kinds.values() if best.values is not None
-                for n in best.facts[1][best.values > 0].tolist()}  # fmt: skip
+        found = set[int]()
+        for kind, best in self.kinds.items():
+            if best.values is not None:
+                counts = best.values > 0
+                counts[kind == "driven" :, self.full :] = False  # of a thumbnail the one patch that drives it most
+                found.update(best.facts[1][counts].tolist())
+        return found
+
+    def shown(self, kind: str, place: int) -> tuple[Tensor, Tensor]:
+        """Of one neuron and kind ``(values, facts)`` of the patches that its card shows."""
+        values, facts = self.kinds[kind].of(place)
+        few = len(values) if place < self.full else int(kind == "driven")
+        return values[:few], facts[:, :few]
 
     def similar(self) -> list[tuple[tuple[int, float], ...]]:
         """Of each neuron those of its layer whose share of the relevance goes with its own most."""
@@ -293,7 +309,7 @@ class _OfLayer:
         self, model: nn.Module, layer: str, images: Mapping[int, Tensor], like: Tensor, method: Any, device: torch.device
     ) -> list[NeuronCard]:
         """All of them, what is shown of this layer's neurons reconstructed together."""
-        shown = {(kind, place): best.of(place) for kind, best in self.kinds.items() for place in range(len(self.neurons))}
+        shown = {(kind, place): self.shown(kind, place) for kind in self.kinds for place in range(len(self.neurons))}
         neurons = [self.neurons[place] for (_, place), (values, _) in shown.items() for _ in values]
         places, samples = (torch.cat([facts[i] for _, facts in shown.values()]) for i in (0, 1))
         # the same neuron may be driven most and be most relevant at one place of one image
@@ -301,7 +317,10 @@ class _OfLayer:
         at = {pair: i for i, pair in enumerate(dict.fromkeys(pairs))}
         x = torch.stack([images[sample] for sample, _, _ in at]) if at else like[None][:0]
         which = torch.tensor([[neuron, place] for _, neuron, place in at], device=device).view(-1, 2)
-        made, fields = (t.cpu() for t in reconstruct_at(model, x.to(device), layer, which[:, 0], which[:, 1], method))
+        fields = fields_of(model, x.to(device), layer, which[:, 0], which[:, 1]).cpu()
+        whole = torch.tensor([neuron in self.neurons[: self.full] for _, neuron, _ in at], dtype=torch.bool)
+        made, which = torch.zeros_like(x), which[whole.to(device)]
+        made[whole] = reconstruct_at(model, x[whole].to(device), layer, which[:, 0], which[:, 1], method).cpu()
         numbers = iter([at[pair] for pair in pairs])
         patches: dict[tuple[str, int], TopActivations] = {}
         for (kind, place), (values, (_, samples, labels, predictions)) in shown.items():

@@ -381,6 +381,8 @@ def _patches(top: TopActivations, pictures: _Pictures) -> dict[str, Any]:
     k = min(_PATCHES, len(top.values))
     for name, pixels in zip(refs, squares(top, _PATCH_SIDE) if k else (), strict=False):
         channels = pixels[:k] if top.images.shape[1] == 3 else pixels[:k, ..., :1]
+        if name == "drives" and not top.reconstructions.any():  # of a thumbnail
+            continue
         refs[name] = pictures.add("cards", pack_images(np.rint(channels * 255)))
     labels, predictions = ([-1] * k if of is None else of[:k].tolist() for of in (top.labels, top.predictions))
     return {**refs, "labels": labels, "predictions": predictions}

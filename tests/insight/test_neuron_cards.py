@@ -59,6 +59,27 @@ def test_patches_are_those_of_the_greatest_activation_and_of_the_greatest_releva
     assert card.mistaken.samples.tolist() == wrong[best.indices[best.values > 0]].tolist()
 
 
+def test_thumbnails_are_the_first_patch_of_whole_cards_and_the_same_words() -> None:
+    model = network()
+    whole = {(card.layer, card.neuron): card for card in cards_of(model, {"0": [1, 3], "3": [0, 2, 5]}, k=4, size=7)}
+    found = cards_of(model, {"3": [2]}, k=4, size=7, thumbnails={"3": [5, 2, 0], "0": [3, 1]})
+    assert [(card.layer, card.neuron) for card in found] == [("3", 2), ("3", 5), ("3", 0), ("0", 3), ("0", 1)]
+    for card in found:
+        of = whole[card.layer, card.neuron]
+        few = None if (card.layer, card.neuron) == ("3", 2) else 1
+        for mine, its in ((card.driven.values, of.driven.values), (card.driven.fields, of.driven.fields),
+                          (card.driven.images, of.driven.images), (card.driven.samples, of.driven.samples)):  # fmt: skip
+            assert torch.equal(mine, its[:few])
+        assert (card.classes, card.similar, card.share) == (of.classes, of.similar, of.share)
+        if few is None:
+            assert torch.equal(card.driven.reconstructions, of.driven.reconstructions)
+            assert len(card.relevant.values) == len(of.relevant.values)
+        else:
+            assert not card.driven.reconstructions.any()
+            assert not len(card.relevant.values)
+            assert not len(card.mistaken.values)
+
+
 def test_what_drives_a_neuron_is_what_reconstruct_gives_at_its_strongest_place() -> None:
     model = network()
     for card in cards_of(model, {"0": [1, 4], "3": [0]}):
