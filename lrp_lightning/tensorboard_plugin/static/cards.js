@@ -5,6 +5,7 @@ import { image } from "./heatmap.js";
 import { keyOf, ofKey } from "./graph.js";
 import { later } from "./later.js";
 import { percent } from "./numbers.js";
+import { enlarge, enlarging } from "./viewer.js";
 import { brief, counted } from "./words.js";
 
 const NAMED = 3;
@@ -24,6 +25,10 @@ export function speaksFor({ classes }, nameOf) {
   const named = classes.filter(([, share]) => share >= least).slice(0, NAMED);
   return named.map(([label, share]) => `${brief(nameOf(label))}\u00a0${hundredths(share)}`).join(", ") || "many classes";
 }
+
+/** [[card, share], ...]: the cards of neurons that say more for a class than for any other, those that say most first. */
+export const speakersFor = (cards, label) => cards.filter(({ classes }) => classes[0]?.[0] === label)
+  .map((card) => [card, card.classes[0][1]]).sort((a, b) => b[1] - a[1]);
 
 /** For each neuron with a card, by its key, the classes it speaks for. */
 export const cardNames = (cards, nameOf) => new Map(cards.map((card) => [keyOf(card.layer, card.neuron), speaksFor(card, nameOf)]));
@@ -51,14 +56,21 @@ export function cardSection(look, card) {
 
 function patches({ data, run, nameOf }, heading, { images, drives, labels, predictions }) {
   const get = (ref) => (ref ? data.picture(run, ref) : null);
-  return h("div", {}, h("h3", {}, heading), later(Promise.all([get(images), get(drives)]), ([seen, driving]) =>
-    h("ul", { class: "patches" }, Array.from({ length: images.shape[0] }, (_, i) => {
+  const wordsAt = (i) => patchWords(labels[i] ?? -1, predictions[i] ?? -1, nameOf);
+  return h("div", {}, h("h3", {}, heading), later(Promise.all([get(images), get(drives)]), ([seen, driving]) => {
+    const pictures = (i) => [
+      ["what it sees", image(seen, images, i, wordsAt(i))],
+      ...(driving && i < drives.shape[0] ? [["what in it drives the neuron", image(driving, drives, i, `what in it drives the neuron: ${wordsAt(i)}`)]] : []),
+    ];
+    const all = Array.from({ length: images.shape[0] }, (_, i) => i);
+    const items = all.map((i) => ({ heading: `${heading}, ${i + 1}`, lines: [wordsAt(i)], pictures: () => pictures(i) }));
+    return h("ul", { class: "patches" }, all.map((i) => {
       const [label, prediction] = [labels[i] ?? -1, predictions[i] ?? -1];
-      const words = patchWords(label, prediction, nameOf);
       const wrong = label >= 0 && prediction >= 0 && label !== prediction;
-      return h("li", { title: words }, image(seen, images, i, words),
-        driving && i < drives.shape[0] ? image(driving, drives, i, `what in it drives the neuron: ${words}`) : null,
+      return h("li", { title: wordsAt(i) },
+        enlarging(`patch ${i + 1}: ${wordsAt(i)}`, () => enlarge(items, i), pictures(i).map(([, picture]) => picture)),
         label >= 0 ? h("div", { class: "caption" }, h("span", { class: "name" }, brief(nameOf(label)))) : null,
         wrong ? h("div", { class: "caption wrong" }, h("span", { class: "mark", "aria-hidden": "true" }, "✗"), h("span", { class: "name quiet" }, brief(nameOf(prediction)))) : null);
-    }))));
+    }));
+  }));
 }
