@@ -18,17 +18,21 @@ export function cardOf(cards, key) {
   return cards.find((card) => card.layer === layer && card.neuron === neuron);
 }
 
-/** The classes it speaks for: those with twice an even share or more, and a tenth. */
-export function speaksFor({ classes }, nameOf) {
-  if (classes.length === 0) return "no class";
+/** The classes it speaks for, with their shares: those with twice an even share or more, and a tenth. */
+function namedOf({ classes }) {
   const least = classes.length > NAMED ? Math.max(LEAST, 2 / classes.length) : LEAST;
-  const named = classes.filter(([, share]) => share >= least).slice(0, NAMED);
-  return named.map(([label, share]) => `${brief(nameOf(label))}\u00a0${hundredths(share)}`).join(", ") || "many classes";
+  return classes.filter(([, share]) => share >= least).slice(0, NAMED);
 }
 
-/** [[card, share], ...]: the cards of neurons that say more for a class than for any other, those that say most first. */
-export const speakersFor = (cards, label) => cards.filter(({ classes }) => classes[0]?.[0] === label)
-  .map((card) => [card, card.classes[0][1]]).sort((a, b) => b[1] - a[1]);
+/** The same in words. */
+export function speaksFor(card, nameOf) {
+  if (card.classes.length === 0) return "no class";
+  return namedOf(card).map(([label, share]) => `${brief(nameOf(label))}\u00a0${hundredths(share)}`).join(", ") || "many classes";
+}
+
+/** [[card, share], ...]: the cards of neurons that speak for a class, those that say most for it first. */
+export const speakersFor = (cards, label) => cards
+  .flatMap((card) => namedOf(card).filter(([named]) => named === label).map(([, share]) => [card, share])).sort((a, b) => b[1] - a[1]);
 
 /** For each neuron with a card, by its key, the classes it speaks for. */
 export const cardNames = (cards, nameOf) => new Map(cards.map((card) => [keyOf(card.layer, card.neuron), speaksFor(card, nameOf)]));

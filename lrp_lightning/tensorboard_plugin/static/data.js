@@ -8,6 +8,7 @@ const PICTURES_KEPT = 800;
 export class Data {
   constructor(fetcher = (address) => fetch(address)) {
     this.fetcher = fetcher;
+    this.all = null;
     this.changed = new Map(); // run -> when its last record was written
     this.lists = new Map(); // run -> promise of its steps
     this.scalars = new Map(); // run -> promise of its measures
@@ -23,6 +24,7 @@ export class Data {
     for (const run of [...this.changed.keys()]) if (!names.has(run)) this.changed.delete(run);
     for (const { run, changed } of runs) {
       if (this.changed.get(run) === changed) continue;
+      if (!this.changed.has(run)) this.all = null; // TensorBoard has a new run
       this.changed.set(run, changed);
       this.lists.delete(run);
       this.scalars.delete(run);

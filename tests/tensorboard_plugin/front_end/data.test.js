@@ -58,8 +58,14 @@ test("measures are asked again, and it is told whether there are new ones", asyn
   assert.deepEqual(await data.measured("a"), { mse: points });
 });
 
-test("where TensorBoard does not say its runs, none are known", async () => {
-  assert.deepEqual(await asking(() => answer(["a", "b"])).data.allRuns(), ["a", "b"]);
+test("all runs are asked for when there is a new one; where TensorBoard does not say, none are known", async () => {
+  let all = ["a"];
+  const { data } = asking((address) => answer(address.startsWith("runs") ? { runs: all.map((run) => ({ run, changed: 1 })) } : all));
+  await data.runs();
+  assert.deepEqual(await data.allRuns(), ["a"]);
+  all = ["b", "a"];
+  await data.runs();
+  assert.deepEqual(await data.allRuns(), ["b", "a"]);
   assert.deepEqual(await asking(() => answer({}, 404)).data.allRuns(), []);
 });
 
