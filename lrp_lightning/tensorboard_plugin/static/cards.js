@@ -52,13 +52,13 @@ export function cardSection(look, card) {
   return h("section", { class: "card", "aria-label": "What it is for" },
     h("p", { class: "speaks" }, h("span", { class: "quiet" }, "Speaks for: "), h("b", {}, speaksFor(card, nameOf))),
     h("p", { class: "quiet" }, `${percent(card.share)} of its layer's relevance, over ${counted(card.samples, "sample")}`),
-    KINDS.filter(([kind]) => card[kind].images).map(([kind, heading]) => patches(look, heading, card[kind])),
+    KINDS.filter(([kind]) => card[kind].images).map(([kind, heading]) => patches(look, card, heading, card[kind])),
     card.similar.length === 0 ? null : h("div", { class: "similar" }, h("h3", {}, "Similar neurons"), card.similar.map(([neuron, correlation]) =>
       h("button", { type: "button", title: `correlation ${hundredths(correlation)}`, onclick: () => onPick({ neuron: keyOf(card.layer, neuron) }) },
         `${neuron}`, h("span", { class: "quiet" }, ` ${hundredths(correlation)}`)))));
 }
 
-function patches({ data, run, nameOf }, heading, { images, drives, labels, predictions }) {
+function patches({ data, run, nameOf }, { layer, neuron }, heading, { images, drives, labels, predictions }) {
   const get = (ref) => (ref ? data.picture(run, ref) : null);
   const wordsAt = (i) => patchWords(labels[i] ?? -1, predictions[i] ?? -1, nameOf);
   return h("div", {}, h("h3", {}, heading), later(Promise.all([get(images), get(drives)]), ([seen, driving]) => {
@@ -67,7 +67,7 @@ function patches({ data, run, nameOf }, heading, { images, drives, labels, predi
       ...(driving && i < drives.shape[0] ? [["what in it drives the neuron", image(driving, drives, i, `what in it drives the neuron: ${wordsAt(i)}`)]] : []),
     ];
     const all = Array.from({ length: images.shape[0] }, (_, i) => i);
-    const items = all.map((i) => ({ heading: `${heading}, ${i + 1}`, lines: [wordsAt(i)], pictures: () => pictures(i) }));
+    const items = all.map((i) => ({ heading: `${layer} : ${neuron}. ${heading}`, lines: [wordsAt(i)], pictures: () => pictures(i) }));
     return h("ul", { class: "patches" }, all.map((i) => {
       const [label, prediction] = [labels[i] ?? -1, predictions[i] ?? -1];
       const wrong = label >= 0 && prediction >= 0 && label !== prediction;
