@@ -122,5 +122,5 @@ class Tab:
         """With the promise that nothing went wrong and nothing left the host."""
         complaints, strangers = self.complaints, self.strangers
         self.context.close()
-        assert not complaints
+        assert not complaints, complaints[:3]
         assert not strangers

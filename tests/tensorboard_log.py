@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch.utils.tensorboard import SummaryWriter
 
-from lrp_lightning import NeuronCard, Strategy, TopActivations
+from lrp_lightning import NeuronCard, Strategies, Strategy, TopActivations
 from lrp_lightning.graphs.paths import k_best_paths
+from lrp_lightning.insight.headline import headline
 from lrp_lightning.insight.transplant import Transplant
 from lrp_lightning.tensorboard_plugin.summary import ClassGraph, Record, RelevanceSummary, Samples, shown_part
 
@@ -113,7 +114,8 @@ def record_of(
         "cards": cards,
         "settings": {"composite": "EpsilonPlus()", "selection": "TopK(0.1)"},
     }  # fmt: skip
-    return Record(**{**fields, **changes})
+    fields |= changes
+    return Record(**{"headline": headline({}, 0, "", Strategies(fields["strategies"]), fields["class_names"]), **fields})
 
 
 def write_log(folder: FilePath, steps: Sequence[int] = (10, 20, 30), seed: int = 0, **changes: object) -> None:

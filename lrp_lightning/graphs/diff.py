@@ -10,6 +10,9 @@ from lrp_lightning.graphs.paths import Node
 
 __all__ = ["diff_graphs"]
 
+_SAME = 0.1
+"""A change of at most a tenth of the greater share is none. The *Relevance* tab compares alike."""
+
 
 def diff_graphs(before: nx.DiGraph, after: nx.DiGraph) -> nx.DiGraph:
     """What appeared, vanished, grew or shrank from one graph to another.
@@ -21,8 +24,9 @@ def diff_graphs(before: nx.DiGraph, after: nx.DiGraph) -> nx.DiGraph:
 
     Returns:
         The union of both. Nodes and edges have ``before`` and ``after``, their relevance over that of the output (0 where
-        they are not), ``relevance``, after less before, and ``change``: ``"appeared"``, ``"vanished"``, ``"grew"``,
-        ``"shrank"`` (in ``|relevance|``), or ``"same"``. Edges have ``share``, which changed likewise. All else is that of
+        they are not), ``relevance``, after less before, and ``change``: ``"appeared"`` and ``"vanished"`` where one graph
+        does not have them, ``"grew"`` and ``"shrank"`` where there is more or less for the class, ``"same"`` where the
+        two differ by at most a tenth of the greater. Edges have ``share``, which changed likewise. All else is that of
         ``after``, or where there is none of ``before``. It can be drawn like any graph: red is more, blue less.
 
     Raises:
@@ -95,8 +99,10 @@ def _change(about: list[dict | None], totals: list[float]) -> dict[str, float | 
         change = "appeared"
     elif about[1] is None:
         change = "vanished"
+    elif abs(after - before) <= _SAME * max(abs(before), abs(after)):
+        change = "same"
     else:
-        change = "same" if before == after else "grew" if abs(after) > abs(before) else "shrank"
+        change = "grew" if after > before else "shrank"
     return {"before": before, "after": after, "relevance": after - before, "change": change}
 
 

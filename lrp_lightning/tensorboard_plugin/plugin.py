@@ -7,6 +7,7 @@ it imports neither torch nor lightning, so that TensorBoard starts as fast as wi
 ``/runs``                               runs that have records, with their last step and its time
 ``/steps?run=``                         every step of a run: its epoch, measures, classes and those with shortcuts
 ``/step?run=&step=&class=``             the head of one step, and the graph of one class
+``/measures?run=``                      each measure at every epoch, of those without records too
 ``/series?run=&class=&layer=&neuron=``  a neuron's relevance at every step
 ``/picture?run=&step=&index=``          one array of pictures, its bytes
 ======================================= ======================================================
@@ -19,6 +20,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -65,6 +67,7 @@ class RelevancePlugin(TBPlugin):
             "/runs": self._runs,
             "/steps": self._steps,
             "/step": self._step,
+            "/measures": self._measures,
             "/series": self._series,
             "/picture": self._picture,
         }
@@ -129,6 +132,27 @@ class RelevancePlugin(TBPlugin):
             series.append([datum.step, _relevance(graph, layer, neuron), _total(graph)])
         return {"series": series}
 
+    def _measures(self, request: Request) -> dict[str, Any]:
+        """What is logged as scalars under ``relevance/``, by name: ``[step, value]`` pairs, null where not finite."""
+        run, prefix = _text(request, "run"), f"{PLUGIN}/"
+        context, experiment = plugin_util.context(request.environ), plugin_util.experiment_id(request.environ)
+        of_run = RunTagFilter(runs=[run])
+        listed = self._provider.list_scalars(context, experiment_id=experiment, plugin_name=_SCALARS, run_tag_filter=of_run)
+        tags = [tag for tag in listed.get(run, {}) if tag.startswith(prefix)]
+        found = self._provider.read_scalars(
+            context,
+            experiment_id=experiment,
+            plugin_name=_SCALARS,
+            downsample=STEPS_KEPT,
+            run_tag_filter=RunTagFilter(runs=[run], tags=tags),
+        )
+        by_step = {tag: {datum.step: float(datum.value) for datum in data} for tag, data in found.get(run, {}).items()}
+        measures = {
+            tag.removeprefix(prefix): [[step, value if math.isfinite(value) else None] for step, value in sorted(of.items())]
+            for tag, of in by_step.items()
+        }
+        return {"measures": measures}
+
     def _picture(self, request: Request) -> bytes | dict[str, Any]:
         run, step, index = _text(request, "run"), _whole(request, "step"), _whole(request, "index")
         found = self._provider.read_blob_sequences(
@@ -184,6 +208,8 @@ class RelevanceLoader(TBLoader):
         return None if context.data_provider is None else RelevancePlugin(context)
 
 
+_SCALARS = "scalars"
+"""TensorBoard's own plugin for numbers over steps."""
 _ALL = 1_000_000
 """A data provider wants to know how many at most."""
 _MAX_TEXT = 20_000

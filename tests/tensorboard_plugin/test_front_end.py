@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from lrp_lightning.callbacks.settings import SCALARS
 from lrp_lightning.tensorboard_plugin import schema
 
 STATIC = Path(schema.__file__).parent / "static"
@@ -27,6 +28,11 @@ def test_data_functions() -> None:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.search(r"pass [1-9]", done.stdout)
+
+
+def test_every_measure_says_what_it_is() -> None:
+    told = set(re.findall(r"^  (\w+): \"", (STATIC / "words.js").read_text(), re.MULTILINE))
+    assert told == {*SCALARS, "shortcuts"} - {"samples", "seconds"}
 
 
 @pytest.mark.parametrize("path", sorted(STATIC.iterdir()), ids=lambda path: path.name)

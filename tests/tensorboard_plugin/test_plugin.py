@@ -38,6 +38,9 @@ def logdir(tmp_path_factory: pytest.TempPathFactory) -> FilePath:
         write_log(folder / name.replace("/", "_"), [1], seed=i, class_names=[name * 50] * 3, settings={name: name * 50})
     writer = SummaryWriter(str(folder / "scalars only"))
     writer.add_scalar("loss", 1.0, 0)
+    for step, value in ((0, 0.5), (3, 0.75), (5, float("nan"))):
+        writer.add_scalar("relevance/contest_accuracy", value, step)
+    writer.add_scalar("relevance_2/mse", 1.0, 0)
     broken = [b"no zlib", schema.pack({"version": 3}), schema.pack({"version": 1})]
     for step, head in enumerate(broken):
         value = summary._value(schema.RECORD, DATA_CLASS_TENSOR, [head])
@@ -139,6 +142,12 @@ def test_a_step_has_its_graph_and_pictures(client: Client):
     assert get(client, "/step", run="first", step=20)["graph"] is None
 
 
+def test_measures_are_those_of_every_epoch(client: Client):
+    measures = get(client, "/measures", run="scalars only")["measures"]
+    assert measures == {"contest_accuracy": [[0, 0.5], [3, 0.75], [5, None]]}
+    assert get(client, "/measures", run="first")["measures"] == {}
+
+
 def test_a_neurons_relevance_over_steps(client: Client):
     for layer, neuron in (("block.1.conv", 3), ("head", 1), ("block.2.conv", 19)):
         series = get(client, "/series", run="first", layer=layer, neuron=neuron, **{"class": 0})["series"]
@@ -223,7 +232,7 @@ def routes() -> dict:
 
 def test_files_are_served_by_a_list_and_nothing_else(routes: dict):
     files = {f"/{path.name}" for path in STATIC.iterdir()}
-    assert set(routes) == files | {"/runs", "/steps", "/step", "/series", "/picture"}
+    assert set(routes) == files | {"/runs", "/steps", "/step", "/measures", "/series", "/picture"}
     assert not [route for route in routes if "*" in route]
     types = {".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf-8"}
     for route in files:

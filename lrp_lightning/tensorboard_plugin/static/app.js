@@ -1,20 +1,25 @@
 // The tab: reads what is asked for, and shows it.
 
 import { Data } from "./data.js";
+import { blendSlider } from "./blend.js";
 import { button, h } from "./dom.js";
 import { cardNames } from "./cards.js";
-import { merge, overlap } from "./diff.js";
+import { isSame, merge, overlap } from "./diff.js";
 import { changes, edgeDetails, neuronDetails, overview, pathDetails } from "./details.js";
 import { fileName, saveGraphml, saveJson, savePng } from "./exports.js";
+import { Headline } from "./headline.js";
 import { GraphView } from "./graph_view.js";
 import { ofKey } from "./graph.js";
 import { address, onReload, readHash, writeHash } from "./host.js";
 import { readLink, writeLink } from "./link.js";
 import { soon } from "./later.js";
-import { measures } from "./measures.js";
+import { Measures } from "./measures.js";
 import { tiles } from "./samples.js";
 import { StrategiesPanel, picturesOf, rowsOf } from "./strategies.js";
-import { Toolbar, colourOfRun } from "./toolbar.js";
+import { colourOfRun } from "./colours.js";
+import { theme } from "./theme.js";
+import { Toolbar } from "./toolbar.js";
+import { apart } from "./words.js";
 import { emptyState } from "./empty_state.js";
 
 const POLL_MS = 5000;
@@ -29,6 +34,7 @@ export class App {
     this.pick = pick;
     this.graphView = new GraphView(pick);
     this.strategies = new StrategiesPanel((label) => this.update({ label, picked: null }));
+    this.headline = new Headline((label) => this.strategies.lookAt(label));
     this.showPaths = h("input", { type: "checkbox", checked: true, onchange: () => this.draw() });
     this.toolbar = new Toolbar({
       update: (changed) => this.update(changed),
@@ -41,17 +47,18 @@ export class App {
       [["order", "as they come"], ["error", "by error"], ["label", "by label"]].map(([value, text]) => h("option", { value }, text)));
     this.legend = h("div", { class: "legend" });
     this.samples = h("div", { class: "samples-body" });
-    this.charts = h("div", { class: "measures-body" });
+    this.measures = new Measures();
     this.side = h("aside", { "aria-label": "Details" });
     this.notice = h("div", { class: "notice", role: "alert", hidden: true });
     this.told = h("div", { class: "toast", role: "status", "aria-live": "polite" });
     this.board = h("main", { class: "board", "aria-busy": "true" },
       h("div", { class: "column" },
+        this.headline.element,
         this.strategies.element,
         h("section", { class: "panel", "aria-label": "Graph" }, this.graphView.element, this.legend),
         h("div", { class: "lower" },
-          h("section", { class: "panel samples" }, h("header", {}, h("h3", {}, "Samples"), h("label", { class: "quiet" }, "sorted ", this.sort)), this.samples),
-          h("section", { class: "panel measures" }, h("header", {}, h("h3", {}, "Measures")), this.charts))),
+          h("section", { class: "panel samples" }, h("header", {}, h("h3", {}, "Samples"), blendSlider(), h("label", { class: "quiet" }, "sorted ", this.sort)), this.samples),
+          this.measures.element)),
       this.side);
     this.bar = h("div", { class: "progress", hidden: true });
     this.empty = h("div", { class: "empty", hidden: true });
@@ -74,6 +81,7 @@ export class App {
     const first = !this.loaded;
     this.loaded = true;
     if (first || this.failed || JSON.stringify([...this.data.changed]) !== before) await this.refresh();
+    else if (await this.data.renewMeasured().catch(() => false)) await this.refresh(); // an epoch without a record
   }
 
   async update(changed) {
@@ -113,8 +121,9 @@ export class App {
     const step = nearest(steps, state.step ?? Infinity);
     const here = steps.find((candidate) => candidate.step === step);
     const lists = new Map([...found].map(([run, list]) => [run, list.steps]));
+    const [all, ...measured] = await Promise.all([data.allRuns(), ...state.runs.map((run) => data.measured(run))]);
     const nameOf = (label) => classNames?.[label] ?? `class ${label}`;
-    const now = { names, state, run: state.run, steps, step, lists, nameOf, classes: here.classes ?? [] };
+    const now = { names, all, state, measured, run: state.run, steps, step, lists, nameOf, classes: here.classes ?? [] };
     if (here.problem) return { ...now, problem: here.problem };
     if (!here.classes.includes(state.label)) {
       state.label = here.shortcuts?.find((label) => here.classes.includes(label)) ?? here.classes[0] ?? null; // what is wrong, first
@@ -126,13 +135,14 @@ export class App {
       const others = lists.get(state.against.run).filter((other) => other.classes?.includes(state.label));
       state.against = others.length ? { run: state.against.run, step: nearest(others, state.against.step) } : null;
     }
+    const itself = state.against !== null && isSame(state.against, { run: state.run, step });
     const [shown, other] = await Promise.all([
       data.step(state.run, step, state.label),
-      state.against && data.step(state.against.run, state.against.step, state.label),
+      state.against && !itself && data.step(state.against.run, state.against.step, state.label),
     ]);
     if (shown.problem) return { ...now, problem: shown.problem };
     const against = other && !other.problem ? other : null;
-    return { ...now, head: shown.head, graph: shown.graph, against, merged: against && merge(against.graph, shown.graph) };
+    return { ...now, head: shown.head, graph: shown.graph, against, itself, merged: against && merge(against.graph, shown.graph) };
   }
 
   draw() {
@@ -153,6 +163,7 @@ export class App {
       return;
     }
     const { nameOf, head } = now;
+    this.headline.show({ run: now.run, head, nameOf });
     this.strategies.show({
       run: now.run, head, label: state.label, classes: now.classes, nameOf, picture: (ref) => this.data.picture(now.run, ref),
     });
@@ -203,21 +214,20 @@ export class App {
     const mine = this.asked;
     Promise.all(pictures).then(([values, images, valuesBefore, valuesOfAll]) => {
       if (mine !== this.asked) return;
-      const grids = [{ title: whole ? "heatmap of critical neurons" : "heatmap", values, ref: samples.heatmaps }];
-      if (whole) grids.push({ title: "heatmap of all neurons", values: valuesOfAll, ref: whole });
-      if (comparable) grids.push({ title: "heatmap compared with", values: valuesBefore, ref: before });
-      const alone = "Image, and the relevance of its predicted class: each as shares of its own, on one scale.";
-      const both = "Image, and the relevance of its predicted class through its critical neurons, then through all: each as shares of its own, on one scale; below, the parts of the logit that they hold.";
-      const caption = comparable ? "Image, heatmap, and heatmap of what it is compared with." : whole ? both : alone;
+      const grids = [{ title: whole ? "critical neurons" : "heatmap", values, ref: samples.heatmaps }];
+      if (whole) grids.push({ title: "all neurons", values: valuesOfAll, ref: whole });
+      if (comparable) grids.push({ title: "compared with", values: valuesBefore, ref: before });
+      const caption = `Image, then over it where the predicted class's relevance lies${
+        comparable ? ", and the same of what it is compared with" : whole ? ": what runs through critical neurons, and through all; below, which parts of the logit these hold" : ""}. Click to enlarge.`;
       this.samples.classList.toggle("comparing", Boolean(comparable || whole));
-      this.samples.replaceChildren(tiles({ samples, images, grids, sort, nameOf, shares: true }), h("p", { class: "quiet" }, caption));
+      this.samples.replaceChildren(h("p", { class: "quiet" }, caption), tiles({ samples, images, grids, sort, nameOf, shares: true }));
     }).catch((error) => this.samples.replaceChildren(h("p", { class: "problem", role: "alert" }, error.message)));
   }
 
   drawMeasures() {
-    const { lists, step, names } = this.now;
-    const runs = this.state.runs.map((run) => ({ run, colour: colourOfRun(names, run), steps: lists.get(run) }));
-    this.charts.replaceChildren(measures({ runs, at: step, onPick: (picked) => this.goTo(picked) }));
+    const { lists, step, all, run, measured } = this.now;
+    const runs = this.state.runs.map((name, i) => ({ run: name, colour: colourOfRun(all, name, theme()), steps: lists.get(name), measured: measured[i] }));
+    this.measures.show({ runs, run, at: step, onPick: (picked) => this.goTo(picked) });
   }
 
   drawSide() {
@@ -234,7 +244,7 @@ export class App {
     else if (picked?.path !== undefined && picked !== null) shown = pathDetails(look, picked.path);
     else if (now.merged) shown = changes(now.merged, overlap(against.graph, graph), this.words(), pick);
     else shown = overview(look);
-    const parts = shown.flat().filter(Boolean);
+    const parts = [now.itself && h("p", { class: "quiet" }, "This is the step that it is compared with."), ...shown].flat().filter(Boolean);
     const mine = this.asked;
     soon(parts.flatMap((part) => [...part.querySelectorAll(".later")].map((place) => place.ready))).then(() => {
       if (mine !== this.asked) return;
@@ -255,9 +265,11 @@ export class App {
   async lines(key) {
     const { runs, label } = this.state;
     const { layer, neuron } = ofKey(key);
-    return Promise.all(runs.map(async (run) => ({
-      name: run,
-      colour: colourOfRun(this.names, run),
+    const told = apart(runs);
+    return Promise.all(runs.map(async (run, i) => ({
+      name: told[i],
+      title: run,
+      colour: colourOfRun(this.now.all, run, theme()),
       points: (await this.data.series(run, label, layer, neuron)).map(([step, relevance, total]) =>
         [step, relevance === null || total === 0 ? null : relevance / total]),
     })));

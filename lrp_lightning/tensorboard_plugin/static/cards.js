@@ -5,6 +5,7 @@ import { image } from "./heatmap.js";
 import { keyOf, ofKey } from "./graph.js";
 import { later } from "./later.js";
 import { percent } from "./numbers.js";
+import { enlarge, enlarging } from "./viewer.js";
 import { brief, counted } from "./words.js";
 
 const NAMED = 3;
@@ -17,13 +18,21 @@ export function cardOf(cards, key) {
   return cards.find((card) => card.layer === layer && card.neuron === neuron);
 }
 
-/** The classes it speaks for: those with twice an even share or more, and a tenth. */
-export function speaksFor({ classes }, nameOf) {
-  if (classes.length === 0) return "no class";
+/** The classes it speaks for, with their shares: those with twice an even share or more, and a tenth. */
+function namedOf({ classes }) {
   const least = classes.length > NAMED ? Math.max(LEAST, 2 / classes.length) : LEAST;
-  const named = classes.filter(([, share]) => share >= least).slice(0, NAMED);
-  return named.map(([label, share]) => `${brief(nameOf(label))}\u00a0${hundredths(share)}`).join(", ") || "many classes";
+  return classes.filter(([, share]) => share >= least).slice(0, NAMED);
 }
+
+/** The same in words. */
+export function speaksFor(card, nameOf) {
+  if (card.classes.length === 0) return "no class";
+  return namedOf(card).map(([label, share]) => `${brief(nameOf(label))}\u00a0${hundredths(share)}`).join(", ") || "many classes";
+}
+
+/** [[card, share], ...]: the cards of neurons that speak for a class, those that say most for it first. */
+export const speakersFor = (cards, label) => cards
+  .flatMap((card) => namedOf(card).filter(([named]) => named === label).map(([, share]) => [card, share])).sort((a, b) => b[1] - a[1]);
 
 /** For each neuron with a card, by its key, the classes it speaks for. */
 export const cardNames = (cards, nameOf) => new Map(cards.map((card) => [keyOf(card.layer, card.neuron), speaksFor(card, nameOf)]));
@@ -43,22 +52,29 @@ export function cardSection(look, card) {
   return h("section", { class: "card", "aria-label": "What it is for" },
     h("p", { class: "speaks" }, h("span", { class: "quiet" }, "Speaks for: "), h("b", {}, speaksFor(card, nameOf))),
     h("p", { class: "quiet" }, `${percent(card.share)} of its layer's relevance, over ${counted(card.samples, "sample")}`),
-    KINDS.filter(([kind]) => card[kind].images).map(([kind, heading]) => patches(look, heading, card[kind])),
+    KINDS.filter(([kind]) => card[kind].images).map(([kind, heading]) => patches(look, card, heading, card[kind])),
     card.similar.length === 0 ? null : h("div", { class: "similar" }, h("h3", {}, "Similar neurons"), card.similar.map(([neuron, correlation]) =>
       h("button", { type: "button", title: `correlation ${hundredths(correlation)}`, onclick: () => onPick({ neuron: keyOf(card.layer, neuron) }) },
         `${neuron}`, h("span", { class: "quiet" }, ` ${hundredths(correlation)}`)))));
 }
 
-function patches({ data, run, nameOf }, heading, { images, drives, labels, predictions }) {
+function patches({ data, run, nameOf }, { layer, neuron }, heading, { images, drives, labels, predictions }) {
   const get = (ref) => (ref ? data.picture(run, ref) : null);
-  return h("div", {}, h("h3", {}, heading), later(Promise.all([get(images), get(drives)]), ([seen, driving]) =>
-    h("ul", { class: "patches" }, Array.from({ length: images.shape[0] }, (_, i) => {
+  const wordsAt = (i) => patchWords(labels[i] ?? -1, predictions[i] ?? -1, nameOf);
+  return h("div", {}, h("h3", {}, heading), later(Promise.all([get(images), get(drives)]), ([seen, driving]) => {
+    const pictures = (i) => [
+      ["what it sees", image(seen, images, i, wordsAt(i))],
+      ...(driving && i < drives.shape[0] ? [["what in it drives the neuron", image(driving, drives, i, `what in it drives the neuron: ${wordsAt(i)}`)]] : []),
+    ];
+    const all = Array.from({ length: images.shape[0] }, (_, i) => i);
+    const items = all.map((i) => ({ heading: `${layer} : ${neuron}. ${heading}`, lines: [wordsAt(i)], pictures: () => pictures(i) }));
+    return h("ul", { class: "patches" }, all.map((i) => {
       const [label, prediction] = [labels[i] ?? -1, predictions[i] ?? -1];
-      const words = patchWords(label, prediction, nameOf);
       const wrong = label >= 0 && prediction >= 0 && label !== prediction;
-      return h("li", { title: words }, image(seen, images, i, words),
-        driving && i < drives.shape[0] ? image(driving, drives, i, `what in it drives the neuron: ${words}`) : null,
+      return h("li", { title: wordsAt(i) },
+        enlarging(`patch ${i + 1}: ${wordsAt(i)}`, () => enlarge(items, i), pictures(i).map(([, picture]) => picture)),
         label >= 0 ? h("div", { class: "caption" }, h("span", { class: "name" }, brief(nameOf(label)))) : null,
         wrong ? h("div", { class: "caption wrong" }, h("span", { class: "mark", "aria-hidden": "true" }, "✗"), h("span", { class: "name quiet" }, brief(nameOf(prediction)))) : null);
-    }))));
+    }));
+  }));
 }

@@ -14,15 +14,23 @@ export function colourOf(value, theme) {
   return from.map((start, i) => Math.round(start + (to[i] - start) * at));
 }
 
+const OVER = { positive: [255, 45, 45], negative: [50, 140, 255] }; // seen on dark images and on bright ones
+
 /** Colours of all 255 values of a heatmap, RGBA, where `most` is the value that gets a scale's end; over an image small ones are clear. */
 export function paletteOf(theme, most = 127, over = false) {
   const palette = new Uint8ClampedArray(256 * 4);
   for (let value = -127; value <= 127; value += 1) {
-    const colour = over ? [...colourOf(Math.sign(value), theme), 255 * Math.min(1, Math.abs(value) / most)] : [...colourOf(value / most, theme), 255];
+    const colour = over ? [...(value < 0 ? OVER.negative : OVER.positive), 255 * Math.sqrt(Math.min(1, Math.abs(value) / most))] : [...colourOf(value / most, theme), 255];
     palette.set(colour, (value & 255) * 4);
   }
   return palette;
 }
 
-/** One colour for each run; told apart by lightness too. */
-export const RUN_COLOURS = ["#e8710a", "#1f78b4", "#7b3fa0", "#0b8f6a", "#c2185b", "#6d6d6d", "#8d6e00", "#3949ab"];
+const RUNS = ["#425066", "#12b5cb", "#e52592", "#f9ab00", "#9334e6", "#7cb342", "#e8710a"];
+const SLATE_IN_THE_DARK = "#8e98a3";
+
+/** A run's colour, as TensorBoard has it unless somebody chose another there: by its place among `all` runs. */
+export function colourOfRun(all, run, theme) {
+  const colour = RUNS[Math.max(0, all.indexOf(run)) % RUNS.length];
+  return theme === "dark" && colour === RUNS[0] ? SLATE_IN_THE_DARK : colour;
+}

@@ -8,8 +8,10 @@ const PICTURES_KEPT = 800;
 export class Data {
   constructor(fetcher = (address) => fetch(address)) {
     this.fetcher = fetcher;
+    this.all = null;
     this.changed = new Map(); // run -> when its last record was written
     this.lists = new Map(); // run -> promise of its steps
+    this.scalars = new Map(); // run -> promise of its measures
     this.steps = new Kept(STEPS_KEPT);
     this.series_ = new Kept(STEPS_KEPT);
     this.pictures = new Kept(PICTURES_KEPT);
@@ -22,8 +24,10 @@ export class Data {
     for (const run of [...this.changed.keys()]) if (!names.has(run)) this.changed.delete(run);
     for (const { run, changed } of runs) {
       if (this.changed.get(run) === changed) continue;
+      if (!this.changed.has(run)) this.all = null; // TensorBoard has a new run
       this.changed.set(run, changed);
       this.lists.delete(run);
+      this.scalars.delete(run);
       this.series_.dropRun(run);
     }
     return runs.map(({ run }) => run);
@@ -38,6 +42,32 @@ export class Data {
   stepsOf(run) {
     if (!this.lists.has(run)) this.lists.set(run, this.once(this.json("steps", { run }), () => this.lists.delete(run)));
     return this.lists.get(run);
+  }
+
+  /** Every run of TensorBoard, in the order by which it colours them; none where it does not say. */
+  async allRuns() {
+    this.all ??= this.once(this.json("../../runs", {}), () => { this.all = null; }).catch(() => []);
+    return this.all;
+  }
+
+  /** For each measure that was logged under relevance/ its [[step, value], ...], of all epochs. */
+  measured(run) {
+    if (!this.scalars.has(run)) this.scalars.set(run, this.once(this.askMeasured(run), () => this.scalars.delete(run)));
+    return this.scalars.get(run);
+  }
+
+  /** Ask for the measures of those runs that are known again; whether there are new ones. */
+  async renewMeasured() {
+    const renewed = await Promise.all([...this.scalars].map(async ([run, known]) => {
+      const [before, now] = await Promise.all([known, this.askMeasured(run)]);
+      this.scalars.set(run, Promise.resolve(now));
+      return JSON.stringify(before) !== JSON.stringify(now);
+    }));
+    return renewed.includes(true);
+  }
+
+  async askMeasured(run) {
+    return (await this.json("measures", { run })).measures;
   }
 
   /** {head, graph}, the graph prepared; {problem} where the record cannot be read. */

@@ -1,15 +1,17 @@
 // The column at the side: a neuron, an edge or a path; else the best paths and what changed.
 
-import { cardOf, cardSection } from "./cards.js";
+import { cardOf, cardSection, speakersFor } from "./cards.js";
 import { button, h } from "./dom.js";
-import { lookUp, ofKey, pathThrough } from "./graph.js";
+import { keyOf, lookUp, ofKey, pathThrough } from "./graph.js";
 import { largestChanges } from "./diff.js";
 import { later } from "./later.js";
 import { lineChart } from "./line_chart.js";
 import { change, number, percent } from "./numbers.js";
 import { tiles } from "./samples.js";
+import { brief, counted } from "./words.js";
 
 const MOST_NEIGHBOURS = 8;
+const MOST_SPEAKERS = 5;
 
 /** A list of numbers with names. */
 const facts = (rows) => h("dl", { class: "facts" }, rows.flatMap(([name, value]) => [h("dt", {}, name), h("dd", {}, value)]));
@@ -97,17 +99,31 @@ export function pathDetails(look, index) {
 /** What stands there when nothing is picked. */
 export function overview(look) {
   const { graph, head, nameOf, onPick } = look;
+  const name = nameOf(graph.label);
+  const speakers = speakersFor(head.cards, graph.label);
   return [
-    h("header", {}, h("h2", {}, nameOf(graph.label)),
-      h("p", { class: "quiet" }, `critical paths over ${graph.samples} sample${graph.samples === 1 ? "" : "s"}; click a neuron, an edge or a path`)),
+    h("header", {}, h("h2", {}, name),
+      h("p", { class: "quiet" }, `The graph: how ${counted(graph.samples, "sample")} ${graph.samples === 1 ? "is" : "are"} taken for ${brief(name)}. Click a neuron, an edge, a path or a picture to see more.`)),
+    speakers.length ? h("section", {}, h("h3", {}, `Neurons that speak for ${brief(name)}`), h("ol", { class: "neurons" }, speakers.slice(0, MOST_SPEAKERS).map(([card, share]) =>
+      neuronRow({ key: keyOf(card.layer, card.neuron), layer: { name: card.layer }, neuron: card.neuron }, share, 1, onPick))),
+    h("p", { class: "quiet" }, "In per cent: how much of what a neuron says in all is for this class.")) : null,
     h("section", {}, h("h3", {}, "Best paths"), graph.paths.length === 0
       ? h("p", { class: "quiet" }, "None: the output of this class is not positive.")
       : h("ol", { class: "paths" }, graph.paths.map((path) => h("li", {}, pathButton(graph, path, onPick),
         h("span", { class: "chain" }, path.nodes.map((node) => (node.output ? nameOf(node.neuron) : node.neuron)).join(" → ")))))),
     graph.paths.length === 0 ? null : h("p", { class: "quiet" }, "A path is one of very many. What it carries is told as a multiple of the median path; near ties say little."),
-    head.notes.length ? h("section", {}, h("h3", {}, "Notes"), head.notes.map((note) => h("p", { class: "quiet" }, note))) : null,
-    Object.keys(head.settings).length ? h("section", {}, h("h3", {}, "Settings"), facts(Object.entries(head.settings))) : null,
+    head.notes.length ? folded("Notes", head.notes.map((note) => h("p", { class: "quiet" }, note))) : null,
+    Object.keys(head.settings).length ? folded("Settings", facts(Object.entries(head.settings))) : null,
   ];
+}
+
+const unfolded = new Set();
+
+/** A part that is opened by a click, and stays so as steps go by. */
+function folded(name, ...content) {
+  const part = h("details", { class: "folded", open: unfolded.has(name), ontoggle: () => unfolded[part.open ? "add" : "delete"](name) },
+    h("summary", {}, name), content);
+  return part;
 }
 
 /** What stands there when two graphs are compared and nothing is picked. */
@@ -136,8 +152,10 @@ const pathButton = (graph, path, onPick) =>
   h("button", { type: "button", class: "link", onclick: () => onPick({ path: graph.paths.indexOf(path) }) },
     `path ${graph.paths.indexOf(path) + 1} · ${carries(path)}`);
 
+const many = (times) => (times < 10 ? number(times) : new Intl.NumberFormat("en", { notation: "compact", compactDisplay: "long", maximumSignificantDigits: 2 }).format(times));
+
 /** What a path carries: a share, or, where that is too small to say anything, a multiple of the median path's. */
-const carries = (path) => (path.times === null || Math.abs(path.share) >= 1e-3 ? `${percent(path.share)} of the output's relevance` : `${number(path.times)} × the median path`);
+const carries = (path) => (path.times === null || Math.abs(path.share) >= 1e-3 ? `${percent(path.share)} of the output's relevance` : `${many(path.times)} times the median path`);
 
 function pictures(look, heading, what, ref, absent) {
   const { data, run, head, sort, nameOf } = look;

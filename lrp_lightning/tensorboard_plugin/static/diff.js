@@ -4,7 +4,7 @@ import { lookUp } from "./graph.js";
 
 const SAME = 0.1; // a change below a tenth of the greater share is none
 
-/** How a share changed. */
+/** How a share changed, as diff_graphs() in Python says it. */
 export function changeOf(before, after) {
   if (before === null && after === null) return "same";
   if (before === null) return "appeared";
@@ -12,6 +12,17 @@ export function changeOf(before, after) {
   const change = after - before;
   if (Math.abs(change) <= SAME * Math.max(Math.abs(before), Math.abs(after))) return "same";
   return change > 0 ? "grew" : "shrank";
+}
+
+/** Whether both, {run, step}, are one: nothing to compare. */
+export const isSame = (one, other) => one.run === other.run && one.step === other.step;
+
+/** What a shown step can be compared with at first: the run's first other step, else another run; null where there is neither. */
+export function toCompare({ names, state, steps, step }) {
+  const other = steps.find((one) => !one.problem && one.step !== step);
+  if (other) return { run: state.run, step: other.step };
+  const run = names.find((name) => name !== state.run);
+  return run === undefined ? null : { run, step };
 }
 
 /**

@@ -22,6 +22,14 @@ function fill(element, attributes, children) {
 export const button = (text, label, onclick, attributes = {}) =>
   h("button", { type: "button", "aria-label": label, title: label, onclick, ...attributes }, text);
 
+/** As high as it has been since it is `of` something else, or as wide: what stands below does not move with each step. */
+export function keepHeight(element, of) {
+  const now = JSON.stringify([of, element.clientWidth]);
+  if (element.dataset.tallest !== now) element.style.minHeight = "";
+  element.dataset.tallest = now;
+  element.style.minHeight = `${element.offsetHeight}px`;
+}
+
 /** Put `items` into a select, each [value, text], and choose one. */
 export function options(select, items, chosen) {
   const now = JSON.stringify(items);

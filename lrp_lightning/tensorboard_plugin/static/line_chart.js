@@ -1,7 +1,7 @@
 // A small chart of numbers over steps.
 
 import { h, s } from "./dom.js";
-import { number, ticks } from "./numbers.js";
+import { labels, number, ticks } from "./numbers.js";
 
 const DIGIT = 6; // pixels
 const RIGHT = 10;
@@ -9,17 +9,21 @@ const TOP = 8;
 const BOTTOM = 20;
 
 /**
- * @param lines [{name, colour, dash, points: [[step, value or null], ...]}].
+ * @param lines [{name, title, colour, dash, points: [[step, value or null, [low, high] of what it may be], ...]}]; title and
+ *   interval may be absent.
+ * @param about what stands beside the title.
  * @param at the step that is shown; onPick(step) when another is clicked.
  * @param range [low, high] for an axis that does not move; null to fit.
  */
-export function lineChart({ title, lines, at, onPick, range = null, width = 230, height = 110, format = number }) {
+export function lineChart({ title, lines, at, onPick, range = null, width = 230, height = 110, format = number, about = null }) {
   const points = lines.flatMap((line) => line.points.filter(([, value]) => value !== null));
   const steps = [...new Set(points.map(([step]) => step))].sort((a, b) => a - b);
   if (!steps.length) return h("p", { class: "quiet" }, "no values");
   let [low, high] = range ?? [Math.min(...points.map((p) => p[1])), Math.max(...points.map((p) => p[1]))];
-  if (high - low < 1e-12) [low, high] = [low - (Math.abs(low) || 1) * 0.1, high + (Math.abs(high) || 1) * 0.1];
-  const marks = ticks(low, high).map((value) => [value, format(value)]);
+  if (high - low < 1e-12) [low, high] = low >= 0 ? [0, 2 * low || 1] : [2 * low, 0];
+  const values = ticks(low, high);
+  const texts = labels(values, format);
+  const marks = values.map((value, i) => [value, texts[i]]);
   const left = 10 + DIGIT * Math.max(5, ...marks.map(([, text]) => text.length));
   const [first, last] = [steps[0], steps[steps.length - 1]];
   const x = (step) => left + (last === first ? 0.5 : (step - first) / (last - first)) * (width - left - RIGHT);
@@ -67,8 +71,16 @@ export function lineChart({ title, lines, at, onPick, range = null, width = 230,
     chart.addEventListener("click", (event) => onPick(nearest(event)));
   }
   return h("figure", { class: "line-chart" },
-    h("figcaption", {}, h("b", {}, title), ...(lines.length > 1 ? lines.map((line) => h("span", { title: line.name }, swatch(line), line.name)) : [])),
+    h("figcaption", {}, h("div", { class: "chart-title" }, h("b", {}, title), lines.length === 1 ? valueAt(lines[0], at ?? last, format) : null, about),
+      lines.length === 1 ? null : lines.map((line) =>
+        h("span", { title: line.title ?? line.name }, swatch(line), h("span", { class: "name" }, line.name), valueAt(line, at ?? last, format)))),
     chart, told);
+}
+
+/** The line's value at the step that is shown, or at the last before it, and how far the true one may be. */
+function valueAt({ points }, at, format) {
+  const [, value, range] = points.filter(([step, one]) => step <= at && one !== null).at(-1) ?? [];
+  return value === undefined ? null : h("b", { class: "value", title: range && `between ${format(range[0])} and ${format(range[1])}, 19 times of 20` }, format(value));
 }
 
 function drawn(line, x, y) {
@@ -78,9 +90,11 @@ function drawn(line, x, y) {
     else runs[runs.length - 1].push([x(step), y(value)]);
   }
   const style = { stroke: line.colour, class: "line", "stroke-dasharray": line.dash };
-  return runs.filter((run) => run.length).map((run) => (run.length === 1
+  const bars = line.points.filter(([, value, range]) => value !== null && range)
+    .map(([step, , [low, high]]) => `M${x(step).toFixed(1)} ${y(low).toFixed(1)}V${y(high).toFixed(1)}`).join("");
+  return [bars && s("path", { class: "bars", d: bars, stroke: line.colour }), ...runs.filter((run) => run.length).map((run) => (run.length === 1
     ? s("circle", { cx: run[0][0], cy: run[0][1], r: 2.5, fill: line.colour })
-    : s("polyline", { ...style, points: run.map((point) => point.map((v) => v.toFixed(1)).join(",")).join(" ") })));
+    : s("polyline", { ...style, points: run.map((point) => point.map((v) => v.toFixed(1)).join(",")).join(" ") })))];
 }
 
 function swatch(line) {

@@ -1,8 +1,10 @@
-// The fixed samples: image, heatmap, label, prediction.
+// Samples: image, heatmaps over it, label, prediction.
 
+import { stack } from "./blend.js";
 import { h } from "./dom.js";
 import { heatmaps, image } from "./heatmap.js";
 import { number, percent } from "./numbers.js";
+import { enlarge, enlarging } from "./viewer.js";
 
 /** The order in which samples are shown. */
 export function orderOf(samples, sort) {
@@ -10,6 +12,12 @@ export function orderOf(samples, sort) {
   if (sort === "error") order.sort((a, b) => samples.errors[b] - samples.errors[a]);
   if (sort === "label") order.sort((a, b) => samples.labels[a] - samples.labels[b]);
   return order;
+}
+
+/** [[name, samples], ...]: those decided rightly, wrongly, and those without a label, as far as there are any. */
+export function groupsOf(samples, order) {
+  const kind = (i) => (samples.labels[i] < 0 ? "Without a label" : samples.labels[i] === samples.predictions[i] ? "Right" : "Wrong");
+  return ["Right", "Wrong", "Without a label"].map((name) => [name, order.filter((i) => kind(i) === name)]).filter(([, members]) => members.length);
 }
 
 /** A sample's words: what it is, and what the model takes it for. */
@@ -26,8 +34,10 @@ export function wordsOf(samples, i, nameOf) {
   };
 }
 
+const part = (share) => (share !== null && share !== 0 && Math.abs(share) < 1e-3 ? "< 0.1 %" : percent(share));
+
 /**
- * A row of tiles.
+ * Tiles, what was decided rightly and wrongly apart; a click enlarges one.
  *
  * @param samples the head's samples, images their pixels (null where there are none).
  * @param grids [{title, values, ref}] of heatmaps, or of images where a ref has no scale; one picture a tile. Samples that a
@@ -36,24 +46,38 @@ export function wordsOf(samples, i, nameOf) {
  */
 export function tiles({ samples, images, grids, sort, nameOf, shares = false }) {
   const signed = grids.filter((grid) => grid.ref.scale);
-  const painters = new Map(heatmaps(signed, shares).map((painter, i) => [signed[i], painter]));
+  const painters = new Map(heatmaps(signed, shares, images !== null).map((painter, i) => [signed[i], painter]));
   const at = ({ ref }, i) => ref.samples?.indexOf(i) ?? i;
   const shown = orderOf(samples, sort).filter((i) => grids.every((grid) => at(grid, i) >= 0));
-  return h("ul", { class: "tiles" }, shown.map((i) => {
+  const groups = groupsOf(samples, shown);
+  const picture = (i) => images && image(images.values, images.ref, i, `sample ${i + 1}, ${wordsOf(samples, i, nameOf).label}`);
+  const pictures = (i) => [...(images ? [["image", picture(i)]] : []), ...grids.map((grid) => {
+    const label = `${grid.title} of sample ${i + 1}`;
+    return [grid.title, painters.has(grid) ? stack(picture(i), painters.get(grid)(at(grid, i), label)) : image(grid.values, grid.ref, at(grid, i), label)];
+  })];
+  const heldOf = (i) => (grids.some(({ ref }) => ref === samples.all_neurons) && samples.held?.[i]
+    ? `critical ${part(samples.held[i][0])}, all ${part(samples.held[i][1])}` : null);
+  const saying = (i) => {
     const words = wordsOf(samples, i, nameOf);
-    const held = grids.length > 1 && grids[1].ref === samples.all_neurons && samples.held?.[i]
-      ? `critical ${percent(samples.held[i][0])}, all ${percent(samples.held[i][1])}` : null;
-    const wrong = words.wrong ? `, but it is ${words.label}` : "";
-    const pictures = grids.map((grid) => {
-      const label = `${grid.title} of sample ${i + 1}`;
-      return painters.has(grid) ? painters.get(grid)(at(grid, i), label) : image(grid.values, grid.ref, at(grid, i), label);
-    });
-    return h("li", { class: words.wrong ? "tile wrong" : "tile", title: `taken for ${words.prediction} (${words.probability})${wrong}; error ${words.error}` },
-      h("div", { class: "pictures" }, images && image(images.values, images.ref, i, `sample ${i + 1}, ${words.label}`), ...pictures),
+    return `taken for ${words.prediction} (${words.probability})${words.wrong ? `, but it is ${words.label}` : ""}; error ${words.error}`;
+  };
+  const items = groups.flatMap(([, members]) => members).map((i) => ({
+    heading: `Sample ${i + 1}: ${wordsOf(samples, i, nameOf).label}`,
+    lines: [saying(i), ...(heldOf(i) ? [`Of the logit hold: ${heldOf(i)}.`] : [])],
+    pictures: () => pictures(i),
+    sample: i,
+  }));
+  const open = (i) => enlarge(items, items.findIndex(({ sample }) => sample === i));
+  const tile = (i) => {
+    const words = wordsOf(samples, i, nameOf);
+    return h("li", { class: words.wrong ? "tile wrong" : "tile", title: saying(i) },
+      enlarging(`sample ${i + 1}, ${saying(i)}`, () => open(i), h("span", { class: "pictures" }, pictures(i).map(([, shownAs]) => shownAs))),
       h("div", { class: "caption" },
         h("span", { class: "mark", role: "img", "aria-label": words.mark[1] }, words.mark[0]),
         h("span", { class: "name" }, words.prediction), h("span", { class: "quiet" }, words.probability)),
-      held && h("div", { class: "caption quiet held" }, held),
+      heldOf(i) && h("div", { class: "caption quiet held" }, heldOf(i)),
       words.wrong ? h("div", { class: "caption quiet" }, h("span", { class: "name" }, `is ${words.label}`)) : null);
-  }));
+  };
+  return h("div", { class: "groups" }, groups.map(([name, members]) => h("section", { class: "group", "aria-label": name },
+    h("h4", {}, name, h("span", { class: "quiet" }, ` ${members.length}`)), h("ul", { class: "tiles" }, members.map(tile)))));
 }

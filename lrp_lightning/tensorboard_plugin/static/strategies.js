@@ -1,9 +1,11 @@
 // What groups of a class's images are recognised by, and which of these hang on a shortcut.
 
-import { h } from "./dom.js";
+import { blendSlider, stack } from "./blend.js";
+import { h, keepHeight } from "./dom.js";
 import { heatmaps, image } from "./heatmap.js";
 import { soon } from "./later.js";
 import { theme } from "./theme.js";
+import { enlarge, enlarging } from "./viewer.js";
 import { brief, counted, whole } from "./words.js";
 
 const TALLEST = 120; // pixels of a picture
@@ -21,27 +23,6 @@ export function testWords(strategy, nameOf) {
   return `${where.charAt(0).toUpperCase()}${where.slice(1)} turns ${whole(flipped)} of other images into ${into}${controls(control)}${shortcut ? "" : ": no shortcut found"}.`;
 }
 
-/** @returns {title, sentences: [{label, name, text}], calm}: one sentence a shortcut, the surest first; calm: none is needed. */
-export function headline(strategies, nameOf) {
-  const shortcuts = strategies.filter((strategy) => strategy.shortcut && tested(strategy));
-  if (shortcuts.length === 0) {
-    const classes = new Set(strategies.filter(tested).map((strategy) => strategy.class)).size;
-    const title = classes === 0 ? "No region was tested for a shortcut." : `No shortcut found in ${counted(classes, "class", "classes")}.`;
-    return { title, sentences: [], calm: true };
-  }
-  const sentences = shortcuts.sort((a, b) => (b.bound ?? 0) - (a.bound ?? 0)).map((strategy) => {
-    const { share, flipped, control } = strategy;
-    const name = brief(nameOf(strategy.class));
-    const images = share >= 0.995 ? "its images" : `${whole(share)} of its images`;
-    return {
-      label: strategy.class,
-      name,
-      text: `: ${images} hang on ${strategy.where}. Copied into other images, that region turns ${whole(flipped)} of them into ${name}${controls(control)}.`,
-    };
-  });
-  return { title: sentences.length === 1 ? "Likely shortcut" : "Likely shortcuts", sentences, calm: false };
-}
-
 /** Those of a class, or of all where label is null: shortcuts first, then class by class, the largest first. */
 export function rowsOf(strategies, label) {
   const rank = (a, b) => b.shortcut - a.shortcut || a.class - b.class || b.share - a.share;
@@ -57,15 +38,12 @@ export class StrategiesPanel {
   constructor(onClass) {
     this.onClass = onClass;
     this.asked = 0;
-    this.tallest = null;
     this.all = h("input", { type: "checkbox", onchange: () => this.draw() });
-    this.over = h("input", { type: "checkbox", onchange: () => this.element.classList.toggle("overlaid", this.over.checked) });
-    this.told = h("div", { class: "finding", role: "status" });
     this.rows = h("div", { class: "strategy-rows" });
     this.allOf = h("label", { class: "key" }, this.all, "show all classes");
     this.element = h("section", { class: "panel strategies", "aria-label": "Strategies", hidden: true },
-      h("header", {}, h("h3", {}, "Strategies: what the network goes by"), h("label", { class: "key quiet" }, this.over, "heatmaps over the images")),
-      this.told, this.rows, this.allOf,
+      h("header", {}, h("h3", {}, "Strategies: what the network goes by"), blendSlider()),
+      this.rows, this.allOf,
       h("p", { class: "quiet" }, "Each row is a strategy: images of one class that the network decides alike. "
         + "Red speaks for the class, blue against it. To test a strategy, its region is copied into images of other classes; "
         + "controls copy another region, or the same one from the class's other images."));
@@ -92,35 +70,13 @@ export class StrategiesPanel {
     const rows = listed.map((strategy) => this.row(strategy));
     soon(rows.map((row) => row.ready)).then(() => {
       if (mine !== this.asked) return;
-      this.tell(headline(strategies, nameOf));
       this.allOf.hidden = strategies.every((strategy) => strategy.class === label);
       this.rows.replaceChildren(rows.length === 0
         ? h("p", { class: "quiet" }, `No strategies of ${brief(nameOf(label))} at this step.`)
         : h("ul", {}, h("li", { class: "strategy quiet", "aria-hidden": "true" },
           h("span", {}), h("span", {}, "on average"), h("span", { class: "rest" }, "most typical images")), rows.map((row) => row.element)));
-      this.keepHeight();
+      keepHeight(this.element, [this.shown.run, label, this.all.checked]);
     });
-  }
-
-  /** What stands below does not move as a step with fewer rows follows. */
-  keepHeight() {
-    const { run, label } = this.shown;
-    const of = JSON.stringify([run, label, this.all.checked, this.element.clientWidth]);
-    if (this.tallest !== of) this.element.style.minHeight = "";
-    this.tallest = of;
-    this.element.style.minHeight = `${this.element.offsetHeight}px`;
-  }
-
-  tell(found) {
-    const words = JSON.stringify(found);
-    if (this.told.dataset.words === words) return; // said once, and what has the focus keeps it
-    this.told.dataset.words = words;
-    const { title, sentences, calm } = found;
-    this.told.classList.toggle("alert", !calm);
-    this.told.replaceChildren(
-      h("b", { class: "verdict" }, h("span", { "aria-hidden": "true" }, calm ? "✓ " : "⚠ "), title),
-      ...(calm ? [] : [h("ul", {}, sentences.map(({ label, name, text }) => h("li", {},
-        h("button", { type: "button", class: "sentence", title: `Look at ${name}`, onclick: () => this.lookAt(label) }, h("span", { class: "name" }, name), text))))]));
   }
 
   /** Choose a class; one without a graph is shown among all. */
@@ -138,7 +94,7 @@ export class StrategiesPanel {
     const name = brief(nameOf(strategy.class));
     const frame = () => (tested(strategy) && !strategy.moves ? framed(strategy) : null);
     const slot = ({ shape: [, height, width] }) => {
-      const place = h("div", { class: "slot" }, frame());
+      const place = h("div", { class: "slot" });
       place.style.aspectRatio = `${width} / ${height}`;
       place.style.width = `min(100%, ${((TALLEST * width) / height).toFixed(1)}px)`;
       return place;
@@ -146,6 +102,7 @@ export class StrategiesPanel {
     const { heatmap, images, heatmaps: heat } = strategy;
     const mean = heatmap && slot(heatmap);
     const prototypes = images ? Array.from({ length: images.shape[0] }, () => slot(images)) : [];
+    mean?.append(frame() ?? "");
     const problem = h("p", { class: "problem", role: "alert", hidden: true });
     const element = h("li", { class: strategy.shortcut ? "strategy shortcut" : "strategy", "data-class": strategy.class },
       h("div", { class: "about" },
@@ -158,11 +115,15 @@ export class StrategiesPanel {
     const ready = Promise.all([get(heatmap), get(images), get(heat)]).then(([average, pixels, relevance]) => {
       if (average) mean.prepend(heatmaps([{ values: average, ref: heatmap }])[0](0, `what counts in a strategy of ${name}, on average`));
       const [paintHeat] = relevance ? heatmaps([{ values: relevance, ref: heat }], true, true) : [];
-      prototypes.forEach((place, i) => {
-        const over = paintHeat && i < heat.shape[0] ? paintHeat(i, `what counts in image ${i + 1}`) : null;
-        over?.classList.add("over");
-        place.prepend(...[image(pixels, images, i, `typical image ${i + 1} of a strategy of ${name}`), over].filter(Boolean));
-      });
+      const plain = (i) => image(pixels, images, i, `typical image ${i + 1} of a strategy of ${name}`);
+      const painted = (i) => stack(plain(i), paintHeat && i < heat.shape[0] ? paintHeat(i, `what counts in image ${i + 1}`) : null, frame());
+      const items = prototypes.map((_, i) => ({
+        heading: `${name}, typical image ${i + 1}`,
+        lines: [`A strategy of ${whole(strategy.share)} of the class.`, testWords(strategy, nameOf)],
+        pictures: () => [["image", plain(i)], ["heatmap, and the tested region", painted(i)]],
+      }));
+      prototypes.forEach((place, i) => place.append(
+        enlarging(`typical image ${i + 1}`, () => enlarge(items, i), painted(i))));
     }).catch((error) => {
       this.failed = true;
       problem.hidden = false;

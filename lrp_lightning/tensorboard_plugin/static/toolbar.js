@@ -1,8 +1,10 @@
 // What is chosen: runs, class, step, what it is compared with; and what can be done with it.
 
 import { button, h, options } from "./dom.js";
-import { RUN_COLOURS } from "./colours.js";
+import { colourOfRun } from "./colours.js";
+import { isSame, toCompare } from "./diff.js";
 import { SearchBox } from "./search_box.js";
+import { theme } from "./theme.js";
 
 const PLAY_MS = 700;
 
@@ -54,7 +56,7 @@ export class Toolbar {
     this.runsMenu.hidden = names.length < 2;
     this.runs.replaceChildren(...names.map((name) => {
       const swatch = h("span", { class: "dot" });
-      swatch.style.background = colourOfRun(names, name);
+      swatch.style.background = colourOfRun(now.all, name, theme());
       return h("label", { title: name }, h("input", {
         type: "checkbox", checked: state.runs.includes(name), disabled: name === state.run, onchange: (event) => this.chooseRun(name, event.target.checked),
       }), swatch, h("span", { class: "name" }, name));
@@ -69,11 +71,13 @@ export class Toolbar {
     this.slider.setAttribute("aria-valuetext", words);
     const { against } = state;
     this.compare.setAttribute("aria-pressed", String(against !== null));
+    this.compare.disabled = against === null && toCompare(now) === null;
     this.against.hidden = against === null;
     if (against) {
       options(this.againstRun, names.map((name) => [name, name]), against.run);
       const others = (lists.get(against.run) ?? []).filter((other) => !other.problem);
       options(this.againstStep, others.map((other) => [other.step, `epoch ${other.epoch} · ${other.step}`]), against.step);
+      for (const option of this.againstStep.options) option.disabled = isSame({ run: against.run, step: Number(option.value) }, { run: state.run, step });
     }
   }
 
@@ -101,13 +105,12 @@ export class Toolbar {
   }
 
   toggleCompare() {
-    const { state, steps } = this.now;
-    this.act.update({ against: state.against ? null : { run: state.run, step: steps[0].step } });
+    this.act.update({ against: this.now.state.against ? null : toCompare(this.now) });
   }
 
   async compareWith(run, step) {
-    const { step: here } = this.now;
-    this.act.update({ against: { run, step: step ?? here } });
+    const { step: here, state } = this.now;
+    this.act.update({ against: step === null && run === state.run ? toCompare(this.now) : { run, step: step ?? here } });
   }
 
   chooseRun(name, chosen) {
@@ -115,5 +118,3 @@ export class Toolbar {
     this.act.update({ runs: names.filter((other) => (other === name ? chosen : state.runs.includes(other))) });
   }
 }
-
-export const colourOfRun = (names, name) => RUN_COLOURS[Math.max(0, names.indexOf(name)) % RUN_COLOURS.length];

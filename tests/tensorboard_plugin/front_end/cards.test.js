@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { cardNames, cardOf, patchWords, speaksFor } from "../../../lrp_lightning/tensorboard_plugin/static/cards.js";
+import { cardNames, cardOf, patchWords, speakersFor, speaksFor } from "../../../lrp_lightning/tensorboard_plugin/static/cards.js";
 
 const nameOf = (label) => ["shirt", "bag", "coat"][label] ?? `class ${label}`;
 const plain = (text) => text.replaceAll("\u00a0", " ");
@@ -17,6 +17,12 @@ test("a card's name has the classes with twice an even share and a tenth, at mos
   assert.equal(named(1), "shirt 1.00");
   assert.equal(named(), "no class");
   assert.equal(plain(speaksFor({ classes: [[3, 1]] }, nameOf)), "class 3 1.00");
+});
+
+test("a class has the neurons that speak for it, those that say most first", () => {
+  const cards = [[[2, 0.5], [0, 0.3]], [[0, 0.9]], [[1, 0.95], [0, 0.05]], []].map((classes, neuron) => ({ layer: "a", neuron, classes }));
+  assert.deepEqual(speakersFor(cards, 0).map(([card, share]) => [card.neuron, share]), [[1, 0.9], [0, 0.3]]);
+  assert.deepEqual(speakersFor(cards, 3), []);
 });
 
 test("cards are found by layer and neuron", () => {

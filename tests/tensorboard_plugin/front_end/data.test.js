@@ -46,6 +46,29 @@ test("what a run has is asked again when it changed, and only then", async () =>
   assert.equal(asked.filter((address) => address.startsWith("steps")).length, 2);
 });
 
+test("measures are asked again, and it is told whether there are new ones", async () => {
+  let points = [[1, 0.5]];
+  const { data, asked } = asking(() => answer({ measures: { mse: points } }));
+  assert.deepEqual(await data.measured("a"), { mse: [[1, 0.5]] });
+  await data.measured("a");
+  assert.deepEqual(asked, ["measures?run=a"]);
+  assert.equal(await data.renewMeasured(), false);
+  points = [[1, 0.5], [2, 0.25]];
+  assert.equal(await data.renewMeasured(), true);
+  assert.deepEqual(await data.measured("a"), { mse: points });
+});
+
+test("all runs are asked for when there is a new one; where TensorBoard does not say, none are known", async () => {
+  let all = ["a"];
+  const { data } = asking((address) => answer(address.startsWith("runs") ? { runs: all.map((run) => ({ run, changed: 1 })) } : all));
+  await data.runs();
+  assert.deepEqual(await data.allRuns(), ["a"]);
+  all = ["b", "a"];
+  await data.runs();
+  assert.deepEqual(await data.allRuns(), ["b", "a"]);
+  assert.deepEqual(await asking(() => answer({}, 404)).data.allRuns(), []);
+});
+
 test("failures are told, and tried again", async () => {
   let status = 404;
   const { data } = asking(() => answer(status === 404 ? { error: "no such step" } : { head: {}, graph: part() }, status));

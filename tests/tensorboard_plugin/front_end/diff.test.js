@@ -1,16 +1,15 @@
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
 import { test } from "node:test";
-import { changeOf, largestChanges, merge, mergeOrder, overlap } from "../../../lrp_lightning/tensorboard_plugin/static/diff.js";
+import { changeOf, isSame, largestChanges, merge, mergeOrder, overlap, toCompare } from "../../../lrp_lightning/tensorboard_plugin/static/diff.js";
 import { prepare } from "../../../lrp_lightning/tensorboard_plugin/static/graph.js";
 import { part } from "./graphs.js";
 
 test("how a share changed", () => {
-  assert.equal(changeOf(null, 0.1), "appeared");
-  assert.equal(changeOf(0.1, null), "vanished");
-  assert.equal(changeOf(0.1, 0.2), "grew");
-  assert.equal(changeOf(0.2, 0.1), "shrank");
-  assert.equal(changeOf(0.2, 0.201), "same");
-  assert.equal(changeOf(-0.1, 0.1), "grew");
+  // what the test of diff_graphs() reads too
+  const cases = JSON.parse(readFileSync(new URL("changes.json", import.meta.url)));
+  assert.ok(cases.length > 9);
+  for (const [before, after, change] of cases) assert.equal(changeOf(before, after), change, `${before} ${after}`);
 });
 
 test("two graphs in one", () => {
@@ -51,4 +50,14 @@ test("orders of layers are merged", () => {
   assert.deepEqual(mergeOrder(["a", "b", "c"], ["a", "x", "c", "d"]), ["a", "x", "b", "c", "d"]);
   assert.deepEqual(mergeOrder([], ["a"]), ["a"]);
   assert.deepEqual(mergeOrder(["b"], ["a", "b"]), ["a", "b"]);
+});
+
+test("nothing is compared with itself", () => {
+  const steps = [{ step: 1, problem: "broken" }, { step: 2 }, { step: 3 }];
+  const at = (step, changed = {}) => toCompare({ names: ["a", "b"], state: { run: "a" }, steps, step, ...changed });
+  assert.deepEqual(at(3), { run: "a", step: 2 });
+  assert.deepEqual(at(2), { run: "a", step: 3 });
+  assert.deepEqual(at(2, { steps: [{ step: 2 }] }), { run: "b", step: 2 });
+  assert.equal(at(2, { steps: [{ step: 2 }], names: ["a"] }), null);
+  assert.deepEqual([isSame(at(3), { run: "a", step: 2 }), isSame(at(3), { run: "b", step: 2 })], [true, false]);
 });

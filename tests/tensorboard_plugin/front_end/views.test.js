@@ -1,17 +1,19 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { colourOf, paletteOf } from "../../../lrp_lightning/tensorboard_plugin/static/colours.js";
+import { opacities } from "../../../lrp_lightning/tensorboard_plugin/static/blend.js";
+import { colourOf, colourOfRun, paletteOf } from "../../../lrp_lightning/tensorboard_plugin/static/colours.js";
 import { prepare } from "../../../lrp_lightning/tensorboard_plugin/static/graph.js";
 import { escape } from "../../../lrp_lightning/tensorboard_plugin/static/graphml.js";
 import { fitEnd, layout, strengths } from "../../../lrp_lightning/tensorboard_plugin/static/layout.js";
-import { chartsOf } from "../../../lrp_lightning/tensorboard_plugin/static/measures.js";
-import { change, number, percent, ticks } from "../../../lrp_lightning/tensorboard_plugin/static/numbers.js";
-import { orderOf } from "../../../lrp_lightning/tensorboard_plugin/static/samples.js";
+import { chartsOf, pointsOf } from "../../../lrp_lightning/tensorboard_plugin/static/measures.js";
+import { change, interval, labels, number, percent, ticks } from "../../../lrp_lightning/tensorboard_plugin/static/numbers.js";
+import { groupsOf, orderOf } from "../../../lrp_lightning/tensorboard_plugin/static/samples.js";
+import { ABOUT, apart } from "../../../lrp_lightning/tensorboard_plugin/static/words.js";
 import { part } from "./graphs.js";
 
 test("numbers are read easily", () => {
-  assert.deepEqual([0, 1234.5, 0.12345, -2, 1e-7, NaN, null].map(number), ["0", "1230", "0.123", "−2", "1e−7", "–", "–"]);
-  assert.deepEqual([0, 1, 0.0349, -0.5, 0.00012, null].map(percent), ["0 %", "100 %", "3.5 %", "−50 %", "0.01 %", "–"]);
+  assert.deepEqual([0, 1234.5, 0.12345, -2, 1e-7, NaN, null].map((value) => number(value)), ["0", "1230", "0.123", "−2", "1e−7", "–", "–"]);
+  assert.deepEqual([0, 1, 0.0349, -0.5, 0.00012, null].map((value) => percent(value)), ["0 %", "100 %", "3.5 %", "−50 %", "0.01 %", "–"]);
   assert.deepEqual([0.1, -0.1].map(change), ["+10 %", "−10 %"]);
 });
 
@@ -23,6 +25,52 @@ test("axes have a few round values", () => {
     assert.ok(found.every((value) => value >= low - 1e-12 && value <= high + 1e-9));
   }
   assert.deepEqual(ticks(1, 1), [1]);
+});
+
+test("an axis says no value twice", () => {
+  assert.deepEqual(labels([0.0768, 0.077, 0.0772], percent), ["7.68 %", "7.70 %", "7.72 %"]);
+  assert.deepEqual(labels([0, 0.5, 1], percent), ["0 %", "50 %", "100 %"]);
+  assert.deepEqual(labels([1.0001, 1.0002], number), ["1.0001", "1.0002"]);
+  assert.deepEqual(labels([5.1e-8, 5.12e-8], number), ["5.10e−8", "5.12e−8"]);
+  assert.deepEqual(labels([1, 1], number), ["1", "1"]); // nothing tells them apart
+});
+
+test("a share of few samples is uncertain", () => {
+  const near = (found, expected) => found.forEach((value, i) => assert.ok(Math.abs(value - expected[i]) < 5e-4, `${found}`));
+  near(interval(0.5, 100), [0.4038, 0.5962]);
+  near(interval(0, 10), [0, 0.2775]);
+  near(interval(1, 10), [0.7225, 1]);
+  const [low, high] = interval(0.78125, 32);
+  assert.ok(low < 0.78125 && 0.78125 < high && high - low > 0.25);
+});
+
+test("a measure has the points of every epoch, shares with their interval", () => {
+  const steps = [{ step: 4, measures: { mse: 2, contest_accuracy: 0.5 } }, { step: 6, problem: "broken" }];
+  const logged = { contest_accuracy: [[2, 0.25], [4, 0.5], [5, null]], samples: [[2, 16], [4, 32]] };
+  assert.deepEqual(pointsOf("mse", { steps, measured: logged }), [[4, 2]]);
+  assert.deepEqual(pointsOf("contest_accuracy", { steps, measured: logged }), [[2, 0.25, interval(0.25, 16)], [4, 0.5, interval(0.5, 32)], [5, null]]);
+  assert.deepEqual(pointsOf("contest_accuracy", { steps, measured: {} }), [[4, 0.5]]); // nobody says of how many
+});
+
+test("runs are called by what tells them apart", () => {
+  assert.deepEqual(apart(["vgg-lr0.01/version_0", "vgg-lr0.03/version_0"]), ["lr0.01", "lr0.03"]);
+  assert.deepEqual(apart(["a/version_0", "a/version_1"]), ["0", "1"]);
+  assert.deepEqual(apart(["a", "a-b"]), ["a", "a-b"]);
+  assert.deepEqual(apart(["one/x"]), ["one/x"]);
+  assert.deepEqual(apart(["a/b", "a/b/c"]), ["b", "b/c"]);
+  assert.equal(new Set(apart(["x-1", "x-1-1", "x-1-1-1"])).size, 3);
+});
+
+test("runs have the colours that TensorBoard gives them", () => {
+  const all = Array.from({ length: 9 }, (_, i) => `run ${i}`);
+  const colours = all.map((run) => colourOfRun(all, run, "light"));
+  assert.equal(new Set(colours).size, 7);
+  assert.deepEqual([colours[0], colours[7], colours[1]], ["#425066", "#425066", "#12b5cb"]);
+  assert.equal(colourOfRun(all, "run 0", "dark"), "#8e98a3");
+});
+
+test("one slider goes from image to heatmap", () => {
+  assert.deepEqual([0, 50, 75, 100].map(opacities), [{ image: 1, heat: 0 }, { image: 1, heat: 1 }, { image: 0.5, heat: 1 }, { image: 0, heat: 1 }]);
 });
 
 test("neurons stand in columns, the most relevant on top, and nothing overlaps", () => {
@@ -68,9 +116,9 @@ test("zero has the page's colour, signs have theirs", () => {
 test("over an image what is weak is clear", () => {
   const palette = paletteOf("light", 100, true);
   const at = (value) => [...palette.slice((value & 255) * 4, (value & 255) * 4 + 4)];
-  assert.deepEqual([at(0)[3], at(50)[3], at(100)[3], at(127)[3]], [0, 128, 255, 255]);
-  assert.deepEqual(at(10).slice(0, 3), colourOf(1, "light"));
-  assert.deepEqual(at(-10).slice(0, 3), colourOf(-1, "light"));
+  assert.deepEqual([at(0)[3], at(50)[3], at(100)[3], at(127)[3]], [0, 180, 255, 255]);
+  const [[red, , blue], [red_, , blue_]] = [at(10), at(-10)];
+  assert.ok(red > blue && blue_ > red_);
 });
 
 test("samples are sorted", () => {
@@ -80,12 +128,24 @@ test("samples are sorted", () => {
   assert.deepEqual(orderOf(samples, "label"), [1, 2, 0]);
 });
 
-test("the contest and accuracies have charts, every other measure its own with its control", () => {
+test("right and wrong are apart", () => {
+  const samples = { labels: [2, 0, 1, -1], predictions: [2, 1, 1, 0] };
+  assert.deepEqual(groupsOf(samples, [2, 0, 1, 3]), [["Right", [2, 0]], ["Wrong", [1]], ["Without a label", [3]]]);
+  assert.deepEqual(groupsOf(samples, [1]), [["Wrong", [1]]]);
+});
+
+test("what is compared has one chart, every other measure its own with its control; the first are seen at once", () => {
   const names = ["critical_neuron_accuracy", "random_accuracy", "mse", "random_mse", "smape", "random_walk"];
   const rest = [["critical_neuron_accuracy", "random_accuracy"], ["mse", "random_mse"], ["smape"], ["random_walk"]];
   assert.deepEqual(chartsOf(names).map((chart) => chart.names), rest);
   const contest = ["contest_accuracy", "random_contest_accuracy", "runner_up_accuracy"];
-  assert.deepEqual(chartsOf([...names, ...contest]).map((chart) => chart.names), [contest, ...rest]);
+  assert.deepEqual(chartsOf([...names, ...contest, "samples", "seconds"]).map((chart) => chart.names), [contest, ...rest]);
+  const first = chartsOf(["mse", "shortcuts", "ablated_accuracy", "retained_accuracy", "stability"]);
+  assert.deepEqual(first.map((chart) => [chart.names.join(), chart.first]), [["retained_accuracy,ablated_accuracy", true], ["shortcuts", true], ["stability", true], ["mse", false]]);
+});
+
+test("what is said of a measure is short", () => {
+  for (const [name, text] of Object.entries(ABOUT)) assert.ok(text.length < 260 && text.split(/\. /).length <= 3, name);
 });
 
 test("text is safe in XML", () => {
