@@ -19,7 +19,6 @@ one for what is not there by 404, both with ``{"error": ...}``.
 from __future__ import annotations
 
 import argparse
-import json
 import math
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -32,14 +31,8 @@ from tensorboard.plugins.base_plugin import FrontendMetadata, TBContext, TBLoade
 from werkzeug.wrappers import Request, Response
 
 from lrp_lightning.errors import RecordError
-from lrp_lightning.tensorboard_plugin.schema import (
-    PICTURES,
-    PLUGIN,
-    RECORD,
-    read_graph,
-    read_head,
-    unpack_picture,
-)
+from lrp_lightning.tensorboard_plugin.records import Place, Records, json_of, seconds
+from lrp_lightning.tensorboard_plugin.schema import PLUGIN, read_graph, read_head
 
 __all__ = ["RelevanceLoader", "RelevancePlugin"]
 
@@ -57,13 +50,13 @@ class RelevancePlugin(TBPlugin):
     plugin_name = PLUGIN
 
     def __init__(self, context: TBContext) -> None:
-        self._provider = context.data_provider
+        self._provider, self._records = context.data_provider, Records(context.data_provider)
 
     def get_plugin_apps(self) -> dict[str, _App]:
         """Routes: those of the module's table, and each file of ``static/`` by its own."""
         # what is not in this list is not served, whatever a path says
         files = {f"/{path.name}": _file(path) for path in sorted(_STATIC.iterdir()) if path.suffix in _TYPES}
-        routes = {
+        routes: dict[str, Callable[[Request], str | bytes]] = {
             "/runs": self._runs,
             "/steps": self._steps,
             "/step": self._step,
@@ -82,118 +75,48 @@ class RelevancePlugin(TBPlugin):
 
     # answers
 
-    def _runs(self, request: Request) -> dict[str, Any]:
-        found = self._provider.list_tensors(
-            plugin_util.context(request.environ),
-            experiment_id=plugin_util.experiment_id(request.environ),
-            plugin_name=PLUGIN,
-            run_tag_filter=RunTagFilter(tags=[RECORD]),
-        )
-        runs = [
-            {"run": run, "last_step": tags[RECORD].max_step, "changed": tags[RECORD].max_wall_time}
-            for run, tags in sorted(found.items())
-            if RECORD in tags
-        ]
-        return {"runs": runs}
+    def _runs(self, request: Request) -> str:
+        found = self._records.runs(plugin_util.context(request.environ), plugin_util.experiment_id(request.environ))
+        runs = [{"run": run, "last_step": tag.max_step, "changed": seconds(tag.max_wall_time)} for run, tag in found.items()]
+        return json_of({"runs": runs})
 
-    def _steps(self, request: Request) -> dict[str, Any]:
-        steps: list[dict[str, Any]] = []
-        about: dict[str, Any] = {"class_names": None, "settings": {}}
-        for datum in self._records(request).values():
-            step = {"step": datum.step, "wall_time": datum.wall_time}
+    def _steps(self, request: Request) -> str:
+        about, steps = self._records.told(_place(request))
+        about = about or json_of({"class_names": None, "settings": {}})
+        return f'{about[:-1]},"steps":[{",".join(steps)}]}}'
+
+    def _step(self, request: Request) -> str:
+        place, step, label = _place(request), _whole(request, "step"), _whole(request, "class", optional=True)
+        with self._records.at(place, step) as parts:
             try:
-                head = read_head(datum.numpy)
+                head = read_head(parts)
+                answer = json_of({"head": head, "graph": None if label is None else read_graph(parts, head, label)})
             except RecordError as error:
-                steps.append({**step, "problem": str(error)})
-                continue
-            shortcuts = sorted({strategy["class"] for strategy in head["strategies"] if strategy["shortcut"]})
-            step |= {"epoch": head["epoch"], "measures": head["measures"], "classes": head["explained"]}
-            steps.append({**step, "shortcuts": shortcuts})
-            about = {key: head[key] for key in about}
-        return {**about, "steps": steps}
+                return json_of({"problem": str(error)})
+        if label is not None:
+            self._records.prepare(place, label)
+        return answer
 
-    def _step(self, request: Request) -> dict[str, Any]:
-        parts = self._record(request)
-        label = _whole(request, "class", optional=True)
-        try:
-            head = read_head(parts)
-            return {"head": head, "graph": None if label is None else read_graph(parts, head, label)}
-        except RecordError as error:
-            return {"problem": str(error)}
-
-    def _series(self, request: Request) -> dict[str, Any]:
+    def _series(self, request: Request) -> str:
         label, layer, neuron = _whole(request, "class"), _text(request, "layer"), _whole(request, "neuron")
-        series = []
-        for datum in self._records(request).values():
-            try:
-                graph = read_graph(datum.numpy, read_head(datum.numpy), label)
-            except RecordError:
-                continue
-            series.append([datum.step, _relevance(graph, layer, neuron), _total(graph)])
-        return {"series": series}
+        return json_of({"series": self._records.line(_place(request), label, layer, neuron)})
 
-    def _measures(self, request: Request) -> dict[str, Any]:
+    def _measures(self, request: Request) -> str:
         """What is logged as scalars under ``relevance/``, by name: ``[step, value]`` pairs, null where not finite."""
-        run, prefix = _text(request, "run"), f"{PLUGIN}/"
-        context, experiment = plugin_util.context(request.environ), plugin_util.experiment_id(request.environ)
-        of_run = RunTagFilter(runs=[run])
-        listed = self._provider.list_scalars(context, experiment_id=experiment, plugin_name=_SCALARS, run_tag_filter=of_run)
-        tags = [tag for tag in listed.get(run, {}) if tag.startswith(prefix)]
-        found = self._provider.read_scalars(
-            context,
-            experiment_id=experiment,
-            plugin_name=_SCALARS,
-            downsample=STEPS_KEPT,
-            run_tag_filter=RunTagFilter(runs=[run], tags=tags),
-        )
-        by_step = {tag: {datum.step: float(datum.value) for datum in data} for tag, data in found.get(run, {}).items()}
+        place, prefix = _place(request), f"{PLUGIN}/"
+        read = {"experiment_id": place.experiment, "plugin_name": _SCALARS}
+        listed = self._provider.list_scalars(place.context, **read, run_tag_filter=RunTagFilter(runs=[place.run]))
+        wanted = RunTagFilter(runs=[place.run], tags=[tag for tag in listed.get(place.run, {}) if tag.startswith(prefix)])
+        found = self._provider.read_scalars(place.context, **read, downsample=STEPS_KEPT, run_tag_filter=wanted)
+        by_step = {tag: {datum.step: float(datum.value) for datum in data} for tag, data in found.get(place.run, {}).items()}
         measures = {
             tag.removeprefix(prefix): [[step, value if math.isfinite(value) else None] for step, value in sorted(of.items())]
             for tag, of in by_step.items()
         }
-        return {"measures": measures}
+        return json_of({"measures": measures})
 
-    def _picture(self, request: Request) -> bytes | dict[str, Any]:
-        run, step, index = _text(request, "run"), _whole(request, "step"), _whole(request, "index")
-        found = self._provider.read_blob_sequences(
-            plugin_util.context(request.environ),
-            experiment_id=plugin_util.experiment_id(request.environ),
-            plugin_name=PLUGIN,
-            downsample=_ALL,
-            run_tag_filter=RunTagFilter(runs=[run], tags=[PICTURES]),
-        )
-        for datum in found.get(run, {}).get(PICTURES, ()):
-            if datum.step == step and 0 <= index < len(datum.values):
-                blob = self._provider.read_blob(plugin_util.context(request.environ), blob_key=datum.values[index].blob_key)
-                return unpack_picture(blob)
-        raise errors.NotFoundError("no such picture")
-
-    # what they read
-
-    def _records(self, request: Request) -> dict[int, Any]:
-        """A run's records by step, in order; of a step that was logged twice the first, as TensorBoard does for blobs."""
-        run = _text(request, "run")
-        found = self._provider.read_tensors(
-            plugin_util.context(request.environ),
-            experiment_id=plugin_util.experiment_id(request.environ),
-            plugin_name=PLUGIN,
-            downsample=_ALL,
-            run_tag_filter=RunTagFilter(runs=[run], tags=[RECORD]),
-        )
-        data = found.get(run, {}).get(RECORD)
-        if not data:
-            raise errors.NotFoundError("no such run, or it has no records")
-        by_step: dict[int, Any] = {}
-        for datum in data:
-            by_step.setdefault(datum.step, datum)
-        return dict(sorted(by_step.items()))
-
-    def _record(self, request: Request) -> Any:
-        step = _whole(request, "step")
-        records = self._records(request)
-        if step not in records:
-            raise errors.NotFoundError("no such step")
-        return records[step].numpy
+    def _picture(self, request: Request) -> bytes:
+        return self._records.picture(_place(request), _whole(request, "step"), _whole(request, "index"))
 
 
 class RelevanceLoader(TBLoader):
@@ -210,26 +133,12 @@ class RelevanceLoader(TBLoader):
 
 _SCALARS = "scalars"
 """TensorBoard's own plugin for numbers over steps."""
-_ALL = 1_000_000
-"""A data provider wants to know how many at most."""
 _MAX_TEXT = 20_000
 
 
-def _relevance(graph: dict[str, Any], layer: str, neuron: int) -> float | None:
-    """A neuron's relevance, whether it is shown or not; None where the graph does not have it."""
-    for index, (name, *_) in enumerate(graph["layers"]):
-        if name == layer:
-            for of_layer, shown, relevance, *_ in graph["nodes"]:
-                if (of_layer, shown) == (index, neuron):
-                    return relevance
-            neurons, relevances = graph["others"][index][:2]
-            return relevances[neurons.index(neuron)] if neuron in neurons else None
-    return None
-
-
-def _total(graph: dict[str, Any]) -> float:
-    """Relevance of the output."""
-    return sum(node[2] for node in graph["nodes"] if node[4])
+def _place(request: Request) -> Place:
+    environ = request.environ
+    return Place(plugin_util.context(environ), plugin_util.experiment_id(environ), _text(request, "run"))
 
 
 def _text(request: Request, name: str) -> str:
@@ -249,29 +158,28 @@ def _whole(request: Request, name: str, optional: bool = False) -> Any:
     return int(value or 0)
 
 
-def _answers(answer: Callable[[Request], Any]) -> _App:
+def _answers(answer: Callable[[Request], str | bytes]) -> _App:
     """A WSGI application that answers GET by JSON, or by bytes where the answer is bytes."""
 
     @Request.application
     def app(request: Request) -> Response:
         if request.method not in ("GET", "HEAD"):
-            return _json(request, {"error": "only GET"}, 405, [("Allow", "GET")])
+            return _error(request, "only GET", 405, [("Allow", "GET")])
         try:
             found = answer(request)
         except errors.PublicError as error:
-            return _json(request, {"error": str(error)}, error.http_code)
+            return _error(request, str(error), error.http_code)
         except RecordError as error:
-            return _json(request, {"error": str(error)}, 404)
-        if isinstance(found, bytes):
-            return http_util.Respond(request, found, "application/octet-stream")
-        return _json(request, found)
+            return _error(request, str(error), 404)
+        return http_util.Respond(
+            request, found, "application/octet-stream" if isinstance(found, bytes) else "application/json"
+        )
 
     return app
 
 
-def _json(request: Request, content: dict[str, Any], code: int = 200, headers: Any = None) -> Response:
-    text = json.dumps(content, separators=(",", ":"))
-    return http_util.Respond(request, text, "application/json", code=code, headers=headers)
+def _error(request: Request, message: str, code: int, headers: Any = None) -> Response:
+    return http_util.Respond(request, json_of({"error": message}), "application/json", code=code, headers=headers)
 
 
 def _file(path: Path) -> _App:

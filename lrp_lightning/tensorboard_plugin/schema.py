@@ -50,6 +50,9 @@ arrays in C order. A ref says where one lies and what it is::
 A heatmap's relevance is ``value / 127 * scale``. A ref may point to an earlier step: images that do not change are stored
 once. A ref of heatmaps of some of the record's samples alone says which, ``"samples": [number, ...]``, in their order.
 
+Numbers are at most 1e300 in size, whole ones less than 2^53, and a part has at most a million values, so that sums of
+them are finite, and a small log takes little memory.
+
 Version 1 had no strategies, cards, headline and heatmaps of all neurons; a reader takes it for a record without any.
 
 A reader refuses a greater version, ignores keys it does not know, and never meets another meaning of a key it knows: a
@@ -61,7 +64,7 @@ from __future__ import annotations
 import json
 import math
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -69,6 +72,7 @@ import numpy as np
 from lrp_lightning.errors import RecordError
 
 __all__ = [
+    "MAX_NUMBER",
     "MAX_PART",
     "MAX_PICTURE",
     "PICTURES",
@@ -90,8 +94,14 @@ RECORD, PICTURES = "relevance/record", "relevance/pictures"
 
 MAX_PART = 8 * 2**20
 """Bytes of a part's JSON that a reader accepts."""
+MAX_NUMBER = 1e300
+"""Size of a number that a reader accepts: sums of a million of them are finite."""
+_MAX_WHOLE = 2**53 - 1
+"""That of a whole one: what JavaScript tells from its neighbours."""
 MAX_PICTURE = 4 * 2**20
 """Bytes of a picture, unpacked, that a reader accepts."""
+_MAX_LISTS, _MAX_VALUES = 250_000, 1_000_000
+"""Lists and objects of a part, and values in them: Python's take up to seventy times the memory of their JSON."""
 
 
 def pack(part: dict[str, Any]) -> bytes:
@@ -106,6 +116,8 @@ def pack(part: dict[str, Any]) -> bytes:
         raise RecordError(f"the record cannot be written as JSON: {error}") from error
     if len(text) > MAX_PART:
         raise RecordError(f"a part of the record has {len(text)} bytes, at most {MAX_PART} can be read again")
+    if _has_too_many(text):
+        raise RecordError(f"a part of the record has more than {_MAX_LISTS} lists or {_MAX_VALUES} values")
     return zlib.compress(text, 6)
 
 
@@ -126,7 +138,7 @@ def short(number: float) -> float:
     return float(f"{number:.5g}")
 
 
-def unpack_picture(blob: bytes) -> bytes:
+def unpack_picture(blob: Any) -> bytes:
     """The bytes of a picture's array.
 
     Raises:
@@ -145,8 +157,8 @@ def read_head(parts: Any) -> dict[str, Any]:
         RecordError: if it is of a newer version, or broken; the message is for people.
     """
     head = _part(parts, 0, "the head")
-    version = head.get("version")
-    if not isinstance(version, int) or isinstance(version, bool):
+    version: Any = head.get("version")
+    if not _whole(version) or version < 1:
         raise RecordError("this step's record is broken: it has no version")
     if version > VERSION:
         raise RecordError(
@@ -164,10 +176,14 @@ def read_head(parts: Any) -> dict[str, Any]:
         lengths = {len(samples[key]) for key in ("labels", "predictions", "probabilities", "errors")}
         if len(lengths) > 1 or len(samples["held"]) not in {0, *lengths}:
             raise RecordError("this step's record is broken: samples have fields of different lengths")
+        _check_samples(head, "samples", (samples[key] for key in ("images", "heatmaps", "all_neurons")))
+    _check_samples(head, "neurons", (ref for neuron in head["neurons"] for ref in neuron[2:4]))
     for i, strategy in enumerate(head["strategies"]):
         _check(strategy, f"strategy {i}", _STRATEGY)
     for i, card in enumerate(head["cards"]):
         _check(card, f"card {i}", _CARD)
+    if len(set(head["explained"])) < len(head["explained"]):
+        raise RecordError("this step's record is broken: it has a class twice")
     if len(parts) != 1 + len(head["explained"]):
         raise RecordError(f"this step's record is broken: {len(head['explained'])} classes in {len(parts) - 1} parts")
     return head
@@ -185,18 +201,22 @@ def read_graph(parts: Any, head: dict[str, Any], label: int) -> dict[str, Any]:
         RecordError: if the class is not there, or its part is broken.
     """
     if label not in head["explained"]:
-        raise RecordError(f"class {label} is not in this step; there are {head['explained']}")
+        there = ", ".join(map(str, head["explained"][:100]))
+        raise RecordError(f"class {label} is not in this step; there are [{there}]")
     graph = _part(parts, 1 + head["explained"].index(label), f"class {label}")
     _check(graph, f"class {label}", _GRAPH)
     layers, nodes = len(graph["layers"]), len(graph["nodes"])
     inside = (
-        all(0 <= node[0] < layers for node in graph["nodes"])
+        graph["class"] == label
+        and all(0 <= node[0] < layers for node in graph["nodes"])
         and all(0 <= end < nodes for edge in graph["edges"] for end in edge[:2])
         and all(0 <= node < nodes for path in graph["paths"] for node in path[0])
         and len(graph["others"]) == layers
+        and all(len(others[0]) == len(others[1]) for others in graph["others"])
     )
     if not inside:
         raise RecordError(f"this step's record is broken: class {label} names layers or nodes that are not there")
+    _check_samples(head, f"class {label}", (path[2] for path in graph["paths"]))
     return graph
 
 
@@ -205,8 +225,10 @@ def _part(parts: Any, index: int, what: str) -> dict[str, Any]:
     if getattr(parts, "ndim", None) != 1 or len(parts) <= index or not isinstance(parts[index], bytes):
         raise RecordError("this step's record is broken: it is not a list of strings")
     text = _unpack(parts[index], MAX_PART, what)
+    if _has_too_many(text):
+        raise RecordError(f"this step's record is broken: {what} has more lists or values than a record has")
     try:
-        part = json.loads(text)
+        part = json.loads(text, parse_constant=_not_finite)
     except (ValueError, RecursionError) as error:
         raise RecordError(f"this step's record is broken: {what} is not JSON") from error
     if not isinstance(part, dict):
@@ -214,15 +236,31 @@ def _part(parts: Any, index: int, what: str) -> dict[str, Any]:
     return part
 
 
-def _unpack(blob: bytes, most: int, what: str) -> bytes:
+def _unpack(blob: Any, most: int, what: str) -> bytes:
     stream = zlib.decompressobj()
     try:
         data = stream.decompress(blob, most)
-    except zlib.error as error:
+    except (zlib.error, TypeError, ValueError) as error:
         raise RecordError(f"this step's record is broken: {what} cannot be unpacked") from error
     if not stream.eof:  # more than was asked for, or cut off
         raise RecordError(f"this step's record is broken: {what} is cut off, or has more than {most} bytes")
     return data
+
+
+def _has_too_many(text: bytes) -> bool:
+    return text.count(b"[") + text.count(b"{") > _MAX_LISTS or text.count(b",") > _MAX_VALUES
+
+
+def _not_finite(token: str) -> None:
+    raise ValueError(f"{token} is not JSON")
+
+
+def _check_samples(head: dict[str, Any], what: str, refs: Iterable[dict[str, Any] | None]) -> None:
+    """Pictures of the record's samples must be of samples that are there."""
+    count = 0 if head["samples"] is None else len(head["samples"]["labels"])
+    for ref in refs:
+        if ref is not None and (max(ref["samples"]) >= count if "samples" in ref else ref["shape"][0] != count):
+            raise RecordError(f"this step's record is broken: {what} has pictures of samples that are not there")
 
 
 # what a part must look like: for each key, a test of its value
@@ -237,11 +275,11 @@ def _check(part: dict[str, Any], what: str, tests: dict[str, _Test]) -> None:
 
 
 def _whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, int) and not isinstance(value, bool) and -_MAX_WHOLE <= value <= _MAX_WHOLE
 
 
 def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and -MAX_NUMBER <= value <= MAX_NUMBER
 
 
 def _truth(value: Any) -> bool:
@@ -249,7 +287,7 @@ def _truth(value: Any) -> bool:
 
 
 def _list_of_four(value: Any) -> bool:
-    return isinstance(value, list) and len(value) == 4 and all(map(_whole, value))
+    return _wholes(value) and len(value) == 4
 
 
 def _text(value: Any) -> bool:
@@ -264,6 +302,18 @@ def _list_of(test: _Test) -> _Test:
     return lambda value: isinstance(value, list) and all(map(test, value))
 
 
+def _list_of_numbers(types: set[type], most: float) -> _Test:
+    """As fast as it can be: a list has a number for each neuron of a layer."""
+    return lambda value: (
+        isinstance(value, list)
+        and set(map(type, value)) <= types
+        and (not value or (-most <= min(value) and max(value) <= most))
+    )
+
+
+_wholes, _numbers = _list_of_numbers({int}, _MAX_WHOLE), _list_of_numbers({int, float}, MAX_NUMBER)
+
+
 def _row(*tests: _Test) -> _Test:
     return lambda value: (
         isinstance(value, list) and len(value) >= len(tests) and all(t(v) for t, v in zip(tests, value, strict=False))
@@ -274,23 +324,26 @@ def _map_to(test: _Test) -> _Test:
     return lambda value: isinstance(value, dict) and all(map(test, value.values()))
 
 
+def _different(samples: Any, shape: list[int]) -> bool:
+    return _wholes(samples) and min(samples, default=-1) >= 0 and [len(set(samples)), len(samples)] == shape[:1] * 2
+
+
+def _path(value: Any) -> bool:
+    return _row(_wholes, _number, _or_none(_ref))(value) and _or_none(_number)(value[3] if len(value) > 3 else None)
+
+
 def _ref(value: Any) -> bool:
     return (
         isinstance(value, dict)
         and _whole(value.get("step"))
         and _whole(value.get("index"))
         and value["index"] >= 0
-        and _list_of(_whole)(value.get("shape"))
+        and _wholes(value.get("shape"))
         and all(side > 0 for side in value["shape"])
+        and ("samples" not in value or _different(value["samples"], value["shape"]))
         and (
             (len(value["shape"]) == 4 and value["shape"][3] in (1, 3))
-            or (
-                len(value["shape"]) == 3
-                and _list_of(_number)(value.get("scale"))
-                and len(value["scale"]) == value["shape"][0]
-                and ("samples" not in value or _list_of(_whole)(value["samples"]))
-                and len(value.get("samples", value["scale"])) == value["shape"][0]  # type: ignore[arg-type]
-            )
+            or (len(value["shape"]) == 3 and _numbers(value.get("scale")) and len(value["scale"]) == value["shape"][0])
         )
         and math.prod(value["shape"]) <= MAX_PICTURE
     )
@@ -301,7 +354,7 @@ _HEAD: dict[str, _Test] = {
     "class_names": _or_none(_list_of(_text)),
     "settings": _map_to(_text),
     "measures": _map_to(_or_none(_number)),
-    "explained": _list_of(_whole),
+    "explained": _wholes,
     "samples": _or_none(lambda value: isinstance(value, dict)),
     "neurons": _list_of(_row(_text, _whole, _or_none(_ref), _or_none(_ref))),
     "notes": _list_of(_text),
@@ -317,7 +370,7 @@ _STRATEGY: dict[str, _Test] = {
     "moves": _truth,
     "where": _text,
     "region": _or_none(_list_of_four),
-    "shape": lambda value: _list_of(_whole)(value) and len(value) == 2 and min(value) > 0,
+    "shape": lambda value: _wholes(value) and len(value) == 2 and min(value) > 0,
     "flipped": _or_none(_number),
     "control": _or_none(_number),
     "bound": _or_none(_number),
@@ -329,8 +382,8 @@ _STRATEGY: dict[str, _Test] = {
 _PATCHES: dict[str, _Test] = {
     "images": _or_none(_ref),
     "drives": _or_none(_ref),
-    "labels": _list_of(_whole),
-    "predictions": _list_of(_whole),
+    "labels": _wholes,
+    "predictions": _wholes,
 }
 
 
@@ -354,10 +407,10 @@ _CARD: dict[str, _Test] = {
     "mistaken": _patches,
 }
 _SAMPLES: dict[str, _Test] = {
-    "labels": _list_of(_whole),
-    "predictions": _list_of(_whole),
-    "probabilities": _list_of(_number),
-    "errors": _list_of(_number),
+    "labels": _wholes,
+    "predictions": _wholes,
+    "probabilities": _numbers,
+    "errors": _numbers,
     "images": _or_none(_ref),
     "heatmaps": _or_none(_ref),
     "all_neurons": _or_none(_ref),
@@ -369,6 +422,6 @@ _GRAPH: dict[str, _Test] = {
     "layers": _list_of(_row(_text, _text)),
     "nodes": _list_of(_row(_whole, _whole, _number, _number, _whole)),
     "edges": _list_of(_row(_whole, _whole, _number, _number)),
-    "paths": _list_of(_row(_list_of(_whole), _number, _or_none(_ref))),
-    "others": _list_of(_row(_list_of(_whole), _list_of(_number))),
+    "paths": _list_of(_path),
+    "others": _list_of(_row(_wholes, _numbers)),
 }

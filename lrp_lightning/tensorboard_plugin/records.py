@@ -1,0 +1,348 @@
+"""A log's records, each checked once: what is kept of them answers for every step without reading them again.
+
+Of a record is kept what the list of steps says, and of a class's graph the relevance of each neuron, in few bytes. All of it
+is bounded, whatever a log holds, and so is what is unpacked at a time: one record for what is kept, and one for a request.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager, suppress
+from operator import itemgetter
+from typing import Any, NamedTuple
+
+import numpy as np
+from tensorboard import errors
+from tensorboard.data.provider import RunTagFilter
+
+from lrp_lightning.errors import RecordError
+from lrp_lightning.tensorboard_plugin.schema import PICTURES, PLUGIN, RECORD, read_graph, read_head, short, unpack_picture
+
+__all__ = ["Place", "Records", "Relevances", "Told", "json_of", "seconds"]
+
+MAX_KEPT = 96 * 2**20
+"""Bytes that are kept of all logs."""
+MAX_TOLD = 16 * 2**10
+"""Bytes of what the list says of one step."""
+MAX_ANSWER = 32 * 2**20
+"""Bytes of an answer."""
+
+
+class Place(NamedTuple):
+    """A run, as a data provider is asked for it."""
+
+    context: Any
+    experiment: str
+    run: str
+
+
+class Told(NamedTuple):
+    """What the list of steps says of a step, as JSON; ``shared``, which it says of the run, is the same for most steps."""
+
+    shared: str | None
+    step: str
+
+    @classmethod
+    def of(cls, datum: Any) -> Told:
+        step: dict[str, Any] = {"step": datum.step, "wall_time": seconds(datum.wall_time)}
+        try:
+            head = read_head(datum.numpy)
+            shortcuts = sorted({strategy["class"] for strategy in head["strategies"] if strategy["shortcut"]})
+            says = {
+                "epoch": head["epoch"],
+                "measures": head["measures"],
+                "classes": head["explained"],
+                "shortcuts": shortcuts,
+            }
+            told = json_of({**step, **says})
+            if len(told) > MAX_TOLD:
+                raise RecordError("this step's record has too many measures or classes")
+            return cls(json_of({key: head[key] for key in ("class_names", "settings")}), told)
+        except RecordError as error:
+            return cls(None, json_of({**step, "problem": str(error)}))
+
+    def sizes(self) -> tuple[int, int]:
+        return len(self.shared or ""), 200 + len(self.step)
+
+
+class Relevances(NamedTuple):
+    """The relevance of each neuron of a graph. ``shared``, which these are, is the same for most steps of a run."""
+
+    shared: tuple[
+        list[tuple[str, int]], bytes
+    ]  # layers, and how many neurons up to their end; all neurons, of a layer sorted
+    values: np.ndarray
+    total: float
+
+    @classmethod
+    def of(cls, datum: Any, label: int) -> Relevances | None:
+        """None where the step does not have the class, or is broken."""
+        try:
+            graph = read_graph(datum.numpy, read_head(datum.numpy), label)
+        except RecordError:
+            return None
+        members: list[tuple[list[int], list[float]]] = [(list(of[0]), list(of[1])) for of in graph["others"]]
+        for layer, neuron, relevance, *_ in graph["nodes"]:
+            members[layer][0].append(neuron)
+            members[layer][1].append(relevance)
+        neurons, values, layers, end = [], [], [], 0
+        for (name, *_), (of_layer, relevances) in zip(graph["layers"], members, strict=True):
+            ids = np.array(of_layer, np.int64)
+            order = np.argsort(ids, kind="stable")
+            neurons.append(ids[order])
+            values.append(np.array(relevances, np.float64)[order])
+            end += len(ids)
+            layers.append((name, end))
+        whole = np.concatenate([np.zeros(0), *values])
+        with np.errstate(over="ignore", under="ignore"):
+            half = whole.astype(np.float32)
+        fits = np.allclose(half, whole, rtol=1e-6, atol=0)
+        total = float(sum(node[2] for node in graph["nodes"] if node[4]))
+        return cls((layers, b"".join(of.tobytes() for of in neurons)), half if fits else whole, total)
+
+    def at(self, layer: str, neuron: int) -> float | None:
+        """None where the graph does not have it."""
+        start = 0
+        for name, end in self.shared[0]:
+            if name == layer:
+                neurons = np.frombuffer(self.shared[1], np.int64)[start:end]
+                place = int(np.searchsorted(neurons, neuron))
+                there = place < len(neurons) and neurons[place] == neuron
+                return short(float(self.values[start + place])) if there else None
+            start = end
+        return None
+
+    def sizes(self) -> tuple[int, int]:
+        return len(self.shared[1]) + sum(200 + 4 * len(name) for name, _ in self.shared[0]), 300 + self.values.nbytes
+
+
+class Records:
+    """The records of all runs.
+
+    Args:
+        provider: TensorBoard's.
+        most: bytes to keep.
+    """
+
+    def __init__(self, provider: Any, most: int = MAX_KEPT) -> None:
+        self._provider = provider
+        self._kept = _Kept(most)
+        # a read gives all records of a run: no two of them at a time, but one while others are being checked
+        self._reading, self._checking = threading.Lock(), threading.Lock()
+
+    def runs(self, context: Any, experiment: str, run: str | None = None) -> dict[str, Any]:
+        """Runs that have records: for each its last step and when it was written."""
+        with _reading("runs"):
+            found = self._provider.list_tensors(
+                context,
+                experiment_id=experiment,
+                plugin_name=PLUGIN,
+                run_tag_filter=RunTagFilter(runs=None if run is None else [run], tags=[RECORD]),
+            )
+        return {run: tags[RECORD] for run, tags in sorted(found.items()) if RECORD in tags}
+
+    @contextmanager
+    def at(self, place: Place, step: int) -> Iterator[Any]:
+        """One step's record, for as long as it is used; no other is meanwhile, so that they take little memory.
+
+        Raises:
+            NotFoundError: if there is no such run or step.
+            RecordError: if TensorBoard cannot read the run's records.
+        """
+        with self._reading:
+            for datum in self._data(place):
+                if datum.step == step:
+                    break
+            else:
+                raise errors.NotFoundError("no such step")
+            yield datum.numpy
+
+    def told(self, place: Place) -> tuple[str | None, list[str]]:
+        """What the list says of a run, and of each of its steps, in order; raises as :meth:`at`."""
+        found = self._each(place, None, lambda _, told: (told.shared, told.step))
+        return next((shared for shared, _ in reversed(found) if shared is not None), None), [step for _, step in found]
+
+    def line(self, place: Place, label: int, layer: str, neuron: int) -> list[tuple[int, float | None, float]]:
+        """For each step, in order, a neuron's relevance and the output's; raises as :meth:`at`."""
+        found = self._each(place, label, lambda step, of: of and (step, of.at(layer, neuron), of.total))
+        return [point for point in found if point is not None]
+
+    def prepare(self, place: Place, label: int) -> None:
+        """Check a class's graphs meanwhile, since whoever looks at one will ask for lines."""
+
+        def check() -> None:
+            with suppress(RecordError, errors.PublicError):
+                self._each(place, label, lambda *_: None)
+
+        if not self._checking.locked():
+            threading.Thread(target=check, daemon=True).start()
+
+    def picture(self, place: Place, step: int, index: int) -> bytes:
+        """The bytes of a step's picture.
+
+        Raises:
+            NotFoundError: if there is none.
+            RecordError: if it is broken or too large.
+        """
+        with _reading("pictures"):
+            found = self._provider.read_blob_sequences(
+                place.context,
+                experiment_id=place.experiment,
+                plugin_name=PLUGIN,
+                downsample=_ALL,
+                run_tag_filter=RunTagFilter(runs=[place.run], tags=[PICTURES]),
+            )
+            for datum in found.get(place.run, {}).get(PICTURES, ()):
+                if datum.step == step and 0 <= index < len(datum.values):
+                    return unpack_picture(self._provider.read_blob(place.context, blob_key=datum.values[index].blob_key))
+        raise errors.NotFoundError("no such picture")
+
+    def _each(self, place: Place, label: int | None, take: Callable[[int, Any], Any]) -> list[Any]:
+        """What ``take`` takes of each step: of what is told of it, or of a class's relevances."""
+        now = self.runs(place.context, place.experiment, place.run).get(place.run)
+        if now is None:
+            raise errors.NotFoundError("no such run, or it has no records")
+        # every record that is written changes these two
+        stamp, key = (now.max_step, seconds(now.max_wall_time)), (place.experiment, place.run, label)
+        if (kept := self._kept.all(key, stamp)) is not None:
+            return [take(step, value) for step, value in kept]
+        with self._checking:
+            if (kept := self._kept.all(key, stamp)) is not None:  # by another request, meanwhile
+                return [take(step, value) for step, value in kept]
+            with self._reading:
+                data = self._data(place)
+            taken, marks = [], []
+            for datum in data:
+                mark = (datum.step, seconds(datum.wall_time))
+                if (found := self._kept.one(key, mark)) is None:
+                    value = Told.of(datum) if label is None else Relevances.of(datum, label)
+                    self._kept.keep(key, mark, value)
+                else:
+                    value = found[0]
+                taken.append(take(datum.step, value))
+                marks.append(mark)
+            self._kept.settle(key, stamp, marks)
+        return taken
+
+    def _data(self, place: Place) -> list[Any]:
+        """A run's records, in order; of a step that was logged twice the first, as TensorBoard does for blobs."""
+        with _reading("records"):
+            found = self._provider.read_tensors(
+                place.context,
+                experiment_id=place.experiment,
+                plugin_name=PLUGIN,
+                downsample=_ALL,
+                run_tag_filter=RunTagFilter(runs=[place.run], tags=[RECORD]),
+            )
+        data = found.get(place.run, {}).get(RECORD)
+        if not data:
+            raise errors.NotFoundError("no such run, or it has no records")
+        by_step: dict[int, Any] = {}
+        for datum in data:
+            by_step.setdefault(datum.step, datum)
+        return [datum for _, datum in sorted(by_step.items())]
+
+
+_Mark = tuple[int, float]
+"""A step, and when it was written."""
+
+
+class _Shelf:
+    """What is kept of one run's steps: (what, its size) by mark."""
+
+    def __init__(self) -> None:
+        self.values: dict[_Mark, tuple[Any, int]] = {}
+        self.last: Any = None
+        self.stamp: _Mark | None = None  # of the log when all of it was here
+
+
+class _Kept:
+    """Shelves of ``most`` bytes in all: what was not used for longest is thrown out, but never for what comes after it on
+    the same shelf, which would be thrown out as well before the shelf is read again."""
+
+    def __init__(self, most: int) -> None:
+        self._most, self._size = most, 0
+        self._shelves: OrderedDict[Hashable, _Shelf] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def all(self, key: Hashable, stamp: _Mark) -> list[tuple[int, Any]] | None:
+        """All steps in order, if none is missing."""
+        with self._lock:
+            shelf = self._shelves.get(key)
+            if shelf is None or shelf.stamp != stamp:
+                return None
+            self._shelves.move_to_end(key)
+            return [(step, value) for (step, _), (value, _) in sorted(shelf.values.items(), key=itemgetter(0))]
+
+    def one(self, key: Hashable, mark: _Mark) -> tuple[Any, int] | None:
+        with self._lock:
+            shelf = self._shelves.get(key)
+            return None if shelf is None else shelf.values.get(mark)
+
+    def keep(self, key: Hashable, mark: _Mark, value: Told | Relevances | None) -> None:
+        """Keep it, if there is room or can be made."""
+        with self._lock:
+            shelf = self._shelves.setdefault(key, _Shelf())
+            self._shelves.move_to_end(key)
+            shared, size = (0, 200) if value is None else value.sizes()
+            if value is not None and shelf.last is not None and shelf.last.shared == value.shared:
+                value, shared = value._replace(shared=shelf.last.shared), 0
+            size += shared
+            while self._size + size > self._most and len(self._shelves) > 1:
+                _, oldest = self._shelves.popitem(last=False)
+                self._size -= sum(size for _, size in oldest.values.values())
+            if self._size + size <= self._most:
+                shelf.values[mark] = value, size
+                shelf.last = value or shelf.last
+                self._size += size
+
+    def settle(self, key: Hashable, stamp: _Mark, marks: list[_Mark]) -> None:
+        """These are all that there are now."""
+        with self._lock:
+            shelf = self._shelves.setdefault(key, _Shelf())
+            for gone in shelf.values.keys() - set(marks):
+                self._size -= shelf.values.pop(gone)[1]
+            shelf.stamp = stamp if len(shelf.values) == len(marks) else None
+
+
+@contextmanager
+def _reading(what: str) -> Iterator[None]:
+    """Tells what TensorBoard's provider cannot read; its errors for users pass.
+
+    Raises:
+        RecordError: for any other, such as of a tensor that is none, or of more than fits into a message.
+    """
+    try:
+        yield
+    except (errors.PublicError, RecordError):
+        raise
+    except Exception as error:
+        raise RecordError(f"TensorBoard cannot read the {what} of this log: {str(error)[:200]}") from error
+
+
+def seconds(wall_time: float) -> float:
+    """0 where the log has none that JSON could say."""
+    return wall_time if math.isfinite(wall_time) else 0.0
+
+
+def json_of(content: dict[str, Any]) -> str:
+    """As it is answered.
+
+    Raises:
+        RecordError: if it has numbers that are not finite, is nested too deeply, or is too large.
+    """
+    try:
+        text = json.dumps(content, allow_nan=False, separators=(",", ":"))
+    except (ValueError, RecursionError) as error:
+        raise RecordError(f"this step's record is broken: {error}") from error
+    if len(text) > MAX_ANSWER:
+        raise RecordError(f"this step's record is larger than {MAX_ANSWER} bytes")
+    return text
+
+
+_ALL = 1_000_000
+"""A data provider wants to know how many at most."""
