@@ -94,13 +94,13 @@ def test_it_shows_the_run_that_was_asked_for(tab_inside: Tab):
 
 def test_slider_play_and_keys(tab: Tab):
     last = graph_now(tab)
-    tab("input[type=range]").fill("0")
+    tab(".steps input").fill("0")
     tab.until(lambda: tab("output.step").inner_text().startswith("epoch 0 "), "the slider moves")
     assert graph_now(tab) != last
     assert "p.relevance.step=" in tab.page.url
     tab("button[aria-label='Step after']").click()
     tab.until(lambda: tab("output.step").inner_text().startswith("epoch 1 "), "one step on")
-    tab("input[type=range]").press("ArrowRight")
+    tab(".steps input").press("ArrowRight")
     tab.until(lambda: tab("output.step").inner_text().startswith("epoch 2 "), "by key")
     tab("button.play").click()
     tab.until(lambda: tab("output.step").inner_text().startswith("epoch 3 "), "it plays")
@@ -227,13 +227,13 @@ def test_steps_have_strategies_or_none(chromium: Any, insights: str):
     tab = Tab(chromium, insights, "#relevance&p.relevance.step=20&p.relevance.class=0").ready()
     tab(".strategy canvas").first.wait_for()
     graph = box(tab, ".graph-view")
-    tab("input[type=range]").fill("2")
+    tab(".steps input").fill("2")
     tab.until(lambda: tab(".strategy[data-class]").count() == 1, "one strategy")
     assert box(tab, ".graph-view") == graph, "the graph stays where it is"
-    tab("input[type=range]").fill("3")
+    tab(".steps input").fill("3")
     tab(".strategies").wait_for(state="hidden")
     assert tab("aside h3", has_text="Best paths").is_visible()
-    tab("input[type=range]").fill("0")
+    tab(".steps input").fill("0")
     tab(".strategies .verdict", has_text="No shortcut found in 2 classes.").wait_for()
     assert tab(".sentence").count() == 0
     tab.close()
@@ -242,7 +242,7 @@ def test_steps_have_strategies_or_none(chromium: Any, insights: str):
 def test_words_stand_where_pictures_cannot_be_had(chromium: Any, insights: str):
     tab = Tab(chromium, insights, "#relevance&p.relevance.step=40").ready()
     tab.page.route("**/picture?*", lambda route: route.abort())
-    tab("input[type=range]").fill("1")
+    tab(".steps input").fill("1")
     tab(".strategy .problem", has_text="TensorBoard does not answer").first.wait_for()
     assert "ankle boot: 40" in tab(".sentence").inner_text()
     tab.page.unroute("**/picture?*")
@@ -310,7 +310,7 @@ def test_samples_are_sorted_by_error(tab: Tab):
 
 def test_a_link_brings_back_what_was_seen(tab_inside: Tab, chromium: Any, address: str):
     tab = tab_inside
-    tab("input[type=range]").fill("1")
+    tab(".steps input").fill("1")
     tab("select[aria-label='Class']").select_option(index=1)
     tab.until(lambda: "p.relevance.step" in tab.page.url, "the step is in the address")
     tab(".node[data-key$='@conv2']").first.click()
@@ -383,7 +383,7 @@ def test_it_opens_fast_and_fetches_little(tmp_path: Path, chromium: Any):
     assert 0 < fetched < 200_000
     asked = len(tab.asked)
     for place in (20, 21, 20, 21, 20):
-        tab("input[type=range]").fill(str(place))
+        tab(".steps input").fill(str(place))
         tab.until(lambda place=place: tab("output.step").inner_text().endswith(f"step {place * 10}"), "the slider moves")
     again = [url for url in tab.asked[asked:] if "/step?" in url]
     assert len(again) == len(set(again)) <= 4  # two steps and those beside them, each once
@@ -435,13 +435,13 @@ def test_new_steps_come_by_themselves(tmp_path: Path, chromium: Any):
     live.write(record_of(20), 20)
     writer.flush()
     tab.until(lambda: tab("output.step").inner_text().endswith("step 20"), "the last step is followed")
-    tab("input[type=range]").fill("0")
+    tab(".steps input").fill("0")
     tab.until(lambda: tab("output.step").inner_text().endswith("step 10"), "back")
     live.write(record_of(30), 30)
     writer.flush()
     tab.page.wait_for_timeout(1500)  # TensorBoard reads its log again every second here
     tab.page.locator("app-header-reload button").click()  # word of that reaches the tab
-    tab.until(lambda: tab("input[type=range]").get_attribute("max") == "2", "a third step")
+    tab.until(lambda: tab(".steps input").get_attribute("max") == "2", "a third step")
     assert tab("output.step").inner_text().endswith("step 10"), "who looks at an earlier step stays there"
     tab.close()
 
@@ -473,7 +473,7 @@ def test_what_cannot_be_read_is_a_message(tmp_path: Path, chromium: Any):
 def test_a_server_that_is_gone_is_told_and_tried_again(chromium: Any, address: str):
     tab = Tab(chromium, address, "#relevance&p.relevance.run=first").ready()
     tab.page.route("**/relevance/st*", lambda route: route.abort())
-    tab("input[type=range]").fill("0")
+    tab(".steps input").fill("0")
     tab(".notice", has_text="TensorBoard does not answer").wait_for()
     tab.page.unroute("**/relevance/st*")
     tab(".notice button").click()

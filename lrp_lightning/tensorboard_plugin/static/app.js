@@ -2,7 +2,6 @@
 
 import { Data } from "./data.js";
 import { button, h } from "./dom.js";
-import { cardNames } from "./cards.js";
 import { merge, overlap } from "./diff.js";
 import { changes, edgeDetails, neuronDetails, overview, pathDetails } from "./details.js";
 import { fileName, saveGraphml, saveJson, savePng } from "./exports.js";
@@ -27,9 +26,10 @@ export class App {
     this.asked = 0; // of several refreshes only the last one shows
     const pick = (picked) => this.update({ picked });
     this.pick = pick;
-    this.graphView = new GraphView(pick);
+    this.graphView = new GraphView({
+      pick, update: (changed) => this.update(changed), full: (full) => this.board.classList.toggle("graph-alone", full),
+    });
     this.strategies = new StrategiesPanel((label) => this.update({ label, picked: null }));
-    this.showPaths = h("input", { type: "checkbox", checked: true, onchange: () => this.draw() });
     this.toolbar = new Toolbar({
       update: (changed) => this.update(changed),
       pick: (picked) => { this.update({ picked }).then(() => this.graphView.reveal(picked.neuron)); },
@@ -39,7 +39,6 @@ export class App {
     });
     this.sort = h("select", { "aria-label": "Order of the samples", onchange: () => this.update({ sort: this.sort.value }) },
       [["order", "as they come"], ["error", "by error"], ["label", "by label"]].map(([value, text]) => h("option", { value }, text)));
-    this.legend = h("div", { class: "legend" });
     this.samples = h("div", { class: "samples-body" });
     this.charts = h("div", { class: "measures-body" });
     this.side = h("aside", { "aria-label": "Details" });
@@ -48,7 +47,7 @@ export class App {
     this.board = h("main", { class: "board", "aria-busy": "true" },
       h("div", { class: "column" },
         this.strategies.element,
-        h("section", { class: "panel", "aria-label": "Graph" }, this.graphView.element, this.legend),
+        h("section", { class: "panel graph-panel", "aria-label": "Graph" }, this.graphView.element),
         h("div", { class: "lower" },
           h("section", { class: "panel samples" }, h("header", {}, h("h3", {}, "Samples"), h("label", { class: "quiet" }, "sorted ", this.sort)), this.samples),
           h("section", { class: "panel measures" }, h("header", {}, h("h3", {}, "Measures")), this.charts))),
@@ -157,25 +156,12 @@ export class App {
       run: now.run, head, label: state.label, classes: now.classes, nameOf, picture: (ref) => this.data.picture(now.run, ref),
     });
     this.graphView.show({
-      graph: now.merged ?? now.graph, compared: now.merged !== null, picked: state.picked, nameOf, showPaths: this.showPaths.checked,
-      cards: cardNames(head.cards, nameOf),
+      graph: now.merged ?? now.graph, compared: now.merged !== null, picked: state.picked, nameOf, cards: head.cards, samples: head.samples, many: state.many,
+      get: (ref) => this.data.picture(now.run, ref),
     });
-    this.drawLegend();
     this.drawSamples();
     this.drawSide();
     this.prefetch();
-  }
-
-  drawLegend() {
-    const words = this.now.merged
-      ? [["appeared", "new"], ["vanished", "gone"], ["grew", "more relevant"], ["shrank", "less relevant"], ["same", "as before"]]
-      : [["positive", "relevance for the class"], ["negative", "against it"]];
-    const keys = words.map(([kind, text]) => h("span", { class: `key ${kind}` }, h("span", { class: "dot" }), text));
-    const about = this.now.merged
-      ? [h("span", { class: "quiet wide" }, "by shares of the output's relevance")]
-      : [h("span", { class: "quiet wide" }, "under a layer: neurons shown, and their part of its relevance"),
-        h("label", { class: "key" }, this.showPaths, h("span", { class: "stroke" }), "best paths")];
-    this.legend.replaceChildren(...keys, ...about);
   }
 
   pixels() {

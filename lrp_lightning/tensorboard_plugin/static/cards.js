@@ -17,16 +17,19 @@ export function cardOf(cards, key) {
   return cards.find((card) => card.layer === layer && card.neuron === neuron);
 }
 
-/** The classes it speaks for: those with twice an even share or more, and a tenth. */
-export function speaksFor({ classes }, nameOf) {
-  if (classes.length === 0) return "no class";
+/** The classes it speaks for: those with twice an even share or more, and a tenth; at most three. */
+export function namedClasses({ classes }) {
   const least = classes.length > NAMED ? Math.max(LEAST, 2 / classes.length) : LEAST;
-  const named = classes.filter(([, share]) => share >= least).slice(0, NAMED);
-  return named.map(([label, share]) => `${brief(nameOf(label))}\u00a0${hundredths(share)}`).join(", ") || "many classes";
+  return classes.filter(([, share]) => share >= least).slice(0, NAMED);
 }
 
-/** For each neuron with a card, by its key, the classes it speaks for. */
-export const cardNames = (cards, nameOf) => new Map(cards.map((card) => [keyOf(card.layer, card.neuron), speaksFor(card, nameOf)]));
+export function speaksFor(card, nameOf) {
+  if (card.classes.length === 0) return "no class";
+  return namedClasses(card).map(([label, share]) => `${brief(nameOf(label))}\u00a0${hundredths(share)}`).join(", ") || "many classes";
+}
+
+/** Cards by the keys of their neurons. */
+export const cardsByKey = (cards) => new Map(cards.map((card) => [keyOf(card.layer, card.neuron), card]));
 
 /** What an image is, and what the model takes it for, where that is known. */
 export function patchWords(label, prediction, nameOf) {

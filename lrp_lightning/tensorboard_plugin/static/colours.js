@@ -26,3 +26,8 @@ export function paletteOf(theme, most = 127, over = false) {
 
 /** One colour for each run; told apart by lightness too. */
 export const RUN_COLOURS = ["#e8710a", "#1f78b4", "#7b3fa0", "#0b8f6a", "#c2185b", "#6d6d6d", "#8d6e00", "#3949ab"];
+
+const CLASS_COLOURS = ["#4e79a7", "#f28e2b", "#59a14f", "#b07aa1", "#d4a72c", "#499894", "#e377a2", "#9c755f", "#8c8c8c", "#d1495b"];
+
+/** A class's colour, which its name stands beside: there may be more classes than colours. */
+export const colourOfClass = (label) => CLASS_COLOURS[label % CLASS_COLOURS.length];

@@ -1,30 +1,34 @@
 // Where neurons stand: layers as columns, neurons from the top by relevance. No DOM here.
 
-export const HEADER = 46;
-const ROW = 24;
-const COLUMN = 62;
-const MARGIN = 16;
+export const HEADER = 62;
+export const GLYPH = 32; // a picture's side, and the largest disc
+const ROW = 52;
+const WIDE_ROW = 110;
+const COLUMN = 64;
+const MARGIN = 12;
+const END_LABEL = 64; // what the output's name needs beside its neuron
 
 /**
- * @param layers [{nodes: [...]}] in the order of the forward pass, nodes from the top.
+ * @param columns [[layer, nodes], ...] in the order of the forward pass, nodes from the top.
  * @param width pixels there are; more are taken where columns would stand too close.
- * @param endLabel pixels that the last column's names need.
- * @returns width, height, columns' x by layer, places {x, y} by node.
+ * @param height pixels that rows may spread over.
+ * @returns width, height, least: [width, height] below which they do not go, step, columns: x by layer, places: {x, y} by node.
  */
-export function layout(layers, width, endLabel = 90) {
-  const filled = layers.filter((layer) => layer.nodes.length > 0);
-  const step = Math.max(COLUMN, (width - 2 * MARGIN - endLabel) / Math.max(1, filled.length));
-  const rows = Math.max(1, ...filled.map((layer) => layer.nodes.length));
-  const height = HEADER + rows * ROW + MARGIN;
-  const columns = new Map();
-  const places = new Map();
-  filled.forEach((layer, column) => {
-    const x = MARGIN + step * (column + 0.4);
-    columns.set(layer, x);
-    const top = HEADER + ((rows - layer.nodes.length) * ROW) / 2 + ROW / 2;
-    layer.nodes.forEach((node, row) => places.set(node, { x, y: top + row * ROW }));
+export function layout(columns, width, height = 0) {
+  const filled = columns.filter(([, nodes]) => nodes.length > 0);
+  const around = 2 * MARGIN + END_LABEL;
+  const step = Math.max(COLUMN, (width - around) / Math.max(1, filled.length));
+  const rows = Math.max(1, ...filled.map(([, nodes]) => nodes.length));
+  const row = Math.max(ROW, Math.min(WIDE_ROW, (height - HEADER) / rows));
+  const least = [around + COLUMN * filled.length, HEADER + rows * ROW];
+  const [xs, places] = [new Map(), new Map()];
+  filled.forEach(([layer, nodes], column) => {
+    const x = MARGIN + step * (column + 0.5);
+    xs.set(layer, x);
+    const top = HEADER + ((rows - nodes.length) * row) / 2 + GLYPH / 2 + 4;
+    nodes.forEach((node, at) => places.set(node, { x, y: top + at * row }));
   });
-  return { width: Math.max(width, 2 * MARGIN + endLabel + step * filled.length), height, step, columns, places };
+  return { width: Math.max(width, least[0]), height: HEADER + rows * row, least, step, columns: xs, places };
 }
 
 /** An edge's line, leaving and arriving level. */
@@ -41,11 +45,45 @@ export function strengths(edges, value = (edge) => edge.relevance) {
   return new Map(edges.map((edge) => [edge, most.get(pair(edge)) === 0 ? 0 : Math.abs(value(edge)) / most.get(pair(edge))]));
 }
 
-/** The end of a name that fits, since names of layers differ at their ends. */
-export function fitEnd(name, pixels, perCharacter = 6) {
+/**
+ * Names of layers as they are read: what all begin with dropped, the block told apart from what stands in it.
+ *
+ * A block is what comes before the last part, up to the last part that is numbered: layer1.0 of layer1.0.conv1,
+ * encoder.layer_3 of encoder.layer_3.mlp.0, features of features.28.
+ *
+ * @returns {name, block, short} of each layer; block is empty where a name has one part.
+ */
+export function layerNames(layers) {
+  const named = layers.filter((layer) => layer.kind !== "input").map((layer) => layer.name.split("."));
+  const [first = []] = named;
+  let common = 0;
+  while (named.length > 1 && named.every((parts) => parts.length > common + 1 && parts[common] === first[common])) common += 1;
+  return new Map(layers.map((layer) => {
+    const parts = layer.kind === "input" ? [layer.name] : layer.name.split(".").slice(common);
+    const numbered = parts.slice(0, -1).findLastIndex((part) => /\d$/.test(part));
+    const end = numbered < 0 ? parts.length - 1 : numbered + 1;
+    return [layer, { name: parts.join("."), block: parts.slice(0, end).join("."), short: parts.slice(end).join(".") }];
+  }));
+}
+
+/** Neighbouring columns of one block: [{block, layers}, ...], without those that have none. */
+export function blocksOf(layers, names) {
+  const blocks = [];
+  for (const layer of layers) {
+    const { block } = names.get(layer);
+    if (blocks.at(-1)?.block === block) blocks.at(-1).layers.push(layer);
+    else blocks.push({ block, layers: [layer] });
+  }
+  return blocks.filter(({ block }) => block !== "");
+}
+
+/** A name that fits, cut in its middle, since names differ at their ends and are known by their beginnings. */
+export function fitMiddle(name, pixels, perCharacter = 6) {
   const room = Math.max(3, Math.floor(pixels / perCharacter));
   const characters = [...name];
-  return characters.length <= room ? name : `…${characters.slice(characters.length - room + 1).join("")}`;
+  if (characters.length <= room) return name;
+  const end = Math.floor((room - 1) / 2);
+  return `${characters.slice(0, room - 1 - end).join("")}…${characters.slice(characters.length - end).join("")}`;
 }
 
 const round = (value) => Math.round(value * 10) / 10;

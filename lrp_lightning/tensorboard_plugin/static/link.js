@@ -10,6 +10,7 @@ export const START = Object.freeze({
   step: null,
   against: null, // {run, step}: what it is compared with
   picked: null, // {neuron: key} | {edge: [key, key]} | {path: index}
+  many: null, // neurons that the graph draws of each layer, besides those on best paths; null: a few
   sort: "order", // of samples: order | error | label
 });
 
@@ -36,6 +37,7 @@ export function readLink(hash) {
       ? { run: said.againstRun, step: whole(said.againstStep) }
       : null,
     picked: pickedIn(said),
+    many: /^\d{1,3}$/.test(said.neurons ?? "") ? Number(said.neurons) : null,
     sort: ["error", "label"].includes(said.sort) ? said.sort : "order",
   };
 }
@@ -53,6 +55,7 @@ export function writeLink(hash, state) {
     neuron: state.picked?.neuron,
     edge: state.picked?.edge && JSON.stringify(state.picked.edge),
     path: state.picked?.path,
+    neurons: state.many,
     sort: state.sort === "order" ? null : state.sort,
   };
   const items = Object.entries(said)
