@@ -24,7 +24,7 @@ export function chosen(graph, many, { cards = new Map(), picked = null } = {}) {
   const always = new Set([...graph.paths.flatMap((path) => path.nodes.map((node) => node.key)), ...keysOf(picked)]);
   const moved = (node) => Math.abs((node.after ?? 0) - (node.before ?? 0));
   const columns = graph.layers.map((layer) => {
-    const changed = graph.paths.length || many === 0 ? [] : [...layer.nodes].sort((a, b) => moved(b) - moved(a)).slice(0, many);
+    const changed = layer.nodes.filter((node) => node.change && node.change !== "same").sort((a, b) => moved(b) - moved(a)).slice(0, many);
     return [layer, layer.nodes.filter((node, rank) =>
       rank < many || node.output || layer.kind === "input" || always.has(node.key) || cards.has(node.key) || changed.includes(node))];
   });

@@ -4,7 +4,7 @@ import { Data } from "./data.js";
 import { button, h } from "./dom.js";
 import { merge, overlap } from "./diff.js";
 import { changes, edgeDetails, neuronDetails, overview, pathDetails } from "./details.js";
-import { fileName, saveGraphml, saveJson, savePng } from "./exports.js";
+import { fileName, saveGraphml, saveJson, savePng, saveSvg } from "./exports.js";
 import { GraphView } from "./graph_view.js";
 import { ofKey } from "./graph.js";
 import { address, onReload, readHash, writeHash } from "./host.js";
@@ -15,6 +15,7 @@ import { tiles } from "./samples.js";
 import { StrategiesPanel, picturesOf, rowsOf } from "./strategies.js";
 import { Toolbar, colourOfRun } from "./toolbar.js";
 import { emptyState } from "./empty_state.js";
+import { counted } from "./words.js";
 
 const POLL_MS = 5000;
 
@@ -156,7 +157,7 @@ export class App {
       run: now.run, head, label: state.label, classes: now.classes, nameOf, picture: (ref) => this.data.picture(now.run, ref),
     });
     this.graphView.show({
-      graph: now.merged ?? now.graph, compared: now.merged !== null, picked: state.picked, nameOf, cards: head.cards, samples: head.samples, many: state.many,
+      run: now.run, graph: now.merged ?? now.graph, compared: now.merged !== null, picked: state.picked, nameOf, cards: head.cards, samples: head.samples, many: state.many,
       get: (ref) => this.data.picture(now.run, ref),
     });
     this.drawSamples();
@@ -286,7 +287,9 @@ export class App {
     const { run } = this.state;
     const { step, head, graph, nameOf } = this.now;
     const name = (ending) => fileName(["relevance", run, nameOf(graph.label), `step${step}`], ending);
-    if (kind === "png") savePng(name("png"), this.graphView.svg).catch((error) => this.say(`The picture could not be made: ${error.message}`));
+    const drawing = () => this.graphView.drawing(this.now.merged ? this.words() : `${run} · epoch ${head.epoch} · step ${step} · ${counted(graph.samples, "sample")}`);
+    if (kind === "png") savePng(name("png"), drawing()).catch((error) => this.say(`The picture could not be made: ${error.message}`));
+    if (kind === "svg") saveSvg(name("svg"), drawing());
     if (kind === "json") saveJson(name("json"), { run, step, head, graph });
     if (kind === "graphml") saveGraphml(name("graphml"), graph);
   }

@@ -4,10 +4,12 @@ import { FEW, chosen, mostOf, weightOf } from "./amount.js";
 import { cardsByKey, namedClasses } from "./cards.js";
 import { colourOfClass } from "./colours.js";
 import { button, h, s } from "./dom.js";
+import { drawingOf } from "./exports.js";
 import { edgesOf } from "./graph.js";
 import { CHANGES, edgeWords, nodePanel, nodeWords, wordsPanel } from "./graph_words.js";
 import { GLYPH, blocksOf, curve, fitMiddle, layerNames, layout } from "./layout.js";
 import { thumbnails } from "./thumbnails.js";
+import { brief } from "./words.js";
 
 const HALF = GLYPH / 2;
 const [ZOOM_LEAST, ZOOM_MOST, ZOOM_STEP] = [0.2, 4, 1.25];
@@ -52,34 +54,40 @@ export class GraphView {
   }
 
   /**
-   * @param shown {graph, compared, picked, nameOf(class), cards and samples: those of the record, many: neurons of each layer
+   * @param shown {run, graph, compared, picked, nameOf(class), cards and samples: those of the record, many: neurons of each layer
    * or null, get(ref): promise of a picture}; compared: whether graph is a merged one.
    */
   show(shown) {
     const { graph } = shown;
+    if (shown.run !== this.shown?.run) this.pictures = new Map();
     this.shown = { ...shown, cards: cardsByKey(shown.cards), names: layerNames(graph.layers) };
-    this.title.textContent = shown.compared ? "What changed, neuron by neuron" : `What makes it ${shown.nameOf(graph.label)}: critical neurons, layer by layer`;
+    this.title.textContent = shown.compared ? "What changed, neuron by neuron" : `What makes it “${brief(shown.nameOf(graph.label))}”: critical neurons, layer by layer`;
     this.amount.max = mostOf(graph);
+    const layers = JSON.stringify(graph.layers.map((layer) => layer.name));
+    const others = layers !== this.layers;
+    this.layers = layers;
     this.amount.value = shown.many ?? FEW;
     this.draw();
+    if (others) this.scroller.scrollLeft = this.scroller.scrollWidth; // where not all is in sight, the class is
     this.drawLegend();
     this.fetchPictures();
   }
 
   /** The patch that drives each neuron most, and a sample for the input; until they are there, earlier ones stay. */
   async fetchPictures() {
-    const { cards, graph, samples, get } = this.shown;
+    const { run, cards, graph, samples, get } = this.shown;
     const wanted = new Map([...cards].filter(([key, card]) => graph.byKey.has(key) && card.driven.images)
       .map(([key, card]) => [key, { ref: card.driven.images, at: 0 }]));
     const [input] = graph.layers.filter((layer) => layer.kind === "input" && layer.nodes.length === 1);
     if (input && samples?.images) wanted.set(input.nodes[0].key, { ref: samples.images, at: Math.max(0, samples.labels.indexOf(graph.label)) });
-    const asked = JSON.stringify([...wanted]);
+    const asked = JSON.stringify([run, ...wanted]);
     if (asked === this.asked) return;
     this.asked = asked;
     const pictures = await thumbnails(wanted, get);
     if (asked !== this.asked) return;
     this.pictures = pictures;
     this.draw();
+    this.drawLegend();
   }
 
   choose() {
@@ -133,7 +141,7 @@ export class GraphView {
     const blocks = blocksOf([...columns.keys()], names).map(({ block, layers }) => {
       const [from, to] = [columns.get(layers[0]) - step / 2 + 4, columns.get(layers.at(-1)) + step / 2 - 4];
       return s("g", { class: "block" }, s("title", {}, block),
-        s("text", { x: (from + to) / 2, y: 12, "text-anchor": "middle" }, fitMiddle(block, to - from, 6.2)),
+        s("text", { x: (from + to) / 2, y: 12, "text-anchor": "middle" }, fitMiddle(block, to - from, 7)),
         s("path", { d: `M${from} 21V18H${to}V21` }));
     });
     this.columns.replaceChildren(...blocks, ...[...columns].map(([layer, x]) => {
@@ -141,7 +149,7 @@ export class GraphView {
       const part = nodes.reduce((sum, node) => sum + (node.part ?? 0), 0);
       const shown = `${nodes.length} of ${layer.size} neurons${compared ? "" : `, with ${Math.round(part * 100)} % of its relevance`}`;
       return s("g", { class: "of-layer" }, s("title", {}, `${layer.name} (${layer.kind}): ${shown}`),
-        s("text", { class: "layer", x, y: 34, "text-anchor": "middle" }, fitMiddle(names.get(layer).short, step - 4, 6.4)),
+        s("text", { class: "layer", x, y: 34, "text-anchor": "middle" }, fitMiddle(names.get(layer).short, step - 2, 6)),
         layer.size > 1 ? s("text", { class: "quiet", x, y: 47, "text-anchor": "middle" }, `${nodes.length} of ${layer.size}`) : null);
     }));
   }
@@ -230,16 +238,24 @@ export class GraphView {
     return found;
   }
 
+  /** What the legend says, on the page and in files: [kind, text]. */
+  keys() {
+    const { compared } = this.shown;
+    if (compared) return Object.entries(CHANGES);
+    return [["positive", "relevance for the class"], ["negative", "against it"], ["part", "bar or size: its part of its layer's relevance"],
+      ...(this.pictures.size ? [["picture", "picture: what drives it most; dot: the class it speaks for"]] : []), ["path", "best paths"]];
+  }
+
   drawLegend() {
-    const { compared, cards } = this.shown;
-    const dots = compared ? Object.entries(CHANGES) : [["positive", "relevance for the class"], ["negative", "against it"]];
-    const keys = dots.map(([kind, text]) => h("span", { class: `key ${kind}` }, h("span", { class: "dot" }), text));
-    const more = compared
-      ? [h("span", { class: "quiet wide" }, "by shares of the output's relevance")]
-      : [h("span", { class: "key" }, h("span", { class: "stroke part" }), "bar or size: its part of its layer's relevance"),
-        cards.size ? h("span", { class: "key" }, h("span", { class: "picture" }), "picture: what drives it most; dot: the class it speaks for") : null,
-        h("label", { class: "key" }, this.showPaths, h("span", { class: "stroke" }), "best paths")];
-    this.legend.replaceChildren(...keys, ...more.filter(Boolean));
+    const signs = { part: "stroke part", picture: "picture", path: "stroke" };
+    this.legend.replaceChildren(...this.keys().map(([kind, text]) => h(kind === "path" ? "label" : "span", { class: signs[kind] ? "key" : `key ${kind}` },
+      kind === "path" ? this.showPaths : null, h("span", { class: signs[kind] ?? "dot" }), text)),
+    ...(this.shown.compared ? [h("span", { class: "quiet wide" }, "by shares of the output's relevance")] : []));
+  }
+
+  /** @param about where it is from. */
+  drawing(about) {
+    return drawingOf(this.svg, { title: this.title.textContent, about, keys: this.keys().filter(([kind]) => kind !== "path" || this.showPaths.checked) });
   }
 
   // what is lit: nodes, edges

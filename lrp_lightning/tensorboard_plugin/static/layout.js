@@ -46,7 +46,8 @@ export function strengths(edges, value = (edge) => edge.relevance) {
 }
 
 /**
- * Names of layers as they are read: what all begin with dropped, the block told apart from what stands in it.
+ * Names of layers as they are read: what all begin with dropped, the block told apart from what stands in it, and what all blocks within others
+ * begin with dropped too.
  *
  * A block is what comes before the last part, up to the last part that is numbered: layer1.0 of layer1.0.conv1,
  * encoder.layer_3 of encoder.layer_3.mlp.0, features of features.28.
@@ -54,16 +55,27 @@ export function strengths(edges, value = (edge) => edge.relevance) {
  * @returns {name, block, short} of each layer; block is empty where a name has one part.
  */
 export function layerNames(layers) {
-  const named = layers.filter((layer) => layer.kind !== "input").map((layer) => layer.name.split("."));
-  const [first = []] = named;
-  let common = 0;
-  while (named.length > 1 && named.every((parts) => parts.length > common + 1 && parts[common] === first[common])) common += 1;
-  return new Map(layers.map((layer) => {
-    const parts = layer.kind === "input" ? [layer.name] : layer.name.split(".").slice(common);
-    const numbered = parts.slice(0, -1).findLastIndex((part) => /\d$/.test(part));
-    const end = numbered < 0 ? parts.length - 1 : numbered + 1;
-    return [layer, { name: parts.join("."), block: parts.slice(0, end).join("."), short: parts.slice(end).join(".") }];
-  }));
+  const split = layers.map((layer) => (layer.kind === "input" ? [layer.name] : layer.name.split(".")));
+  const dropped = common(split.filter((_, i) => layers[i].kind !== "input"));
+  const parts = split.map((names, i) => (layers[i].kind === "input" ? names : names.slice(dropped)));
+  const ends = parts.map((names) => {
+    const numbered = names.slice(0, -1).findLastIndex((name) => /\d$/.test(name));
+    return numbered < 0 ? names.length - 1 : numbered + 1;
+  });
+  const blocks = parts.map((names, i) => names.slice(0, ends[i]));
+  const deep = blocks.filter((names) => names.length > 1);
+  let above = common([...new Map(deep.map((names) => [names.join("."), names])).values()]);
+  if (above > 0 && deep.some((names) => /^\d+$/.test(names[above]))) above -= 1; // a number alone says little
+  return new Map(layers.map((layer, i) => [layer, {
+    name: parts[i].join("."), block: blocks[i].slice(blocks[i].length > 1 ? above : 0).join("."), short: parts[i].slice(ends[i]).join("."),
+  }]));
+}
+
+/** How many parts all of several names begin with, at least one part left. */
+function common(names) {
+  let same = 0;
+  while (names.length > 1 && names.every((parts) => parts.length > same + 1 && parts[same] === names[0][same])) same += 1;
+  return same;
 }
 
 /** Neighbouring columns of one block: [{block, layers}, ...], without those that have none. */

@@ -63,6 +63,8 @@ test("blocks are told apart, and what all names begin with is dropped", () => {
     blocks: [["layer1.0", 2], ["layer1.1", 1]] });
   assert.deepEqual(read("encoder.layer_0.mlp.0", "encoder.layer_0.out", "encoder.norm").names,
     [["layer_0", "mlp.0"], ["layer_0", "out"], ["", "norm"]]);
+  assert.deepEqual(read("stem", "enc.blocks.0.fc", "enc.blocks.1.fc").names, [["", "stem"], ["blocks.0", "fc"], ["blocks.1", "fc"]]);
+  assert.deepEqual(read("e.layers.e_0.mlp.0", "e.layers.e_1.mlp.0", "heads.head").names, [["e_0", "mlp.0"], ["e_1", "mlp.0"], ["heads", "head"]]);
   assert.deepEqual(read("a.b").names, [["a", "b"]]);
   assert.deepEqual(read("a", "a").names, [["", "a"], ["", "a"]]);
   assert.deepEqual(read().blocks, []);
