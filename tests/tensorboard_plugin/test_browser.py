@@ -355,6 +355,30 @@ def test_few_neurons_at_first_and_more_when_asked(chromium: Any, insights: str):
     tab.close()
 
 
+def test_a_neuron_gets_a_name_of_ones_own(chromium: Any, insights: str):
+    tab = Tab(chromium, insights, "#relevance&p.relevance.step=40&p.relevance.class=0&p.relevance.neurons=12").ready()
+    assert not tab(".naming").is_visible()
+    key = tab(".node[data-key*='block']").last.get_attribute("data-key")
+    tab(f".node[data-key='{key}']").dispatch_event("click")
+    tab(".naming").fill(HOSTILE[:30])
+    tab(".naming").press("Enter")
+    named = tab(f".node[data-key='{key}'] .own")
+    named.wait_for()
+    tab(".amount input").fill("0")
+    tab("button.close").click()
+    tab.until(lambda: "neurons=0" in tab.page.url and "p.relevance.neuron=" not in tab.page.url, "all is in the link")
+    assert named.is_visible(), "a neuron with a name is drawn, however few are"
+    again = Tab(chromium, insights, "#" + tab.page.url.partition("#")[2]).ready()
+    assert f"“{HOSTILE[:30]}”" in again(f".node[data-key='{key}']").get_attribute("aria-label")
+    again(f".node[data-key='{key}']").dispatch_event("click")
+    assert again(".naming").input_value() == HOSTILE[:30]
+    again(".naming").fill("")
+    again(".naming").press("Enter")
+    again.until(lambda: "names=" not in again.page.url, "it loses its name")
+    for one in (tab, again):
+        one.close()
+
+
 def test_zoom_and_full_screen(tab: Tab):
     svg = tab("svg.graph")
 

@@ -158,6 +158,7 @@ export class App {
     });
     this.graphView.show({
       run: now.run, graph: now.merged ?? now.graph, compared: now.merged !== null, picked: state.picked, nameOf, cards: head.cards, samples: head.samples, many: state.many,
+      called: state.called,
       get: (ref) => this.data.picture(now.run, ref),
     });
     this.drawSamples();

@@ -7,6 +7,7 @@ import { button, h, s } from "./dom.js";
 import { drawingOf } from "./exports.js";
 import { edgesOf } from "./graph.js";
 import { CHANGES, edgeWords, nodePanel, nodeWords, wordsPanel } from "./graph_words.js";
+import { LONGEST_NAME } from "./link.js";
 import { GLYPH, blocksOf, curve, fitMiddle, layerNames, layout } from "./layout.js";
 import { thumbnails } from "./thumbnails.js";
 import { brief } from "./words.js";
@@ -20,6 +21,7 @@ export class GraphView {
   constructor(act) {
     this.act = act;
     this.drawn = new Map(); // key -> <g> of a neuron, kept so that neurons move rather than jump
+    this.choosing = null; // neurons of each layer, while the slider moves
     this.zoom = 1;
     this.full = false;
     this.pictures = new Map(); // key -> address
@@ -35,9 +37,11 @@ export class GraphView {
     this.amount = h("input", { type: "range", min: 0, step: 1, "aria-label": "Neurons of each layer", oninput: () => this.choose() });
     this.showPaths = h("input", { type: "checkbox", checked: true, onchange: () => this.draw() });
     this.fill = button("Full screen", "Full screen (F)", () => this.toggleFull(), { "aria-pressed": "false" });
+    this.naming = h("input", { type: "text", class: "naming", maxlength: LONGEST_NAME, placeholder: "Name this neuron", "aria-label": "Own name of the neuron that is looked at",
+      hidden: true, onchange: () => this.name() });
     this.legend = h("div", { class: "legend" });
     this.element = h("div", { class: "graph-view" },
-      h("header", {}, this.title,
+      h("header", {}, this.title, this.naming,
         h("label", { class: "amount" }, h("span", { class: "quiet" }, "fewer"), this.amount, h("span", { class: "quiet" }, "more neurons")),
         h("div", { class: "zoom", role: "group", "aria-label": "Zoom" },
           button("−", "Zoom out (−)", () => this.zoomBy(1 / ZOOM_STEP)), button("+", "Zoom in (+)", () => this.zoomBy(ZOOM_STEP)),
@@ -55,7 +59,7 @@ export class GraphView {
 
   /**
    * @param shown {run, graph, compared, picked, nameOf(class), cards and samples: those of the record, many: neurons of each layer
-   * or null, get(ref): promise of a picture}; compared: whether graph is a merged one.
+   * or null, called: own names by key, get(ref): promise of a picture}; compared: whether graph is a merged one.
    */
   show(shown) {
     const { graph } = shown;
@@ -66,7 +70,11 @@ export class GraphView {
     const layers = JSON.stringify(graph.layers.map((layer) => layer.name));
     const others = layers !== this.layers;
     this.layers = layers;
-    this.amount.value = shown.many ?? FEW;
+    this.amount.value = this.choosing ?? shown.many ?? FEW;
+    const named = graph.byKey.has(shown.picked?.neuron) ? shown.picked.neuron : null;
+    this.naming.hidden = named === null;
+    if (this.naming.dataset.key !== String(named)) this.naming.value = shown.called[named] ?? "";
+    this.naming.dataset.key = String(named);
     this.draw();
     if (others) this.scroller.scrollLeft = this.scroller.scrollWidth; // where not all is in sight, the class is
     this.drawLegend();
@@ -90,16 +98,27 @@ export class GraphView {
     this.drawLegend();
   }
 
+  /** Draws at once; the state, and with it the rest of the page, follows when the slider rests. */
   choose() {
-    this.shown.many = Number(this.amount.value);
+    this.choosing = Number(this.amount.value);
     this.draw();
-    clearTimeout(this.chosen);
-    this.chosen = setTimeout(() => this.act.update({ many: this.shown.many === FEW ? null : this.shown.many }), 150);
+    clearTimeout(this.rests);
+    this.rests = setTimeout(() => {
+      const many = this.choosing;
+      this.choosing = null;
+      this.act.update({ many: many === FEW ? null : many });
+    }, 150);
+  }
+
+  /** The neuron that is picked gets its own name, or loses it. */
+  name() {
+    const called = { ...this.shown.called, [this.naming.dataset.key]: this.naming.value.trim() };
+    this.act.update({ called: Object.fromEntries(Object.entries(called).filter(([, name]) => name)) });
   }
 
   draw() {
-    const { graph, compared, cards, picked, many } = this.shown;
-    const { columns, edges } = chosen(graph, many ?? FEW, { cards, picked });
+    const { graph, compared, cards, picked, many, called } = this.shown;
+    const { columns, edges } = chosen(graph, this.choosing ?? many ?? FEW, { cards, picked, called });
     this.rows = new Map(columns);
     this.room = this.scroller.clientWidth || 900;
     this.at = layout(columns, this.room / this.zoom, this.full ? this.scroller.clientHeight / this.zoom : 0);
@@ -202,7 +221,7 @@ export class GraphView {
 
   /** @param part of what the greatest neuron has of its layer. */
   drawNode(group, node, part) {
-    const { compared, cards, nameOf } = this.shown;
+    const { compared, cards, nameOf, called } = this.shown;
     const { x, y } = this.at.places.get(node);
     const { disc, picture, bar, voice, number } = group.parts;
     const strong = Math.sqrt(part);
@@ -224,8 +243,13 @@ export class GraphView {
     }
     const digits = `${node.neuron}`;
     const room = this.at.step - 8 - 6 * digits.length;
-    const words = node.output ? [fitMiddle(nameOf(node.neuron), 76, 7)] : node.layer.size === 1 ? [] : [digits, named ? ` ${fitMiddle(nameOf(named[0]), room, 5.4)}` : ""];
-    number.replaceChildren(...words.map((text, i) => s("tspan", { class: i === 0 && !node.output ? "quiet" : "word" }, text)));
+    const own = called[node.key];
+    if (node.output) number.replaceChildren(s("tspan", { class: "word" }, fitMiddle(nameOf(node.neuron), 76, 7)));
+    else if (own) number.replaceChildren(s("tspan", { class: "own" }, fitMiddle(own, this.at.step + 16, 5.6)));
+    else {
+      number.replaceChildren(...(node.layer.size === 1 ? [] : [s("tspan", { class: "quiet" }, digits),
+        named ? s("tspan", {}, ` ${fitMiddle(nameOf(named[0]), room, 5.4)}`) : ""]));
+    }
     group.setAttribute("aria-label", nodeWords(node, this.shown).join(", "));
   }
 
@@ -240,9 +264,10 @@ export class GraphView {
 
   /** What the legend says, on the page and in files: [kind, text]. */
   keys() {
-    const { compared } = this.shown;
+    const { compared, graph } = this.shown;
     if (compared) return Object.entries(CHANGES);
-    return [["positive", "relevance for the class"], ["negative", "against it"], ["part", "bar or size: its part of its layer's relevance"],
+    const against = [...graph.nodes, ...graph.edges].some(({ relevance }) => relevance < 0);
+    return [["positive", "relevance for the class"], ...(against ? [["negative", "against it"]] : []), ["part", "bar or size: its part of its layer's relevance"],
       ...(this.pictures.size ? [["picture", "picture: what drives it most; dot: the class it speaks for"]] : []), ["path", "best paths"]];
   }
 
@@ -401,6 +426,7 @@ export class GraphView {
       if (this.full) this.toggleFull();
       else this.act.pick(null);
     }
+    if (event.target === this.naming && event.key === "Escape") this.naming.blur();
     if (event.target.tagName === "INPUT" || event.ctrlKey || event.metaKey || event.altKey) return;
     const does = {
       "+": () => this.zoomBy(ZOOM_STEP), "=": () => this.zoomBy(ZOOM_STEP), "-": () => this.zoomBy(1 / ZOOM_STEP), 0: () => this.fit(), f: () => this.toggleFull(),
