@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -293,6 +295,172 @@ def test_a_neuron_has_a_card(chromium: Any, insights: str):
     tab.close()
 
 
+def test_neurons_with_cards_are_pictures(chromium: Any, insights: str):
+    tab = Tab(chromium, insights, "#relevance&p.relevance.step=20&p.relevance.class=0").ready()
+    tab(".node.pictured").first.wait_for()
+    pictured = tab(".node.pictured")
+    assert pictured.count() == 13, "twelve cards, and a sample for the input"
+    addresses = tab(".node.pictured image").evaluate_all("all => all.map(one => one.getAttribute('href'))")
+    assert len({*addresses}) == 13
+    assert all(address.startswith("data:image/png;base64,") for address in addresses)
+    assert not tab(".node.pictured .disc").first.is_visible()
+    speaking = tab(".node.speaking")
+    assert speaking.count() == 12
+    assert re.fullmatch(r"\d+ bag", speaking.first.text_content())
+    assert speaking.first.locator(".voice").is_visible()
+    assert tab(".node:not(.pictured) .disc").first.is_visible()
+    tab(".steps input").fill("3")  # a step without cards
+    tab.until(lambda: tab(".node.pictured").count() == 1, "circles again, but for the input")
+    tab.close()
+
+
+def test_a_panel_tells_of_the_neuron_at_the_pointer(chromium: Any, insights: str):
+    tab = Tab(chromium, insights, "#relevance&p.relevance.step=20&p.relevance.class=0").ready()
+    tab(".node.pictured.speaking").first.hover()
+    panel = tab(".graph-view > .told")
+    assert panel.is_visible()
+    said = panel.inner_text().replace("\u00a0", " ")
+    for words in ("of its layer's relevance, rank ", "bag 62 %", "ankle boot 38 %", "comes from, for", "goes to, for"):
+        assert words in said, words
+    assert "against" not in said, "all edges are positive"
+    assert 1 <= panel.locator(".neighbours > div").first.locator(".row").count() <= 3
+    assert panel.locator(".thumbnail").count() == 1
+    inside = panel.bounding_box()
+    assert inside["x"] >= 0
+    assert inside["x"] + inside["width"] <= 1440
+    tab("header h3", has_text="Samples").hover()
+    assert not panel.is_visible()
+    tab(".node[tabindex='0']").focus()
+    tab.page.keyboard.press("ArrowLeft")
+    assert panel.is_visible(), "for the keyboard too"
+    tab.close()
+
+
+def test_few_neurons_at_first_and_more_when_asked(chromium: Any, insights: str):
+    start = "#relevance&p.relevance.step=40&p.relevance.class=0"
+    tab = Tab(chromium, insights, start).ready()
+    slider = tab(".amount input")
+
+    def drawn_now() -> tuple[int, int]:
+        return len(nodes(tab)), tab(".edge").count()
+
+    few = drawn_now()
+    assert "neurons=" not in tab.page.url
+    slider.fill(slider.get_attribute("max"))
+    tab.until(lambda: "p.relevance.neurons=12" in tab.page.url, "the amount is in the link")
+    many = drawn_now()
+    assert many[0] > 1.5 * few[0]
+    assert many[1] > 3 * few[1]
+    again = Tab(chromium, insights, "#" + tab.page.url.partition("#")[2]).ready()
+    assert again(".node").count() == many[0]
+    again.close()
+    slider.fill("0")
+    tab.until(lambda: drawn_now() < few, "best paths alone")
+    alone = set(nodes(tab))
+    tab("input[type=search]").fill("block")
+    tab("[role=option]").first.wait_for()
+    tab("input[type=search]").press("ArrowUp")  # the last hit, which no path has
+    tab("input[type=search]").press("Enter")
+    tab(".node.picked").wait_for()
+    assert tab(".node.picked").get_attribute("data-key") not in alone, "what is looked at is drawn"
+    slider.fill("3")
+    tab.until(lambda: "neurons=" not in tab.page.url, "as at the start")
+    tab.close()
+
+
+def test_a_neuron_gets_a_name_of_ones_own(chromium: Any, insights: str):
+    tab = Tab(chromium, insights, "#relevance&p.relevance.step=40&p.relevance.class=0&p.relevance.neurons=12").ready()
+    assert not tab(".naming").is_visible()
+    key = tab(".node[data-key*='block']").last.get_attribute("data-key")
+    tab(f".node[data-key='{key}']").dispatch_event("click")
+    tab(".naming").fill(HOSTILE[:30])
+    tab(".naming").press("Enter")
+    named = tab(f".node[data-key='{key}'] .own")
+    named.wait_for()
+    tab(".amount input").fill("0")
+    tab("button.close").click()
+    tab.until(lambda: "neurons=0" in tab.page.url and "p.relevance.neuron=" not in tab.page.url, "all is in the link")
+    assert named.is_visible(), "a neuron with a name is drawn, however few are"
+    again = Tab(chromium, insights, "#" + tab.page.url.partition("#")[2]).ready()
+    assert f"“{HOSTILE[:30]}”" in again(f".node[data-key='{key}']").get_attribute("aria-label")
+    again(f".node[data-key='{key}']").dispatch_event("click")
+    assert again(".naming").input_value() == HOSTILE[:30]
+    again(".naming").fill("")
+    again(".naming").press("Enter")
+    again.until(lambda: "names=" not in again.page.url, "it loses its name")
+    for one in (tab, again):
+        one.close()
+
+
+def test_zoom_and_full_screen(tab: Tab):
+    svg = tab("svg.graph")
+
+    def width() -> float:
+        return svg.bounding_box()["width"]
+
+    plain = width()
+    tab(".node[tabindex='0']").focus()
+    tab.page.keyboard.press("+")
+    tab.page.keyboard.press("+")
+    glyph = tab(".node .room").first.bounding_box()["width"]
+    tab.page.keyboard.press("0")
+    assert width() == plain
+    assert tab(".node .room").first.bounding_box()["width"] < glyph / 1.4
+    box = tab(".scroller").bounding_box()
+    tab.page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    tab.page.keyboard.down("Control")
+    for _ in range(8):
+        tab.page.mouse.wheel(0, -100)
+    tab.page.keyboard.up("Control")
+    tab.until(lambda: width() > 1.1 * plain, "the wheel zooms")
+    left = tab.evaluate("document.querySelector('.scroller').scrollLeft")
+    assert left > 0, "about the pointer"
+    tab.page.mouse.move(box["x"] + 60, box["y"] + box["height"] - 30)
+    tab.page.mouse.down()
+    tab.page.mouse.move(box["x"] + 160, box["y"] + box["height"] - 30, steps=4)
+    tab.page.mouse.up()
+    assert tab.evaluate("document.querySelector('.scroller').scrollLeft") < left, "the pointer pans"
+
+    tab(".node[tabindex='0']").focus()
+    tab.page.keyboard.press("f")
+    tab.until(lambda: not tab(".samples").is_visible(), "the graph alone")
+    assert tab("button[aria-pressed=true]", has_text="Full screen").is_visible()
+    assert not tab("aside").is_visible()
+    tab.page.keyboard.press("Enter")
+    tab("aside h2").wait_for()
+    assert tab("aside").is_visible(), "what is looked at stands beside it"
+    tab.page.keyboard.press("Escape")
+    tab.until(lambda: tab(".samples").is_visible(), "and back")
+
+
+def test_many_layers_have_names_that_can_be_read(tmp_path: Path, chromium: Any):
+    from tensorboard_log import graph_of
+
+    from lrp_lightning.graphs.paths import k_best_paths
+    from lrp_lightning.tensorboard_plugin.summary import ClassGraph
+
+    inside = [f"encoder.layers.encoder_layer_{i}.{name}" for i in range(8) for name in ("attention", "mlp.0", "mlp.3")]
+    names = ["input", "conv_proj", *inside, "heads.head"]
+    graph = graph_of(1, (1, *[6] * (len(names) - 2), 3), names)
+    graphs = [ClassGraph(1, graph, k_best_paths(graph, 2), 4)]
+    write_log(tmp_path / "run", [1], graphs=graphs, neuron_heatmaps={}, reconstructions={}, cards=[])
+    tab = Tab(chromium, serve(tmp_path), width=1024).ready()
+    said = tab("text.layer").evaluate_all("all => all.map(one => one.textContent)")
+    assert said == ["input", "conv_proj", *["attention", "mlp.0", "mlp.3"] * 8, "head"]
+    blocks = tab(".block text").evaluate_all("all => all.map(one => one.textContent)")
+    assert blocks == [*(f"encoder_layer_{i}" for i in range(8)), "heads"]
+    boxes = [text.bounding_box() for text in tab("text.layer").all()]
+    assert all(a["x"] + a["width"] < b["x"] for a, b in itertools.pairwise(boxes)), "names do not overlap"
+    assert boxes[-1]["x"] + boxes[-1]["width"] <= 1024, "the class is in sight first"
+    assert boxes[0]["x"] < 0
+    tab(".node[tabindex='0']").focus()
+    tab.page.keyboard.press("0")
+    assert tab.evaluate(
+        "(({ scrollWidth, clientWidth }) => scrollWidth <= clientWidth)(document.querySelector('.scroller'))"
+    )
+    tab.close()
+
+
 def test_a_log_of_the_first_version_still_opens(tmp_path: Path, chromium: Any):
     (tmp_path / "run").mkdir()
     shutil.copy(Path(__file__).parent / "logs" / "events.out.tfevents.1.version1", tmp_path / "run")
@@ -417,8 +585,9 @@ def test_dark_as_tensorboard_is(tab_inside: Tab):
     assert any(drawn(tab, ".samples canvas"))
 
 
-@pytest.mark.parametrize("kind", ["PNG", "JSON", "GraphML"])
+@pytest.mark.parametrize("kind", ["PNG", "SVG", "JSON", "GraphML"])
 def test_exports(tab: Tab, kind: str, tmp_path: Path):
+    tab(".amount input").fill(tab(".amount input").get_attribute("max"))  # files of data have all neurons of the record
     tab("summary", has_text="Export").click()
     with tab.page.expect_download() as started:
         tab(".choices button", has_text=kind).click()
@@ -428,6 +597,12 @@ def test_exports(tab: Tab, kind: str, tmp_path: Path):
     if kind == "PNG":
         assert path.read_bytes().startswith(b"\x89PNG")
         assert path.stat().st_size > 10_000
+    elif kind == "SVG":
+        drawing = path.read_text()
+        for words in ("What makes it", "first · epoch 3 · step ", " sample", "relevance for the class", "best paths"):
+            assert words in drawing, words
+        assert 'fill="rgb(255, 255, 255)"' in drawing
+        assert not re.search("class=|style=|var\\(|color\\(|http(?!://www.w3.org/2000/svg)", drawing), "it stands by itself"
     elif kind == "JSON":
         saved = json.loads(path.read_text())
         assert {f"{node['neuron']}@{node['layer']}" for node in saved["nodes"]} == set(nodes(tab))

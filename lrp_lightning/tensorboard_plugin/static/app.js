@@ -3,10 +3,9 @@
 import { Data } from "./data.js";
 import { blendSlider } from "./blend.js";
 import { button, h } from "./dom.js";
-import { cardNames } from "./cards.js";
 import { isSame, merge, overlap } from "./diff.js";
 import { changes, edgeDetails, neuronDetails, overview, pathDetails } from "./details.js";
-import { fileName, saveGraphml, saveJson, savePng } from "./exports.js";
+import { fileName, saveGraphml, saveJson, savePng, saveSvg } from "./exports.js";
 import { Headline } from "./headline.js";
 import { GraphView } from "./graph_view.js";
 import { ofKey } from "./graph.js";
@@ -19,7 +18,7 @@ import { StrategiesPanel, picturesOf, rowsOf } from "./strategies.js";
 import { colourOfRun } from "./colours.js";
 import { theme } from "./theme.js";
 import { Toolbar } from "./toolbar.js";
-import { apart } from "./words.js";
+import { apart, counted } from "./words.js";
 import { emptyState } from "./empty_state.js";
 
 const POLL_MS = 5000;
@@ -32,10 +31,11 @@ export class App {
     this.asked = 0; // of several refreshes only the last one shows
     const pick = (picked) => this.update({ picked });
     this.pick = pick;
-    this.graphView = new GraphView(pick);
+    this.graphView = new GraphView({
+      pick, update: (changed) => this.update(changed), full: (full) => this.board.classList.toggle("graph-alone", full),
+    });
     this.strategies = new StrategiesPanel((label) => this.update({ label, picked: null }));
     this.headline = new Headline((label) => this.strategies.lookAt(label));
-    this.showPaths = h("input", { type: "checkbox", checked: true, onchange: () => this.draw() });
     this.toolbar = new Toolbar({
       update: (changed) => this.update(changed),
       pick: (picked) => { this.update({ picked }).then(() => this.graphView.reveal(picked.neuron)); },
@@ -45,7 +45,6 @@ export class App {
     });
     this.sort = h("select", { "aria-label": "Order of the samples", onchange: () => this.update({ sort: this.sort.value }) },
       [["order", "as they come"], ["error", "by error"], ["label", "by label"]].map(([value, text]) => h("option", { value }, text)));
-    this.legend = h("div", { class: "legend" });
     this.samples = h("div", { class: "samples-body" });
     this.measures = new Measures();
     this.side = h("aside", { "aria-label": "Details" });
@@ -55,7 +54,7 @@ export class App {
       h("div", { class: "column" },
         this.headline.element,
         this.strategies.element,
-        h("section", { class: "panel", "aria-label": "Graph" }, this.graphView.element, this.legend),
+        h("section", { class: "panel graph-panel", "aria-label": "Graph" }, this.graphView.element),
         h("div", { class: "lower" },
           h("section", { class: "panel samples" }, h("header", {}, h("h3", {}, "Samples"), blendSlider(), h("label", { class: "quiet" }, "sorted ", this.sort)), this.samples),
           this.measures.element)),
@@ -168,25 +167,13 @@ export class App {
       run: now.run, head, label: state.label, classes: now.classes, nameOf, picture: (ref) => this.data.picture(now.run, ref),
     });
     this.graphView.show({
-      graph: now.merged ?? now.graph, compared: now.merged !== null, picked: state.picked, nameOf, showPaths: this.showPaths.checked,
-      cards: cardNames(head.cards, nameOf),
+      run: now.run, graph: now.merged ?? now.graph, compared: now.merged !== null, picked: state.picked, nameOf, cards: head.cards, samples: head.samples, many: state.many,
+      called: state.called,
+      get: (ref) => this.data.picture(now.run, ref),
     });
-    this.drawLegend();
     this.drawSamples();
     this.drawSide();
     this.prefetch();
-  }
-
-  drawLegend() {
-    const words = this.now.merged
-      ? [["appeared", "new"], ["vanished", "gone"], ["grew", "more relevant"], ["shrank", "less relevant"], ["same", "as before"]]
-      : [["positive", "relevance for the class"], ["negative", "against it"]];
-    const keys = words.map(([kind, text]) => h("span", { class: `key ${kind}` }, h("span", { class: "dot" }), text));
-    const about = this.now.merged
-      ? [h("span", { class: "quiet wide" }, "by shares of the output's relevance")]
-      : [h("span", { class: "quiet wide" }, "under a layer: neurons shown, and their part of its relevance"),
-        h("label", { class: "key" }, this.showPaths, h("span", { class: "stroke" }), "best paths")];
-    this.legend.replaceChildren(...keys, ...about);
   }
 
   pixels() {
@@ -312,7 +299,9 @@ export class App {
     const { run } = this.state;
     const { step, head, graph, nameOf } = this.now;
     const name = (ending) => fileName(["relevance", run, nameOf(graph.label), `step${step}`], ending);
-    if (kind === "png") savePng(name("png"), this.graphView.svg).catch((error) => this.say(`The picture could not be made: ${error.message}`));
+    const drawing = () => this.graphView.drawing(this.now.merged ? this.words() : `${run} · epoch ${head.epoch} · step ${step} · ${counted(graph.samples, "sample")}`);
+    if (kind === "png") savePng(name("png"), drawing()).catch((error) => this.say(`The picture could not be made: ${error.message}`));
+    if (kind === "svg") saveSvg(name("svg"), drawing());
     if (kind === "json") saveJson(name("json"), { run, step, head, graph });
     if (kind === "graphml") saveGraphml(name("graphml"), graph);
   }

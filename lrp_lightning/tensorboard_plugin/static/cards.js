@@ -18,8 +18,8 @@ export function cardOf(cards, key) {
   return cards.find((card) => card.layer === layer && card.neuron === neuron);
 }
 
-/** The classes it speaks for, with their shares: those with twice an even share or more, and a tenth. */
-function namedOf({ classes }) {
+/** The classes it speaks for: those with twice an even share or more, and a tenth; at most three. */
+export function namedClasses({ classes }) {
   const least = classes.length > NAMED ? Math.max(LEAST, 2 / classes.length) : LEAST;
   return classes.filter(([, share]) => share >= least).slice(0, NAMED);
 }
@@ -27,15 +27,15 @@ function namedOf({ classes }) {
 /** The same in words. */
 export function speaksFor(card, nameOf) {
   if (card.classes.length === 0) return "no class";
-  return namedOf(card).map(([label, share]) => `${brief(nameOf(label))}\u00a0${hundredths(share)}`).join(", ") || "many classes";
+  return namedClasses(card).map(([label, share]) => `${brief(nameOf(label))}\u00a0${hundredths(share)}`).join(", ") || "many classes";
 }
 
 /** [[card, share], ...]: the cards of neurons that speak for a class, those that say most for it first. */
 export const speakersFor = (cards, label) => cards
-  .flatMap((card) => namedOf(card).filter(([named]) => named === label).map(([, share]) => [card, share])).sort((a, b) => b[1] - a[1]);
+  .flatMap((card) => namedClasses(card).filter(([named]) => named === label).map(([, share]) => [card, share])).sort((a, b) => b[1] - a[1]);
 
-/** For each neuron with a card, by its key, the classes it speaks for. */
-export const cardNames = (cards, nameOf) => new Map(cards.map((card) => [keyOf(card.layer, card.neuron), speaksFor(card, nameOf)]));
+/** Cards by the keys of their neurons. */
+export const cardsByKey = (cards) => new Map(cards.map((card) => [keyOf(card.layer, card.neuron), card]));
 
 /** What an image is, and what the model takes it for, where that is known. */
 export function patchWords(label, prediction, nameOf) {

@@ -34,3 +34,8 @@ export function colourOfRun(all, run, theme) {
   const colour = RUNS[Math.max(0, all.indexOf(run)) % RUNS.length];
   return theme === "dark" && colour === RUNS[0] ? SLATE_IN_THE_DARK : colour;
 }
+
+const CLASS_COLOURS = ["#4e79a7", "#f28e2b", "#59a14f", "#b07aa1", "#d4a72c", "#499894", "#e377a2", "#9c755f", "#8c8c8c", "#d1495b"];
+
+/** A class's colour, which its name stands beside: there may be more classes than colours. */
+export const colourOfClass = (label) => CLASS_COLOURS[label % CLASS_COLOURS.length];

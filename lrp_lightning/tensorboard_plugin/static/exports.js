@@ -1,9 +1,13 @@
 // What is shown, as files.
 
+import { s } from "./dom.js";
 import { graphml } from "./graphml.js";
 
-const STYLES = ["fill", "stroke", "stroke-width", "stroke-opacity", "stroke-dasharray", "opacity", "font-size", "font-family", "font-weight",
-  "text-anchor", "paint-order", "stroke-linejoin", "visibility"];
+const INHERITED = ["fill", "stroke", "stroke-width", "stroke-opacity", "stroke-dasharray", "stroke-linejoin", "paint-order", "font-size", "font-family",
+  "font-weight", "text-anchor", "image-rendering"];
+const MARGIN = 16;
+const [HEAD, KEY_ROW, LETTER] = [52, 20, 6.3];
+const LONGEST_SIDE = 16_000; // of a canvas
 
 /** A name that every file system takes. */
 export const fileName = (parts, ending) =>
@@ -36,28 +40,92 @@ export function saveJson(name, { run, step, head, graph }) {
   save(name, JSON.stringify(content, null, 1), "application/json");
 }
 
-/** The graph as it is seen, twice as large. */
-export async function savePng(name, svg) {
+/**
+ * The graph as it is seen, but on white and with what it takes to be understood elsewhere.
+ *
+ * @param svg the graph on the page.
+ * @param words {title, about, keys: [[kind, text], ...] of the legend}.
+ * @returns an SVG element that needs no style sheet.
+ */
+export function drawingOf(svg, { title, about, keys }) {
+  const [, , width, height] = svg.getAttribute("viewBox").split(" ").map(Number);
   const copy = svg.cloneNode(true);
-  const [seen, copied] = [svg, copy].map((root) => [...root.querySelectorAll("*")]);
-  seen.forEach((element, i) => {
-    const style = getComputedStyle(element);
-    for (const property of STYLES) copied[i].setAttribute(property, style.getPropertyValue(property));
-    if (element.style.transform) copied[i].setAttribute("transform", element.style.transform.replaceAll("px", ""));
-    copied[i].removeAttribute("class");
-    copied[i].removeAttribute("style");
-  });
-  const [width, height] = ["width", "height"].map((side) => Number(svg.getAttribute(side)));
   copy.setAttribute("xmlns", "http://www.w3.org/2000/svg");
+  copy.querySelectorAll(".hit, .room").forEach((element) => element.remove());
+  const graph = s("g", { transform: `translate(${MARGIN} ${HEAD})` }, [...copy.children]);
+  const legend = legendOf(keys, width);
+  legend.setAttribute("transform", `translate(${MARGIN} ${HEAD + height + 18})`);
+  const [wide, high] = [width + 2 * MARGIN, HEAD + height + 14 + KEY_ROW * Number(legend.dataset.rows) + MARGIN].map(Math.ceil);
+  copy.replaceChildren(s("title", {}, title), s("rect", { width: wide, height: high, fill: "#fff" }),
+    s("text", { class: "heading", x: MARGIN, y: 26 }, title), s("text", { class: "quiet", x: MARGIN, y: 43 }, about), graph, legend);
+  for (const [name, value] of Object.entries({ viewBox: `0 0 ${wide} ${high}`, width: wide, height: high })) copy.setAttribute(name, value);
+  settle(copy, svg.parentElement);
+  return copy;
+}
+
+function legendOf(keys, width) {
+  let [x, row] = [0, 0];
+  const all = keys.map(([kind, text]) => {
+    const room = 34 + LETTER * [...text].length;
+    if (x > 0 && x + room > width) [x, row] = [0, row + 1];
+    const sign = {
+      part: () => [s("rect", { class: "track", y: -5, width: 14, height: 3 }), s("rect", { class: "part", y: -5, width: 8, height: 3 })],
+      picture: () => [s("rect", { class: "rim", x: 1, y: -10, width: 12, height: 12, rx: 2 })],
+      path: () => [s("path", { class: "path", d: "M0-4H14", "stroke-width": 2 })],
+    }[kind];
+    const key = s("g", { class: sign ? null : kind, transform: `translate(${x} ${row * KEY_ROW})` },
+      sign?.() ?? [s("circle", { class: "disc", cx: 6, cy: -4, r: 5 })], s("text", { class: "said", x: 19 }, text));
+    x += room;
+    return key;
+  });
+  return s("g", { class: "keys", "data-rows": row + 1 }, all);
+}
+
+/** Styles as attributes, as they are on white; computed where the element would stand. */
+function settle(drawing, place) {
+  const root = document.documentElement;
+  const { theme } = root.dataset;
+  root.dataset.theme = "light"; // not for long enough to be seen
+  place.append(drawing);
+  try {
+    const elements = [drawing, ...drawing.querySelectorAll("*")];
+    const styles = new Map(elements.map((element) => {
+      const style = getComputedStyle(element);
+      return [element, Object.fromEntries([...INHERITED, "opacity", "display", "transform"].map((name) => [name, plain(style.getPropertyValue(name))]))];
+    }));
+    for (const element of elements) {
+      const style = styles.get(element);
+      if (style.display === "none") element.remove();
+      const around = styles.get(element.parentElement);
+      for (const name of INHERITED) if (around?.[name] !== style[name]) element.setAttribute(name, style[name]);
+      if (style.opacity !== "1") element.setAttribute("opacity", style.opacity);
+      if (element.style.transform) element.setAttribute("transform", style.transform);
+      for (const name of ["class", "style", "tabindex", "role", "aria-label", "aria-pressed", "data-key", "data-rows"]) element.removeAttribute(name);
+    }
+  } finally {
+    drawing.remove();
+    root.dataset.theme = theme;
+  }
+}
+
+/** Colours as every program reads them. */
+const plain = (value) => value.replace(/color\(srgb ([\d.]+) ([\d.]+) ([\d.]+)\)/g, (_, ...parts) =>
+  `rgb(${parts.slice(0, 3).map((part) => Math.round(255 * part)).join(", ")})`);
+
+const textOf = (drawing) => new XMLSerializer().serializeToString(drawing);
+
+export const saveSvg = (name, drawing) => save(name, textOf(drawing), "image/svg+xml");
+
+/** Twice as large as on the page. */
+export async function savePng(name, drawing) {
+  const [width, height] = ["width", "height"].map((side) => Number(drawing.getAttribute(side)));
+  const scale = Math.min(2, LONGEST_SIDE / Math.max(width, height));
   const picture = new Image();
-  picture.src = URL.createObjectURL(new Blob([new XMLSerializer().serializeToString(copy)], { type: "image/svg+xml" }));
+  picture.src = URL.createObjectURL(new Blob([textOf(drawing)], { type: "image/svg+xml" }));
   try {
     await picture.decode();
-    const canvas = Object.assign(document.createElement("canvas"), { width: 2 * width, height: 2 * height });
-    const context = canvas.getContext("2d");
-    context.fillStyle = getComputedStyle(document.body).backgroundColor;
-    context.fillRect(0, 0, canvas.width, canvas.height);
-    context.drawImage(picture, 0, 0, canvas.width, canvas.height);
+    const canvas = Object.assign(document.createElement("canvas"), { width: Math.round(scale * width), height: Math.round(scale * height) });
+    canvas.getContext("2d").drawImage(picture, 0, 0, canvas.width, canvas.height);
     save(name, await new Promise((done) => canvas.toBlob(done, "image/png")));
   } finally {
     URL.revokeObjectURL(picture.src);

@@ -36,8 +36,8 @@ export function prepare(part) {
     layer.nodes.sort((a, b) => b.relevance - a.relevance);
     for (const node of layer.nodes) node.rank = 1 + ranked.indexOf(node.relevance);
     const sum = (values) => values.reduce((all, value) => all + Math.abs(value), 0);
-    const shown = sum(layer.nodes.map((node) => node.relevance));
-    layer.shown = shown === 0 ? 1 : shown / (shown + sum(hidden));
+    const whole = sum([...layer.nodes.map((node) => node.relevance), ...hidden]);
+    for (const node of layer.nodes) node.part = whole === 0 ? 0 : Math.abs(node.relevance) / whole; // of its layer
   }
   const edges = part.edges.map(([lower, upper, relevance, share]) => ({ lower: nodes[lower], upper: nodes[upper], relevance, share }));
   for (const edge of edges) {

@@ -1,6 +1,8 @@
 // What is looked at, as a part of TensorBoard's address: #relevance&p.relevance.run=...&p.relevance.step=... No DOM here.
 
 const PREFIX = "p.relevance.";
+const MOST_NAMES = 50;
+export const LONGEST_NAME = 40; // of a neuron
 
 /** What is looked at when nothing is said. step null: the last one, also when later ones come. */
 export const START = Object.freeze({
@@ -10,6 +12,8 @@ export const START = Object.freeze({
   step: null,
   against: null, // {run, step}: what it is compared with
   picked: null, // {neuron: key} | {edge: [key, key]} | {path: index}
+  many: null, // neurons that the graph draws of each layer, besides those on best paths; null: a few
+  called: Object.freeze({}), // own names of neurons, by key
   sort: "order", // of samples: order | error | label
 });
 
@@ -36,6 +40,8 @@ export function readLink(hash) {
       ? { run: said.againstRun, step: whole(said.againstStep) }
       : null,
     picked: pickedIn(said),
+    many: /^\d{1,3}$/.test(said.neurons ?? "") ? Number(said.neurons) : null,
+    called: calledIn(said.names),
     sort: ["error", "label"].includes(said.sort) ? said.sort : "order",
   };
 }
@@ -53,6 +59,8 @@ export function writeLink(hash, state) {
     neuron: state.picked?.neuron,
     edge: state.picked?.edge && JSON.stringify(state.picked.edge),
     path: state.picked?.path,
+    neurons: state.many,
+    names: Object.keys(state.called).length ? JSON.stringify(state.called) : null,
     sort: state.sort === "order" ? null : state.sort,
   };
   const items = Object.entries(said)
@@ -70,8 +78,18 @@ function texts(json) {
   }
 }
 
+const isKey = (key) => /^\d{1,9}@/.test(key ?? "");
+
+function calledIn(json) {
+  try {
+    const names = Object.entries(JSON.parse(json ?? "{}")).filter(([key, name]) => isKey(key) && typeof name === "string" && name);
+    return Object.fromEntries(names.slice(0, MOST_NAMES).map(([key, name]) => [key, name.slice(0, LONGEST_NAME)]));
+  } catch {
+    return {};
+  }
+}
+
 function pickedIn(said) {
-  const isKey = (key) => /^\d{1,9}@/.test(key ?? "");
   if (isKey(said.neuron)) return { neuron: said.neuron };
   const edge = texts(said.edge);
   if (edge.length === 2 && edge.every(isKey)) return { edge };

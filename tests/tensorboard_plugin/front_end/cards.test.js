@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { cardNames, cardOf, patchWords, speakersFor, speaksFor } from "../../../lrp_lightning/tensorboard_plugin/static/cards.js";
+import { cardOf, cardsByKey, patchWords, speakersFor, speaksFor } from "../../../lrp_lightning/tensorboard_plugin/static/cards.js";
 
 const nameOf = (label) => ["shirt", "bag", "coat"][label] ?? `class ${label}`;
 const plain = (text) => text.replaceAll("\u00a0", " ");
@@ -29,7 +29,7 @@ test("cards are found by layer and neuron", () => {
   const cards = [{ layer: "a@b", neuron: 1, classes: [[2, 0.7]] }, { layer: "c", neuron: 1, classes: [] }];
   assert.equal(cardOf(cards, "1@a@b"), cards[0]);
   assert.equal(cardOf(cards, "2@c"), undefined);
-  assert.deepEqual([...cardNames(cards, nameOf)], [["1@a@b", "coat\u00a0.70"], ["1@c", "no class"]]);
+  assert.deepEqual([...cardsByKey(cards)], [["1@a@b", cards[0]], ["1@c", cards[1]]]);
 });
 
 test("patches are told by label and prediction", () => {

@@ -3,13 +3,13 @@ import { test } from "node:test";
 import { edgesOf, keyOf, lookUp, ofKey, pathThrough, prepare } from "../../../lrp_lightning/tensorboard_plugin/static/graph.js";
 import { part } from "./graphs.js";
 
-test("a graph has shares, ranks, and what of a layer is shown", () => {
+test("a graph has shares, ranks, and neurons their part of their layer", () => {
   const graph = prepare(part());
   assert.equal(graph.total, 8);
   const [, hidden] = graph.layers;
   assert.deepEqual(hidden.nodes.map((node) => [node.neuron, node.share, node.rank]), [[0, 0.75, 1], [1, 0.25, 2]]);
   assert.equal(hidden.size, 3);
-  assert.equal(hidden.shown, 8 / 8.5);
+  assert.deepEqual(hidden.nodes.map((node) => node.part), [6 / 8.5, 2 / 8.5]); // of all that the layer has, shown or not
   const [first] = hidden.nodes;
   assert.deepEqual(first.below.map((edge) => edge.lower.key), ["0@input"]);
   assert.deepEqual(first.above.map((edge) => edge.upper.key), ["1@out"]);

@@ -8,7 +8,8 @@ const STATES = [
   { run: "a", runs: ["a", "b, c", "[\"d\"]"], label: 0, step: 0, sort: "error" },
   { run: "a", label: 1, picked: { neuron: "12@features.28" }, against: { run: "b=&", step: 5 } },
   { run: "a", label: 1, picked: { edge: ["1@a&b", "2@c=d"] } },
-  { run: "a", label: 1, picked: { path: 0 }, sort: "label" },
+  { run: "a", label: 1, picked: { path: 0 }, sort: "label", many: 0 },
+  { run: "a", label: 1, many: 12, called: { "12@features.28": "round things & \"<b>\"", "0@a=b": "☃" } },
 ];
 
 test("what a link says is read again", () => {
@@ -26,8 +27,8 @@ test("what others say in the address stays", () => {
 });
 
 test("nonsense is as nothing said", () => {
-  for (const hash of ["", "#", "#relevance", "#p.relevance.step=1e3&p.relevance.class=x&p.relevance.runs={&p.relevance.sort=up",
-    "#p.relevance.run=%E0%A4%A", "#p.relevance.edge=[1,2]&p.relevance.neuron=x&p.relevance.path=-1", "#p.relevance.againstRun=a"]) {
+  for (const hash of ["", "#", "#relevance", "#p.relevance.step=1e3&p.relevance.class=x&p.relevance.runs={&p.relevance.sort=up&p.relevance.neurons=-1&p.relevance.names={\"1@a\":2,\"x\":\"y\"}",
+    "#p.relevance.run=%E0%A4%A", "#p.relevance.edge=[1,2]&p.relevance.neuron=x&p.relevance.path=-1", "#p.relevance.againstRun=a", "#p.relevance.names=[1"]) {
     assert.deepEqual(readLink(hash), START, hash);
   }
 });

@@ -1,10 +1,12 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { FEW, chosen, mostOf } from "../../../lrp_lightning/tensorboard_plugin/static/amount.js";
 import { opacities } from "../../../lrp_lightning/tensorboard_plugin/static/blend.js";
 import { colourOf, colourOfRun, paletteOf } from "../../../lrp_lightning/tensorboard_plugin/static/colours.js";
+import { merge } from "../../../lrp_lightning/tensorboard_plugin/static/diff.js";
 import { prepare } from "../../../lrp_lightning/tensorboard_plugin/static/graph.js";
 import { escape } from "../../../lrp_lightning/tensorboard_plugin/static/graphml.js";
-import { fitEnd, layout, strengths } from "../../../lrp_lightning/tensorboard_plugin/static/layout.js";
+import { GLYPH, blocksOf, fitMiddle, layerNames, layout, strengths } from "../../../lrp_lightning/tensorboard_plugin/static/layout.js";
 import { chartsOf, pointsOf } from "../../../lrp_lightning/tensorboard_plugin/static/measures.js";
 import { change, interval, labels, number, percent, ticks } from "../../../lrp_lightning/tensorboard_plugin/static/numbers.js";
 import { groupsOf, orderOf } from "../../../lrp_lightning/tensorboard_plugin/static/samples.js";
@@ -73,17 +75,86 @@ test("one slider goes from image to heatmap", () => {
   assert.deepEqual([0, 50, 75, 100].map(opacities), [{ image: 1, heat: 0 }, { image: 1, heat: 1 }, { image: 0.5, heat: 1 }, { image: 0, heat: 1 }]);
 });
 
+const columnsOf = (graph) => graph.layers.map((layer) => [layer, layer.nodes]);
+
 test("neurons stand in columns, the most relevant on top, and nothing overlaps", () => {
   const graph = prepare(part());
-  const { width, places } = layout(graph.layers, 600);
+  const { width, places } = layout(columnsOf(graph), 600);
   const at = graph.nodes.map((node) => places.get(node));
   assert.equal(new Set(at.map(({ x, y }) => `${x} ${y}`)).size, at.length);
   assert.ok(at.every(({ x }) => x > 0 && x < width));
   const [, hidden] = graph.layers;
-  assert.ok(places.get(hidden.nodes[0]).y < places.get(hidden.nodes[1]).y);
+  assert.ok(places.get(hidden.nodes[1]).y - places.get(hidden.nodes[0]).y >= GLYPH);
   // many layers take more than there is, and are scrolled
-  const wide = layout(Array.from({ length: 60 }, () => ({ nodes: [{}] })), 600);
+  const wide = layout(Array.from({ length: 60 }, () => [{}, [{}]]), 600);
   assert.ok(wide.width > 60 * 60);
+  assert.equal(wide.width, wide.least[0]);
+});
+
+test("rows spread over the height there is, but not without end", () => {
+  const columns = columnsOf(prepare(part()));
+  const [flat, high, higher] = [0, 250, 5000].map((height) => layout(columns, 600, height).height);
+  assert.ok(flat < high && high === 250 && higher < 500);
+});
+
+test("blocks are told apart, and what all names begin with is dropped", () => {
+  const read = (...names) => {
+    const layers = [{ name: "input", kind: "input" }, ...names.map((name) => ({ name, kind: "linear" }))];
+    const found = layerNames(layers);
+    return { names: layers.slice(1).map((layer) => found.get(layer)).map(({ block, short }) => [block, short]),
+      blocks: blocksOf(layers, found).map(({ block, layers: of }) => [block, of.length]) };
+  };
+  assert.deepEqual(read("model.features.0", "model.features.3", "model.classifier"), {
+    names: [["features", "0"], ["features", "3"], ["", "classifier"]], blocks: [["features", 2]] });
+  assert.deepEqual(read("conv1", "layer1.0.conv1", "layer1.0.downsample.0", "layer1.1.conv1", "fc"), {
+    names: [["", "conv1"], ["layer1.0", "conv1"], ["layer1.0", "downsample.0"], ["layer1.1", "conv1"], ["", "fc"]],
+    blocks: [["layer1.0", 2], ["layer1.1", 1]] });
+  assert.deepEqual(read("encoder.layer_0.mlp.0", "encoder.layer_0.out", "encoder.norm").names,
+    [["layer_0", "mlp.0"], ["layer_0", "out"], ["", "norm"]]);
+  assert.deepEqual(read("stem", "enc.blocks.0.fc", "enc.blocks.1.fc").names, [["", "stem"], ["blocks.0", "fc"], ["blocks.1", "fc"]]);
+  assert.deepEqual(read("e.layers.e_0.mlp.0", "e.layers.e_1.mlp.0", "heads.head").names, [["e_0", "mlp.0"], ["e_1", "mlp.0"], ["heads", "head"]]);
+  assert.deepEqual(read("a.b").names, [["a", "b"]]);
+  assert.deepEqual(read("a", "a").names, [["", "a"], ["", "a"]]);
+  assert.deepEqual(read().blocks, []);
+});
+
+// a layer of eight neurons, of which the first three carry most, below one output
+const wide = () => {
+  const neurons = Array.from({ length: 8 }, (_, i) => i);
+  const weights = neurons.map((i) => 2 ** -i);
+  return prepare({
+    class: 0, samples: 1, layers: [["input", "input"], ["hidden", "linear"], ["out", "linear"]],
+    nodes: [[0, 0, 2, 1, 0], ...neurons.map((i) => [1, i, weights[i], 1, 0]), [2, 0, 2, 1, 1]],
+    edges: neurons.flatMap((i) => [[0, i + 1, weights[i], 1], [i + 1, 9, weights[i], weights[i]]]),
+    paths: [[[0, 6, 9], 0.1, null]], others: [[[], []], [[], []], [[], []]],
+  });
+};
+const neuronsOf = ({ columns }) => columns[1][1].map((node) => node.neuron);
+
+test("few neurons are drawn unless more are asked for: the first ones, and those on paths, with cards, names, or picked", () => {
+  const graph = wide();
+  assert.deepEqual(neuronsOf(chosen(graph, FEW)), [0, 1, 2, 5]);
+  assert.deepEqual(neuronsOf(chosen(graph, 0)), [5]);
+  assert.deepEqual(neuronsOf(chosen(graph, 1, { cards: new Map([["7@hidden", {}]]), picked: { neuron: "6@hidden" } })), [0, 5, 6, 7]);
+  assert.deepEqual(neuronsOf(chosen(graph, 1, { picked: { edge: ["0@input", "3@hidden"] } })), [0, 3, 5]);
+  assert.deepEqual(neuronsOf(chosen(graph, 0, { called: { "4@hidden": "wheels" } })), [4, 5]);
+  assert.equal(neuronsOf(chosen(graph, mostOf(graph))).length, 8);
+});
+
+test("faint edges are not drawn where few neurons are, but none is left alone", () => {
+  const graph = wide();
+  assert.equal(chosen(graph, mostOf(graph)).edges.size, 16);
+  const { edges } = chosen(graph, FEW);
+  const into = [...edges.keys()].filter((edge) => edge.lower.neuron === 5 || edge.upper.neuron === 5);
+  assert.equal(into.length, 2); // the path's own, however faint
+  assert.deepEqual([...edges.values()], [...edges.values()].sort((a, b) => a - b)); // strong ones on top
+  const many = [...chosen(wide(), 7).edges.values()];
+  assert.ok(many.length > edges.size);
+});
+
+test("where two graphs are compared, what changed most is drawn too", () => {
+  const of = (...shares) => prepare(part({ hidden: [0, 1, 2], shares }));
+  assert.deepEqual(neuronsOf(chosen(merge(of(0.6, 0.3, 0.1), of(0.6, 0.3, 0.01)), 1)), [0, 2]);
 });
 
 test("edges are as strong as among those of their layers", () => {
@@ -93,10 +164,11 @@ test("edges are as strong as among those of their layers", () => {
   assert.ok([...strengths(prepare(part({ total: 0 })).edges).values()].every((value) => value === 0));
 });
 
-test("names keep their ends", () => {
-  assert.equal(fitEnd("layer4.2.conv3", 60), "…4.2.conv3");
-  assert.equal(fitEnd("fc", 60), "fc");
-  assert.equal([...fitEnd("😀".repeat(99), 60)].length, 10);
+test("names that are too long are cut in the middle", () => {
+  assert.equal(fitMiddle("layer4.2.conv3", 60), "layer…onv3");
+  assert.equal(fitMiddle("fc", 60), "fc");
+  assert.equal([...fitMiddle("😀".repeat(99), 60)].length, 10);
+  assert.equal(fitMiddle("abcdef", 0), "a…f");
 });
 
 test("zero has the page's colour, signs have theirs", () => {
