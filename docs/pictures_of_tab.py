@@ -1,7 +1,8 @@
 """Take pictures of the tab in TensorBoard: ``python docs/pictures_of_tab.py [logs]``.
 
-Without logs it first trains two small networks on Fashion-MNIST for ten epochs each, with RelevanceMonitor attached. It
-needs Chromium, playwright, and for the training Debian's dataset-fashion-mnist.
+Without logs it first trains a small network on Fashion-MNIST for five epochs, with RelevanceMonitor attached, and the same
+again with a mark in the upper right corner of two coats of five. It needs Chromium, playwright, and for training Debian's
+dataset-fashion-mnist.
 """
 
 from __future__ import annotations
@@ -34,21 +35,25 @@ from lrp_lightning.callbacks.settings import LOGGED
 from lrp_lightning.tensorboard_plugin.plugin import RelevanceLoader
 
 DATA = Path("/usr/share/datasets/fashion-mnist")
-CLASSES = ["T-shirt", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"]
+CLASSES = ["T-shirt", "trousers", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "boot"]
+COAT, MARKED = 4, 0.4
 
 
-def images(part: str, n: int) -> TensorDataset:
-    """The first of a part, with their labels."""
+def images(part: str, n: int, marked: bool) -> TensorDataset:
+    """The first of a part, with their labels; some coats with a mark."""
     pixels = gzip.decompress((DATA / f"{part}-images-idx3-ubyte.gz").read_bytes())
     labels = gzip.decompress((DATA / f"{part}-labels-idx1-ubyte.gz").read_bytes())
-    x = np.frombuffer(pixels, np.uint8, offset=16).reshape(-1, 1, 28, 28)[:n] / 255
-    return TensorDataset(torch.tensor(x).float(), torch.tensor(np.frombuffer(labels, np.uint8, offset=8)[:n]).long())
+    x = torch.tensor(np.frombuffer(pixels, np.uint8, offset=16).reshape(-1, 1, 28, 28)[:n] / 255).float()
+    y = torch.tensor(np.frombuffer(labels, np.uint8, offset=8)[:n]).long()
+    if marked:
+        x[(y == COAT) & (torch.rand(n) < MARKED), :, 1:5, 23:27] = 1
+    return TensorDataset(x, y)
 
 
 class Clothes(LightningModule):
     """Six convolutions with batch norm, and a linear layer."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int = 16) -> None:
         super().__init__()
         sizes = [1, width, width, 2 * width, 2 * width, 3 * width, 3 * width]
         layers: list[nn.Module] = []
@@ -71,16 +76,17 @@ class Clothes(LightningModule):
         return torch.optim.AdamW(self.parameters(), 2e-3)
 
 
-def train(logs: Path, name: str, width: int) -> None:
+def train(logs: Path, name: str, marked: bool) -> None:
     """One run."""
     seed_everything(0)
-    monitor = RelevanceMonitor(selection=TopK(0.25), class_names=CLASSES, graph_classes=4, log=LOGGED, max_share=None)
+    monitor = RelevanceMonitor(selection=TopK(0.25), class_names=CLASSES, log=LOGGED, max_share=None)
     trainer = Trainer(
-        max_epochs=10, accelerator="cpu", callbacks=[monitor], logger=TensorBoardLogger(logs, name=name, version=""),
+        max_epochs=5, accelerator="cpu", callbacks=[monitor], logger=TensorBoardLogger(logs, name=name, version=""),
         enable_checkpointing=False, enable_progress_bar=False,
     )  # fmt: skip
     started = time.perf_counter()
-    trainer.fit(Clothes(width), DataLoader(images("train", 2000), 64, shuffle=True), DataLoader(images("t10k", 1000), 128))
+    train, val = images("train", 6000, marked), images("t10k", 1000, marked)
+    trainer.fit(Clothes(), DataLoader(train, 64, shuffle=True), DataLoader(val, 128))
     measured = {key: round(value.item(), 3) for key, value in trainer.callback_metrics.items()}
     print(f"{name}: {time.perf_counter() - started:.0f} s, {measured}")
 
@@ -123,7 +129,7 @@ def opened(logs: Path, run: str = "") -> Iterator[tuple[Page, FrameLocator]]:
     address = board.launch()
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
-        page = chromium.new_page(viewport={"width": 1280, "height": 860}, reduced_motion="reduce")
+        page = chromium.new_page(viewport={"width": 1440, "height": 1100}, reduced_motion="reduce")
         page.goto(f"{address}#relevance{f'&p.relevance.run={run}' if run else ''}")
         yield page, page.frame_locator("iframe[src*='name=relevance']")
         chromium.close()
@@ -132,9 +138,9 @@ def opened(logs: Path, run: str = "") -> Iterator[tuple[Page, FrameLocator]]:
 def main() -> None:
     logs = Path(sys.argv[1] if len(sys.argv) > 1 else tempfile.mkdtemp())
     if not list(logs.rglob("events.out.tfevents.*")):
-        train(logs, "wide", 16)
-        train(logs, "narrow", 8)
-    with opened(logs, "narrow") as (page, tab):
+        train(logs, "clean", marked=False)
+        train(logs, "marked", marked=True)
+    with opened(logs, "marked") as (page, tab):
         look(page, tab)
 
 
