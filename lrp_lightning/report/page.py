@@ -171,8 +171,9 @@ def _section(title: str, data: Any, kind: str = "", number: int = 0) -> dict[str
 def _about(report: Report) -> list[str]:
     """What a page is of, in a line: model, data, date, composite and selection."""
     of = {name: named(value) if isinstance(value, Composite) else value for name, value in report.settings.items()}
-    samples = report.measures.get("samples", 0 if report.images is None else len(report.images))
-    what = "texts" if report.tokens else "samples" if report.images is None else "images"
+    images = report.contrast.inputs if report.contrast is not None else report.images
+    samples = report.measures.get("samples", 0 if images is None else len(images))
+    what = "texts" if report.tokens else "samples" if images is None else "images"
     many = f"{samples:,.0f} {what if samples != 1 else what[:-1]}" if samples else ""
     data = f"{of['data']}, {many}".removesuffix(", ") if "data" in of else many
     selection = of.get("selection")
