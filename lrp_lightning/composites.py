@@ -159,6 +159,11 @@ def EpsilonAlpha2Beta1(eps: float = 1e-6) -> Composite:
 _BY_NAME = {"epsilon": lambda: Composite(Epsilon()), "epsilon_plus": EpsilonPlus, "epsilon_alpha2_beta1": EpsilonAlpha2Beta1}
 
 
+def named(composite: Composite) -> str:
+    """The name by which :func:`as_composite` gives it, else what it is made of."""
+    return next((name for name, make in _BY_NAME.items() if make() == composite), repr(composite))
+
+
 def as_composite(composite: Composite | Rule | str) -> Composite:
     """Read what stands where a composite is expected: a composite, a rule for every layer, or a name.
 

@@ -11,10 +11,11 @@ import torch
 from torch.utils.tensorboard import SummaryWriter
 
 from lrp_lightning import NeuronCard, Strategies, Strategy, TopActivations
+from lrp_lightning.graphs.class_graph import ClassGraph
 from lrp_lightning.graphs.paths import k_best_paths
 from lrp_lightning.insight.headline import headline
 from lrp_lightning.insight.transplant import Transplant
-from lrp_lightning.tensorboard_plugin.summary import ClassGraph, Record, RelevanceSummary, Samples, shown_part
+from lrp_lightning.tensorboard_plugin.summary import Record, RelevanceSummary, Samples, shown_part
 
 __all__ = ["graph_of", "record_of", "write_log"]
 

@@ -66,9 +66,8 @@ NAMES = {
         label_predicted mse prediction_survives probability_lost runner_up runner_up_wins smape
     """,
     "lrp_lightning.drawing": """
-        Curves Report as_array draw_contact_sheet draw_contrast draw_curves draw_graph draw_heatmaps draw_neuron_cards
-        draw_paths save_contrast
-        relevance_as_images
+        ClassGraph Curves Report as_array draw_contact_sheet draw_contrast draw_curves draw_graph draw_heatmaps
+        draw_neuron_cards draw_paths relevance_as_images save_contrast
         draw_series draw_strategies draw_tokens draw_top_activations report_of write_report
     """,
     "lrp_lightning.callbacks": "RelevanceMonitor",
@@ -262,7 +261,7 @@ print([name for name in analysis if f"lrp_lightning.{name}" in sys.modules])
 from lrp_lightning import drawing, report
 print([name for name in drawing.__all__ if getattr(drawing, name) is getattr(report, name, None)])
 """
-    assert run(code) == "[]\n['Curves', 'Report', 'report_of', 'save_contrast', 'write_report']"
+    assert run(code) == "[]\n['ClassGraph', 'Curves', 'Report', 'report_of', 'save_contrast', 'write_report']"
 
 
 def test_callbacks_are_part_of_the_package_only() -> None:

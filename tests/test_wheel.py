@@ -35,7 +35,14 @@ def sources() -> set[str]:
 def test_wheel_and_sdist_carry_everything(built: Path):
     [wheel], [sdist] = built.glob("*.whl"), built.glob("*.tar.gz")
     in_wheel = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
-    data = {"py.typed", "__init__.pyi", "report/report.css", "report/report.js"}
+    data = {
+        "py.typed",
+        "__init__.pyi",
+        "report/page.html.jinja",
+        "report/sections.html.jinja",
+        "report/report.css",
+        "report/report.js",
+    }
     static = {path.name for path in (ROOT / "lrp_lightning/tensorboard_plugin/static").iterdir()}
     assert "index.js" in static
     data |= {f"tensorboard_plugin/static/{name}" for name in static}

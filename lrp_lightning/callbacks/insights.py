@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from lrp_lightning.callbacks.neurons import most_relevant
 from lrp_lightning.callbacks.observation import Observation, told_once
+from lrp_lightning.graphs.class_graph import ClassGraph
 from lrp_lightning.graphs.paths import Node
 from lrp_lightning.insight.neuron_cards import NeuronCard, neuron_cards
 from lrp_lightning.insight.strategies import Strategies, find_strategies
-from lrp_lightning.tensorboard_plugin.summary import ClassGraph
 
 __all__ = ["INSIGHTS", "cards_of", "strategies_of"]
 

@@ -15,9 +15,10 @@ from lrp_lightning.callbacks.batches import Samples
 from lrp_lightning.callbacks.observation import Explained, Observation
 from lrp_lightning.deconvnet import reconstruct
 from lrp_lightning.errors import LRPError
+from lrp_lightning.graphs.class_graph import ClassGraph
 from lrp_lightning.graphs.paths import Node
 from lrp_lightning.insight.heatmaps import path_heatmaps, through_own_neuron
-from lrp_lightning.tensorboard_plugin.summary import ClassGraph, shown_part
+from lrp_lightning.tensorboard_plugin.summary import shown_part
 
 __all__ = ["Neurons", "look_into_neurons", "most_relevant"]
 

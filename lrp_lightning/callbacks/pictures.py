@@ -30,11 +30,12 @@ from lrp_lightning.drawing import (
     draw_strategies,
 )  # fmt: skip
 from lrp_lightning.graphs.build import build_graph
+from lrp_lightning.graphs.class_graph import ClassGraph
 from lrp_lightning.graphs.paths import k_best_paths
 from lrp_lightning.insight.neuron_cards import NeuronCard
 from lrp_lightning.insight.strategies import Strategies, Strategy
 from lrp_lightning.report import Report
-from lrp_lightning.tensorboard_plugin.summary import ClassGraph, Record, Samples
+from lrp_lightning.tensorboard_plugin.summary import Record, Samples
 
 __all__ = ["DRAWN", "Look", "add_insights", "draw", "look_at"]
 
@@ -161,7 +162,7 @@ def _draw(look: Look, names: Collection[str]) -> Findings:
     with _noted(look.notes, "graph of critical paths"):
         if graphs and "critical_paths" in settings.log:
             record = replace(record, graphs=graphs)
-            report = replace(report, graph=graphs[0].graph, paths=graphs[0].paths)
+            report = replace(report, graphs=graphs)
         if graphs and "critical_paths" in wanted:
             drawings = [as_array(_drawn(graph, settings, look.epoch)) for graph in graphs[:_GRAPHS]]
             pictures["critical_paths"] = _of_few_colours(_stacked(drawings))

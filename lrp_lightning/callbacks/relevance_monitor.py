@@ -600,7 +600,7 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
         names = self.settings.class_names
         said = headline(scalars, samples, kept_by(self.settings.selection), found, names)
         if drawn.report is not None and "report" in self.settings.log:
-            report = replace(self._report(drawn.report, scalars, history, samples), headline=said)
+            report = replace(self._report(drawn.report, observation, scalars, history, samples), headline=said)
         return Findings(
             name=self._name,
             scalars={f"{self._name}/{name}": value for name, value in scalars.items()},
@@ -631,14 +631,23 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
             why += " Strategies, shortcuts and cards come with the last look, or once max_share pays for them."
         return f"Measured on {samples:,}{of} samples; the look took {self._budget.now:.1f} s.{why}"
 
-    def _report(self, report: Report, scalars: dict[str, float], history: list[dict[str, float]], samples: int) -> Report:
+    def _report(
+        self,
+        report: Report,
+        observation: Observation,
+        scalars: dict[str, float],
+        history: list[dict[str, float]],
+        samples: int,
+    ) -> Report:
         """With what was measured, now and in earlier epochs."""
         names = [name for name in SCALARS if name.endswith("accuracy") and all(name in row for row in history)]
         curves = {name.replace("_", " "): [row[name] for row in history] for name in names}
         epochs = [row["epoch"] for row in history]
         over_epochs = [Curves("Over epochs", curves, epochs, "epoch", "share of samples")] if curves else []
         numbers = {"samples": samples, **{name.replace("_", " "): value for name, value in scalars.items()}}
-        return replace(report, measures=numbers, curves=over_epochs)
+        asked, model = self.settings, type(observation.classifier.model).__name__
+        how = {**report.settings, "model": model, "composite": asked.composite, "selection": asked.selection}
+        return replace(report, measures=numbers, curves=over_epochs, settings=how)
 
     # what goes wrong
 

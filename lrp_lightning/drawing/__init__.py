@@ -22,12 +22,12 @@ from lrp_lightning.drawing.sequences import draw_series, draw_tokens
 from lrp_lightning.drawing.strategies import draw_strategies
 
 if TYPE_CHECKING:
-    from lrp_lightning.report import Curves, Report, report_of, save_contrast, write_report
+    from lrp_lightning.report import ClassGraph, Curves, Report, report_of, save_contrast, write_report
 
 __all__ = [
-    "Curves", "Report", "as_array", "draw_contact_sheet", "draw_contrast", "draw_curves", "draw_graph", "draw_heatmaps",
-    "draw_neuron_cards", "draw_paths", "draw_series", "draw_strategies", "draw_tokens", "draw_top_activations",
-    "relevance_as_images", "report_of", "save_contrast", "write_report",
+    "ClassGraph", "Curves", "Report", "as_array", "draw_contact_sheet", "draw_contrast", "draw_curves", "draw_graph",
+    "draw_heatmaps", "draw_neuron_cards", "draw_paths", "draw_series", "draw_strategies", "draw_tokens",
+    "draw_top_activations", "relevance_as_images", "report_of", "save_contrast", "write_report",
 ]  # fmt: skip
 
 

@@ -97,7 +97,7 @@ def _interactive(
 
 
 def _static(curves: dict[str, list[float]], x: list[float], xlabel: str, ylabel: str, title: str, share: bool) -> Figure:
-    figure = new_figure(6.4, 3.6)
+    figure = new_figure(6.4, 3.4 + 0.19 * len(curves))
     axis = figure.subplots()
     for i, (name, line) in enumerate(curves.items()):
         marker = list(_MARKERS.values())[i % len(_MARKERS)]
@@ -112,6 +112,6 @@ def _static(curves: dict[str, list[float]], x: list[float], xlabel: str, ylabel:
     axis.set_axisbelow(True)
     axis.spines[["top", "right"]].set_visible(False)
     axis.tick_params(labelsize=8)
-    for text in axis.legend(fontsize=8, frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0)).get_texts():
+    for text in axis.legend(fontsize=8, frameon=False, loc="upper left", bbox_to_anchor=(0.0, -0.55 / 3.4)).get_texts():
         text.set_parse_math(False)
     return figure

@@ -18,7 +18,7 @@ from lrp_lightning.drawing.figures import NEGATIVE, POSITIVE, new_figure, plain
 from lrp_lightning.drawing.layout import DrawnEdge, Layout, lay_out
 from lrp_lightning.graphs.paths import Node, Path
 
-__all__ = ["draw_graph"]
+__all__ = ["draw_graph", "label_of"]
 
 _LEGEND = "neurons: relevance within their layer, red for, blue against · edges: as wide as what they carry"
 _DIFF_LEGEND = "neurons and edges: by how much their share changed, red more, blue less"
@@ -81,13 +81,13 @@ def draw_graph(
         ('plotly.graph_objs._figure', 'matplotlib.figure')
     """
     layout = lay_out(graph, neurons_per_layer, paths, layers)
-    labels = {node: _label(graph, node, class_names) for node in layout.place}
+    labels = {node: label_of(graph, node, class_names) for node in layout.place}
     if static:
         return _static(graph, layout, paths, labels, title, neurons_per_layer)
     return _interactive(graph, layout, paths, labels, title)
 
 
-def _label(graph: nx.DiGraph, node: Node, class_names: Sequence[str] | None) -> str:
+def label_of(graph: nx.DiGraph, node: Node, class_names: Sequence[str] | None) -> str:
     """A neuron's number; of the output's, its class."""
     about = graph.nodes[node]
     if class_names is not None and node[1] < len(class_names) and about.get("output", graph.out_degree(node) == 0):

@@ -1,10 +1,11 @@
 """Relevance graphs: neurons as nodes, the relevance that one hands to another as edges.
 
-==============  ============================================================
-``build``       the graph of a trace, summed over its batch
-``class_mean``  the mean graph of a class over a loader
-``paths``       the chains of neurons that carry the most
-``prune``       the part of a graph that matters for the output
-``diff``        what changed between two graphs
-==============  ============================================================
+===============  ============================================================
+``build``        the graph of a trace, summed over its batch
+``class_graph``  the record of a class's graph that is shown
+``class_mean``   the mean graph of a class over a loader
+``paths``        the chains of neurons that carry the most
+``prune``        the part of a graph that matters for the output
+``diff``         what changed between two graphs
+===============  ============================================================
 """

@@ -2,13 +2,15 @@
 
 ============  =====================================================================
 ``analysis``  what a report holds, and the passes that fill it from a trace
-``page``      the file, with ``report.css`` and ``report.js``; it computes nothing
+``page``      the data of the file, whose markup is in ``page.html.jinja`` and ``sections.html.jinja``; it computes nothing
+``shapes``    a graph as lines and circles
 ``contrast``  a contrast as one folder, with a report
 ============  =====================================================================
 """
 
+from lrp_lightning.graphs.class_graph import ClassGraph
 from lrp_lightning.report.analysis import Curves, Report, report_of
 from lrp_lightning.report.contrast import save_contrast
 from lrp_lightning.report.page import write_report
 
-__all__ = ["Curves", "Report", "report_of", "save_contrast", "write_report"]
+__all__ = ["ClassGraph", "Curves", "Report", "report_of", "save_contrast", "write_report"]

@@ -18,6 +18,7 @@ from lrp_lightning.deconvnet import TopActivations, reconstruct_top_activations
 from lrp_lightning.drawing.layout import lay_out
 from lrp_lightning.errors import InputError
 from lrp_lightning.graphs.build import build_graph
+from lrp_lightning.graphs.class_graph import ClassGraph
 from lrp_lightning.graphs.paths import Node, Path, k_best_paths
 from lrp_lightning.insight.contest import Contest, contest
 from lrp_lightning.insight.contrast import Contrast
@@ -91,6 +92,8 @@ class Report:
         paths: from :func:`lrp_lightning.k_best_paths`, of that graph.
         path_heatmaps: ``(len(paths), N, C, H, W)``, from :func:`lrp_lightning.path_heatmaps`, of those images.
         neuron_heatmaps: ``{(layer, neuron): (N, C, H, W)}``, shown where that neuron of the graph is clicked.
+        graphs: of single classes, beside ``graph`` or in its place, with ``path_heatmaps`` of those images; four at most are
+            drawn, others named.
         strategies: from :func:`lrp_lightning.find_strategies`, of images.
         cards: from :func:`lrp_lightning.neuron_cards`, of images.
         contrast: from :func:`lrp_lightning.contrast`, of images.
@@ -125,6 +128,7 @@ class Report:
     paths: Sequence[Path] = ()
     path_heatmaps: Tensor | None = None
     neuron_heatmaps: Mapping[Node, Tensor] = field(default_factory=dict)
+    graphs: Sequence[ClassGraph] = ()
     strategies: Sequence[Strategy] = ()
     cards: Sequence[NeuronCard] = ()
     contrast: Contrast | None = None

@@ -1,4 +1,4 @@
-"""The report as one HTML file, which needs no network and no server."""
+"""The report as one HTML file, which needs no network and no server: data for the templates beside, the markup."""
 
 from __future__ import annotations
 
@@ -6,27 +6,28 @@ import base64
 import io
 import os
 from collections.abc import Iterable, Sequence
-from html import escape
+from datetime import date
+from functools import cache
 from importlib.resources import files
 from pathlib import Path as FilePath
-from typing import Any
+from typing import Any, NamedTuple
 
 import networkx as nx
 import numpy as np
+import torch
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+from markupsafe import Markup
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 from PIL import Image
-from plotly.io.json import to_json_plotly
-from plotly.offline import get_plotlyjs
 from torch import Tensor, nn
 
 from lrp_lightning.compat import in_double
-from lrp_lightning.composites import Composite, EpsilonPlus
+from lrp_lightning.composites import Composite, EpsilonPlus, named
 from lrp_lightning.deconvnet import TopActivations
 from lrp_lightning.drawing.contrast import draw_contrast
 from lrp_lightning.drawing.curves import draw_curves
 from lrp_lightning.drawing.figures import as_array
-from lrp_lightning.drawing.graphs import draw_graph
 from lrp_lightning.drawing.neuron_cards import draw_neuron_cards
 from lrp_lightning.drawing.pixels import COLOURS, check_pair, coloured, displayable, limit_of, summed
 from lrp_lightning.drawing.reconstructions import patches
@@ -34,21 +35,28 @@ from lrp_lightning.drawing.sequences import of_tokens
 from lrp_lightning.drawing.strategies import draw_strategies
 from lrp_lightning.errors import InputError
 from lrp_lightning.files import replacing
+from lrp_lightning.graphs.class_graph import ClassGraph
 from lrp_lightning.graphs.paths import Path
-from lrp_lightning.report.analysis import Report, report_of
+from lrp_lightning.insight.headline import kept_by
+from lrp_lightning.report.analysis import Curves, Report, report_of
+from lrp_lightning.report.shapes import shapes_of
 from lrp_lightning.rules import Rule
+from lrp_lightning.selection import Selection
 from lrp_lightning.trace import Trace
 from lrp_lightning.words import percent
 
 __all__ = ["page_of", "write_report"]
 
 _SAMPLES = 24
-"""Heatmaps shown, and rows of the conservation table: bounds the file's size."""
+"""Heatmaps, neuron cards and rows of the conservation table that are shown: bounds the file's size."""
+_GRAPHS = 4
+"""Classes whose graphs are drawn: the same."""
 _SIDE = 320
 """Pixels; larger images are shown smaller."""
 _SMALL = 64
 """Pixels; images up to this are shown pixel by pixel."""
 _SHORT = 8
+"""Neurons of a path that is written out."""
 
 
 def write_report(
@@ -62,7 +70,8 @@ def write_report(
 ) -> FilePath:
     """Write one HTML file with all pictures: open it in a browser, send it, keep it; it needs no network.
 
-    It is dark or light as the reader's system is, and readable on a phone. Text in it is data, never markup.
+    It is dark or light as the reader's system is, and readable on a phone. A click enlarges a heatmap. Text in it is data,
+    never markup.
 
     Args:
         source: a trace; or a :class:`Report` filled by hand, to which the arguments below do not apply.
@@ -89,7 +98,7 @@ def write_report(
         >>> trace = SelectiveLRP(model).trace(images, target=1, edges=True)
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     file = write_report(trace, f"{folder}/report.html", images, model)
-        ...     file.stat().st_size < 8e6
+        ...     file.stat().st_size < 1e6
         True
     """
     if isinstance(source, Trace):
@@ -115,285 +124,246 @@ def page_of(report: Report) -> str:
         >>> page_of(Report(title="Digits")).splitlines()[0]
         '<!DOCTYPE html>'
     """
-    sections = {
-        "Contrast": _contrast(report),
-        "Strategies": _strategies(report),
-        "Heatmaps": _heatmaps(report),
-        "Tokens": _tokens(report),
-        "Graph": _graph(report),
-        "Paths": _paths(report),
-        "Neurons": _cards(report),
-        "Reconstructions": _reconstructions(report),
-        "Curves": _curves(report),
-        "Conservation": _conservation(report),
-        "Settings": _settings(report),
-    }
-    shown = {name: body for name, body in sections.items() if body}
-    links = "".join(f'<a href="#{name.lower()}">{name}</a>' for name in shown)
-    measures = "".join(
-        f"<div><dt>{escape(str(name))}</dt><dd>{escape(_number(value))}</dd></div>"
-        for name, value in report.measures.items()
+    graphs = _graphs(report)
+    sections = [
+        _section("Contrast", _contrast(report)),
+        _section("Strategies", _strategies(report)),
+        _section("Heatmaps", _heatmaps(report)),
+        _section("Tokens", _tokens(report)),
+        *(
+            _section(f"Graph of {name}" if name else "Graph", _graph(report, name, of, first=not i), "graph", i)
+            for i, (name, of) in enumerate(graphs[:_GRAPHS])
+        ),
+        _section("Neurons", _cards(report)),
+        _section("Reconstructions", [_drives(top, report) for top in report.reconstructions]),
+        _section("Curves", [_curve(curves) for curves in report.curves]),
+        _section("Conservation", _conservation(report)),
+        _section("Settings", [(str(name), str(value)) for name, value in report.settings.items()]),
+    ]
+    return _template().render(
+        report=report,
+        about=_about(report),
+        measures=[(name, _number(value)) for name, value in report.measures.items()],
+        sections=[section for section in sections if section["data"]],
+        undrawn=[name for name, _ in graphs[_GRAPHS:]],
+        negative=_negative(report),
     )
-    said = "".join(f"<p>{escape(str(sentence))}</p>" for sentence in report.headline)
-    body = "".join(f'<section id="{name.lower()}"><h2>{name}</h2>{html}</section>' for name, html in shown.items())
-    style, script = (files("lrp_lightning.report").joinpath(f"report.{kind}").read_text("utf-8") for kind in ("css", "js"))
-    plotly = f"<script>{get_plotlyjs()}</script><script>{script}</script>" if 'class="plot"' in body else ""
-    return (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(report.title)}</title><style>{style}</style></head>\n"
-        f"<body><h1>{escape(report.title)}</h1>"
-        + (f'<div class="headline">{said}</div>' if said else "")
-        + f"<nav>{links}</nav>"
-        + (f'<dl class="measures">{measures}</dl>' if measures else "")
-        + f"{body}{plotly}</body></html>\n"
-    )
+
+
+@cache
+def _template() -> Template:
+    room = Environment(
+        loader=PackageLoader("lrp_lightning.report", ""),
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    for kind in ("css", "js"):  # ours: no data
+        room.globals[kind] = Markup(files("lrp_lightning.report").joinpath(f"report.{kind}").read_text("utf-8"))
+    stops = colormaps[COLOURS](np.linspace(0, 1, 11), bytes=True)[:, :3]
+    room.globals["stops"] = ", ".join("#{:02x}{:02x}{:02x}".format(*stop) for stop in stops)
+    return room.get_template("page.html.jinja")
+
+
+def _section(title: str, data: Any, kind: str = "", number: int = 0) -> dict[str, Any]:
+    kind = kind or title.lower()
+    return {"title": title, "kind": kind, "id": f"{kind}-{number + 1}" if number else kind, "data": data}
+
+
+def _about(report: Report) -> list[str]:
+    """What a page is of, in a line: model, data, date, composite and selection."""
+    of = {name: named(value) if isinstance(value, Composite) else value for name, value in report.settings.items()}
+    images = report.contrast.inputs if report.contrast is not None else report.images
+    samples = report.measures.get("samples", 0 if images is None else len(images))
+    what = "texts" if report.tokens else "samples" if images is None else "images"
+    many = f"{samples:,.0f} {what if samples != 1 else what[:-1]}" if samples else ""
+    data = f"{of['data']}, {many}".removesuffix(", ") if "data" in of else many
+    selection = of.get("selection")
+    critical = f"critical: {kept_by(selection).strip(',')}" if isinstance(selection, Selection) else selection
+    rules = f"rules: {of['composite']}" if "composite" in of else ""
+    parts = [of.get("model"), data, of.get("date", f"{date.today():%Y-%m-%d}"), rules, critical]
+    return [str(part) for part in parts if part]
 
 
 # sections
 
 
-def _heatmaps(report: Report) -> str:
+class _Picture(NamedTuple):
+    """An image of the page, with a word below it where there is one."""
+
+    source: str
+    alt: str
+    small: bool = False
+    label: str = ""
+
+
+class _Row(NamedTuple):
+    """Pictures that belong together, and their caption."""
+
+    pictures: list[_Picture]
+    title: str
+
+
+def _heatmaps(report: Report) -> dict[str, Any]:
     if report.images is None or report.relevance is None:
-        return ""
+        return {}
     check_pair(report.images, report.relevance)
     if report.titles and len(report.titles) != len(report.images):
         raise InputError(f"{len(report.titles)} titles were given for {len(report.images)} images")
     images = displayable(report.images[:_SAMPLES], report.mean, report.std)
-    heat = summed(report.relevance[:_SAMPLES], shares=True)
-    whole = None if report.all_neurons is None else summed(report.all_neurons[:_SAMPLES], shares=True)
-    limit = limit_of(heat if whole is None else np.concatenate([heat, whole]), 99.5)
-
-    def card(i: int, title: object) -> str:
-        pictures, said = [_image(images[i], "image"), _heat(heat[i], limit, "heatmap")], ""
-        if whole is not None:
-            pictures = [*pictures[:1], _heat(heat[i], limit, "critical neurons"), _heat(whole[i], limit, "all neurons")]
-            parts = report.held[i] if report.held else None
-            of = [] if parts is None else [percent(part) for part in parts]
-            said = f"<br>critical neurons hold {of[0]} of the logit, all {of[1]}" if of else ""
-        kind = "pair" if whole is None else "pair three"
-        caption = f"<figcaption>{escape(str(title))}{said}</figcaption>"
-        return f'<figure><div class="{kind}">{"".join(pictures)}</div>{caption}</figure>'
-
-    titles = report.titles or range(len(images))
-    cards = "".join(card(i, title) for i, title in zip(range(len(images)), titles, strict=False))
-    beside = "its heatmap" if whole is None else "what runs through its critical neurons, and through all neurons"
-    more = f" The first {_SAMPLES} of {len(report.images)} are shown." if len(report.images) > _SAMPLES else ""
-    return (
-        f"<p>Each image beside {beside}: red where its relevance speaks for the output, blue where against.{more}</p>"
-        + _negative(report)
-        + _scale(limit, "% of the image's relevance a pixel")
-        + f'<div class="cards {"wide" if max(heat.shape[1:]) > _SMALL else "pairs"}">{cards}</div>'
-    )
+    maps = {"heatmap": report.relevance} if report.all_neurons is None else {
+        "critical neurons": report.relevance, "all neurons": report.all_neurons}  # fmt: skip
+    heat = {name: summed(relevance[:_SAMPLES], shares=True) for name, relevance in maps.items()}
+    limit = limit_of(np.concatenate(list(heat.values())), 99.5)
+    rows = []
+    for i, title in zip(range(len(images)), report.titles or range(len(images)), strict=False):
+        held = [f" {percent(part)}" for part in report.held[i]] if report.held and len(maps) == 2 else [""] * len(maps)
+        pictures = [_heat(of[i], limit, name, name + part) for (name, of), part in zip(heat.items(), held, strict=True)]
+        rows.append(_Row([_image(images[i], "image"), *pictures], str(title)))
+    return {
+        "rows": rows, "limit": limit, "two": len(maps) == 2, "held": bool(report.held), "many": len(report.images),
+        "wide": max(images.shape[1:3]) > _SMALL,
+    }  # fmt: skip
 
 
-def _tokens(report: Report) -> str:
+def _tokens(report: Report) -> dict[str, Any]:
     if not report.tokens or report.relevance is None:
-        return ""
+        return {}
     shown, shares = of_tokens(report.tokens, report.relevance, report.titles or None)
-    texts = "".join(
-        f"<figure><p>{' '.join(map(_token, text, share))}</p><figcaption>{escape(str(title))}</figcaption></figure>"
+    texts = [
+        ([_token(*token) for token in zip(text, share, strict=False)], str(title))
         for text, share, title in zip(shown[:_SAMPLES], shares, report.titles or range(len(shown)), strict=False)
-    )
-    more = f" The first {_SAMPLES} of {len(shown)} are shown." if len(shown) > _SAMPLES else ""
-    return (
-        "<p>Tokens are red where they speak for the output, blue where against, as strong as their relevance is beside the "
-        f"greatest of their text; those that get nothing, such as padding, are grey.{more}</p>"
-        + _negative(report)
-        + f'<div class="texts">{texts}</div>'
-    )
+    ]
+    return {"texts": texts, "many": len(shown)}
 
 
-def _token(token: str, share: float) -> str:
+def _token(token: str, share: float) -> tuple[str, str, str]:
+    """With its part of the greatest of its text, and its style."""
     red, green, blue = (int(part) for part in coloured(np.array([share]), 1.0)[0])
     ink = "#fff" if abs(share) > 0.6 else "#111"
-    style = f"background: rgb({red} {green} {blue}); color: {ink}" if share else ""
-    return f'<span title="{share:+.0%} of the greatest" style="{style}">{escape(token)}</span>'
+    return token, f"{share:+.0%}", f"background: rgb({red} {green} {blue}); color: {ink}" if share else ""
 
 
 def _negative(report: Report) -> str:
+    """Of which samples the output that is explained is negative; none if it is of none."""
     below = 0 if report.trace is None else int((report.trace.explained < 0).sum())
     if report.trace is None or not below:
         return ""
-    of = "" if below == len(report.trace.explained) else f" for {below} of {len(report.trace.explained)} samples"
-    return (
-        f"<p>The output that is explained is negative{of}. Red still raises it and blue lowers it where the last layer "
-        "follows the ε rule, as linear layers do in every composite that has a name; where it follows z+ or αβ, it is the "
-        "other way round.</p>"
-    )
+    return "all" if below == len(report.trace.explained) else f"{below} of {len(report.trace.explained)} samples"
 
 
-def _graph(report: Report) -> str:
-    if report.graph is None or len(report.graph) == 0:
-        return ""
-    figure = draw_graph(report.graph, paths=report.paths, class_names=report.class_names)
-    drawn = {(layer, neuron) for trace in figure.data if trace.name == "neurons" for layer, neuron in trace.customdata}
-    neurons, click = [], ""
-    for (layer, neuron), relevance in report.neuron_heatmaps.items():
-        if (layer, neuron) in drawn:
-            heat = summed(relevance, shares=True)
-            limit = limit_of(heat, 99.5)
-            neurons.append(
-                {"layer": layer, "neuron": neuron, "images": [_heat_source(h, limit) for h in heat],
-                 "small": max(heat.shape[1:]) <= _SMALL}
-            )  # fmt: skip
-    if neurons:
-        click = (
-            '<div class="neuron"><output>Click a neuron on a path to see its heatmaps.</output><div class="cards"></div>'
-            f"{_data(neurons)}</div>"
-        )
-    return (
-        "<p>Layers stand from the input on the left to the output on the right, in each the neurons with the most "
-        "relevance; edges are as wide as what they carry, red for, blue against"
-        + (", and the best paths are drawn over them." if report.paths else ".")
-        + "</p>"
-        + _plot(figure, least_width=140 + 46 * len(figure.layout.meta["layers"]))
-        + click
-    )
+def _graphs(report: Report) -> list[tuple[str, ClassGraph]]:
+    """Each with the name of its class; that of the whole trace has none."""
+    graphs = [(_named(report, of.label), of) for of in report.graphs]
+    if report.graph is not None or report.paths:
+        whole = ClassGraph(-1, report.graph or nx.DiGraph(), report.paths, path_heatmaps=report.path_heatmaps)
+        graphs.insert(0, ("", whole))
+    return graphs
 
 
-def _paths(report: Report) -> str:
-    if not report.paths:
-        graph = report.graph or nx.DiGraph()
-        if sum(about["relevance"] for _, about in graph.nodes(data=True) if about.get("output")) < 0:
-            return "<p>No path is shown: paths carry shares of a positive output, and what is explained is negative.</p>"
-        return ""
-    html = (
-        "<p>Chains of neurons from the input to the output, and the share of the output that each carries. There are very "
-        "many of them, so that shares are small, and near ties say little.</p>"
-        f'<ol class="chain">{"".join(map(_chain, report.paths))}</ol>'
-    )
-    if report.path_heatmaps is None or report.images is None:
-        return html
-    heat = summed(report.path_heatmaps, shares=True)
-    if heat.ndim != 4 or len(heat) != len(report.paths):
-        raise InputError(f"there are {len(report.paths)} paths, and path_heatmaps {tuple(report.path_heatmaps.shape)}")
-    images = displayable(report.images[: heat.shape[1]], report.mean, report.std)
-    names = dict(enumerate(report.class_names or ()))
-    explained = [str(names.get(neuron, neuron)) for _, neuron in (path.nodes[-1] for path in report.paths)]
-    heads = [
-        f"path {i} to {name}, {path.carries.replace(' %', chr(0xA0) + '%')}"
-        for i, (path, name) in enumerate(zip(report.paths, explained, strict=True), 1)
-    ]
-    return (
-        html
-        + f"<p>Whatever an image shows, a column explains the class at the end of its path, {escape(_listed(explained))}. A "
-        "heatmap is empty where its path carries nothing.</p>"
-        + _sheet(images, heat, heads, "% of the heatmap's relevance a pixel")
-    )
+def _named(report: Report, label: int) -> str:
+    names = report.class_names or ()
+    return str(names[label]) if 0 <= label < len(names) else f"class {label}"
 
 
-def _listed(names: Sequence[str]) -> str:
-    """Each once."""
-    *most, last = dict.fromkeys(names)
-    return f"{', '.join(most)} or {last}" if most else last
+def _graph(report: Report, name: str, of: ClassGraph, first: bool) -> dict[str, Any]:
+    shapes = shapes_of(of.graph, of.paths, report.class_names) if len(of.graph) else None
+    drawn = {circle.node for circle in shapes.circles} if shapes and not name else set()
+    neurons = {node: relevance for node, relevance in report.neuron_heatmaps.items() if node in drawn}
+    explained = sum(about["relevance"] for _, about in of.graph.nodes(data=True) if about.get("output"))
+    data = {
+        "shapes": shapes, "samples": of.n_samples, "neurons": [_neuron(*one) for one in neurons.items()],
+        "links": {node: n for n, node in enumerate(neurons)}, "paths": [_chain(path) for path in of.paths],
+        "no_path": not of.paths and explained < 0, "sheet": _sheet(report, of), "first": first,
+    }  # fmt: skip
+    return data if shapes or of.paths else {}
 
 
-def _chain(path: Path) -> str:
-    """The whole of a short path; of a long one its ends, and the rest when asked for."""
-    share = f"<b>{path.carries}</b> "
+def _chain(path: Path) -> tuple[str, str, str]:
+    """What it carries, the whole of it, and of a long one its ends."""
     names = [f"{layer}[{neuron}]" for layer, neuron in path.nodes]
-    whole = escape(" → ".join(names))
-    if len(names) <= _SHORT:
-        return f"<li>{share}{whole}</li>"
-    ends = escape(" → ".join([*names[:2], "…", *names[-4:]]))
-    return f"<li><details><summary>{share}{ends}</summary>{whole}</details></li>"
+    ends = " → ".join([*names[:2], "…", *names[-4:]]) if len(names) > _SHORT else ""
+    return path.carries, " → ".join(names), ends
 
 
-def _sheet(images: np.ndarray, heat: np.ndarray, heads: Sequence[str], unit: str) -> str:
-    """Rows are samples; columns the image and ``heat``, ``(K, N, H, W)``."""
-    limit = limit_of(heat, 99.5)
-    cells = ["<span></span>", *(f'<span class="label">{escape(head)}</span>' for head in heads)]
-    for n, image in enumerate(images):
-        cells += [_image(image, "image"), *(_heat(h[n], limit, head) for h, head in zip(heat, heads, strict=True))]
-    columns = f"grid-template-columns: repeat({len(heads) + 1}, auto)"
-    return _scale(limit, unit) + f'<div class="scroll"><div class="sheet" style="{columns}">{"".join(cells)}</div></div>'
+def _sheet(report: Report, of: ClassGraph) -> dict[str, Any]:
+    """Rows of images, and columns of what runs through each path; without images that have none."""
+    if of.path_heatmaps is None or report.images is None or not of.paths:
+        return {}
+    maps = torch.as_tensor(of.path_heatmaps)
+    maps = maps[:, :, None] if maps.ndim == 4 else maps
+    if maps.ndim != 5 or len(maps) != len(of.paths) or maps.shape[1] > len(report.images):
+        there = f"{len(of.paths)} paths and {len(report.images)} images"
+        raise InputError(f"there are {there}, and path_heatmaps {tuple(of.path_heatmaps.shape)}")
+    rows = (~maps.isnan().transpose(0, 1).flatten(1).all(1)).nonzero().flatten().tolist()
+    if not rows:
+        return {}
+    images, heat = displayable(report.images[rows], report.mean, report.std), summed(maps[:, rows], shares=True)
+    ends = [_named(report, path.nodes[-1][1]) for path in of.paths]
+    told = [path.carries.replace(" %", "\N{NO-BREAK SPACE}%") for path in of.paths]
+    heads = [f"path {i} to {end}, {carries}" for i, (end, carries) in enumerate(zip(ends, told, strict=True), 1)]
+    limit, titles = limit_of(heat, 99.5), report.titles or [""] * len(report.images)
+    columns = [[_heat(h, limit, head, head) for h in maps] for head, maps in zip(heads, heat, strict=True)]
+    pictures = zip([_image(image, "image") for image in images], *columns, strict=True)
+    shown = [_Row(list(row), str(titles[n])) for n, row in zip(rows, pictures, strict=True)]
+    return {"limit": limit, "heads": heads, "ends": list(dict.fromkeys(ends)), "rows": shown}
 
 
-def _contrast(report: Report) -> str:
+def _neuron(node: tuple[str, int], relevance: Tensor) -> _Row:
+    heat = summed(relevance, shares=True)
+    limit, name = limit_of(heat, 99.5), f"{node[0]}, neuron {node[1]}"
+    return _Row([_heat(h, limit, f"heatmap of {name}") for h in heat], name)
+
+
+def _contrast(report: Report) -> dict[str, Any]:
     why = report.contrast
     if why is None:
-        return ""
-    figure = draw_contrast(why, report.class_names, report.mean, report.std)
+        return {}
     rows = [
         [f"{sign} it", layer, str(neuron), f"{share:+.1%}"]
         for sign, of in (("for", why.neurons_for), ("against", why.neurons_against))
         for layer, neuron, share in of
     ]
-    listed = "".join(f"<li>{escape(title)}</li>" for title in report.titles)
-    return (
-        "<p>What speaks for the class, for the other one, and for the difference of their logits: red for, blue against. "
-        "Above, what runs through the critical neurons of each; below, through all neurons. What a heatmap does not hold of "
-        "its logit stays in biases, stabilisers and neurons that were not selected.</p>"
-        + (f"<ol>{listed}</ol>" if listed else "")
-        + _figure(figure, "heatmaps of the contrast")
-        + _table(["speaks", "layer", "neuron", "of its layer"], rows)
-    )
+    figure = draw_contrast(why, report.class_names, report.mean, report.std)
+    return {"figure": _figure(figure, "heatmaps of the contrast"), "rows": rows}
 
 
-def _strategies(report: Report) -> str:
+def _strategies(report: Report) -> dict[str, Any]:
     if not report.strategies:
-        return ""
-    found = [strategy for strategy in report.strategies if strategy.shortcut]
-    said = "".join(f"<li><strong>Likely shortcut.</strong> {escape(s.sentence(report.class_names))}.</li>" for s in found)
+        return {}
     figure = draw_strategies(report.strategies, report.class_names, report.mean, report.std)
-    return (
-        (f"<ul>{said}</ul>" if found else "<p>No shortcut was found.</p>")
-        + "<p>A strategy is a group of images of one class that are decided alike. A row each: the mean heatmap, then "
-        "the most typical images. The framed region was copied into images of other classes; how many of these then became "
-        "the class stands above, and, as controls, how many do by another region, or by that region of the class's other "
-        "images.</p>" + _figure(figure, "strategies of each class")
-    )
+    found = [strategy.sentence(report.class_names) for strategy in report.strategies if strategy.shortcut]
+    tested = any(strategy.test is not None for strategy in report.strategies)
+    return {"figure": _figure(figure, "strategies of each class"), "found": found, "tested": tested}
 
 
-def _cards(report: Report) -> str:
+def _cards(report: Report) -> _Picture | None:
     if not report.cards:
-        return ""
-    figure = draw_neuron_cards(report.cards, report.class_names, report.mean, report.std, k=4)
-    return (
-        "<p>A row a neuron: the classes that it speaks for, with their parts of it; the parts of images that drive it most, "
-        "those in which it is most relevant for the predicted class, and the same among mistakes. Below each, what in it "
-        "drives the neuron; the rest is grey.</p>" + _figure(figure, "neuron cards")
+        return None
+    return _figure(
+        draw_neuron_cards(report.cards[-_SAMPLES:], report.class_names, report.mean, report.std, k=4), "neuron cards"
     )
 
 
-def _figure(figure: Figure, alt: str) -> str:
-    source = _source(Image.fromarray(as_array(figure)).convert("P", palette=Image.Palette.ADAPTIVE), "PNG")
-    return f'<div class="scroll"><img src="{source}" alt="{escape(alt)}" style="width: auto; max-width: none"></div>'
-
-
-def _reconstructions(report: Report) -> str:
-    if not report.reconstructions:
-        return ""
-    cards = "".join(_drives(top, report) for top in report.reconstructions)
-    return (
-        "<p>What drives single neurons: the parts of images that a neuron sees where it is strongest, each above what of it "
-        "the neuron responds to, carried back through the network; grey is nothing.</p>"
-        f'<div class="cards wide">{cards}</div>'
-    )
-
-
-def _drives(top: TopActivations, report: Report) -> str:
+def _drives(top: TopActivations, report: Report) -> dict[str, Any]:
     pairs = patches(top, report.mean, report.std)
-    seen = "".join(_image(image, "what the neuron sees") for image, _ in pairs)
-    back = "".join(_image(image, "what it responds to") for _, image in pairs)
-    return (
-        f'<figure><div class="drives">{seen}</div><div class="drives" style="margin-top: 6px">{back}</div>'
-        f"<figcaption>{escape(top.layer)} [{top.neuron}], {' · '.join(f'{v:.3g}' for v in top.values.tolist())}"
-        "</figcaption></figure>"
-    )
+    seen = [_image(image, "what the neuron sees") for image, _ in pairs]
+    back = [_image(image, "what it responds to") for _, image in pairs]
+    values = " · ".join(f"{value:.3g}" for value in top.values.tolist())
+    return {"strips": [seen, back], "title": f"{top.layer}, neuron {top.neuron}: activation {values}"}
 
 
-def _curves(report: Report) -> str:
-    return "".join(
-        f"<h3>{escape(c.title)}</h3>" + _plot(draw_curves(c.curves, c.x, c.xlabel, c.ylabel), least_width=0)
-        for c in report.curves
-    )
+def _curve(of: Curves) -> dict[str, Any]:
+    figure = draw_curves(of.curves, of.x, of.xlabel, of.ylabel, static=True)
+    file = io.BytesIO()
+    figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
+    x = range(len(next(iter(of.curves.values())))) if of.x is None else of.x
+    rows = zip(*([_number(float(value)) for value in line] for line in (x, *of.curves.values())), strict=True)
+    heads = [of.xlabel or "at", *map(str, of.curves)]
+    return {"picture": _Picture(_uri("svg+xml", file), of.title), "title": of.title, "heads": heads, "rows": list(rows)}
 
 
-def _conservation(report: Report) -> str:
+def _conservation(report: Report) -> dict[str, Any]:
     if report.trace is None:
-        return ""
+        return {}
     trace = report.trace
     inputs = trace.inputs if isinstance(trace.inputs, tuple) else (trace.inputs,)
     reached = sum(in_double(r).flatten(1).sum(1) for r in inputs)
@@ -423,15 +393,7 @@ def _conservation(report: Report) -> str:
         ]
         for name, relevance in trace.relevance.items()
     ]
-    return (
-        "<p>What reached the input and what stayed on the way add up to the output; the last column is what is missing, as "
-        "a share of the output. Heatmaps show shares of what reached the input, however little that is: with a selection "
-        "most of the output stays above, in unselected neurons.</p>"
-        + _table(["sample", *columns, "error"], rows)
-        + "<details><summary>Layer by layer</summary>"
-        + _table(["layer", "kind", "neurons", "critical", "relevance, mean"], layers)
-        + "</details>"
-    )
+    return {"heads": ["sample", *columns, "error"], "rows": rows, "layers": layers, "selected": bool(trace.masks)}
 
 
 def _sum(parts: Iterable[Tensor]) -> Tensor | None:
@@ -439,70 +401,40 @@ def _sum(parts: Iterable[Tensor]) -> Tensor | None:
     return sum(in_double(part) for part in parts) if parts else None  # type: ignore[return-value]
 
 
-def _settings(report: Report) -> str:
-    rows = "".join(f"<tr><td>{escape(str(k))}</td><td>{escape(str(v))}</td></tr>" for k, v in report.settings.items())
-    return f'<div class="scroll"><table class="settings">{rows}</table></div>' if rows else ""
-
-
-# parts of them
-
-
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    head = "".join(f"<th>{escape(h)}</th>" for h in heads)
-    body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
-    return f'<div class="scroll"><table><tr>{head}</tr>{body}</table></div>'
-
-
 def _number(value: float) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _plot(figure: Any, least_width: int) -> str:
-    """A plotly figure, drawn by report.js in the page's colours."""
-    plot = f'<div class="plot" style="min-width: {least_width}px"></div>'
-    return f'<div class="scroll">{plot}{_data(figure.to_plotly_json())}</div>'
+# pictures
 
 
-def _data(value: Any) -> str:
-    """JSON that no text in it can break out of."""
-    return f'<script type="application/json">{to_json_plotly(value).replace("<", chr(92) + "u003c")}</script>'
-
-
-def _scale(limit: float, unit: str) -> str:
-    stops = ", ".join("#{:02x}{:02x}{:02x}".format(*colormaps[COLOURS](at, bytes=True)[:3]) for at in np.linspace(0, 1, 11))
-    return (
-        f'<div class="scale"><span>-{limit:.2g}</span><i style="background: linear-gradient(to right, {stops})"></i>'
-        f"<span>+{limit:.2g}</span><span>{escape(unit)}</span></div>"
-    )
-
-
-def _image(pixels: np.ndarray, alt: str) -> str:
+def _image(pixels: np.ndarray, alt: str) -> _Picture:
     """``(H, W, 3)`` in [0, 1]: small ones exactly, photographs as JPEG."""
     picture = Image.fromarray(np.round(255 * pixels).astype(np.uint8))
     picture.thumbnail((_SIDE, _SIDE))
     small = max(picture.size) <= _SMALL
-    return _tag(_source(picture, "PNG" if small else "JPEG"), alt, small)
+    return _Picture(_source(picture, "PNG" if small else "JPEG"), alt, small)
 
 
-def _heat(heat: np.ndarray, limit: float, alt: str) -> str:
-    return _tag(_heat_source(heat, limit), alt, max(heat.shape) <= _SMALL)
-
-
-def _heat_source(heat: np.ndarray, limit: float) -> str:
+def _heat(heat: np.ndarray, limit: float, alt: str, label: str = "") -> _Picture:
     """``(H, W)`` as a picture of 255 colours: white is exactly nothing."""
     picture = Image.fromarray(heat.astype(np.float32))
     picture.thumbnail((_SIDE, _SIDE), Image.Resampling.BOX)
     level = np.round(127 + 127 * np.clip(np.asarray(picture) / limit, -1, 1)).astype(np.uint8)
     indexed = Image.fromarray(level).convert("P")
     indexed.putpalette(colormaps[COLOURS](np.linspace(0, 1, 255), bytes=True)[:, :3].tobytes())
-    return _source(indexed, "PNG")
+    return _Picture(_source(indexed, "PNG"), alt, max(heat.shape) <= _SMALL, label)
+
+
+def _figure(figure: Figure, alt: str) -> _Picture:
+    return _Picture(_source(Image.fromarray(as_array(figure)).convert("P", palette=Image.Palette.ADAPTIVE), "PNG"), alt)
 
 
 def _source(picture: Image.Image, kind: str) -> str:
     file = io.BytesIO()
     picture.save(file, kind, **({"quality": 85} if kind == "JPEG" else {"optimize": True}))
-    return f"data:image/{kind.lower()};base64,{base64.b64encode(file.getvalue()).decode()}"
+    return _uri(kind.lower(), file)
 
 
-def _tag(source: str, alt: str, small: bool) -> str:
-    return f'<img src="{source}" alt="{escape(alt)}"{" class=small" if small else ""}>'
+def _uri(kind: str, file: io.BytesIO) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}"

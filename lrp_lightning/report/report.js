@@ -1,53 +1,41 @@
 "use strict";
+// a click enlarges a row of pictures; arrow keys go to those beside it, Escape closes
 (() => {
-  const dark = window.matchMedia("(prefers-color-scheme: dark)");
-  const touch = window.matchMedia("(pointer: coarse)");
-  const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
-  const lighter = { "#b2182b": "#ef6a72", "#2166ac": "#6aa9e0", "#0072b2": "#4aa3df", "black": "#f2f2f2", "#000000": "#f2f2f2" };
-  const read = (element) => JSON.parse(element.textContent);
+  const dialog = document.querySelector("dialog");
+  let rows = [], at = 0;
 
-  // plotly knows nothing of the page's colours
-  function themed(figure) {
-    const data = structuredClone(figure.data);
-    for (const trace of data) {
-      if (trace.line && dark.matches && lighter[trace.line.color]) trace.line.color = lighter[trace.line.color];
-      if (trace.textfont && trace.textfont.color) trace.textfont.color = colour("--ink");
+  function show(row) {
+    const list = row.closest(".neurons") || row.parentElement;
+    rows = [...list.querySelectorAll("figure.zoom")];
+    move(rows.indexOf(row));
+    if (!dialog.open) dialog.showModal();
+  }
+
+  function move(to) {
+    at = (to + rows.length) % rows.length;
+    const large = rows[at].cloneNode(true);
+    large.removeAttribute("tabindex");
+    dialog.querySelector("div").replaceChildren(large);
+  }
+
+  document.addEventListener("click", (event) => {
+    const neuron = event.target.closest("svg a");
+    const row = neuron ? document.querySelector(`${neuron.getAttribute("href")} figure`) : event.target.closest("figure.zoom");
+    if (row && !dialog.contains(row)) {
+      event.preventDefault();
+      show(row);
     }
-    const layout = structuredClone(figure.layout);
-    const lines = { gridcolor: colour("--line"), linecolor: colour("--line"), zerolinecolor: colour("--line") };
-    Object.assign(layout, {
-      paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
-      font: { ...layout.font, color: colour("--ink") },
-      hoverlabel: { bgcolor: colour("--card"), bordercolor: colour("--line"), font: { color: colour("--ink") } },
-      modebar: { ...layout.modebar, bgcolor: "rgba(0,0,0,0)", color: colour("--quiet") },
-      xaxis: { ...layout.xaxis, ...lines }, yaxis: { ...layout.yaxis, ...lines },
-    });
-    if (touch.matches) layout.dragmode = false;  // a finger scrolls the page
-    return [data, layout, { responsive: true, displaylogo: false, displayModeBar: !touch.matches }];
-  }
-
-  for (const plot of document.querySelectorAll(".plot")) {
-    const figure = read(plot.parentElement.querySelector("script"));
-    Plotly.newPlot(plot, ...themed(figure));
-    dark.addEventListener("change", () => Plotly.react(plot, ...themed(figure)));
-    const aside = plot.closest("section").querySelector(".neuron");
-    if (aside) plot.on("plotly_click", (event) => show(aside, event.points[0].customdata));
-  }
-
-  // a neuron of the graph that was clicked
-  function show(aside, neuron) {
-    if (!Array.isArray(neuron)) return;
-    const [layer, number] = neuron;
-    const found = read(aside.querySelector("script")).find((n) => n.layer === layer && n.neuron === number);
-    aside.querySelector("output").textContent =
-      found ? `${layer} [${number}]: the relevance that runs through it` : `${layer} [${number}] is on no path shown here`;
-    const cards = aside.querySelector(".cards");
-    cards.replaceChildren(...(found ? found.images : []).map((source) => {
-      const image = new Image();
-      image.src = source;
-      image.alt = `heatmap of ${layer} [${number}]`;
-      image.className = found.small ? "small" : "";
-      return image;
-    }));
-  }
+  });
+  document.addEventListener("keydown", (event) => {
+    if (event.key === "Enter" && event.target.matches("figure.zoom")) show(event.target);
+    if (dialog.open && event.key === "ArrowLeft") move(at - 1);
+    if (dialog.open && event.key === "ArrowRight") move(at + 1);
+  });
+  dialog.addEventListener("click", (event) => {
+    const step = { previous: -1, next: 1 }[event.target.value];
+    if (step) {
+      event.preventDefault();
+      move(at + step);
+    } else if (event.target === dialog) dialog.close();  // beside it
+  });
 })();

@@ -25,6 +25,7 @@ from tensorboard.compat.proto.types_pb2 import DT_STRING
 from lrp_lightning.deconvnet import TopActivations
 from lrp_lightning.drawing.reconstructions import squares
 from lrp_lightning.errors import RecordError
+from lrp_lightning.graphs.class_graph import ClassGraph
 from lrp_lightning.graphs.paths import Node, Path
 from lrp_lightning.insight.neuron_cards import NeuronCard
 from lrp_lightning.insight.strategies import Strategy
@@ -39,7 +40,7 @@ from lrp_lightning.tensorboard_plugin.schema import (
     short,
 )
 
-__all__ = ["ClassGraph", "Record", "RelevanceSummary", "Samples", "shown_part", "write_picture"]
+__all__ = ["Record", "RelevanceSummary", "Samples", "shown_part", "write_picture"]
 
 MAX_LOG = 900_000
 """Bytes of pictures of one step in the log; what is beyond is left out, of the least relevant neurons first."""
@@ -74,26 +75,6 @@ class Samples:
     errors: np.ndarray
     all_neurons: np.ndarray | None = None
     held: np.ndarray | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class ClassGraph:
-    """The relevance graph of one class.
-
-    Attributes:
-        label: the class.
-        graph: from :func:`lrp_lightning.build_graph`, whole; what is shown of it is :func:`shown_part`.
-        paths: from :func:`lrp_lightning.k_best_paths`.
-        n_samples: how many samples the graph sums over.
-        path_heatmaps: ``(len(paths), S, H, W)``, for each of the record's samples the relevance of this class that runs
-            through a path; all NaN for a sample that has none.
-    """
-
-    label: int
-    graph: nx.DiGraph
-    paths: Sequence[Path] = ()
-    n_samples: int = 0
-    path_heatmaps: np.ndarray | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,7 +18,8 @@ from trainings import Classifier, Witness, loaders, same, trainer
 from lrp_lightning import TopK, neuron_heatmaps, path_heatmaps, reconstruct
 from lrp_lightning.callbacks import RelevanceMonitor, loggers, neurons
 from lrp_lightning.callbacks.settings import LOGGED
-from lrp_lightning.tensorboard_plugin.summary import ClassGraph, Record
+from lrp_lightning.graphs.class_graph import ClassGraph
+from lrp_lightning.tensorboard_plugin.summary import Record
 
 POSITIVE = TopK(0.1, by="relevance")
 """Paths run along positive relevance, of which few neurons of a network hardly trained may have none."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 import re
 import warnings
+from dataclasses import replace
+from datetime import date
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import networkx as nx
 import numpy as np
 import pytest
 import torch
+from browser import browser
 from PIL import Image
 from torch import Tensor, nn
 
@@ -31,7 +33,7 @@ from lrp_lightning import (
     neuron_heatmaps,
 )
 from lrp_lightning import Path as Chain
-from lrp_lightning.drawing import Curves, Report, relevance_as_images, report_of, write_report
+from lrp_lightning.drawing import ClassGraph, Curves, Report, relevance_as_images, report_of, write_report
 from lrp_lightning.errors import InputError
 
 EVIL = "<script>alert('x')</script>&\"</td>"
@@ -79,7 +81,13 @@ class Page(HTMLParser):
 
     @property
     def images(self) -> list[np.ndarray]:
-        return [pixels_of(str(given["src"])) for given in self.all("img")]
+        sources = [str(given["src"]) for given in self.all("img")]
+        return [pixels_of(source) for source in sources if not source.startswith("data:image/svg+xml")]
+
+    def table(self, head: str) -> list[list[str]]:
+        """The cells of the table whose first column is headed so, row by row."""
+        [table] = re.findall(rf"<tr><th>{head}</th>.*?</table>", self.source, re.DOTALL)
+        return [re.findall("<td>(.*?)</td>", row) for row in table.split("</tr>")[1:-1]]
 
 
 def pixels_of(source: str) -> np.ndarray:
@@ -116,7 +124,6 @@ def whole(trace: Trace, images: Tensor, model: nn.Module, tmp_path_factory: pyte
     folder = tmp_path_factory.mktemp("report")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        warnings.filterwarnings("ignore", r"\*scattermapbox", DeprecationWarning)  # plotly 6.0's, of its own template
         path = write_report(trace, folder / "new" / "report.html", images, model, class_names=["cat", "dog", "emu", "fox"])
     return Page(path)
 
@@ -125,9 +132,9 @@ def whole(trace: Trace, images: Tensor, model: nn.Module, tmp_path_factory: pyte
 
 
 def test_it_is_one_file_that_asks_for_nothing(whole: Page) -> None:
-    assert len(whole.source.encode()) < 8e6
-    assert whole.source.count("plotly.js v") == 1
-    assert [s for s in whole.scripts if "plotly.js v" in s] == [whole.scripts[0]]
+    assert len(whole.source.encode()) < 4e5
+    assert whole.source.startswith("<!DOCTYPE html>")
+    assert len(whole.scripts) == 1
     for tag, given in whole.elements:
         assert tag not in ("link", "iframe", "object", "embed", "base"), tag
         for name in ("src", "href", "srcset"):
@@ -140,19 +147,18 @@ def test_it_is_one_file_that_asks_for_nothing(whole: Page) -> None:
 
 
 def test_all_sections_of_a_trace_with_its_model(whole: Page) -> None:
-    assert whole.sections == ["heatmaps", "graph", "paths", "reconstructions", "curves", "conservation", "settings"]
-    links = [given["href"] for given in whole.all("a")]
+    assert whole.sections == ["heatmaps", "graph", "reconstructions", "curves", "conservation", "settings"]
+    links = [given["href"] for given in whole.all("a") if "neuron" not in str(given["href"])]
     assert links == [f"#{name}" for name in whole.sections]
 
 
 def test_what_is_left_out(trace: Trace, images: Tensor, model: nn.Module, tmp_path: Path) -> None:
-    assert Page(write_report(trace, tmp_path / "1.html")).sections == ["graph", "paths", "conservation", "settings"]
+    assert Page(write_report(trace, tmp_path / "1.html")).sections == ["graph", "conservation", "settings"]
     with_images = Page(write_report(trace, tmp_path / "2.html", images))
-    assert with_images.sections == ["heatmaps", "graph", "paths", "conservation", "settings"]
+    assert with_images.sections == ["heatmaps", "graph", "conservation", "settings"]
     plain = SelectiveLRP(model).trace(images, target=1)
     page = Page(write_report(plain, tmp_path / "3.html", images))
     assert page.sections == ["heatmaps", "conservation", "settings"]
-    assert "plotly" not in page.source  # nothing is drawn by it, so it is not there
     empty = Page(write_report(Report(title="nothing"), tmp_path / "4.html"))
     assert empty.sections == []
     assert len(empty.source) < 20_000
@@ -184,13 +190,15 @@ def test_images_beside_heatmaps_of_their_critical_neurons_and_of_all(
         strongest = np.unravel_index(int(trace.inputs[n].sum(0).argmax()), (20, 20))
         assert np.ptp(maps[0][strongest].astype(int)) > 60  # a person sees colour there
         held = [float(of[n].sum() / trace.explained[n]) for of in (trace.inputs, through_all)]
-        assert f"critical neurons hold {held[0]:.0%} of the logit, all {held[1]:.0%}" in whole.text
+        at = whole.text.index(f"critical neurons {held[0]:.0%}")
+        assert f"all neurons {held[1]:.0%}" in whole.text[at:]
 
 
 def test_without_a_selection_there_is_one_heatmap_an_image(model: nn.Module, images: Tensor, tmp_path: Path) -> None:
     page = Page(write_report(SelectiveLRP(model).trace(images, target=1), tmp_path / "report.html", images, model))
     assert "through all neurons" not in page.source
     assert "Each image beside its heatmap" in page.source
+    assert "Critical neurons are" not in page.source
 
 
 def test_predictions_are_named(whole: Page, trace: Trace) -> None:
@@ -252,51 +260,59 @@ def test_signs_of_a_negative_output_are_turned_by_z_plus_alone(images: Tensor) -
 def test_figures_are_those_that_the_functions_give(whole: Page, trace: Trace, images: Tensor, model: nn.Module) -> None:
     with_critical = masked_forward(model, images, trace.masks).argmax(1) == trace.output.argmax(1)
     assert f"{with_critical.double().mean():.4g}" in whole.text
-    figures = [json.loads(data) for data in whole.data]
-    graph = next(f for f in figures if isinstance(f, dict) and any(t.get("name") == "neurons" for t in f["data"]))
-    assert {t["name"] for t in graph["data"] if str(t.get("name", "")).startswith("path ")}
-    budgets = next(f for f in figures if isinstance(f, dict) and "beats the runner-up" in f["data"][0].get("name", ""))
-    own, by_chance, forced = (curve["y"] for curve in budgets["data"])
-    assert (own[-1], by_chance[-1], forced[-1]) == (1, 1, 0), "with all neurons"
-    assert budgets["data"][0]["x"][-1] == 1
+    budgets = {float(cells[0]): [float(cell) for cell in cells[1:]] for cells in whole.table("share of each layer&#39;s.*?")}
+    assert budgets[1.0] == [1, 1, 0], "with all neurons"
     held = contest(SelectiveLRP(model, EpsilonPlus(), TopK(0.2)), images)
     at = whole.text.index("contest won with 20% of the neurons")
-    assert whole.text[at + 1] == f"{held.accuracy:.4g}" == f"{own[budgets['data'][0]['x'].index(0.2)]:.4g}"
+    assert whole.text[at + 1] == f"{held.accuracy:.4g}" == f"{budgets[0.2][0]:.4g}"
 
 
 def test_it_says_of_how_many_samples_it_is_and_which_class_each_path_explains(whole: Page, trace: Trace) -> None:
     assert whole.text[whole.text.index("samples") + 1] == str(len(trace.output))
     ends = [path.nodes[-1][1] for path in k_best_paths(build_graph(trace, min_share=1e-4), 5)]
-    heads = [text for text in whole.text if re.match(r"path \d to ", text)]
+    heads = [text for text in whole.text if re.match(r"path \d to ", text)][:5]
     names = ["cat", "dog", "emu", "fox"]
     assert [head.split(",")[0] for head in heads] == [f"path {i} to {names[c]}" for i, c in enumerate(ends, 1)]
-    assert any("a column explains the class at the end of its path, " in text for text in whole.text)
+    assert f"the class at a path's end, {', '.join(dict.fromkeys(names[c] for c in ends))}" in " ".join(whole.text)
 
 
 def test_neurons_on_paths_have_heatmaps_to_click(whole: Page, trace: Trace) -> None:
-    neurons = next(found for data in whole.data if isinstance(found := json.loads(data), list))
-    graph = build_graph(trace)
-    on_paths = {node for path in k_best_paths(graph, 5) for node in path.nodes if node[0] != "9"}
-    assert {(n["layer"], n["neuron"]) for n in neurons} == on_paths
-    assert all(pixels_of(image).shape == (20, 20, 3) for n in neurons for image in n["images"])
+    on_paths = {node for path in k_best_paths(build_graph(trace), 5) for node in path.nodes if node[0] != "9"}
+    linked = re.findall(r'<a href="#(neuron-\d+)">\s*<circle[^>]*><title>(.*?), neuron (\d+),', whole.source)
+    assert {(layer, int(neuron)) for _, layer, neuron in linked} == on_paths
+    for place, layer, neuron in linked:
+        [shown] = re.findall(rf'<div id="{place}">(.*?)</figure>', whole.source, re.DOTALL)
+        assert f"<figcaption>{layer}, neuron {neuron}</figcaption>" in shown
+        assert shown.count("<img") == 3
+
+
+def test_the_graph_is_drawn_as_it_is(whole: Page, trace: Trace) -> None:
+    graph = build_graph(trace, min_share=1e-4)
+    for (layer, neuron), relevance in list(graph.nodes(data="relevance"))[:5]:
+        assert f"<title>{layer}, neuron {neuron}, relevance {relevance:.4g}" in whole.source
+    assert whole.source.count('<path class="path"') == 5
+    told = re.findall(r"<title>(\S+), (\d+) → (\S+), (\S+): (.*?)% of the upper", whole.source)
+    names = {name: str(i) for i, name in enumerate(["cat", "dog", "emu", "fox"])}
+    assert told
+    for lower, i, upper, o, share in told:
+        edge = graph.edges[(lower, int(i)), (upper, int(names.get(o, o)))]
+        assert float(share) == pytest.approx(100 * edge["share"], abs=0.051)
 
 
 def test_reconstructions_show_what_the_neuron_sees(whole: Page, trace: Trace) -> None:
     top = trace.relevance["0"].sum(0).topk(2).indices
     text = " ".join(whole.text)
-    assert f"0 [{top[0]}]" in text
-    alts = [given["alt"] for given in whole.all("img")]
+    assert f"0, neuron {top[0]}: activation" in text
+    alts = [given["alt"] for given in whole.all("img") if given.get("class") != "curves"]
     assert alts.count("what the neuron sees") == alts.count("what it responds to") == 3 * 6
     sees = [image for image, alt in zip(whole.images, alts, strict=True) if alt == "what the neuron sees"]
     assert max(sees[0].shape[:2]) <= 3  # the first convolution
 
 
 def test_conservation_adds_up(whole: Page, trace: Trace) -> None:
-    rows = [row.split("|") for row in "".join(t if t.strip() else "" for t in whole.text).split("\n")]
-    assert rows
-    [table] = re.findall(r"<th>sample</th>.*?</table>", whole.source)
-    for n, row in enumerate(re.findall(r"<tr>(<td>.*?)</tr>", table)):
-        _, output, *parts, error = re.findall(r"<td>(.*?)</td>", row)
+    rows = whole.table("sample")
+    assert len(rows) == 3
+    for n, (_, output, *parts, error) in enumerate(rows):
         assert float(output) == pytest.approx(float(trace.explained[n]), rel=1e-3)
         assert sum(map(float, parts)) == pytest.approx(float(output), rel=5e-3, abs=5e-4)
         assert float(error) < 1e-3
@@ -309,6 +325,72 @@ def test_large_images_and_batches_are_bounded(tmp_path: Path) -> None:
     assert max(max(image.shape) for image in page.images) == 320
     assert "The first 24 of 40 are shown." in page.source
     assert len(page.source) < 8e6
+
+
+# How it is read
+
+
+def test_the_heading_says_of_what_it_is(trace: Trace, images: Tensor, tmp_path: Path) -> None:
+    how = {"model": "VGG", "data": "photographs", "date": "2026-01-31", "composite": EpsilonPlus(), "selection": TopK(0.5)}
+    page = Page(write_report(trace, tmp_path / "r.html", images, title="What it sees", headline=["It won."], settings=how))
+    line = "VGG · photographs, 3 images · 2026-01-31 · rules: epsilon_plus · critical: 50% of each layer's neurons"
+    shown = [text.strip() for text in page.text if text.strip()]
+    assert shown[1:5] == ["What it sees", line, "It won.", "samples"]  # the first is the window's title
+    page = Page(write_report(Report(settings={"selection": "by hand"}), tmp_path / "r.html"))
+    assert f"{date.today()} · by hand" in page.text
+
+
+def test_small_parts_are_no_powers_of_ten(images: Tensor, tmp_path: Path) -> None:
+    maps = torch.rand_like(images)
+    report = Report(images=images, relevance=maps, all_neurons=maps, held=[(3e-9, 0.25), (-1e-7, 0.5), (0.004, 1.0)])
+    text = Page(write_report(report, tmp_path / "r.html")).text
+    parts = [part for part in text if part.startswith(("critical neurons ", "all neurons "))]
+    assert [part.rpartition(" ")[2] for part in parts] == ["<0.01%", "25%", ">-0.01%", "50%", "0.4%", "100%"]
+
+
+def test_each_class_has_its_own_graph_and_paths_and_few_are_drawn(model: nn.Module, images: Tensor, tmp_path: Path) -> None:
+    names = ["cat", "<b>dog</b>", "emu", "fox", "gnu", "hen"]
+    graph = build_graph(SelectiveLRP(model).trace(images, target=lambda output: output.argmax(1), edges=True))
+    paths = k_best_paths(graph, 2)
+    maps = torch.rand(len(paths), 3, 20, 20)
+    maps[:, 1] = torch.nan
+    graphs = [ClassGraph(c, graph, paths, n_samples=7, path_heatmaps=maps.numpy()) for c in range(6)]
+    report = Report(images=images, titles=["one", "two", "three"], class_names=names, graphs=graphs)
+    page = Page(write_report(report, tmp_path / "r.html"))
+    assert page.sections == ["graph", "graph-2", "graph-3", "graph-4"]
+    assert page.source.count("<svg") == 4
+    assert page.source.count('<path class="path"') == 4 * len(paths) > 0
+    assert [text for text in page.text if text.startswith("Graph of")][:4] == [f"Graph of {name}" for name in names[:4]]
+    assert "Graphs that are not drawn here, to keep this file small: gnu, hen." in page.text
+    assert page.text.count("Summed over 7 images.") == 4
+    assert len(page.images) == 4 * 2 * (1 + len(paths)), "none of the image that has no heatmaps"
+    assert page.source.count("A column is a layer") == 1
+    with pytest.raises(InputError, match="2 paths and 2 images"):
+        write_report(replace(report, images=images[:2], titles=()), tmp_path / "r.html")
+
+
+def test_a_click_enlarges_and_arrow_keys_go_through_samples(whole: Page, trace: Trace, tmp_path: Path) -> None:
+    (tmp_path / "report.html").write_text(whole.source, "utf-8")
+    with browser() as chromium:
+        page = chromium.new_page()
+        complaints: list[str] = []
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.goto((tmp_path / "report.html").as_uri())
+        shown = page.locator("dialog figcaption")
+        captions = page.locator("#heatmaps figcaption").all_text_contents()
+        page.locator("#heatmaps figure").first.click()
+        assert shown.text_content() == captions[0]
+        assert page.locator("dialog img").first.bounding_box()["width"] > 200
+        for key, at in (("ArrowRight", 1), ("ArrowRight", 2), ("ArrowRight", 0), ("ArrowLeft", 2)):
+            page.keyboard.press(key)
+            assert shown.text_content() == captions[at]
+        page.keyboard.press("Escape")
+        assert not page.locator("dialog").is_visible()
+        page.locator("#graph svg a").first.click()
+        assert "neuron" in str(shown.text_content())
+        page.locator("dialog").get_by_label("close").click()
+        assert not page.locator("dialog").is_visible()
+        assert complaints == []
 
 
 # Filled by hand, as a monitor does
@@ -333,8 +415,8 @@ def test_a_report_filled_by_hand(tmp_path: Path, images: Tensor) -> None:
         settings={"selection": TopK(0.1)},
     )
     page = Page(write_report(report, tmp_path / "report.html"))
-    assert page.sections == ["heatmaps", "graph", "paths", "curves", "settings"]
-    assert {"0.9871", "12", "epoch 3", "over epochs", "path 1 to 2, 25\N{NO-BREAK SPACE}%", repr(TopK(0.1))} <= {
+    assert page.sections == ["heatmaps", "graph", "curves", "settings"]
+    assert {"0.9871", "12", "epoch 3", "over epochs", "path 1 to class 2, 25\N{NO-BREAK SPACE}%", repr(TopK(0.1))} <= {
         t.strip() for t in page.text
     }
     assert len(page.images) == 2 * 3 + 3 * (1 + 2)
@@ -355,14 +437,11 @@ def test_text_from_data_is_never_markup(where: str, tmp_path: Path) -> None:
         "class_names": {"class_names": [EVIL, EVIL]}, "layer": {}, "paths": {},
     }[where]  # fmt: skip
     page = Page(write_report(report_of(trace, x, model if where == "layer" else None, **given), tmp_path / "r.html"))
-    assert not [s for s in page.scripts if "alert" in s]
-    assert len(page.scripts) == 2  # plotly, and the page's own
-    for data in page.data:
-        json.loads(data)
-    outside = page.source.replace(page.scripts[0], "").replace(page.scripts[1], "")
-    assert "<script>alert" not in outside
-    everything = " ".join(page.text) + " ".join(page.data)
-    assert "alert" in everything  # it is shown, as text
+    [script] = page.scripts  # the page's own
+    assert "alert" not in script
+    assert "<script>alert" not in page.source
+    assert not [given for _, given in page.elements if set(given) & {"onerror", "onload", "onclick"}]
+    assert "alert" in " ".join(page.text)  # it is shown, as text
 
 
 def test_without_images_of_two_dimensions(tmp_path: Path) -> None:
@@ -370,7 +449,7 @@ def test_without_images_of_two_dimensions(tmp_path: Path) -> None:
     x = torch.randn(4, 5)
     trace = SelectiveLRP(model, selection=TopK(2)).trace(x, target=1, edges=True)
     page = Page(write_report(trace, tmp_path / "r.html", x, model))
-    assert page.sections == ["graph", "paths", "curves", "conservation", "settings"]
+    assert page.sections == ["graph", "curves", "conservation", "settings"]
 
 
 @pytest.mark.parametrize(

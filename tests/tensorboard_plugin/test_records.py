@@ -42,7 +42,9 @@ class Log:
     """A data provider of one run; what is read of it is counted."""
 
     def __init__(self, steps: dict[int, Any], blobs: dict[int, list[Any]] | None = None) -> None:
-        self.data = [SimpleNamespace(step=step, wall_time=float(i), numpy=parts) for i, (step, parts) in enumerate(steps.items())]
+        self.data = [
+            SimpleNamespace(step=step, wall_time=float(i), numpy=parts) for i, (step, parts) in enumerate(steps.items())
+        ]
         self.blobs = blobs or {}
         self.reads = 0
 

@@ -1,0 +1,43 @@
+"""What is known of one class's decisions as a graph: for the report and the tab."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import networkx as nx
+import numpy as np
+from torch import Tensor
+
+from lrp_lightning.graphs.paths import Path
+
+__all__ = ["ClassGraph"]
+
+
+@dataclass(frozen=True, eq=False)
+class ClassGraph:
+    """The relevance graph of one class.
+
+    Attributes:
+        label: the class.
+        graph: from :func:`lrp_lightning.build_graph`, whole; what is shown of it is a part.
+        paths: from :func:`lrp_lightning.k_best_paths`.
+        n_samples: how many samples the graph sums over.
+        path_heatmaps: ``(len(paths), S, H, W)``, the relevance of this class that runs through a path, for each of
+            the samples that are shown; all NaN for a sample that has none.
+
+    Example:
+        >>> import torch
+        >>> from lrp_lightning import SelectiveLRP, build_graph
+        >>> from lrp_lightning.drawing import ClassGraph, Report
+        >>> lrp = SelectiveLRP(torch.nn.Linear(4, 3))
+        >>> graphs = [ClassGraph(c, build_graph(lrp.trace(torch.rand(2, 4), target=c, edges=True))) for c in range(3)]
+        >>> [of.label for of in Report(graphs=graphs).graphs]
+        [0, 1, 2]
+    """
+
+    label: int
+    graph: nx.DiGraph
+    paths: Sequence[Path] = ()
+    n_samples: int = 0
+    path_heatmaps: np.ndarray | Tensor | None = None
