@@ -42,7 +42,9 @@ class Log:
     """A data provider of one run; what is read of it is counted."""
 
     def __init__(self, steps: dict[int, Any], blobs: dict[int, list[Any]] | None = None) -> None:
-        self.data = [SimpleNamespace(step=step, wall_time=float(i), numpy=parts) for i, (step, parts) in enumerate(steps.items())]
+        self.data = [
+            SimpleNamespace(step=step, wall_time=float(i), numpy=parts) for i, (step, parts) in enumerate(steps.items())
+        ]
         self.blobs = blobs or {}
         self.reads = 0
 
@@ -192,15 +194,15 @@ def holes(part: dict[str, Any]) -> list[tuple[Any, ...]]:
 DEEP = {"deep": 300, "deeper": 100_000}
 WRONG = st.sampled_from(
     [
-        10**400, -(10**400), 2**63, -1, 0, 1, 5, 1.5, 1e308, -1e308, float("nan"), float("inf"), float("-inf"), True, None, "",
-        "\ud800", "<script>", [], [[]], {}, {"x": []}, [1, 1], [10**6] * 4, *DEEP, "x" * 100_000, [0.5] * 2000,
+        10**400, -(10**400), 2**63, -1, 0, 1, 5, 1.5, 1e308, -1e308, float("nan"), float("inf"), float("-inf"), True, None,
+        "", "\ud800", "<script>", [], [[]], {}, {"x": []}, [1, 1], [10**6] * 4, *DEEP, "x" * 100_000, [0.5] * 2000,
     ]
 ).map(copy.deepcopy)  # fmt: skip
 
 
 @st.composite
 def broken_records(draw: st.DrawFn) -> Any:
-    """Parts of a record with values exchanged, lists cut or doubled, text or bytes changed; as TensorBoard hands them over."""
+    """Parts of a record with values exchanged, lists doubled, text or bytes changed; as TensorBoard gives them."""
     parts = copy.deepcopy([FULL, DRAWN])
     for _ in range(draw(st.integers(1, 3))):
         part = draw(st.sampled_from(parts))
@@ -335,6 +337,21 @@ def test_times_that_are_no_numbers_hide_no_run():
     client = client_of(log)
     assert len(answer(client, "/runs")["runs"]) == 1
     assert [step["wall_time"] for step in answer(client, "/steps")["steps"]] == [0.0, 0.0]
+
+
+def test_more_than_the_data_server_can_say_is_fewer_steps(monkeypatch: pytest.MonkeyPatch):
+    log = Log({step: logged(HEAD, GRAPH) for step in range(600)})
+
+    def read(*_: Any, downsample: int, **__: Any) -> Any:
+        if downsample > room:
+            raise RuntimeError("status = StatusCode.RESOURCE_EXHAUSTED")
+        return {"run": {schema.RECORD: log.data[-downsample:]}}
+
+    monkeypatch.setattr(log, "read_tensors", read)
+    client, room = client_of(log), 300
+    assert len(answer(client, "/steps")["steps"]) == 256
+    room = 1
+    assert "TensorBoard cannot read" in answer(client, "/step", 404, step=599)["error"]
 
 
 def test_a_tensor_that_tensorboard_cannot_read_is_told(tmp_path: FilePath):
