@@ -230,14 +230,13 @@ class Records:
 
     def _data(self, place: Place) -> list[Any]:
         """A run's records, in order; of a step that was logged twice the first, as TensorBoard does for blobs."""
-        with _reading("records"):
-            found = self._provider.read_tensors(
-                place.context,
-                experiment_id=place.experiment,
-                plugin_name=PLUGIN,
-                downsample=_ALL,
-                run_tag_filter=RunTagFilter(runs=[place.run], tags=[RECORD]),
-            )
+        for most in _MOST:
+            try:
+                found = self._read(place, most)
+                break
+            except RecordError as error:
+                if most == _MOST[-1] or "RESOURCE_EXHAUSTED" not in str(error.__cause__):
+                    raise
         data = found.get(place.run, {}).get(RECORD)
         if not data:
             raise errors.NotFoundError("no such run, or it has no records")
@@ -245,6 +244,16 @@ class Records:
         for datum in data:
             by_step.setdefault(datum.step, datum)
         return [datum for _, datum in sorted(by_step.items())]
+
+    def _read(self, place: Place, most: int) -> Any:
+        with _reading("records"):
+            return self._provider.read_tensors(
+                place.context,
+                experiment_id=place.experiment,
+                plugin_name=PLUGIN,
+                downsample=most,
+                run_tag_filter=RunTagFilter(runs=[place.run], tags=[RECORD]),
+            )
 
 
 _Mark = tuple[int, float]
@@ -346,3 +355,5 @@ def json_of(content: dict[str, Any]) -> str:
 
 _ALL = 1_000_000
 """A data provider wants to know how many at most."""
+_MOST = (_ALL, 512, 256, 128, 64, 32)
+"""Of steps: fewer where all of them are more than TensorBoard's data server can say at once, 256 MB."""

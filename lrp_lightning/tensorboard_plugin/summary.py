@@ -30,6 +30,7 @@ from lrp_lightning.graphs.paths import Node, Path
 from lrp_lightning.insight.neuron_cards import NeuronCard
 from lrp_lightning.insight.strategies import Strategy
 from lrp_lightning.tensorboard_plugin.schema import (
+    MAX_NUMBER,
     PICTURES,
     PLUGIN,
     RECORD,
@@ -372,7 +373,7 @@ def _patches(top: TopActivations, pictures: _Pictures) -> dict[str, Any]:
 def _graph(of_class: ClassGraph, n_samples: int | None, pictures: _Pictures) -> dict[str, Any]:
     graph, paths = of_class.graph, of_class.paths
     for node, relevance in graph.nodes(data="relevance"):
-        if not np.isfinite(relevance):
+        if not abs(relevance) <= MAX_NUMBER:
             raise RecordError(
                 f"the relevance of neuron {node[1]} of {node[0]!r} is {relevance}: the model's output is not finite"
             )
@@ -483,4 +484,4 @@ def _pixels(images: np.ndarray, side: int = _IMAGE_SIDE, around_zero: bool = Fal
 
 def _finite_or_none(value: Any) -> float | None:
     number = float(value)
-    return short(number) if np.isfinite(number) else None
+    return short(number) if abs(number) <= MAX_NUMBER else None

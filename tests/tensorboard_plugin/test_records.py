@@ -176,8 +176,8 @@ def test_a_relevance_of_any_size_keeps_its_digits(value: float):
 # what is broken
 
 
-def holes(part: dict[str, Any]) -> list[tuple[Any, ...]]:
-    """Ways to every value in it."""
+def holes(parts: list[Any]) -> list[tuple[Any, ...]]:
+    """Ways to every value in them."""
     found: list[tuple[Any, ...]] = []
 
     def walk(value: Any, way: tuple[Any, ...]) -> None:
@@ -186,55 +186,54 @@ def holes(part: dict[str, Any]) -> list[tuple[Any, ...]]:
         for key, inner in inside:
             walk(inner, (*way, key))
 
-    for key, value in part.items():
-        walk(value, (key,))
-    return found
+    walk(parts, ())
+    return found[1:]
 
 
-DEEP = {"deep": 300, "deeper": 100_000}
+RAW = {"deep": b"[" * 300 + b"]" * 300, "deeper": b"[" * 10**5 + b"]" * 10**5, "huge": b"1e999", "long": b"9" * 5000}
+"""What Python's JSON does not write."""
 WRONG = st.sampled_from(
     [
-        10**400, -(10**400), 2**63, -1, 0, 1, 5, 1.5, 1e308, -1e308, float("nan"), float("inf"), float("-inf"), True, None, "",
-        "\ud800", "<script>", [], [[]], {}, {"x": []}, [1, 1], [10**6] * 4, *DEEP, "x" * 100_000, [0.5] * 2000,
+        10**400, -(10**400), 2**63, -1, 0, 1, 5, 1.5, 1e308, -1e308, float("nan"), float("inf"), float("-inf"), True, None,
+        "", "\ud800", "<script>", [], [[]], {}, {"x": []}, [1, 1], [10**6] * 4, *RAW, "x" * 100_000, [0.5] * 2000,
     ]
 ).map(copy.deepcopy)  # fmt: skip
 
 
 @st.composite
 def broken_records(draw: st.DrawFn) -> Any:
-    """Parts of a record with values exchanged, lists cut or doubled, text or bytes changed; as TensorBoard hands them over."""
+    """Parts of a record with values exchanged, lists doubled, text or bytes changed; as TensorBoard gives them."""
     parts = copy.deepcopy([FULL, DRAWN])
-    for _ in range(draw(st.integers(1, 3))):
-        part = draw(st.sampled_from(parts))
-        *way, last = draw(st.sampled_from(holes(part)))
-        at: Any = part
+    how = draw(st.sampled_from(["values"] * 7 + ["text", "bytes", "shape"]))
+    for _ in range(draw(st.sampled_from([1, 1, 1, 2, 3])) if how == "values" else 0):
+        *way, last = draw(st.sampled_from(holes(parts)))
+        at: Any = parts
         for key in way:
             at = at[key]
-        how = draw(st.sampled_from(["exchange", "remove", "double", "beside"]))
-        if how == "remove":
+        change = draw(st.sampled_from(["exchange", "exchange", "remove", "double", "beside"]))
+        if change == "remove":
             del at[last]
-        elif how == "double" and isinstance(at[last], list):
+        elif change == "double" and isinstance(at[last], list):
             at[last] = at[last] * 2
-        elif how == "beside" and isinstance(at, dict):
-            at["unknown"] = draw(WRONG)
+        elif change == "beside" and isinstance(at[last], dict):
+            at[last]["unknown"] = draw(WRONG)
         else:
             at[last] = draw(WRONG)
-    packed = []
-    for part in parts:
-        text = bytearray(json.dumps(part).encode())
-        for name, depth in DEEP.items():
-            text = text.replace(f'"{name}"'.encode(), b"[" * depth + b"]" * depth)
-        for _ in range(draw(st.sampled_from([0, 0, 0, 1, 4]))):
+    texts = [bytearray(json.dumps(part).encode()) for part in parts]
+    for text in texts:
+        for name, raw in RAW.items():
+            text[:] = text.replace(f'"{name}"'.encode(), raw)
+        for _ in range(draw(st.integers(0, 3)) if how == "text" else 0):
             text[draw(st.integers(0, len(text) - 1))] = draw(st.sampled_from(b'[]{},:"0919eE-+. \xff'))
-        blob = bytearray(zlib.compress(bytes(text)))
-        for _ in range(draw(st.sampled_from([0, 0, 0, 1]))):
-            blob[draw(st.integers(0, len(blob) - 1))] = draw(st.integers(0, 255))
-        packed.append(bytes(blob[: draw(st.sampled_from([None, None, None, 10]))]))
-    shape = draw(st.sampled_from(["as it is"] * 5 + ["none", "more", "square", "numbers", "texts"]))
-    shapes: dict[str, Any] = {
-        "as it is": packed, "none": [], "more": packed * 2, "square": [packed], "numbers": [1.0], "texts": ["x", "y"],
-    }  # fmt: skip
-    return np.array(shapes[shape], dtype=object)
+    packed = [bytearray(zlib.compress(bytes(text))) for text in texts]
+    if how == "bytes":
+        blob = draw(st.sampled_from(packed))
+        blob[draw(st.integers(0, len(blob) - 1))] = draw(st.integers(0, 255))
+        del blob[draw(st.integers(1, len(blob))) :]
+    whole: list[Any] = [bytes(blob) for blob in packed]
+    if how == "shape":
+        whole = draw(st.sampled_from([[], whole * 2, [whole], [1.0], ["x", "y"], whole[::-1], [whole[0], None]]))
+    return np.array(whole, dtype=object)
 
 
 @settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
@@ -337,6 +336,21 @@ def test_times_that_are_no_numbers_hide_no_run():
     client = client_of(log)
     assert len(answer(client, "/runs")["runs"]) == 1
     assert [step["wall_time"] for step in answer(client, "/steps")["steps"]] == [0.0, 0.0]
+
+
+def test_more_than_the_data_server_can_say_is_fewer_steps(monkeypatch: pytest.MonkeyPatch):
+    log = Log({step: logged(HEAD, GRAPH) for step in range(600)})
+
+    def read(*_: Any, downsample: int, **__: Any) -> Any:
+        if downsample > room:
+            raise RuntimeError("status = StatusCode.RESOURCE_EXHAUSTED")
+        return {"run": {schema.RECORD: log.data[-downsample:]}}
+
+    monkeypatch.setattr(log, "read_tensors", read)
+    client, room = client_of(log), 300
+    assert len(answer(client, "/steps")["steps"]) == 256
+    room = 1
+    assert "TensorBoard cannot read" in answer(client, "/step", 404, step=599)["error"]
 
 
 def test_a_tensor_that_tensorboard_cannot_read_is_told(tmp_path: FilePath):
