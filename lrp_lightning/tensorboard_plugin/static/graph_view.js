@@ -53,6 +53,7 @@ export class GraphView {
     this.element.addEventListener("keydown", (event) => this.onKey(event));
     this.scroller.addEventListener("wheel", (event) => this.onWheel(event), { passive: false });
     this.scroller.addEventListener("pointerdown", (event) => this.onGrab(event));
+    document.addEventListener("keydown", (event) => { if (event.key === "Escape" && this.full) this.toggleFull(); });
     document.addEventListener("fullscreenchange", () => { if (!document.fullscreenElement && this.full) this.toggleFull(); });
     new ResizeObserver(() => this.resized()).observe(this.scroller);
   }
@@ -422,10 +423,7 @@ export class GraphView {
   }
 
   onKey(event) {
-    if (event.key === "Escape") {
-      if (this.full) this.toggleFull();
-      else this.act.pick(null);
-    }
+    if (event.key === "Escape" && !this.full) this.act.pick(null);
     if (event.target === this.naming && event.key === "Escape") this.naming.blur();
     if (event.target.tagName === "INPUT" || event.ctrlKey || event.metaKey || event.altKey) return;
     const does = {
