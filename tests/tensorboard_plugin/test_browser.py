@@ -333,6 +333,11 @@ def test_a_panel_tells_of_the_neuron_at_the_pointer(chromium: Any, insights: str
     tab(".node[tabindex='0']").focus()
     tab.page.keyboard.press("ArrowLeft")
     assert panel.is_visible(), "for the keyboard too"
+    tab(".hit").last.dispatch_event("pointerover")
+    assert "of what the upper one has" in panel.inner_text()
+    assert tab(".edge.lit").count() == 1
+    tab(".hit").last.dispatch_event("pointerout")
+    assert not panel.is_visible()
     tab.close()
 
 
@@ -587,6 +592,7 @@ def test_dark_as_tensorboard_is(tab_inside: Tab):
 
 @pytest.mark.parametrize("kind", ["PNG", "SVG", "JSON", "GraphML"])
 def test_exports(tab: Tab, kind: str, tmp_path: Path):
+    tab.page.emulate_media(color_scheme="dark")
     tab(".amount input").fill(tab(".amount input").get_attribute("max"))  # files of data have all neurons of the record
     tab("summary", has_text="Export").click()
     with tab.page.expect_download() as started:
@@ -602,6 +608,7 @@ def test_exports(tab: Tab, kind: str, tmp_path: Path):
         for words in ("What makes it", "first · epoch 3 · step ", " sample", "relevance for the class", "best paths"):
             assert words in drawing, words
         assert 'fill="rgb(255, 255, 255)"' in drawing
+        assert 'fill="rgb(33, 33, 33)"' in drawing, "ink for white, whatever the page's theme"
         assert not re.search("class=|style=|var\\(|color\\(|http(?!://www.w3.org/2000/svg)", drawing), "it stands by itself"
     elif kind == "JSON":
         saved = json.loads(path.read_text())

@@ -47,12 +47,23 @@ export class GraphView {
           button("−", "Zoom out (−)", () => this.zoomBy(1 / ZOOM_STEP)), button("+", "Zoom in (+)", () => this.zoomBy(ZOOM_STEP)),
           button("Fit", "See the whole graph (0)", () => this.fit()), this.fill)),
       this.scroller, this.legend, this.told);
+    this.edges.addEventListener("pointerover", (event) => {
+      const edge = this.hits.get(event.target);
+      if (edge) this.hover(event, () => wordsPanel(edgeWords(edge)), [[edge.lower, edge.upper], [edge]]);
+    });
+    this.edges.addEventListener("pointermove", (event) => this.place(event.clientX, event.clientY));
+    this.edges.addEventListener("pointerout", () => this.quiet());
+    this.edges.addEventListener("click", (event) => {
+      const edge = this.hits.get(event.target);
+      if (edge && !this.dragged) this.act.pick({ edge: [edge.lower.key, edge.upper.key] });
+    });
     this.svg.addEventListener("click", (event) => {
       if (!event.target.closest(".node, .hit") && !this.dragged) this.act.pick(null);
     });
     this.element.addEventListener("keydown", (event) => this.onKey(event));
     this.scroller.addEventListener("wheel", (event) => this.onWheel(event), { passive: false });
     this.scroller.addEventListener("pointerdown", (event) => this.onGrab(event));
+    document.addEventListener("keydown", (event) => { if (event.key === "Escape" && this.full) this.toggleFull(); });
     document.addEventListener("fullscreenchange", () => { if (!document.fullscreenElement && this.full) this.toggleFull(); });
     new ResizeObserver(() => this.resized()).observe(this.scroller);
   }
@@ -177,18 +188,14 @@ export class GraphView {
     const { compared } = this.shown;
     const { places } = this.at;
     this.lines = new Map();
-    const hits = [];
+    this.hits = new Map(); // what the pointer finds -> edge
     for (const [edge, strong] of edges) {
       const d = curve(places.get(edge.lower), places.get(edge.upper));
       const kind = compared ? edge.change : edge.relevance < 0 ? "negative" : "positive";
       this.lines.set(edge, s("path", { class: `edge ${kind}`, d, "stroke-width": (0.5 + 4.5 * strong).toFixed(2), "stroke-opacity": (0.15 + 0.4 * strong).toFixed(2) }));
-      if (strong < 0.04) continue;
-      const hit = s("path", { class: "hit", d });
-      this.hover(hit, () => wordsPanel(edgeWords(edge)), () => [[edge.lower, edge.upper], [edge]]);
-      hit.addEventListener("click", () => this.act.pick({ edge: [edge.lower.key, edge.upper.key] }));
-      hits.push(hit);
+      if (strong >= 0.04) this.hits.set(s("path", { class: "hit", d }), edge);
     }
-    this.edges.replaceChildren(...this.lines.values(), ...hits);
+    this.edges.replaceChildren(...this.lines.values(), ...this.hits.keys());
   }
 
   newNode(key) {
@@ -206,7 +213,9 @@ export class GraphView {
     group.parts = parts;
     const node = () => this.shown.graph.byKey.get(key);
     const panel = () => nodePanel(node(), this.shown, this.thumbnail(key));
-    this.hover(group, panel, () => this.around(node()));
+    group.addEventListener("pointerenter", (event) => this.hover(event, panel, this.around(node())));
+    group.addEventListener("pointermove", (event) => this.place(event.clientX, event.clientY));
+    group.addEventListener("pointerleave", () => this.quiet());
     group.addEventListener("click", () => !this.dragged && this.act.pick({ neuron: key }));
     group.addEventListener("focus", () => {
       this.light(...this.around(node()));
@@ -317,15 +326,11 @@ export class GraphView {
     [...this.paths.children].forEach((line, i) => line.classList.toggle("picked", picked?.path === i));
   }
 
-  hover(element, panel, lit) {
-    element.addEventListener("pointerenter", (event) => {
-      if (event.buttons !== 0) return; // it drags
-      this.tell(panel());
-      this.place(event.clientX, event.clientY);
-      this.light(...lit());
-    });
-    element.addEventListener("pointermove", (event) => this.place(event.clientX, event.clientY));
-    element.addEventListener("pointerleave", () => this.quiet());
+  hover(event, panel, lit) {
+    if (event.buttons !== 0) return; // it drags
+    this.tell(panel());
+    this.place(event.clientX, event.clientY);
+    this.light(...lit);
   }
 
   tell(parts) {
@@ -422,10 +427,7 @@ export class GraphView {
   }
 
   onKey(event) {
-    if (event.key === "Escape") {
-      if (this.full) this.toggleFull();
-      else this.act.pick(null);
-    }
+    if (event.key === "Escape" && !this.full) this.act.pick(null);
     if (event.target === this.naming && event.key === "Escape") this.naming.blur();
     if (event.target.tagName === "INPUT" || event.ctrlKey || event.metaKey || event.altKey) return;
     const does = {

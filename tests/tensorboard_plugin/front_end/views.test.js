@@ -141,15 +141,18 @@ test("few neurons are drawn unless more are asked for: the first ones, and those
   assert.equal(neuronsOf(chosen(graph, mostOf(graph))).length, 8);
 });
 
-test("faint edges are not drawn where few neurons are, but none is left alone", () => {
-  const graph = wide();
-  assert.equal(chosen(graph, mostOf(graph)).edges.size, 16);
-  const { edges } = chosen(graph, FEW);
-  const into = [...edges.keys()].filter((edge) => edge.lower.neuron === 5 || edge.upper.neuron === 5);
-  assert.equal(into.length, 2); // the path's own, however faint
-  assert.deepEqual([...edges.values()], [...edges.values()].sort((a, b) => a - b)); // strong ones on top
-  const many = [...chosen(wide(), 7).edges.values()];
-  assert.ok(many.length > edges.size);
+test("faint edges are not drawn where few neurons are, unless a neuron would stand alone or is looked at", () => {
+  const weights = [[1, 0.1, 0.05], [0.6, 0.5, 0.02], [0.1, 0.2, 0.03], [0.01, 0.01, 0.01]]; // of edges from four neurons to three
+  const graph = prepare({
+    class: 0, samples: 1, layers: [["a", "linear"], ["b", "linear"]],
+    nodes: [...weights.map((_, i) => [0, i, 4 - i, 1, 0]), ...[0, 1, 2].map((i) => [1, i, 3 - i, 1, 1])],
+    edges: weights.flatMap((row, i) => row.map((weight, j) => [i, 4 + j, weight, weight])), paths: [], others: [[[], []], [[], []]],
+  });
+  const drawn = (many, more) => [...chosen(graph, many, more).edges].map(([edge, strong]) => [edge.lower.neuron, edge.upper.neuron, strong]);
+  const some = [[0, 2, 0.05], [2, 1, 0.2], [1, 1, 0.5], [1, 0, 0.6], [0, 0, 1]]; // the first is the strongest into its neuron
+  assert.deepEqual(drawn(3), some);
+  assert.deepEqual(drawn(3, { picked: { neuron: "1@a" } }), [[1, 2, 0.02], ...some]);
+  assert.equal(drawn(4).length, 12);
 });
 
 test("where two graphs are compared, what changed most is drawn too", () => {
