@@ -98,7 +98,8 @@ export class GraphView {
     const wanted = new Map([...cards].filter(([key, card]) => graph.byKey.has(key) && card.driven.images)
       .map(([key, card]) => [key, { ref: card.driven.images, at: 0 }]));
     const [input] = graph.layers.filter((layer) => layer.kind === "input" && layer.nodes.length === 1);
-    if (input && samples?.images) wanted.set(input.nodes[0].key, { ref: samples.images, at: Math.max(0, samples.labels.indexOf(graph.label)) });
+    const at = samples ? sampleOf(samples, graph.label) : -1;
+    if (input && samples?.images && at >= 0) wanted.set(input.nodes[0].key, { ref: samples.images, at });
     const asked = JSON.stringify([run, ...wanted]);
     if (asked === this.asked) return;
     this.asked = asked;
@@ -466,6 +467,12 @@ export class GraphView {
     const far = (other) => Math.abs(this.at.places.get(other).y - y);
     return this.rows.get(there).reduce((best, other) => (far(other) < far(best) ? other : best));
   }
+}
+
+/** A sample that the model takes for the class, rightly if there is one; -1 where there is none. */
+function sampleOf({ labels, predictions }, label) {
+  const right = predictions.findIndex((prediction, i) => prediction === label && labels[i] === label);
+  return right >= 0 ? right : predictions.indexOf(label);
 }
 
 /** A neuron's part of its layer; of two graphs in one, of what both show. */
