@@ -95,7 +95,7 @@ RECORD, PICTURES = "relevance/record", "relevance/pictures"
 MAX_PART = 8 * 2**20
 """Bytes of a part's JSON that a reader accepts."""
 MAX_NUMBER = 1e300
-"""Size of a number that a reader accepts: sums of a million of them are finite."""
+"""The greatest number that a reader accepts. A million of them have a finite sum."""
 _MAX_WHOLE = 2**53 - 1
 """That of a whole one: what JavaScript tells from its neighbours."""
 MAX_PICTURE = 4 * 2**20

@@ -92,10 +92,10 @@ export class GraphView {
     this.fetchPictures();
   }
 
-  /** The patch that drives each neuron most, and a sample for the input; until they are there, earlier ones stay. */
+  /** The patch that drives each drawn neuron most, and a sample for the input; until they are there, earlier ones stay. */
   async fetchPictures() {
     const { run, cards, graph, samples, get } = this.shown;
-    const wanted = new Map([...cards].filter(([key, card]) => graph.byKey.has(key) && card.driven.images)
+    const wanted = new Map([...cards].filter(([key, card]) => this.drawn.has(key) && card.driven.images)
       .map(([key, card]) => [key, { ref: card.driven.images, at: 0 }]));
     const [input] = graph.layers.filter((layer) => layer.kind === "input" && layer.nodes.length === 1);
     const at = samples ? sampleOf(samples, graph.label) : -1;
@@ -129,8 +129,8 @@ export class GraphView {
   }
 
   draw() {
-    const { graph, compared, cards, picked, many, called } = this.shown;
-    const { columns, edges } = chosen(graph, this.choosing ?? many ?? FEW, { cards, picked, called });
+    const { graph, compared, picked, many, called } = this.shown;
+    const { columns, edges } = chosen(graph, this.choosing ?? many ?? FEW, { picked, called });
     this.rows = new Map(columns);
     this.room = this.scroller.clientWidth || 900;
     this.at = layout(columns, this.room / this.zoom, this.full ? this.scroller.clientHeight / this.zoom : 0);
