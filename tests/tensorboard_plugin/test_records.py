@@ -292,6 +292,16 @@ def test_what_does_not_fit_together_is_broken(head: dict, graph: dict):
     assert len(answer(client, "/series", layer="fc", neuron=1, **{"class": 1})["series"]) == 1
 
 
+@pytest.mark.parametrize("raw", RAW.values(), ids=RAW)
+def test_an_unknown_key_is_answered_as_json_or_told(raw: bytes):
+    head = zlib.compress(json.dumps({**HEAD, "later": "raw"}).encode().replace(b'"raw"', raw))
+    client = client_of(Log({0: np.array([head, schema.pack(GRAPH)], dtype=object), 1: logged(HEAD, GRAPH)}))
+    found = answer(client, "/step", step=0, **{"class": 1})
+    assert "broken" in found["problem"] if raw != RAW["deep"] else found["graph"] == GRAPH
+    assert len(answer(client, "/series", layer="fc", neuron=1, **{"class": 1})["series"]) >= 1
+    assert "problem" not in answer(client, "/steps")["steps"][1]
+
+
 BOMBS = {
     "spaces": b" " * schema.MAX_PART,
     "lists": b"[" + b"[]," * (schema.MAX_PART // 3 - 1) + b"[]]",
