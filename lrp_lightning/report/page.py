@@ -273,6 +273,7 @@ def _graph(report: Report, name: str, of: ClassGraph, first: bool) -> dict[str, 
         "shapes": shapes, "samples": of.n_samples, "neurons": [_neuron(*one) for one in neurons.items()],
         "links": {node: n for n, node in enumerate(neurons)}, "paths": [_chain(path) for path in of.paths],
         "no_path": not of.paths and explained < 0, "sheet": _sheet(report, of), "first": first,
+        "blocks": shapes is not None and len(shapes.layers) < len({layer for layer, _ in of.graph}),
     }  # fmt: skip
     return data if shapes or of.paths else {}
 

@@ -6,6 +6,7 @@ import copy
 import json
 import os
 import pickle
+import re
 import signal
 import warnings
 from contextlib import AbstractContextManager, nullcontext, suppress
@@ -98,7 +99,7 @@ def test_without_tensorboard_pictures_and_numbers_are_files_in_the_runs_folder(
     tmp_path: Path, csv: bool, caplog: pytest.LogCaptureFixture
 ):
     with caplog.at_level("INFO"):
-        run = fit(tmp_path, drawing(), model=Positive(), logger=CSVLogger(tmp_path) if csv else False)
+        run = fit(tmp_path, drawing(graph_classes=2), model=Positive(), logger=CSVLogger(tmp_path) if csv else False)
     assert run.log_dir is not None
     folder = Path(run.log_dir)
     found = {str(path.relative_to(folder)) for path in folder.rglob("*.png")}
@@ -114,6 +115,11 @@ def test_without_tensorboard_pictures_and_numbers_are_files_in_the_runs_folder(
     assert "Relevance, epoch 1" in page
     assert "Over epochs" in page
     assert "<dt>samples</dt><dd>12</dd>" in page
+    assert re.search(
+        r'<p class="about">Positive · 12 images · \d{4}-\d\d-\d\d · rules: epsilon_plus · critical: 10% of', page
+    )
+    assert page.count('<section id="graph') == 2
+    assert page.count('<section id="graph') == page.count("<h3>Paths</h3>") == page.count("<svg")
     assert "TopK" in (folder / "relevance_settings" / "step=000000.md").read_text()
 
 

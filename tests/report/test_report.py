@@ -369,6 +369,18 @@ def test_each_class_has_its_own_graph_and_paths_and_few_are_drawn(model: nn.Modu
         write_report(replace(report, images=images[:2], titles=()), tmp_path / "r.html")
 
 
+def test_that_layers_are_left_out_is_said(tmp_path: Path) -> None:
+    layers = [layer for i in range(14) for layer in (nn.Linear(3, 3), nn.ReLU(), nn.Linear(3, 3))]
+    deep = nn.Sequential(*(nn.Sequential(*layers[at : at + 6]) for at in range(0, 42, 6)))
+    for weight in deep.parameters():
+        nn.init.uniform_(weight, 0, 0.5)  # so that relevance arrives
+    for model, said in ((deep, True), (deep[:2], False)):
+        graph = build_graph(SelectiveLRP(model).trace(torch.rand(2, 3), target=0, edges=True))
+        text = " ".join(Page(write_report(Report(graph=graph), tmp_path / "r.html")).text)
+        assert "A column is a layer" in text
+        assert ("the last of each block is shown" in text) == said
+
+
 def test_a_click_enlarges_and_arrow_keys_go_through_samples(whole: Page, trace: Trace, tmp_path: Path) -> None:
     (tmp_path / "report.html").write_text(whole.source, "utf-8")
     with browser() as chromium:
