@@ -12,8 +12,8 @@ it imports neither torch nor lightning, so that TensorBoard starts as fast as wi
 ``/picture?run=&step=&index=``          one array of pictures, its bytes
 ======================================= ======================================================
 
-A record is checked once (``records``). What is wrong with a step's record is told as ``{"problem": ...}``. A request that makes
-no sense is answered by status 400, one for what is not there by 404, both with ``{"error": ...}``.
+A record is checked once (``records``). What is wrong with a step's record is told as ``{"problem": ...}``. A request that
+makes no sense is answered by status 400, one for what is not there by 404, both with ``{"error": ...}``.
 """
 
 from __future__ import annotations

@@ -52,13 +52,8 @@ class Told(NamedTuple):
         try:
             head = read_head(datum.numpy)
             shortcuts = sorted({strategy["class"] for strategy in head["strategies"] if strategy["shortcut"]})
-            says = {
-                "epoch": head["epoch"],
-                "measures": head["measures"],
-                "classes": head["explained"],
-                "shortcuts": shortcuts,
-            }
-            told = json_of({**step, **says})
+            says = {"epoch": head["epoch"], "measures": head["measures"], "classes": head["explained"]}
+            told = json_of({**step, **says, "shortcuts": shortcuts})
             if len(told) > MAX_TOLD:
                 raise RecordError("this step's record has too many measures or classes")
             return cls(json_of({key: head[key] for key in ("class_names", "settings")}), told)
@@ -70,11 +65,13 @@ class Told(NamedTuple):
 
 
 class Relevances(NamedTuple):
-    """The relevance of each neuron of a graph. ``shared``, which these are, is the same for most steps of a run."""
+    """The relevance of each neuron of a graph.
 
-    shared: tuple[
-        list[tuple[str, int]], bytes
-    ]  # layers, and how many neurons up to their end; all neurons, of a layer sorted
+    ``shared``, the same for most steps of a run: the layers, each with the number of neurons up to its end, and all neurons,
+    those of a layer sorted.
+    """
+
+    shared: tuple[list[tuple[str, int]], bytes]
     values: np.ndarray
     total: float
 
@@ -99,10 +96,10 @@ class Relevances(NamedTuple):
             layers.append((name, end))
         whole = np.concatenate([np.zeros(0), *values])
         with np.errstate(over="ignore", under="ignore"):
-            half = whole.astype(np.float32)
-        fits = np.allclose(half, whole, rtol=1e-6, atol=0)
+            single = whole.astype(np.float32)
+        fits = np.allclose(single, whole, rtol=1e-6, atol=0)
         total = float(sum(node[2] for node in graph["nodes"] if node[4]))
-        return cls((layers, b"".join(of.tobytes() for of in neurons)), half if fits else whole, total)
+        return cls((layers, b"".join(of.tobytes() for of in neurons)), single if fits else whole, total)
 
     def at(self, layer: str, neuron: int) -> float | None:
         """None where the graph does not have it."""
