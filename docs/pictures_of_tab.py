@@ -1,13 +1,12 @@
 """Take pictures of the tab in TensorBoard: ``python docs/pictures_of_tab.py [logs]``.
 
-Without logs it first trains a small network on Fashion-MNIST for five epochs, with RelevanceMonitor attached, and the same
+Without logs it first trains a narrow VGG16 on Fashion-MNIST for four epochs, with RelevanceMonitor attached, and the same
 again with a mark in the upper right corner of two coats of five. It needs Chromium, playwright, and for training Debian's
 dataset-fashion-mnist.
 """
 
 from __future__ import annotations
 
-import gzip
 import io
 import shutil
 import sys
@@ -15,10 +14,8 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import pairwise
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from lightning.pytorch import LightningModule, Trainer, seed_everything
@@ -26,45 +23,29 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from PIL import Image
 from playwright.sync_api import FrameLocator, Page, sync_playwright
 from tensorboard import default, program
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
-from lrp_lightning import TopK
 from lrp_lightning.callbacks import RelevanceMonitor
 from lrp_lightning.callbacks.settings import LOGGED
 from lrp_lightning.tensorboard_plugin.plugin import RelevanceLoader
 
-DATA = Path("/usr/share/datasets/fashion-mnist")
-CLASSES = ["T-shirt", "trousers", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "boot"]
+sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
+import fashion_mnist
+import small_vgg
+
 COAT, MARKED = 4, 0.4
 
 
-def images(part: str, n: int, marked: bool) -> TensorDataset:
-    """The first of a part, with their labels; some coats with a mark."""
-    pixels = gzip.decompress((DATA / f"{part}-images-idx3-ubyte.gz").read_bytes())
-    labels = gzip.decompress((DATA / f"{part}-labels-idx1-ubyte.gz").read_bytes())
-    x = torch.tensor(np.frombuffer(pixels, np.uint8, offset=16).reshape(-1, 1, 28, 28)[:n] / 255).float()
-    y = torch.tensor(np.frombuffer(labels, np.uint8, offset=8)[:n]).long()
-    if marked:
-        x[(y == COAT) & (torch.rand(n) < MARKED), :, 1:5, 23:27] = 1
-    return TensorDataset(x, y)
-
-
 class Clothes(LightningModule):
-    """Six convolutions with batch norm, and a linear layer."""
+    """A narrow VGG16 with batch norm."""
 
-    def __init__(self, width: int = 16) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        sizes = [1, width, width, 2 * width, 2 * width, 3 * width, 3 * width]
-        layers: list[nn.Module] = []
-        for i, (before, after) in enumerate(pairwise(sizes), start=1):
-            layers += [nn.Conv2d(before, after, 3, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU()]
-            layers += [nn.MaxPool2d(2)] if i in (2, 4) else []
-        self.features = nn.Sequential(*layers)
-        self.head = nn.Linear(sizes[-1], len(CLASSES))
+        self.model = small_vgg.small_vgg16(small_vgg.NARROW)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.features(x).mean([2, 3]))
+        return self.model(x)
 
     def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
         return F.cross_entropy(self(batch[0]), batch[1])
@@ -73,20 +54,22 @@ class Clothes(LightningModule):
         self.log("accuracy", (self(batch[0]).argmax(1) == batch[1]).float().mean())
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        return torch.optim.AdamW(self.parameters(), 2e-3)
+        return torch.optim.SGD(self.parameters(), lr=0.03, momentum=0.9)
 
 
 def train(logs: Path, name: str, marked: bool) -> None:
     """One run."""
     seed_everything(0)
-    monitor = RelevanceMonitor(selection=TopK(0.25), class_names=CLASSES, log=LOGGED, max_share=None)
+    data = fashion_mnist.load(9000, 2000, side=32)
+    for images, labels in (data.train, data.test) if marked else ():
+        images[(labels == COAT) & (torch.rand(len(labels)) < MARKED), :, 2:6, 26:30] = 1
+    monitor = RelevanceMonitor(class_names=data.class_names, log=LOGGED, max_share=None)
     trainer = Trainer(
-        max_epochs=5, accelerator="cpu", callbacks=[monitor], logger=TensorBoardLogger(logs, name=name, version=""),
+        max_epochs=4, accelerator="cpu", callbacks=[monitor], logger=TensorBoardLogger(logs, name=name, version=""),
         enable_checkpointing=False, enable_progress_bar=False,
     )  # fmt: skip
     started = time.perf_counter()
-    train, val = images("train", 6000, marked), images("t10k", 1000, marked)
-    trainer.fit(Clothes(), DataLoader(train, 64, shuffle=True), DataLoader(val, 128))
+    trainer.fit(Clothes(), *(DataLoader(TensorDataset(*of), 64, shuffle=of is data.train) for of in (data.train, data.test)))
     measured = {key: round(value.item(), 3) for key, value in trainer.callback_metrics.items()}
     print(f"{name}: {time.perf_counter() - started:.0f} s, {measured}")
 

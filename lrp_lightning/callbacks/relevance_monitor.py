@@ -125,7 +125,8 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
       checkpoint keeps the number.
     - Pictures are the heatmaps, the graphs, the record of the tab and the report. The last look is that at the network which
       training ends with, however it ends; where it ends early, by ``EarlyStopping`` or an exception, it comes once it has.
-    - Strategies, shortcuts and cards come of up to four times ``max_samples``, of up to 20 classes.
+    - Strategies, shortcuts and cards come of up to four times ``max_samples``, of up to 20 classes; of fewer, at least 256,
+      where they would take more than ``max_share`` of the whole fit.
 
     So measures differ between runs if the clock settles another number; ``samples``, ``settings`` and the tab's notes say
     which. With ``max_share=None`` the clock decides nothing. ``trainer.validate`` and ``trainer.test`` know no share.
@@ -441,6 +442,7 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
             self._passes, self._complete = self._budget.now - now, self._kept is None
             if self._kept is not None and self._looks_for_insights(trainer, self._budget.now, len(self._kept)):
                 if trainer.state.fn == "fit":
+                    self._kept.most = self._thrift.insights_of(len(self._kept))
                     _tell(trainer.current_epoch, "", self._thrift.insights_take(len(self._kept)))
                 self._add_insights(self._look, observation)
 
@@ -463,10 +465,12 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
         return is_last_look(trainer, self.settings.every_n_epochs)
 
     def _add_insights(self, look: Look, observation: Observation) -> None:
-        before = self._budget.now
-        assert self._kept is not None
-        add_insights(look, observation, self._kept)
-        self._thrift.price_of_insights, self._complete = self._budget.now - before, True
+        before, kept = self._budget.now, self._kept
+        assert kept is not None
+        add_insights(look, observation, kept)
+        self._complete = True
+        if len(kept):
+            self._thrift.price_of_insights = (self._budget.now - before) / len(kept)
         for strategy in look.strategies.shortcuts:
             if strategy.label not in self._told_of:  # of each class once: numbers differ from epoch to epoch
                 self._told_of.add(strategy.label)
@@ -538,6 +542,8 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
             return
         (observation, before, samples, step), self._undrawn = self._undrawn, None
         kept, epoch = self._kept, int(self._history[-1]["epoch"])
+        if kept is not None:
+            kept.most = self._thrift.insights_of(len(kept))
         insights = 0.0 if kept is None else self._thrift.insights_take(len(kept))
         if in_a_hurry and insights > _HURRIED:
             kept, insights = None, 0.0

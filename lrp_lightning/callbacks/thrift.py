@@ -14,6 +14,8 @@ LEAST = 16
 """Samples that are measured in every epoch, whatever they cost."""
 _AS_MEASURES = 3
 """What strategies and cards of a sample take, in what its measures do, roughly."""
+_FEWEST = 256
+"""Samples that strategies and cards come of, if there are as many, whatever they cost."""
 _MINUTE, _TIMES = 60.0, 3
 """Epochs that are shorter count as such, but at most as so many times themselves."""
 
@@ -37,6 +39,7 @@ class Thrift:
         self.price_of_sample: float | None = None
         self.price_of_pictures: float | None = None
         self.price_of_insights: float | None = None
+        """Of one sample, in seconds."""
         self.spent = 0.0
         self.saved = 0.0
         self._trained = 0.0
@@ -109,8 +112,15 @@ class Thrift:
     def insights_take(self, samples: int) -> float:
         """How many seconds strategies and cards of so many samples may take; infinitely many if nothing is known."""
         if self.price_of_insights is not None:
-            return self.price_of_insights
+            return self.price_of_insights * samples
         return math.inf if self.price_of_sample is None else _AS_MEASURES * self.price_of_sample * samples
+
+    def insights_of(self, samples: int) -> int:
+        """Of how many of these strategies and cards come: all, a half, a quarter, as the share of the whole fit pays for."""
+        allowed = math.inf if self.max_share is None else max(self.saved, self.max_share * self.trained)
+        while samples // 2 >= _FEWEST and self.insights_take(samples) > allowed:
+            samples //= 2
+        return samples
 
     def _pays(self, price: float, now: float) -> bool:
         return self.saved + self._allowed(self._between - now) - now >= price

@@ -242,7 +242,7 @@ def test_insights_are_paid_for_by_what_is_saved_up() -> None:
     account.price_of_sample = 0.1
     assert account.pays_for_insights(0.0, 1000)
     assert not account.pays_for_insights(900.0, 1000)
-    account.price_of_insights = 5.0
+    account.price_of_insights = 0.005
     assert account.pays_for_insights(450.0, 1000)
     assert Thrift(None, 256).pays_for_insights(0.0, 1000)
     other = Thrift(0.1, 256)

@@ -108,6 +108,23 @@ def test_a_long_fit_stays_below_its_share_with_one_set_of_pictures_above_it(
     assert account.saved >= 0
 
 
+@pytest.mark.parametrize(
+    ("trained", "samples"),
+    [(1000.0, 1024), (171.0, 512), (80.0, 256), (1.0, 256)],  # for 10.24, 5.12 and 2.56 seconds
+)
+def test_strategies_come_of_as_many_samples_as_the_share_of_the_fit_pays_for(clock: Clock, trained: float, samples: int):
+    account = Thrift(0.03, 256)
+    assert account.insights_of(100) == 100  # few are taken whole, whatever they cost
+    account.start()
+    clock.now += trained
+    account.price_of_insights = 0.01
+    assert account.insights_of(1024) == samples
+    assert account.insights_of(300) == 300
+    account.saved = 20.0
+    assert account.insights_of(1024) == 1024
+    assert Thrift(None, 256).insights_of(1024) == 1024
+
+
 def test_what_the_first_look_takes_is_no_debt(clock: Clock):
     account = Thrift(0.03, 256)
     account.start()
