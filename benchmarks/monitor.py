@@ -158,7 +158,8 @@ class Drawing:
 
 
 def of_looks(folder: str, net: Net, say: Callable[[str], None]) -> None:
-    """Single looks, as rows of a table."""
+    """Single looks, as rows of a table; on one thread, since of several those that wait count too."""
+    torch.set_num_threads(1)
     for samples in (64, 256):
         for name, log in WAYS.items():
             monitor = Timed(log=log, max_samples=samples, class_names=fashion_mnist.CLASSES)
@@ -201,7 +202,8 @@ cards; so the fewer epochs, the more of the fit is theirs.
         say("""
 ## One look (`max_share=None`, and in `validate` and `test`)
 
-Seconds of the processor; its cost does not grow with the training set. Kilobytes: of TensorBoard's file, for a look.
+Seconds of the processor, on one thread; its cost does not grow with the training set. Kilobytes: of TensorBoard's file, for
+a look.
 
 | measured samples | logged | seconds | of these passes | drawing and writing | kB |
 | --- | --- | --- | --- | --- | --- |""")
