@@ -231,8 +231,9 @@ class _Best:
         facts = torch.stack([places.cpu(), *one_each])
         if self.values is not None:
             values, facts = torch.cat([self.values, values]), torch.cat([self.facts, facts], 1)
-        best = values.topk(min(self.k, len(values)), dim=0)
-        self.values, self.facts = best.values, facts.gather(1, best.indices.expand(4, -1, -1))
+        # of equal values those that were there before: what was not kept is gone
+        best, order = (t[: self.k] for t in values.sort(dim=0, descending=True, stable=True))
+        self.values, self.facts = best, facts.gather(1, order.expand(4, -1, -1))
 
     def of(self, neuron: int) -> tuple[Tensor, Tensor]:
         """Of one neuron ``(values, facts)``, ``(m,)`` and ``(4, m)``, those that count."""

@@ -59,6 +59,16 @@ def test_patches_are_those_of_the_greatest_activation_and_of_the_greatest_releva
     assert card.mistaken.samples.tolist() == wrong[best.indices[best.values > 0]].tolist()
 
 
+def test_of_equal_values_the_first_samples_are_shown() -> None:
+    model, x = network(), torch.ones(40, 1, 16, 16)
+    x[7:] = data(1)[0]  # the same image again and again
+    batches = list(x.split(3))
+    cards = neuron_cards(
+        model, batches, {"0": [1], "3": [2]}, k=3, progress=False, thumbnails={"0": [0, 2, 3], "3": [0, 1, 3, 4]}
+    )
+    assert all(sample in (0, 1, 2, 7, 8, 9) for card in cards for sample in card.driven.samples.tolist())
+
+
 def test_thumbnails_are_the_first_patch_of_whole_cards_and_the_same_words() -> None:
     model = network()
     whole = {(card.layer, card.neuron): card for card in cards_of(model, {"0": [1, 3], "3": [0, 2, 5]}, k=4, size=7)}
