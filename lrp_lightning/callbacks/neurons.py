@@ -77,7 +77,9 @@ def look_into_neurons(
         if "path_heatmaps" not in log or any(path.nodes[-1][1] != graph.label for path in graph.paths):
             continue  # a single logit's neuron is none of its two classes
         of_class = [n for n, e in enumerate(shown) if e.label == graph.label] or list(range(min(2, len(shown))))
-        heat = in_passes(graph.paths, len(of_class), partial(path_heatmaps, model, inputs[of_class], composite=composite))
+        heat = in_passes(
+            graph.paths, len(of_class), partial(path_heatmaps, model, _some(inputs, of_class), composite=composite)
+        )
         if heat is not None:
             graphs[i] = replace(graph, path_heatmaps=_among(heat.sum(2), of_class, len(shown)))
 
@@ -87,7 +89,7 @@ def look_into_neurons(
 
         def through(some: Sequence[tuple[Node, int]]) -> Tensor:
             nodes, at = zip(*some, strict=True)
-            return through_own_neuron(model, inputs[list(at)], nodes, predicted[list(at)], composite)
+            return through_own_neuron(model, _some(inputs, at), nodes, _some(predicted, at), composite)
 
         heat = in_passes(pairs, 1, through)
         if heat is not None:
@@ -104,6 +106,11 @@ def look_into_neurons(
             if made is not None:
                 found.reconstructions.update(zip([(layer, n) for n in neurons], made.numpy(), strict=True))
     return found, graphs
+
+
+def _some(t: Tensor, which: Sequence[int]) -> Tensor:
+    """Some of a tensor's samples, in this order."""
+    return t.index_select(0, torch.tensor(which, device=t.device))
 
 
 def _where_most(shown: Sequence[Explained], node: Node) -> list[int]:

@@ -232,7 +232,7 @@ class Records:
                 found = self._read(place, most)
                 break
             except RecordError as error:
-                if most == _MOST[-1] or "RESOURCE_EXHAUSTED" not in str(error.__cause__):
+                if most == _MOST[-1] or not _is_too_large(error.__cause__):
                     raise
         data = found.get(place.run, {}).get(RECORD)
         if not data:
@@ -313,6 +313,12 @@ class _Kept:
             for gone in shelf.values.keys() - set(marks):
                 self._size -= shelf.values.pop(gone)[1]
             shelf.stamp = stamp if len(shelf.values) == len(marks) else None
+
+
+def _is_too_large(error: BaseException | None) -> bool:
+    """Whether it is gRPC's of a message above its limit; it is asked as that, since not every TensorBoard has gRPC."""
+    code = getattr(error, "code", None)
+    return callable(code) and getattr(code(), "name", None) == "RESOURCE_EXHAUSTED"
 
 
 @contextmanager

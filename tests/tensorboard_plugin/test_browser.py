@@ -296,10 +296,9 @@ def test_a_neuron_has_a_card(chromium: Any, insights: str):
 
 
 def test_neurons_with_cards_are_pictures(chromium: Any, insights: str):
-    tab = Tab(chromium, insights, "#relevance&p.relevance.step=20&p.relevance.class=0").ready()
-    tab(".node.pictured").first.wait_for()
+    tab = Tab(chromium, insights, "#relevance&p.relevance.step=20&p.relevance.class=0&p.relevance.neurons=99").ready()
     pictured = tab(".node.pictured")
-    assert pictured.count() == 13, "twelve cards, and a sample for the input"
+    tab.until(lambda: pictured.count() == 13, "twelve cards, and a sample for the input")
     addresses = tab(".node.pictured image").evaluate_all("all => all.map(one => one.getAttribute('href'))")
     assert len({*addresses}) == 13
     assert all(address.startswith("data:image/png;base64,") for address in addresses)

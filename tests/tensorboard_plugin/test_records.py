@@ -351,9 +351,15 @@ def test_times_that_are_no_numbers_hide_no_run():
 def test_more_than_the_data_server_can_say_is_fewer_steps(monkeypatch: pytest.MonkeyPatch):
     log = Log({step: logged(HEAD, GRAPH) for step in range(600)})
 
+    class TooLarge(Exception):
+        """As grpc.RpcError is."""
+
+        def code(self) -> Any:
+            return SimpleNamespace(name="RESOURCE_EXHAUSTED")
+
     def read(*_: Any, downsample: int, **__: Any) -> Any:
         if downsample > room:
-            raise RuntimeError("status = StatusCode.RESOURCE_EXHAUSTED")
+            raise TooLarge
         return {"run": {schema.RECORD: log.data[-downsample:]}}
 
     monkeypatch.setattr(log, "read_tensors", read)
