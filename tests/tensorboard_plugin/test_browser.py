@@ -560,8 +560,10 @@ def test_measures_have_the_epochs_without_records(tmp_path: Path, chromium: Any)
 def test_a_link_brings_back_what_was_seen(tab_inside: Tab, chromium: Any, address: str):
     tab = tab_inside
     tab(".steps input").fill("1")
+    tab.until(lambda: "p.relevance.step=" in tab.page.url, "the step is in the address")
+    before = tab.page.url
     tab("select[aria-label='Class']").select_option(index=1)
-    tab.until(lambda: "p.relevance.step" in tab.page.url, "the step is in the address")
+    tab.until(lambda: tab.page.url != before, "the class is in the address, and its graph is drawn")
     tab(".node[data-key$='@conv2']").first.click()
     tab("aside h2", has_text="conv2").wait_for()
     tab("button", has_text="Share").click()
