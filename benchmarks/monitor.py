@@ -47,10 +47,11 @@ WAYS: dict[str, tuple[str, ...]] = {
 
 
 class Net(LightningModule):
-    """A narrow VGG16 with batch norm."""
+    """A narrow VGG16 with batch norm; ``docs/pictures_of_tab.py`` trains it too."""
 
-    def __init__(self) -> None:
+    def __init__(self, learning_rate: float = 0.02) -> None:
         super().__init__()
+        self.learning_rate = learning_rate
         self.model = small_vgg.small_vgg16(small_vgg.NARROW)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -63,7 +64,7 @@ class Net(LightningModule):
         self.log("accuracy", (self(batch[0]).argmax(1) == batch[1]).float().mean())
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        return torch.optim.SGD(self.parameters(), lr=0.02, momentum=0.9)
+        return torch.optim.SGD(self.parameters(), lr=self.learning_rate, momentum=0.9)
 
 
 class Timed(RelevanceMonitor):

@@ -17,44 +17,23 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
-from lightning.pytorch import LightningModule, Trainer, seed_everything
+from lightning.pytorch import Trainer, seed_everything
 from lightning.pytorch.loggers import TensorBoardLogger
 from PIL import Image
 from playwright.sync_api import FrameLocator, Page, sync_playwright
 from tensorboard import default, program
-from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
 from lrp_lightning.callbacks import RelevanceMonitor
 from lrp_lightning.callbacks.settings import LOGGED
 from lrp_lightning.tensorboard_plugin.plugin import RelevanceLoader
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
 import fashion_mnist
-import small_vgg
+from monitor import Net
 
 COAT, MARKED = 4, 0.4
-
-
-class Clothes(LightningModule):
-    """A narrow VGG16 with batch norm."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.model = small_vgg.small_vgg16(small_vgg.NARROW)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.model(x)
-
-    def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
-        return F.cross_entropy(self(batch[0]), batch[1])
-
-    def validation_step(self, batch: list[Tensor], batch_idx: int) -> None:
-        self.log("accuracy", (self(batch[0]).argmax(1) == batch[1]).float().mean())
-
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        return torch.optim.SGD(self.parameters(), lr=0.03, momentum=0.9)
 
 
 def train(logs: Path, name: str, marked: bool) -> None:
@@ -69,7 +48,10 @@ def train(logs: Path, name: str, marked: bool) -> None:
         enable_checkpointing=False, enable_progress_bar=False,
     )  # fmt: skip
     started = time.perf_counter()
-    trainer.fit(Clothes(), *(DataLoader(TensorDataset(*of), 64, shuffle=of is data.train) for of in (data.train, data.test)))
+    trainer.fit(
+        Net(learning_rate=0.03),
+        *(DataLoader(TensorDataset(*of), 64, shuffle=of is data.train) for of in (data.train, data.test)),
+    )
     measured = {key: round(value.item(), 3) for key, value in trainer.callback_metrics.items()}
     print(f"{name}: {time.perf_counter() - started:.0f} s, {measured}")
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from lrp_lightning.callbacks.neurons import most_relevant
 from lrp_lightning.callbacks.observation import Observation, told_once
 from lrp_lightning.graphs.class_graph import ClassGraph
-from lrp_lightning.graphs.paths import Node
+from lrp_lightning.graphs.paths import by_layer
 from lrp_lightning.insight.neuron_cards import NeuronCard, neuron_cards
 from lrp_lightning.insight.strategies import Strategies, find_strategies
 
@@ -35,17 +35,11 @@ def cards_of(observation: Observation, batches: Sequence[tuple], graphs: Sequenc
     lrp = observation.lrp
     order = {node: (data["order"], node[1]) for of in graphs for node, data in of.graph.nodes(data=True)}
     ranked = most_relevant(graphs)[: _CARDS + _THUMBNAILS]
-
-    def by_layer(nodes: Sequence[Node]) -> dict[str, list[int]]:
-        neurons: dict[str, list[int]] = {}
-        for layer, neuron in sorted(nodes, key=lambda node: order[node]):
-            neurons.setdefault(layer, []).append(neuron)
-        return neurons
-
+    whole, others = (by_layer(sorted(of, key=lambda node: order[node])) for of in (ranked[:_CARDS], ranked[_CARDS:]))
     if not ranked:
         return []
     with told_once():
         return neuron_cards(
-            observation.classifier, batches, by_layer(ranked[:_CARDS]), _PATCHES, lrp.composite, progress=False,
-            on_unsupported=lrp.on_unsupported, thumbnails=by_layer(ranked[_CARDS:]),
+            observation.classifier, batches, whole, _PATCHES, lrp.composite, progress=False,
+            on_unsupported=lrp.on_unsupported, thumbnails=others,
         )  # fmt: skip

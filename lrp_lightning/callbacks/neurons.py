@@ -16,7 +16,7 @@ from lrp_lightning.callbacks.observation import Explained, Observation
 from lrp_lightning.deconvnet import reconstruct
 from lrp_lightning.errors import LRPError
 from lrp_lightning.graphs.class_graph import ClassGraph
-from lrp_lightning.graphs.paths import Node
+from lrp_lightning.graphs.paths import Node, by_layer
 from lrp_lightning.insight.heatmaps import path_heatmaps, through_own_neuron
 from lrp_lightning.tensorboard_plugin.summary import shown_part
 
@@ -98,10 +98,8 @@ def look_into_neurons(
                 mine = [i for i, other in enumerate(nodes) if other == node]
                 found.heatmaps[node] = _among(heat[mine].sum(1), [at[i] for i in mine], len(shown))
     if "reconstructions" in log:
-        layers: dict[str, list[int]] = {}
-        for layer, neuron in {node for graph in graphs for path in graph.paths[:1] for node in path.nodes} & set(ranked):
-            layers.setdefault(layer, []).append(neuron)
-        for layer, neurons in layers.items():
+        best = {node for graph in graphs for path in graph.paths[:1] for node in path.nodes}
+        for layer, neurons in by_layer(sorted(best & set(ranked))).items():
             made = in_passes(neurons, len(inputs), partial(reconstruct, model, inputs, layer, at="strongest"))
             if made is not None:
                 found.reconstructions.update(zip([(layer, n) for n in neurons], made.numpy(), strict=True))

@@ -180,9 +180,8 @@ def _draw(look: Look, names: Collection[str]) -> Findings:
         if "heatmaps" in settings.log:
             record = replace(record, neuron_heatmaps=look.neurons.heatmaps, reconstructions=made)
     strategies = list[Strategy]()
-    cards = [
-        card for card in look.cards if card.driven.reconstructions.any()
-    ]  # without thumbnails, which the tab alone shows
+    # thumbnails are shown by the tab alone
+    cards = [card for card in look.cards if card.driven.reconstructions.any()]
     with _noted(look.notes, "strategies"):
         if "strategies" in settings.log:
             strategies = sorted((s for s in look.strategies if _is_image(s.images)), key=lambda s: not s.shortcut)

@@ -241,7 +241,7 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
         monitors = [callback for callback in trainer.callbacks if isinstance(callback, RelevanceMonitor)]  # type: ignore[attr-defined]
         number = monitors.index(self) + 1 if self in monitors else 1
         self._name = "relevance" if number == 1 else f"relevance_{number}"
-        self._folder, self._destinations = trainer.log_dir, None
+        self._folder = trainer.log_dir
         if stage == "fit":
             self._thrift = Thrift(self.settings.max_share, self.settings.max_samples)
             # another fit trains another network, or goes on from a checkpoint, which brings these
@@ -253,7 +253,8 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
         self._loaded_epoch = checkpoint.get("epoch")
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        self._end_reports()
+        for where in end(self._destinations or []):
+            rank_zero_info(f"RelevanceMonitor {where}")
         self._forget()
         for name in _LENT:
             self.__dict__.pop(name, None)
@@ -574,10 +575,6 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
         if self._destinations is None:
             self._destinations = destinations(trainer, self._folder)
         return self._destinations
-
-    def _end_reports(self) -> None:
-        for where in end(self._destinations or []):
-            rank_zero_info(f"RelevanceMonitor {where}")
 
     def _tell_settings(self, trainer: Trainer, step: int) -> None:
         """As text, at the start and when it is settled how much is looked at."""

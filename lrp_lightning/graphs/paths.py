@@ -16,9 +16,18 @@ from lrp_lightning.checks import is_whole
 from lrp_lightning.errors import GraphError
 from lrp_lightning.graphs.build import check_graph
 
-__all__ = ["Path", "k_best_paths"]
+__all__ = ["Path", "by_layer", "k_best_paths"]
 
 Node = tuple[str, int]
+
+
+def by_layer(nodes: Iterable[Node]) -> dict[str, list[int]]:
+    """``{layer: numbers}`` of neurons, both in the order of the nodes."""
+    neurons: dict[str, list[int]] = {}
+    for layer, neuron in nodes:
+        neurons.setdefault(layer, []).append(neuron)
+    return neurons
+
 
 _TELLING = 1e-3
 """Shares from here on are told in per cent."""

@@ -23,6 +23,7 @@ from lrp_lightning.composites import Composite, EpsilonPlus
 from lrp_lightning.deconvnet import TopActivations, fields_of, reconstruct_at
 from lrp_lightning.engine.gradients import METHODS
 from lrp_lightning.errors import InputError, LayerError, RuleError
+from lrp_lightning.graphs.paths import by_layer
 from lrp_lightning.insight.shares import as_shares
 from lrp_lightning.metrics.accuracy import check_outputs
 from lrp_lightning.rules import Rule
@@ -189,11 +190,9 @@ def _chosen(neurons: object) -> dict[str, list[int]]:
     Raises:
         LayerError: if there are none.
     """
-    chosen: dict[str, list[int]] = {}
     if isinstance(neurons, nx.DiGraph):
-        for (layer, neuron), about in neurons.nodes(data=True):
-            if about["kind"] != "input" and not about["output"]:
-                chosen.setdefault(layer, []).append(neuron)
+        hidden = (node for node, about in neurons.nodes(data=True) if about["kind"] != "input" and not about["output"])
+        chosen = by_layer(hidden)
     elif isinstance(neurons, Mapping):
         chosen = {layer: list(of) for layer, of in neurons.items() if len(of)}
     else:

@@ -19,7 +19,7 @@ from lrp_lightning.drawing.layout import lay_out
 from lrp_lightning.errors import InputError
 from lrp_lightning.graphs.build import build_graph
 from lrp_lightning.graphs.class_graph import ClassGraph
-from lrp_lightning.graphs.paths import Node, Path, k_best_paths
+from lrp_lightning.graphs.paths import Node, Path, by_layer, k_best_paths
 from lrp_lightning.insight.contest import Contest, contest
 from lrp_lightning.insight.contrast import Contrast
 from lrp_lightning.insight.headline import headline, kept_by
@@ -340,10 +340,11 @@ def _of_neurons(
     if report.graph is None or not report.paths:
         return {}
     drawn = lay_out(report.graph, 1, report.paths).layers
-    on_paths: dict[str, list[int]] = {}
-    for layer, neuron in dict.fromkeys(node for path in report.paths for node in path.nodes[:-1]):
-        if layer in drawn and trace.kinds[layer] in ("convolution", "linear"):
-            on_paths.setdefault(layer, []).append(neuron)
+    on_paths = by_layer(
+        (layer, neuron)
+        for layer, neuron in dict.fromkeys(node for path in report.paths for node in path.nodes[:-1])
+        if layer in drawn and trace.kinds[layer] in ("convolution", "linear")
+    )
     return {
         (layer, neuron): heat
         for layer, neurons in tqdm(on_paths.items(), desc="neurons", leave=False, disable=None)

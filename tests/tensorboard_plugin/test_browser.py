@@ -440,8 +440,8 @@ def test_zoom_and_full_screen(tab: Tab):
 def test_many_layers_have_names_that_can_be_read(tmp_path: Path, chromium: Any):
     from tensorboard_log import graph_of
 
+    from lrp_lightning.graphs.class_graph import ClassGraph
     from lrp_lightning.graphs.paths import k_best_paths
-    from lrp_lightning.tensorboard_plugin.summary import ClassGraph
 
     inside = [f"encoder.layers.encoder_layer_{i}.{name}" for i in range(8) for name in ("attention", "mlp.0", "mlp.3")]
     names = ["input", "conv_proj", *inside, "heads.head"]
@@ -653,7 +653,7 @@ def test_it_opens_fast_and_fetches_little(tmp_path: Path, chromium: Any):
 def test_what_a_run_says_is_never_markup(tmp_path: Path, chromium: Any):
     from tensorboard_log import graph_of
 
-    from lrp_lightning.tensorboard_plugin.summary import ClassGraph
+    from lrp_lightning.graphs.class_graph import ClassGraph
 
     names = ["input", HOSTILE, "block" + "y" * 10_000, "head"]
     graph = graph_of(0, names=names)

@@ -19,8 +19,9 @@ from torch.utils.tensorboard import SummaryWriter
 
 from lrp_lightning import Path, SelectiveLRP, Strategy, TopK, build_graph, k_best_paths
 from lrp_lightning.errors import RecordError
+from lrp_lightning.graphs.class_graph import ClassGraph
 from lrp_lightning.tensorboard_plugin import schema, summary
-from lrp_lightning.tensorboard_plugin.summary import ClassGraph, Record, RelevanceSummary, Samples, shown_part
+from lrp_lightning.tensorboard_plugin.summary import Record, RelevanceSummary, Samples, shown_part
 
 S = 3
 

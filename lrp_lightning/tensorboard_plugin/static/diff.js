@@ -51,7 +51,6 @@ export function merge(before, after) {
   for (const layer of layers) {
     layer.nodes.sort((a, b) => Math.max(b.before ?? 0, b.after ?? 0) - Math.max(a.before ?? 0, a.after ?? 0));
     layer.size = layer.nodes.length;
-    layer.shown = 1;
   }
 
   const edges = new Map();
