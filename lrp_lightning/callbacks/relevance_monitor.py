@@ -7,7 +7,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -15,7 +15,7 @@ import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
-from torch import Tensor
+from torch import Tensor, nn
 
 from lrp_lightning.callbacks.batches import BatchFn, read_batch
 from lrp_lightning.callbacks.budget import Budget
@@ -125,6 +125,7 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
       checkpoint keeps the number.
     - Pictures are the heatmaps, the graphs, the record of the tab and the report. The last look is that at the network which
       training ends with, however it ends; where it ends early, by ``EarlyStopping`` or an exception, it comes once it has.
+      For the network that a ``ModelCheckpoint`` has just saved as its best, half of what pictures take is enough.
     - Strategies, shortcuts and cards come of up to four times ``max_samples``, of up to 20 classes; of fewer, at least 256,
       where they would take more than ``max_share`` of the whole fit.
 
@@ -228,8 +229,10 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
         """Of the checkpoint that the run began with."""
         self._complete = False
         """Whether this look has all that was asked for."""
-        self._undrawn: tuple[Observation, Look | None, int, int] | None = None
-        """The last look of a fit, if it was not complete: what it drew, on how many samples, and at which step."""
+        self._undrawn: _Undrawn | None = None
+        """The last look of a fit, if it was not complete."""
+        self._best: dict[int, tuple[str, float]] = {}
+        """Of each ModelCheckpoint that watches a measure the best file so far, and its measure."""
         self._told = ""
         self._destinations: list[Destination] | None = None
 
@@ -266,6 +269,14 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
                 "RelevanceMonitor needs validation batches, and this fit has none, so it does nothing: give fit a "
                 "validation loader that is not empty, the module a validation_step, and limit_val_batches above 0"
             )
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        # checkpoints are saved after validation or at the end of the epoch, after other callbacks; the weights are still those
+        undrawn = self._undrawn
+        if self._has_new_best(trainer) and undrawn is not None and undrawn.is_of(trainer) and self._thrift.pays_for_best():
+            before = self._budget.seconds
+            self._draw_late(trainer, undrawn, None, ", the best so far", self._thrift.price_of_pictures or math.inf)
+            self._thrift.pay(self._budget.seconds - before)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._draw_the_end(trainer, in_a_hurry=False)
@@ -525,7 +536,9 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
         # that at which Lightning logs scalars, unless a look is there already: of two records of a step the first is read
         step = self._last_step = max(trainer.fit_loop.epoch_loop._batches_that_stepped, self._last_step + 1)
         look, done = self._look, self._complete or trainer.state.fn != "fit"
-        self._undrawn = None if done else (observation, look, samples, step)
+        self._undrawn = None if done else _Undrawn(
+            observation, look, samples, step, trainer.global_step, _fingerprint(observation.classifier)
+        )
         before = self._budget.seconds
         try:
             with self._budget.spending(), _as_outside_inference_mode():
@@ -539,19 +552,26 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
 
     def _draw_the_end(self, trainer: Trainer, in_a_hurry: bool) -> None:
         """Draw the network that a fit ends with, where nobody knew beforehand that its last look was the last."""
-        if self._undrawn is None or not {"shortcuts", *DRAWN, *INSIGHTS} & set(self.settings.log):
+        undrawn = self._undrawn
+        if undrawn is None or not {"shortcuts", *DRAWN, *INSIGHTS} & set(self.settings.log):
             return
-        (observation, before, samples, step), self._undrawn = self._undrawn, None
-        kept, epoch = self._kept, int(self._history[-1]["epoch"])
+        kept = self._kept
         if kept is not None:
             kept.most = self._thrift.insights_of(len(kept))
         insights = 0.0 if kept is None else self._thrift.insights_take(len(kept))
         if in_a_hurry and insights > _HURRIED:
             kept, insights = None, 0.0
-            if before is not None:
+            if undrawn.look is not None:
                 return
-        seconds = insights + (0.0 if before is not None else self._thrift.price_of_pictures or math.inf)
-        _tell(epoch, ", where training ended", seconds)
+        pictures = 0.0 if undrawn.look is not None else self._thrift.price_of_pictures or math.inf
+        self._draw_late(trainer, undrawn, kept, ", where training ended", insights + pictures)
+
+    def _draw_late(self, trainer: Trainer, undrawn: _Undrawn, kept: Kept | None, why: str, seconds: float) -> None:
+        """Draw what a look left out, with strategies and cards of the samples that were kept, if there are some."""
+        observation, before, step = undrawn.observation, undrawn.look, undrawn.step
+        epoch = int(self._history[-1]["epoch"])
+        self._undrawn = None
+        _tell(epoch, why, seconds)
         try:
             with self._budget.spending(), _as_outside_inference_mode():
                 look = self._look = before or look_at(observation, epoch, has_tab(self._open(trainer)))
@@ -559,12 +579,27 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
                     self._add_insights(look, observation)
                 drawn = draw(look, LOGGED if before is None else INSIGHTS)  # what is in the log already stays
                 self._last_step = step = step if before is None else step + 1
-                findings = self._findings(drawn, observation, self._history, samples)
+                findings = self._findings(drawn, observation, self._history, undrawn.samples)
                 write(self._open(trainer), replace(findings, scalars={}, histograms={}), step)
             for note in look.notes:
                 self._warn(note)
-        except Exception as error:  # training is over, or failed for another reason
-            self._warn(f"RelevanceMonitor draws no pictures of the network that training ended with: {error}")
+        except Exception as error:  # training is over, or goes on
+            self._warn(f"RelevanceMonitor draws no pictures of epoch {epoch}{why}: {error}")
+        else:
+            if kept is None and self._kept is not None:
+                self._undrawn = replace(undrawn, look=look, step=step)
+
+    def _has_new_best(self, trainer: Trainer) -> bool:
+        """Whether a ModelCheckpoint that watches a measure has saved its best network at this very step."""
+        found = False
+        for n, checkpoint in enumerate(trainer.checkpoint_callbacks):
+            if getattr(checkpoint, "monitor", None) is None or getattr(checkpoint, "best_model_score", None) is None:
+                continue
+            best = (checkpoint.best_model_path, float(checkpoint.best_model_score))  # type: ignore[attr-defined]
+            if self._best.get(n) != best:
+                self._best[n] = best
+                found |= getattr(checkpoint, "_last_global_step_saved", None) == trainer.global_step
+        return found
 
     def _log_scalar(self, pl_module: LightningModule, name: str, value: Tensor, reduce: str) -> None:
         pl_module.log(
@@ -696,6 +731,34 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
         if message not in self._warned:
             self._warned.add(message)
             (warnings.warn if of_this_process else rank_zero_warn)(message, stacklevel=2)
+
+
+@dataclass(frozen=True)
+class _Undrawn:
+    """A look that left pictures, or strategies and cards, for later."""
+
+    observation: Observation
+    look: Look | None
+    """What it drew."""
+    samples: int
+    step: int
+    at: int
+    """The trainer's step."""
+    weights: Tensor
+
+    def is_of(self, trainer: Trainer) -> bool:
+        """Whether it has no pictures, and the network is still what it was: averaged weights may have been put back."""
+        return (
+            self.look is None
+            and self.at == trainer.global_step
+            and torch.equal(self.weights, _fingerprint(self.observation.classifier))
+        )
+
+
+def _fingerprint(model: nn.Module) -> Tensor:
+    """What tells whether weights have changed: their norms."""
+    weights = [p.detach() for p in model.parameters() if p.is_floating_point()]
+    return torch.stack([n.float().cpu() for n in torch._foreach_norm(weights)]) if weights else torch.zeros(0)
 
 
 def _tell(epoch: int, why: str, seconds: float) -> None:

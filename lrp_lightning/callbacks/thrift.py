@@ -100,6 +100,15 @@ class Thrift:
         """
         return self.price_of_pictures is None or self._pays(self.price_of_pictures, now)
 
+    def pays_for_best(self) -> bool:
+        """Whether half of what pictures take is saved, which is enough for those of a new best checkpoint."""
+        return self.price_of_pictures is not None and (self.max_share is None or 2 * self.saved >= self.price_of_pictures)
+
+    def pay(self, seconds: float) -> None:
+        """Count seconds between two looks."""
+        self.spent += seconds
+        self.saved = max(0.0, self.saved - seconds)
+
     def pays_for_insights(self, now: float, samples: int) -> bool:
         """Whether there is enough for strategies and cards of so many samples.
 
