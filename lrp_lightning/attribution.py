@@ -10,6 +10,7 @@ from captum.attr._utils.attribution import GradientAttribution, LayerAttribution
 from captum.log import log_usage
 from torch import Tensor, nn
 
+from lrp_lightning.capture import Captured, capture
 from lrp_lightning.composites import Composite, EpsilonPlus, as_composite
 from lrp_lightning.engine.propagate import propagate
 from lrp_lightning.errors import InputError, ModelError, RuleError, SelectionError
@@ -150,6 +151,54 @@ class SelectiveLRP(GradientAttribution):
         if per_sample and not edges:
             raise InputError("per_sample=True keeps the edges of each sample apart; ask for edges=True too")
         return self._pass(inputs, target, additional_forward_args, edges=edges, per_sample=per_sample, by_place=by_place)[0]
+
+    def capture(
+        self,
+        images: Tensor | tuple[Tensor, ...],
+        target: Any = None,
+        additional_forward_args: Any = None,
+        dynamic_batch: bool = False,
+        freeze: bool = True,
+    ) -> Captured:
+        """Record a pass as a module of plain tensor operators, to compile, export and ship without this library.
+
+        The module takes images of the recorded shape and returns what :meth:`trace` finds in them, equal to it within
+        rounding. Nothing in it is Python of this library: ``torch.compile`` it, save it with ``torch.export``, or write it
+        as ONNX with :func:`lrp_lightning.capture.save_onnx`. What answers other questions, such as edges and the relevance
+        of each layer, is left out.
+
+        Args:
+            images: an example, samples first. Only its shape, precision and device matter.
+            target: as in :meth:`attribute`. A function such as ``lambda y: y.argmax(1)`` is recorded and explains what is
+                predicted for each sample. A tensor of classes, ``(N,)``, becomes an input of the module, after the images.
+            additional_forward_args: as in :meth:`attribute`; recorded as constants.
+            dynamic_batch: whether the module takes any number of samples. It is recorded for one sample, and vectorised.
+            freeze: whether what depends on weights alone, such as folded batch norms and positive parts of weights, is
+                computed once and kept in buffers. If not, the module shares the model's parameters, under their names with
+                ``__`` for dots, and explains the model as it is when called, also while it trains.
+
+        Returns:
+            The module. ``.to`` moves and converts it like any other, but to float16.
+
+        Raises:
+            SelectionError: if the selection searches, as :class:`MinError` does.
+            UnsupportedOperatorError: if the model's forward asks for the value of a tensor, as data-dependent branches and
+                shapes do; if an operator has no rule; or with ``on_unsupported="gradient"``.
+            InputError, TargetError, ModelError: as :meth:`attribute`.
+
+        Example:
+            >>> import torch
+            >>> from lrp_lightning import SelectiveLRP, TopK
+            >>> model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3))
+            >>> explain = SelectiveLRP(model, selection=TopK(2)).capture(torch.rand(5, 4), target=lambda y: y.argmax(1))
+            >>> output, relevance, masks = explain(torch.rand(5, 4))
+            >>> output.shape, relevance.shape, masks["0"].sum(1)
+            (torch.Size([5, 3]), torch.Size([5, 4]), tensor([2, 2, 2, 2, 2]))
+        """
+        return capture(
+            self.model, images, target, additional_forward_args, self.composite, self.selection, self.on_unsupported,
+            dynamic_batch, freeze,
+        )  # fmt: skip
 
     def _pass(self, inputs: Any, target: Any, additional_forward_args: Any, **asked: Any) -> tuple[Trace, list]:
         given = self.model, inputs, target, additional_forward_args, self.composite

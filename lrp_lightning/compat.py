@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import BackwardCFunction
+from torch.fx.experimental.proxy_tensor import disable_proxy_modes_tracing, get_proxy_mode, get_proxy_slot
 from torch.nn.modules._functions import BackwardHookFunction
 from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 from torch.nn.parameter import is_lazy
@@ -16,9 +19,10 @@ from torch.overrides import _get_current_function_mode_stack as function_modes
 from torch.utils import _pytree as pytree
 
 __all__ = [
-    "BackwardHookFunction", "base_of", "BatchNorm", "c_functions", "function_modes", "function_of", "in_double",
-    "in_projection", "in_projection_packed", "is_aten", "is_lazy", "loaders_of", "own_parameters", "pytree", "revived",
-    "set_grad_enabled", "share_memory", "uncompiled", "variable_functions",
+    "BackwardHookFunction", "base_of", "BatchNorm", "c_functions", "depends_on_inputs", "function_modes", "function_of",
+    "in_double",
+    "in_projection", "in_projection_packed", "is_aten", "is_lazy", "is_recording", "loaders_of", "own_parameters", "pytree",
+    "revived", "set_grad_enabled", "share_memory", "uncompiled", "unrecorded", "variable_functions",
 ]  # fmt: skip
 
 set_grad_enabled: Callable = torch._C._set_grad_enabled
@@ -62,6 +66,44 @@ def revived(t: Tensor) -> Tensor:
 def function_of(node: Any) -> type | None:
     """The ``torch.autograd.Function`` that a node of autograd's graph is of; None if it is one of torch's own."""
     return node._forward_cls if isinstance(node, BackwardCFunction) else None  # type: ignore[attr-defined]
+
+
+paused = threading.local()
+"""The modes of ``make_fx`` that :func:`unrecorded` switches off, as ``modes``."""
+
+
+def is_recording() -> bool:
+    """Whether ``make_fx`` records the operators that run, or will again, outside of :func:`unrecorded`."""
+    return get_proxy_mode() is not None or bool(getattr(paused, "modes", []))
+
+
+@contextmanager
+def unrecorded() -> Iterator[None]:
+    """Without ``make_fx`` recording: for what is known of tensors, which is the same for all inputs. A decorator too."""
+    mode = get_proxy_mode()
+    if mode is None:
+        yield
+        return
+    paused.modes = [*getattr(paused, "modes", []), mode]
+    try:
+        with disable_proxy_modes_tracing():
+            yield
+    finally:
+        paused.modes = paused.modes[:-1]
+
+
+def depends_on_inputs(t: Tensor) -> bool:
+    """Whether a tensor was made of the inputs of what ``make_fx`` records."""
+    mode = get_proxy_mode() or next(reversed(getattr(paused, "modes", [])), None)
+    found = None if mode is None else get_proxy_slot(t, mode.tracer, None)
+    todo, seen = [] if found is None else [found.proxy.node], set()  # type: ignore[attr-defined]
+    while todo:
+        node = todo.pop()
+        if node.op == "placeholder":
+            return True
+        todo += [arg for arg in node.all_input_nodes if arg not in seen]
+        seen.update(node.all_input_nodes)
+    return False
 
 
 def is_aten(function: Any) -> bool:

@@ -271,7 +271,7 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
             )
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        # checkpoints are saved after validation or at the end of the epoch, after other callbacks; the weights are still those
+        # a checkpoint is saved after validation, or at an epoch's end after other callbacks; the weights are still those
         undrawn = self._undrawn
         if self._has_new_best(trainer) and undrawn is not None and undrawn.is_of(trainer) and self._thrift.pays_for_best():
             before = self._budget.seconds
@@ -536,8 +536,10 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
         # that at which Lightning logs scalars, unless a look is there already: of two records of a step the first is read
         step = self._last_step = max(trainer.fit_loop.epoch_loop._batches_that_stepped, self._last_step + 1)
         look, done = self._look, self._complete or trainer.state.fn != "fit"
-        self._undrawn = None if done else _Undrawn(
-            observation, look, samples, step, trainer.global_step, _fingerprint(observation.classifier)
+        self._undrawn = (
+            None
+            if done
+            else _Undrawn(observation, look, samples, step, trainer.global_step, _fingerprint(observation.classifier))
         )
         before = self._budget.seconds
         try:

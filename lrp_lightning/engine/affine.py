@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lrp_lightning.compat import is_recording
 from lrp_lightning.composites import Kind
 from lrp_lightning.engine.by_sample import BySample, per_neuron
 from lrp_lightning.errors import RuleError
@@ -230,7 +231,7 @@ def blocks(t: Tensor, rows: BySample) -> list[tuple[int, int]]:
     What is computed on the way then needs memory for a block only, that caches can hold and the allocator has at hand.
     """
     many = t.shape[rows.dim]
-    if rows.owner is not None or t.device.type != "cpu" or not t.numel():
+    if rows.owner is not None or t.device.type != "cpu" or not t.numel() or is_recording():
         return [(0, many)]
     at_once = min(max(1, _BLOCK * rows.n // t.numel()), rows.n)
     return [(start, min(at_once * rows.each, many - start)) for start in range(0, many, at_once * rows.each)]

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from lrp_lightning.axes import NOBODY, Axis
+from lrp_lightning.compat import unrecorded
 from lrp_lightning.errors import UnsupportedOperatorError
 
 __all__ = ["BySample", "by_sample", "per_neuron"]
@@ -33,7 +34,7 @@ class BySample:
 
     def stray(self, rows: Tensor) -> Tensor | None:
         """What ``sum`` leaves out, its magnitude; None where every row is of a sample."""
-        if self.owner is None or not bool((self.owner == self.n).any()):
+        if self.owner is None or not _is_among(self.n, self.owner):
             return None
         return rows[(self.owner == self.n).to(rows.device)].abs().sum()
 
@@ -73,12 +74,18 @@ class BySample:
         return values.movedim(0, self.dim)
 
     @property
+    @unrecorded()
     def even(self) -> bool:
         """Whether each sample has the same number of rows, and no row is of none."""
         if self.owner is None:
             return True
         counts = torch.bincount(self.owner, minlength=self.n)
         return len(counts) == self.n and bool((counts == counts[0]).all())
+
+
+@unrecorded()
+def _is_among(n: int, owner: Tensor) -> bool:
+    return bool((owner == n).any())
 
 
 def by_sample(axis: Axis, n: int, neurons: int | None) -> BySample | None:
@@ -94,7 +101,8 @@ def by_sample(axis: Axis, n: int, neurons: int | None) -> BySample | None:
         return BySample(1, dim, rows)
     if term is not None and term.outer == 1 and term.labels == range(n):
         return BySample(n, dim, term.inner)
-    owner = torch.tensor([n if label == NOBODY else label for label in axis.listed(dim)], dtype=torch.long)
+    with unrecorded():
+        owner = torch.tensor([n if label == NOBODY else label for label in axis.listed(dim)], dtype=torch.long)
     return BySample(n, dim, 0, owner)
 
 

@@ -10,9 +10,10 @@ from torch import Tensor
 
 from lrp_lightning import axes
 from lrp_lightning.axes import Axis
+from lrp_lightning.compat import unrecorded
 from lrp_lightning.engine.calls import Call, operator_name, tensors_in
 from lrp_lightning.engine.facts import Below, Facts
-from lrp_lightning.engine.neuron_numbers import axis_of, compact, numbers_of
+from lrp_lightning.engine.neuron_numbers import axis_of, compact, known, numbers_of
 
 if TYPE_CHECKING:
     from lrp_lightning.engine.interpreter import Interpreter
@@ -139,14 +140,16 @@ def moved_numbers(run: Interpreter, call: Call, of: dict[int, Axis | Tensor], y:
 
     def number(t: Tensor) -> Tensor:
         axis = of.get(id(t))
-        if axis is not None:
-            numbers = numbers_of(axis) if isinstance(axis, Axis) else axis
-            return torch.broadcast_to(numbers, t.shape)
-        return torch.zeros(t.shape, dtype=torch.double) if t.is_floating_point() else t.cpu()
+        if axis is None and not t.is_floating_point():
+            return known(t)
+        with unrecorded():
+            if axis is None:
+                return torch.zeros(t.shape, dtype=torch.double)
+            return torch.broadcast_to(numbers_of(axis) if isinstance(axis, Axis) else axis, t.shape)
 
     try:
-        with torch.no_grad():
-            instead = call.map(number)
+        instead = call.map(number)
+        with torch.no_grad(), unrecorded():
             views: dict[str, Callable] = {"view": Tensor.reshape, "view_as": Tensor.reshape_as}
             result = views.get(call.name, call.func)(*instead.args, **instead.kwargs)
     except Exception:  # it does not take such tensors; then nothing is known

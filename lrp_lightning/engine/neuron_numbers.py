@@ -14,10 +14,32 @@ import torch
 from torch import Tensor
 
 from lrp_lightning.axes import NOBODY, Axis
+from lrp_lightning.compat import depends_on_inputs, is_recording, unrecorded
+from lrp_lightning.errors import UnsupportedOperatorError
 
-__all__ = ["axis_of", "averaged", "compact", "mixed", "numbers_of", "run_of"]
+__all__ = ["axis_of", "averaged", "compact", "known", "mixed", "numbers_of", "run_of", "values_of"]
 
 
+def values_of(t: Tensor) -> Any:
+    """The values of a tensor, as a list, that say where other values go.
+
+    Raises:
+        UnsupportedOperatorError: if they depend on the input of a pass that is recorded.
+    """
+    t = known(t)
+    with unrecorded():
+        return t.tolist()
+
+
+def known(t: Tensor) -> Tensor:
+    """A tensor on the host whose values say where other values go; errors as of :func:`values_of`."""
+    if is_recording() and depends_on_inputs(t):
+        raise UnsupportedOperatorError("where values go depends on the input, so a pass of this model cannot be captured")
+    with unrecorded():
+        return t.cpu()
+
+
+@unrecorded()
 def numbers_of(axis: Axis) -> Tensor:
     """The numbers of an axis, of size 1 in dimensions along which they do not change."""
     total = torch.full(
@@ -30,6 +52,7 @@ def numbers_of(axis: Axis) -> Tensor:
     return total.clamp(min=0)
 
 
+@unrecorded()
 def axis_of(numbers: Tensor, filled: bool = False) -> Axis | None:
     """The axis that numbers make up; None if they are no sum over dimensions, or what made them was no movement.
 
@@ -68,6 +91,7 @@ def _beside(numbers: Tensor) -> Axis | None:
     return None
 
 
+@unrecorded()
 def compact(numbers: Tensor) -> Tensor:
     """Dimensions along which the numbers do not change, brought to size 1."""
     for dim in range(numbers.ndim if numbers.numel() else 0):
@@ -77,6 +101,7 @@ def compact(numbers: Tensor) -> Tensor:
     return numbers
 
 
+@unrecorded()
 def run_of(numbers: Tensor | None) -> int:
     """How many features, one after the other, are of one neuron, all along: 49 after flattening 7 x 7 pixels, 1 for none."""
     if numbers is None or len(numbers) < 2 or numbers[0] != numbers[1]:
@@ -86,12 +111,14 @@ def run_of(numbers: Tensor | None) -> int:
     return run if len(numbers) % run == 0 and torch.equal(numbers[::run].repeat_interleave(run), numbers) else 1
 
 
+@unrecorded()
 def mixed(numbers: Tensor, dims: list[int], keepdim: bool = True) -> Tensor | None:
     """Numbers after values along ``dims`` were mixed; None if values of several neurons met."""
     least, most = numbers.amin(dims, keepdim=keepdim), numbers.amax(dims, keepdim=keepdim)
     return most if torch.equal(least, most) else None
 
 
+@unrecorded()
 def averaged(func: Callable, values: Callable[[Callable[[Tensor], Tensor]], tuple[tuple, dict[str, Any]]]) -> Tensor | None:
     """Numbers after any operator that is linear in a signal; None where values of several neurons met.
 

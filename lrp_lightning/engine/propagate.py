@@ -55,11 +55,14 @@ def propagate(
     per_sample: bool = False,
     along: Sequence[Sequence[tuple[str, int]]] | None = None,
     by_place: Mapping[str, Sequence[int]] | None = None,
+    values: bool = True,
 ) -> tuple[Trace, list[Tensor | tuple[Tensor, ...]]]:
     """Hand the relevance of the model's output at ``target`` down to its inputs.
 
     The model is explained as in eval and left as it was found, whatever happens. With ``along``, paths of
     ``(layer, neuron)``, the first samples explain what runs along the first path alone, and so on, each path having as many.
+    Without ``values`` nothing asks for the value of a tensor, so that the pass can be recorded: neither input nor output is
+    checked, and inputs are taken for ones that may be negative.
 
     Returns:
         What the pass left behind, and the whole relevance at ``layers``, of their inputs if ``of_layer_input``.
@@ -77,7 +80,7 @@ def propagate(
     given = inputs if isinstance(inputs, tuple) else (inputs,)
     check_not_nested()
     given = tuple(out_of_autocast(model, x) for x in given)
-    nonnegative = check_inputs(model, given)
+    nonnegative = check_inputs(model, given, values) or [False] * len(given)
     target = on_host(target)
     extra = additional_forward_args if isinstance(additional_forward_args, tuple) else (additional_forward_args,)
     extra = () if additional_forward_args is None else extra
@@ -119,7 +122,7 @@ def propagate(
 
     with torch.inference_mode(False), torch.no_grad():
         relevances = _of_inputs(run, ledger, xs, gradients)
-        for layer in _check_finite(selecting.explained, ledger.outside, ledger.stray):
+        for layer in _check_finite(selecting.explained, ledger.outside, ledger.stray) if values else ():
             warnings.warn(
                 f"layer {layer.name!r} reads values outside of its box, {layer.rule}, so its relevance is not the rule's; "
                 "give the box that the inputs lie in, of normalised images (0 - mean) / std to (1 - mean) / std a channel",

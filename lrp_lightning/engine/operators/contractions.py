@@ -24,6 +24,7 @@ from lrp_lightning.engine.calls import Call
 from lrp_lightning.engine.facts import Facts
 from lrp_lightning.engine.following import samples_joined, why_lost
 from lrp_lightning.engine.interpreter import Interpreter
+from lrp_lightning.engine.neuron_numbers import values_of
 from lrp_lightning.engine.operators.affine import unit_layer
 from lrp_lightning.engine.operators.products import signals_of, weighed
 from lrp_lightning.engine.operators.reductions import followed_by_mean
@@ -214,7 +215,7 @@ def _two(name: str) -> Callable:
 
 def _tensordot(run: Interpreter, call: Call, a: Any, b: Any, dims: Any = 2, out: Any = None) -> tuple[Tensor, Facts]:
     if isinstance(dims, Tensor):
-        dims = dims.tolist()
+        dims = values_of(dims)
     if isinstance(dims, int):
         dims = (range(a.ndim - dims, a.ndim), range(dims))
     one: list[Hashable] = [("a", d) for d in range(a.ndim)]
@@ -278,7 +279,7 @@ def _grouped(
     name = run.names.of_weight(mat2, "experts")
     values = call.values()
     made, start = [], 0
-    for expert, end in enumerate(offs.tolist()):  # an expert that gets no row is a layer all the same
+    for expert, end in enumerate(values_of(offs)):  # an expert that gets no row is a layer all the same
         rows = run.dispatch(torch.narrow, input, 0, start, end - start)
         with torch.no_grad():
             w, y = mat2[expert].T, values[start:end]

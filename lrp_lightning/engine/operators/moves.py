@@ -18,6 +18,7 @@ from lrp_lightning.engine.calls import Call, tensors_in
 from lrp_lightning.engine.facts import Facts
 from lrp_lightning.engine.following import Move, mapped, moved
 from lrp_lightning.engine.interpreter import Interpreter
+from lrp_lightning.engine.neuron_numbers import values_of
 
 __all__ = ["ROWS", "movement", "places_of"]
 
@@ -230,7 +231,7 @@ def _repeated(x: Tensor, y: Tensor, *times: Any, **named: Any) -> Move:
 
 def _interleaved(x: Tensor, y: Tensor, repeats: Any, dim: int | None = None, output_size: Any = None) -> Move:
     size = x.numel() if dim is None else x.shape[dim]
-    times = repeats.tolist() if isinstance(repeats, Tensor) else repeats
+    times = values_of(repeats) if isinstance(repeats, Tensor) else repeats
     times = [times] * size if isinstance(times, int) else times * (size // max(len(times), 1)) if len(times) == 1 else times
     places = [place for place, many in enumerate(times) for _ in range(many)]
     if dim is None:
@@ -241,7 +242,7 @@ def _interleaved(x: Tensor, y: Tensor, repeats: Any, dim: int | None = None, out
 def _indexed_along(x: Tensor, y: Tensor, dim: int, index: Tensor) -> Move:
     def move(axis: Axis) -> Axis:  # the index is only looked at where it matters
         at = dim % x.ndim
-        return axis.take(at, range(len(index.view(-1))) if axis.terms[at] is None else index.view(-1).tolist())
+        return axis.take(at, range(len(index.view(-1))) if axis.terms[at] is None else values_of(index.view(-1)))
 
     return move
 
@@ -296,8 +297,10 @@ def _lazily(dim: int, places: Any) -> Move:
             return axis.take(dim, places)
         if axis.terms[dim] is None and places.dtype != torch.bool:
             return axis.take(dim, range(len(places)))
-        listed = places.nonzero().flatten() if places.dtype in (torch.bool, torch.uint8) else places
-        return axis.take(dim, [i % axis.shape[dim] for i in listed.tolist()])
+        listed = values_of(places)
+        if places.dtype in (torch.bool, torch.uint8):
+            listed = [i for i, wanted in enumerate(listed) if wanted]
+        return axis.take(dim, [i % axis.shape[dim] for i in listed])
 
     return move
 

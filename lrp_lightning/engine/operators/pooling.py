@@ -12,6 +12,7 @@ from lrp_lightning.engine.calls import Call, tensors_in
 from lrp_lightning.engine.facts import Facts
 from lrp_lightning.engine.following import samples_after
 from lrp_lightning.engine.interpreter import Interpreter
+from lrp_lightning.engine.neuron_numbers import values_of
 from lrp_lightning.engine.operators.nodes import relayed
 
 __all__ = ["BY_NAME", "POOLINGS", "ROWS"]
@@ -52,7 +53,7 @@ def _of_boxes(run: Interpreter, call: Call, input: Tensor, rois: Tensor, *how: A
     space = {2: y.shape[2], 3: y.shape[3]}
 
     def move(axis: Axis) -> Axis | None:  # boxes are only looked at where it matters
-        of = range(len(rois)) if axis.terms[0] is None else [int(image) for image in rois[:, 0].tolist()]
+        of = range(len(rois)) if axis.terms[0] is None else [int(image) for image in values_of(rois[:, 0])]
         return axis.take(0, of).resize(space)
 
     samples, lost = samples_after(run, call, facts, move)

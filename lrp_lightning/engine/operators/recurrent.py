@@ -17,6 +17,7 @@ from torch import Tensor
 from lrp_lightning.engine.calls import Call
 from lrp_lightning.engine.facts import Facts
 from lrp_lightning.engine.interpreter import Interpreter
+from lrp_lightning.engine.neuron_numbers import values_of
 
 __all__ = ["ROWS"]
 
@@ -76,7 +77,7 @@ def _valued(run: Interpreter, made: Sequence[Tensor], given: Sequence[Tensor], s
 def _layers(run: Interpreter, call: Call, input: Tensor, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
     """A fused recurrent layer of torch, of several layers, in one or both directions, of tensors or packed sequences."""
     packed = isinstance(args[0], Tensor) and not args[0].is_floating_point()
-    sizes = args[0].tolist() if packed else None
+    sizes = values_of(args[0]) if packed else None
     hx, params, has_biases, num_layers, _, _, bidirectional, *rest = args[1:] if packed else args
     do, batch_first = run.dispatch, bool(rest and rest[0])
     states = list(hx) if isinstance(hx, list | tuple) else [hx]
@@ -144,7 +145,7 @@ def _packed(run: Interpreter, call: Call, input: Tensor, lengths: Tensor, batch_
     """``pack_padded_sequence``, whose lengths are sorted: rows of all steps, one step after the other."""
     do = run.dispatch
     x = do(torch.transpose, input, 0, 1) if batch_first else input
-    places = [t * x.shape[1] + i for t, i in _places(lengths.tolist())]
+    places = [t * x.shape[1] + i for t, i in _places(values_of(lengths))]
     rows = do(torch.flatten, x, 0, 1)
     data = do(Tensor.index_select, rows, 0, torch.tensor(places, device=x.device))
     return (data, call.values()[1]), [run.of(data), None]
@@ -162,7 +163,7 @@ def _unpacked(
     """``pad_packed_sequence``."""
     do, (shape, lengths) = run.dispatch, (lambda y: (y[0].shape, y[1]))(call.values())
     steps, samples = (shape[1], shape[0]) if batch_first else (shape[0], shape[1])
-    at = {place: row for row, place in enumerate(_places(lengths.tolist()))}
+    at = {place: row for row, place in enumerate(_places(values_of(lengths)))}
     beside = input.new_full((1, *input.shape[1:]), padding_value)
     rows = [at.get((t, i), len(input)) for t in range(steps) for i in range(samples)]
     padded = do(Tensor.index_select, do(torch.cat, [input, beside], 0), 0, torch.tensor(rows, device=input.device))

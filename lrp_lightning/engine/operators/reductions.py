@@ -10,11 +10,12 @@ from torch import Tensor
 
 from lrp_lightning import axes
 from lrp_lightning.axes import Axis
+from lrp_lightning.compat import unrecorded
 from lrp_lightning.engine.calls import Call, tensors_in
 from lrp_lightning.engine.facts import Facts, Gate, Written
 from lrp_lightning.engine.following import joined, mapped, samples_after, why_lost
 from lrp_lightning.engine.interpreter import Interpreter
-from lrp_lightning.engine.neuron_numbers import averaged, axis_of, mixed, numbers_of
+from lrp_lightning.engine.neuron_numbers import averaged, axis_of, known, mixed, numbers_of
 from lrp_lightning.engine.notes import Ref
 from lrp_lightning.engine.operators.nodes import neuron_dim_of, relayed
 from lrp_lightning.engine.unlisted import samples_by_trial
@@ -136,6 +137,7 @@ def followed_by_mean(run: Interpreter, call: Call, signal: Tensor, neurons: Axis
     return _on_numbers(call, signal, whole)
 
 
+@unrecorded()
 def samples_by_mean(call: Call, signal: Tensor, y: Tensor, axis: Axis) -> Axis | None:
     """The samples of ``y`` after an operator that is linear in ``signal``; None where several met in one value."""
     found = _on_numbers(call, signal, torch.broadcast_to(numbers_of(axis), signal.shape))
@@ -151,7 +153,10 @@ def _on_numbers(call: Call, signal: Tensor, numbers: Tensor) -> Tensor | None:
         def value(t: Tensor) -> Tensor:
             if t is signal:
                 return of_signal(numbers)
-            return torch.ones(t.shape, dtype=numbers.dtype) if t.is_floating_point() else t.cpu()
+            if not t.is_floating_point():
+                return known(t)
+            with unrecorded():
+                return torch.ones(t.shape, dtype=numbers.dtype)
 
         made = call.map(value)
         return made.args, made.kwargs

@@ -16,7 +16,7 @@ from lrp_lightning.engine.calls import Call
 from lrp_lightning.engine.facts import Below, Facts
 from lrp_lightning.engine.following import joined, mapped, moved, moved_numbers, why_lost
 from lrp_lightning.engine.interpreter import Interpreter
-from lrp_lightning.engine.neuron_numbers import axis_of, compact
+from lrp_lightning.engine.neuron_numbers import axis_of, compact, values_of
 from lrp_lightning.engine.operators.moves import places_of
 from lrp_lightning.engine.operators.scatters import put_added
 
@@ -275,7 +275,7 @@ def _written(run: Interpreter, x: Tensor, index: Any, value: Any) -> tuple[Axis 
         found = places_of(entry, x.shape[dim])
         if found is None or (isinstance(found[0], Tensor) and found[0].dtype == torch.bool):
             return None, None
-        places = found[0].tolist() if isinstance(found[0], Tensor) else list(found[0])
+        places = values_of(found[0]) if isinstance(found[0], Tensor) else list(found[0])
         if places != list(range(x.shape[dim])) or found[1]:
             written.append((dim, [p % x.shape[dim] for p in places], found[1]))
     if len(written) != 1:

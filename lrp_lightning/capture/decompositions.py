@@ -1,0 +1,128 @@
+"""Backward operators spelled as forward ones, for runtimes and formats that have no backward, such as ONNX."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch._decomp import get_decompositions
+
+__all__ = ["FORWARD_ONLY"]
+
+aten = torch.ops.aten
+
+
+def _copysign(magnitude: Tensor, sign: Tensor) -> Tensor:
+    return torch.where(sign < 0, -magnitude.abs(), magnitude.abs())  # -0 counts as 0: what is divided there is 0
+
+
+def _convolution_backward(
+    grad: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    bias_sizes: Sequence[int] | None,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    transposed: bool,
+    output_padding: Sequence[int],
+    groups: int,
+    wanted: Sequence[bool],
+) -> Any:
+    if list(wanted) != [True, False, False]:
+        return NotImplemented
+    if transposed:
+        down = aten.convolution.default(grad, weight, None, stride, padding, dilation, False, [0] * len(stride), groups)
+        return down, None, None
+    spatial = range(len(stride))
+    missing = [  # of the input's size, where the last steps of the kernel did not fit
+        x.shape[2 + d] - ((grad.shape[2 + d] - 1) * stride[d] - 2 * padding[d] + dilation[d] * (weight.shape[2 + d] - 1) + 1)
+        for d in spatial
+    ]
+    down = aten.convolution.default(grad, weight, None, stride, padding, dilation, True, missing, groups)
+    return down, None, None
+
+
+def _max_pool_backward(
+    grad: Tensor,
+    x: Tensor,
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    ceil_mode: bool,
+    indices: Tensor,
+) -> Tensor:
+    places = x.new_zeros(x.shape).flatten(-2)
+    return places.scatter_add(-1, indices.flatten(-2), grad.flatten(-2)).view(x.shape)
+
+
+def _average_pool_backward(
+    grad: Tensor,
+    x: Tensor,
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    ceil_mode: bool,
+    count_include_pad: bool,
+    divisor_override: int | None,
+) -> Tensor:
+    channels = x.shape[-3]
+    stride = list(stride) or list(kernel)
+    padding = [*padding, *padding] if len(padding) == 1 else padding
+    ones = grad.new_ones(channels, 1, *kernel)
+    if divisor_override is not None:
+        each: Any = divisor_override
+    elif count_include_pad and not ceil_mode:
+        each = kernel[0] * kernel[1]
+    else:  # how many values each window has
+        inside = F.avg_pool2d(
+            grad.new_ones(1, 1, *x.shape[-2:]), list(kernel), stride, list(padding), ceil_mode, count_include_pad
+        )
+        inside = inside if count_include_pad else F.conv2d(
+            F.pad(grad.new_ones(1, 1, *x.shape[-2:]), [padding[1], padding[1], padding[0], padding[0]]),
+            grad.new_ones(1, 1, *kernel), stride=stride,
+        )  # fmt: skip
+        each = inside
+    missing = [x.shape[d - 2] - ((grad.shape[d - 2] - 1) * stride[d] - 2 * padding[d] + kernel[d]) for d in range(2)]
+    grad = grad / each
+    return aten.convolution.default(grad, ones, None, stride, padding, [1, 1], True, missing, channels)
+
+
+def _adaptive_average_backward(grad: Tensor, x: Tensor) -> Tensor:
+    rows, columns = (_averages(x.shape[d], grad.shape[d]).to(grad) for d in (-2, -1))
+    return rows.T @ grad @ columns
+
+
+def _averages(size: int, pooled: int) -> Tensor:
+    """``(pooled, size)``: adaptive average pooling along one dimension, as a matrix."""
+    windows = [range(n * size // pooled, -(-(n + 1) * size // pooled)) for n in range(pooled)]
+    return torch.tensor([[1 / len(window) if at in window else 0.0 for at in range(size)] for window in windows])
+
+
+FORWARD_ONLY: dict[Any, Callable] = {
+    **get_decompositions(
+        [
+            aten.threshold_backward, aten.gelu_backward, aten.silu_backward, aten.hardswish_backward,
+            aten.hardsigmoid_backward, aten.hardtanh_backward, aten.sigmoid_backward, aten.tanh_backward,
+            aten.elu_backward, aten.leaky_relu_backward, aten.softplus_backward, aten.mish_backward,
+            aten._softmax_backward_data, aten._log_softmax_backward_data, aten.native_layer_norm_backward,
+            aten.native_group_norm_backward, aten.native_batch_norm_backward, aten.embedding_dense_backward,
+            aten.slice_backward, aten.select_backward, aten.new_zeros, aten.new_full, aten.unfold_backward,
+            aten.native_dropout_backward, aten.im2col, aten.col2im,
+        ]
+    ),
+    aten.convolution_backward.default: _convolution_backward,
+    aten.max_pool2d_with_indices_backward.default: _max_pool_backward,
+    aten.avg_pool2d_backward.default: _average_pool_backward,
+    aten._adaptive_avg_pool2d_backward.default: _adaptive_average_backward,
+    aten.copysign.Tensor: _copysign,
+}  # fmt: skip
+"""What each backward operator of a pass is in terms of forward operators, for ``ExportedProgram.run_decompositions``.
+
+That of a convolution is a transposed convolution, that of a transposed one a convolution; that of max pooling adds each
+value to the place that its maximum came from. The rest are torch's own decompositions.
+"""

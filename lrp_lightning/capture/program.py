@@ -1,0 +1,230 @@
+"""Recording a pass: what ``SelectiveLRP.capture`` gives, and what that returns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, fx, nn
+from torch.func import functionalize
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from lrp_lightning.capture.any_batch import SIZES, for_any_batch
+from lrp_lightning.capture.folding import drop_unread, fold_constants, without_dead_code
+from lrp_lightning.composites import Composite
+from lrp_lightning.engine.propagate import check_inputs, propagate
+from lrp_lightning.errors import LRPError, ModelError, SelectionError, TargetError, UnsupportedOperatorError
+from lrp_lightning.layers import unwrapped
+from lrp_lightning.selection import PerLayer, Search, Selection
+
+__all__ = ["Captured", "Explanation", "capture"]
+
+
+class _Kind(NamedTuple):
+    """Where the tensors of a program lie, and their precision."""
+
+    device: torch.device
+    dtype: torch.dtype
+
+
+class Explanation(NamedTuple):
+    """What a captured pass returns.
+
+    Attributes:
+        output: the model's output, ``(N, classes)``.
+        relevance: of the input, shaped like it; a tuple for several inputs.
+        masks: ``{layer: (N, C) bool}``, the critical neurons of each hidden layer; empty without a selection.
+    """
+
+    output: Tensor
+    relevance: Tensor | tuple[Tensor, ...]
+    masks: dict[str, Tensor]
+
+
+class Captured(nn.Module):
+    """A recorded pass, from :meth:`lrp_lightning.SelectiveLRP.capture`: a module of plain tensor operators.
+
+    Attributes:
+        program: the recorded graph, whose operators are ATen's and whose buffers are the model's weights.
+        inputs: how many input tensors it explains.
+        shapes: of these, and, where the target was a tensor, of the classes that follow them, ``(N,)``.
+        layers: of the masks, in the order in which the program returns them.
+        dynamic_batch: whether it takes any number of samples.
+    """
+
+    def __init__(
+        self,
+        program: fx.GraphModule,
+        example: Sequence[Tensor],
+        inputs: int,
+        layers: Sequence[str],
+        dynamic_batch: bool,
+    ) -> None:
+        super().__init__()
+        self.program = program
+        self.inputs, self.layers, self.dynamic_batch = inputs, tuple(layers), dynamic_batch
+        self.shapes = tuple(t.shape for t in example)
+        self._kind = _Kind(example[0].device, example[0].dtype)
+
+    def forward(self, *images: Tensor) -> Explanation:
+        """Explain images of the shape that was recorded.
+
+        Args:
+            images: the input tensors, samples first, and, where the target was a tensor, one class a sample, ``(N,)``.
+
+        Returns:
+            The explanation; while ``torch.export`` records the call a plain tuple of its three parts, so that what is
+            exported does not need this library.
+        """
+        output, *rest = self.program(*images)
+        relevance, masks = rest[: self.inputs], dict(zip(self.layers, rest[self.inputs :], strict=True))
+        found = relevance[0] if self.inputs == 1 else tuple(relevance)
+        if torch.compiler.is_exporting():
+            return output, found, masks  # type: ignore[return-value]
+        return Explanation(output, found, masks)
+
+    def _apply(self, fn: Callable, recurse: bool = True) -> Captured:
+        """Move or convert the weights, and with them the tensors that the program makes on its way."""
+        was, is_now = self._kind, _moved(self._kind, fn)
+        if is_now.dtype == torch.float16 and was.dtype != torch.float16:
+            raise ModelError(
+                "a captured pass cannot be converted to float16, in which its stabilisers are zero: convert the model, and "
+                "capture it in that precision"
+            )
+        super()._apply(fn, recurse)
+        for node in self.program.graph.nodes:
+            node.args, node.kwargs = _in_kind((node.args, node.kwargs), was, is_now)
+        self.program.recompile()
+        self._kind = is_now
+        return self
+
+    def example(self) -> tuple[Tensor, ...]:
+        """Tensors that it can be called with, all zero, such as ``torch.export.export`` asks for."""
+        device, dtype = self._kind
+        samples = max(2, self.shapes[0][0]) if self.dynamic_batch else self.shapes[0][0]  # one is never taken for any
+        shapes = [(samples, *shape[1:]) for shape in self.shapes]
+        kinds = [dtype] * self.inputs + [torch.long]
+        return tuple(torch.zeros(shape, dtype=kind, device=device) for shape, kind in zip(shapes, kinds, strict=False))
+
+    def __repr__(self) -> str:
+        nodes = sum(node.op == "call_function" for node in self.program.graph.nodes)
+        return f"Captured({nodes} operators, {len(self.layers)} masks)"
+
+
+def capture(
+    model: nn.Module,
+    images: Tensor | tuple[Tensor, ...],
+    target: Any,
+    additional_forward_args: Any,
+    composite: Composite,
+    selection: Selection | None,
+    on_unsupported: str,
+    dynamic_batch: bool,
+    freeze: bool,
+) -> Captured:
+    """Record a pass; see :meth:`lrp_lightning.SelectiveLRP.capture`."""
+    if (search := _search_in(selection)) is not None:
+        raise SelectionError(
+            f"{type(search).__name__} searches by many passes, so it cannot be captured. Search once, and capture the "
+            "pass with the neurons found: selection=Fixed({layer: neurons})"
+        )
+    model = unwrapped(model)
+    given = images if isinstance(images, tuple) else (images,)
+    check_inputs(model, given, tokens=False)
+    takes_target = isinstance(target, Tensor)
+    if takes_target and (target.shape != (len(given[0]),) or target.is_floating_point() or target.dtype == torch.bool):
+        raise TargetError(
+            f"a target that becomes an input must be one class a sample, integers ({len(given[0])},), got {target.dtype} "
+            f"{tuple(target.shape)}; give a class by its number"
+        )
+    layers: list[str] = []
+
+    def explain(*tensors: Tensor) -> list[Tensor]:
+        xs, classes = tensors[: len(given)], tensors[len(given) :]
+        chosen = (lambda _: classes[0]) if takes_target else target
+        trace, _ = propagate(
+            model, xs if isinstance(images, tuple) else xs[0], chosen, additional_forward_args, composite, selection,
+            values=False,
+        )  # fmt: skip
+        layers[:] = trace.masks
+        relevance = trace.inputs if isinstance(trace.inputs, tuple) else (trace.inputs,)
+        return [trace.output, *relevance, *trace.masks.values()]
+
+    tensors = (*given, *([target.to(given[0].device)] if takes_target else []))
+    # what is wrong with the model or the target is said by an ordinary pass, which checks all values too
+    asked = target if not takes_target else lambda _: tensors[-1]
+    trace, _ = propagate(model, images, asked, additional_forward_args, composite, selection, on_unsupported=on_unsupported)
+    if trace.unsupported:
+        raise UnsupportedOperatorError(
+            f"relevance passes {', '.join(trace.unsupported)} by plain gradient, which cannot be captured. Give the "
+            "operator a rule with lrp_lightning.register_operator"
+        )
+    try:
+        if dynamic_batch:
+            program = for_any_batch([_recorded(explain, [_repeated(t, n) for t in tensors]) for n in SIZES])
+        else:
+            program = _recorded(explain, tensors)
+    except LRPError:
+        raise
+    except Exception as error:
+        raise UnsupportedOperatorError(
+            f"{type(model).__name__} cannot be captured: its forward, or a rule or selection of your own, asks for the "
+            f"value of a tensor, as branches and shapes that depend on data do, or leaves torch's operators ({error})"
+        ) from error
+    _name_weights(program, model)
+    if freeze:
+        fold_constants(program)
+    return Captured(program, tensors, len(given), layers, dynamic_batch)
+
+
+def _search_in(selection: Selection | None) -> Selection | None:
+    """The selection, or a layer's, that makes passes of its own."""
+    if isinstance(selection, PerLayer):
+        return next(filter(None, map(_search_in, (selection.default, *selection.layers.values()))), None)
+    return selection if isinstance(selection, Search) else None
+
+
+def _recorded(explain: Callable[..., list[Tensor]], tensors: Sequence[Tensor]) -> fx.GraphModule:
+    """The graph of a function of tensors, functional and without dead code."""
+    plain = make_fx(explain)(*tensors)
+    program = make_fx(functionalize(plain, remove="mutations"))(*tensors)
+    without_dead_code(program.graph)
+    program.recompile()
+    return program
+
+
+def _repeated(t: Tensor, samples: int) -> Tensor:
+    return t[torch.arange(samples, device=t.device) % len(t)]
+
+
+def _name_weights(program: fx.GraphModule, model: nn.Module) -> None:
+    """Call the weights of a program what the model calls them; what is read of neither is a constant."""
+    names = {id(t): name for name, t in (*model.named_parameters(), *model.named_buffers())}
+    drop_unread(program)
+    reads = [node for node in program.graph.nodes if node.op == "get_attr"]
+    values = {node.target: getattr(program, node.target) for node in reads}
+    called = {target: names.get(id(value), target).replace(".", "__") for target, value in values.items()}
+    for target in values:
+        delattr(program, target)
+    for target, name in called.items():
+        value = values[target]
+        (program.register_parameter if isinstance(value, nn.Parameter) else program.register_buffer)(name, value)
+    for node in reads:
+        node.target = called[node.target]
+    program.recompile()
+
+
+def _moved(kind: _Kind, fn: Callable[[Tensor], Tensor]) -> _Kind:
+    moved = fn(torch.empty(0, device=kind.device, dtype=kind.dtype))
+    return _Kind(moved.device, moved.dtype)
+
+
+def _in_kind(given: Any, was: _Kind, is_now: _Kind) -> Any:
+    """Arguments with the devices and dtypes of what was moved."""
+    change = {was.device: is_now.device, was.dtype: is_now.dtype}
+
+    def changed(value: Any) -> Any:
+        return change.get(value, value) if isinstance(value, torch.device | torch.dtype) else value
+
+    return fx.node.map_aggregate(given, changed)
