@@ -45,11 +45,12 @@ class ClassGraph:
     n_samples: int = 0
     path_heatmaps: np.ndarray | Tensor | None = None
 
+    def _heading(self) -> str:
+        size = f"{len(self.graph):,} neurons, {self.graph.number_of_edges():,} edges, {len(self.paths)} paths"
+        return f"class {self.label}: {size}{f', summed over {self.n_samples} samples' if self.n_samples else ''}"
+
     def __repr__(self) -> str:
-        return (
-            f"ClassGraph(class {self.label}: {len(self.graph)} neurons, {self.graph.number_of_edges()} edges, "
-            f"{len(self.paths)} paths{f', of {self.n_samples} samples' if self.n_samples else ''})"
-        )
+        return f"ClassGraph({self._heading()})"
 
     def _repr_html_(self) -> str:
         """For a notebook: the graph's strongest neurons and edges, with the paths over them and below."""
@@ -59,4 +60,4 @@ class ClassGraph:
 
         few = self.paths[:_PATHS]
         shapes = shapes_of(self.graph, few, neurons=_NEURONS, lines=_LINES) if len(self.graph) else None
-        return part(repr(self), ("graph", sections.graph(shapes, few, self.n_samples)))
+        return part(f"Graph of {self._heading()}", ("graph", sections.graph(shapes, few)))

@@ -31,7 +31,7 @@ def by_layer(nodes: Iterable[Node]) -> dict[str, list[int]]:
 
 _TELLING = 1e-3
 """Shares from here on are told in per cent."""
-_SHOWN = 20
+_SHOWN = 12
 """Paths that a notebook shows."""
 _DRAWN = 1001
 """So many chains, drawn at random, stand for all of them where there are more."""
@@ -91,7 +91,9 @@ class Paths(list[Path]):
         from lrp_lightning.html import sections
         from lrp_lightning.html.markup import part
 
-        return part(f"{len(self)} path{'s' * (len(self) != 1)}", ("paths", sections.paths(self, most=_SHOWN)))
+        return part(
+            "Path" if len(self) == 1 else f"{len(self)} paths, best first", ("paths", sections.paths(self, most=_SHOWN))
+        )
 
 
 def k_best_paths(

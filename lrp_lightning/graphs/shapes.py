@@ -93,7 +93,7 @@ def shapes_of(
     labels = {node: label_of(graph, node, class_names) for node in layout.place}
     step = float(np.clip(_WIDE / len(layout.layers), *_COLUMN))
     leaning = 0.77 * _LETTER * max(map(len, layout.layers))  # names of layers lean by 40 degrees
-    left = max(_MARGIN, leaning)
+    left = max(_MARGIN, leaning + 8)
     place = {node: (round(left + step * x, 1), round(_MARGIN + _ROW * (layout.highest - y), 1))
              for node, (x, y) in layout.place.items()}  # fmt: skip
     named = [min(len(label), _LONG) for node, label in labels.items() if label != str(node[1])]

@@ -78,7 +78,7 @@ def strip(rows: Sequence[np.ndarray], alt: str) -> Picture:
     level = np.asarray(indexed).copy()
     level[between] = 255
     clear = Image.fromarray(level).convert("P")
-    clear.putpalette((indexed.getpalette() or [])[: 3 * 255])
+    clear.putpalette(((indexed.getpalette() or [])[: 3 * 255] + [0] * 3 * 256)[: 3 * 256])
     file = io.BytesIO()
     clear.save(file, "PNG", optimize=True, transparency=255)
     return Picture(data_uri("png", file), alt, True)

@@ -118,17 +118,21 @@ def paths(of: Sequence[Path], most: int | None = None, first: bool = True) -> di
         most: how many are shown; None for all.
         first: whether it is said what a path is.
     """
-    strongest = max((abs(path.share) for path in of), default=0.0) or 1.0
-    return {"paths": [_chain(path, strongest) for path in of[:most]], "many_paths": len(of), "first": first}
+    strongest = max((abs(path.share) for path in of), default=0.0)
+    return {
+        "paths": [_chain(path, strongest if len(of) > 1 else 0.0) for path in of[:most]],
+        "many_paths": len(of),
+        "first": first,
+    }
 
 
 def _chain(path: Path, strongest: float) -> dict[str, Any]:
-    """What it carries, the whole of it, and of a long one its ends."""
+    """What it carries, beside the strongest where there are others, the whole of it, and of a long one its ends."""
     names = [f"{layer}[{neuron}]" for layer, neuron in path.nodes]
     return {
         "carries": path.carries, "whole": " → ".join(names), "against": path.share < 0,
         "ends": " → ".join([*names[:2], "…", *names[-4:]]) if len(names) > _SHORT else "",
-        "width": round(100 * abs(path.share) / strongest, 1),
+        "width": round(100 * abs(path.share) / strongest, 1) if strongest else 0,
     }  # fmt: skip
 
 
@@ -165,22 +169,14 @@ def strategies(
         most: strategies that are shown; None for all.
         side: pixels of an image, at most.
     """
-    rows = [
-        {
-            "said": s.sentence(class_names), "shortcut": s.shortcut, "pictures": _prototypes(s, mean, std, side),
-            "frame": _frame(s.test.region, s.images.shape[2:])
-            if s.test is not None and s.images is not None and s.images.ndim == 4 and not s.test.moves else "",
-            "neurons": [f"{layer}[{neuron}]" for layer, neuron, _ in s.neurons[:5]],
-        }
-        for s in of[:most]
-    ]  # fmt: skip
+    rows = [_strategy(s, class_names, mean, std, side) for s in of[:most]]
 
     def named(label: int) -> str:
         return f"class {label}" if class_names is None else str(class_names[label])
 
     return {
         "rows": rows, "many": len(of), "tested": any(s.test is not None for s in of),
-        "found": [s.sentence(class_names) for s in of if s.shortcut] if most is None else [],
+        "shortcuts": sum(s.shortcut for s in of),
         "odd": [
             [str(o.sample), named(o.label), "none" if o.claimed_by is None else named(o.claimed_by.label), f"{o.margin:.3g}"]
             for o in odd[:8]
@@ -189,16 +185,25 @@ def strategies(
     }  # fmt: skip
 
 
-def _prototypes(s: Strategy, mean: Sequence[float] | None, std: Sequence[float] | None, side: int) -> list[Any]:
-    """The mean heatmap and the most typical images."""
-    if s.images is None or s.heatmap is None or s.images.ndim != 4:
-        return []
-    heat = s.heatmap.cpu().numpy()
-    images = displayable(s.images[:_PROTOTYPES], mean, std)
-    return [
-        palette_picture(coloured(heat, limit_of(heat, 99.5)), "mean heatmap", side),
-        *(palette_picture(image, "typical image", side) for image in images),
-    ]
+def _strategy(
+    s: Strategy,
+    class_names: Sequence[str] | None,
+    mean: Sequence[float] | None,
+    std: Sequence[float] | None,
+    side: int,
+) -> dict[str, Any]:
+    """What the test says, the mean heatmap and the most typical images, with a frame around the region where it is one."""
+    said, pictures, frame = s.sentence(class_names), [], ""
+    if s.images is not None and s.heatmap is not None and s.images.ndim == 4:
+        heat = s.heatmap.cpu().numpy()
+        images = displayable(s.images[:_PROTOTYPES], mean, std)
+        pictures = [palette_picture(coloured(heat, limit_of(heat, 99.5)), "mean heatmap", side)]
+        pictures += [palette_picture(image, "typical image", side) for image in images]
+        if s.test is not None and not s.test.moves:
+            frame = _frame(s.test.region, s.images.shape[2:])
+    neurons = [f"{layer}[{neuron}]" for layer, neuron, _ in s.neurons[:5]]
+    said = said[:1].upper() + said[1:]
+    return {"said": said, "shortcut": s.shortcut, "pictures": pictures, "frame": frame, "neurons": neurons}
 
 
 def _frame(region: Region, sides: Sequence[int]) -> str:

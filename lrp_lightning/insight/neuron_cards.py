@@ -119,7 +119,7 @@ class NeuronCards(list[NeuronCard]):
         from lrp_lightning.html.markup import part
 
         data = sections.neurons(self[:_SHOWN], many=len(self), side=_SIDE)
-        return part(f"{len(self)} neuron card{'s' * (len(self) != 1)}", ("neurons", data))
+        return part("Neuron card" if len(self) == 1 else f"{len(self)} neuron cards", ("neurons", data))
 
 
 def neuron_cards(

@@ -40,7 +40,7 @@ _HOSTS = 512
 """Samples of other classes that regions are copied into."""
 _COARSE = 16
 """Places along each side of a heatmap that is clustered."""
-_IN_A_NOTEBOOK, _SIDE = 8, 64
+_IN_A_NOTEBOOK, _SIDE = 6, 56
 """Strategies that a notebook shows, and pixels of their pictures."""
 _Clustered = Literal["neurons", "heatmaps"]
 
