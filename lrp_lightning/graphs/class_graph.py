@@ -60,4 +60,6 @@ class ClassGraph:
 
         few = self.paths[:_PATHS]
         shapes = shapes_of(self.graph, few, neurons=_NEURONS, lines=_LINES) if len(self.graph) else None
-        return part(f"Graph of {self._heading()}", ("graph", sections.graph(shapes, few)))
+        return part(
+            f"Graph of {self._heading()}", ("graph", sections.graph(self.graph, shapes, few, many_paths=len(self.paths)))
+        )

@@ -16,6 +16,8 @@ from lrp_lightning.patches import squares
 from lrp_lightning.pixels import coloured, displayable, limit_of, summed
 
 if TYPE_CHECKING:
+    import networkx as nx
+
     from lrp_lightning.graphs.paths import Path
     from lrp_lightning.graphs.shapes import Shapes
     from lrp_lightning.insight.neuron_cards import NeuronCard
@@ -136,18 +138,25 @@ def _chain(path: Path, strongest: float) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def graph(shapes: Shapes | None, of: Sequence[Path], samples: int = 0, first: bool = True, **more: Any) -> dict[str, Any]:
+def graph(
+    whole: nx.DiGraph, shapes: Shapes | None, of: Sequence[Path], samples: int = 0, first: bool = True, **more: Any
+) -> dict[str, Any]:
     """A graph with its paths.
 
     Args:
-        shapes: what is drawn of the graph; None for nothing.
+        whole: the graph.
+        shapes: what is drawn of it; None for nothing.
         of: its best paths.
         samples: how many it sums over; 0 where that is not known.
         first: whether it is said how to read it.
-        more: fields of what else the report shows of it.
+        more: what else the report shows of it.
     """
-    nothing = {"neurons": [], "links": {}, "no_path": False, "sheet": {}, "blocks": False}
-    return {**nothing, "shapes": shapes, "samples": samples, **paths(of, first=first), **more}
+    explained = sum(about["relevance"] for _, about in whole.nodes(data=True) if about.get("output"))
+    return {
+        "shapes": shapes, "samples": samples, "no_path": not of and explained < 0, "neurons": [], "links": {}, "sheet": {},
+        "blocks": shapes is not None and len(shapes.layers) < len({layer for layer, _ in whole}),
+        **paths(of, first=first), **more,
+    }  # fmt: skip
 
 
 def strategies(

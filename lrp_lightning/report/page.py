@@ -228,12 +228,9 @@ def _graph(report: Report, name: str, of: ClassGraph, first: bool) -> dict[str, 
     shapes = shapes_of(of.graph, of.paths, report.class_names) if len(of.graph) else None
     drawn = {circle.node for circle in shapes.circles} if shapes and not name else set()
     neurons = {node: relevance for node, relevance in report.neuron_heatmaps.items() if node in drawn}
-    explained = sum(about["relevance"] for _, about in of.graph.nodes(data=True) if about.get("output"))
     data = shown.graph(
-        shapes, of.paths, of.n_samples, first,
-        neurons=[_neuron(*one) for one in neurons.items()], links={node: n for n, node in enumerate(neurons)},
-        no_path=not of.paths and explained < 0, sheet=_sheet(report, of),
-        blocks=shapes is not None and len(shapes.layers) < len({layer for layer, _ in of.graph}),
+        of.graph, shapes, of.paths, of.n_samples, first, neurons=[_neuron(*one) for one in neurons.items()],
+        links={node: n for n, node in enumerate(neurons)}, sheet=_sheet(report, of),
     )  # fmt: skip
     return data if shapes or of.paths else {}
 

@@ -255,6 +255,14 @@ def test_what_paths_carry_is_drawn_beside_the_strongest() -> None:
     assert not [tag for tag, _ in Part(paths[0]._repr_html_()).elements if tag == "i"]  # one alone is compared with none
 
 
+def test_of_many_paths_a_class_graph_has_the_first() -> None:
+    graph = build_graph(trace_of())
+    paths = k_best_paths(graph, 9, signed=True)
+    text = " ".join(Part(ClassGraph(1, graph, paths)._repr_html_()).text)
+    assert "9 paths" in text
+    assert "The first 5 of 9 are shown." in text
+
+
 def test_the_region_of_a_strategy_is_framed_where_it_is() -> None:
     part = Part(strategy()._repr_html_())
     frames = {given["style"] for tag, given in part.elements if tag == "i"}
