@@ -6,10 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
-from captum.attr._utils.attribution import GradientAttribution, LayerAttribution
-from captum.log import log_usage
 from torch import Tensor, nn
 
+from lrp_lightning.captum_names import GradientAttribution, LayerAttribution, log_usage
 from lrp_lightning.capture import Captured, capture
 from lrp_lightning.composites import Composite, EpsilonPlus, as_composite
 from lrp_lightning.engine.propagate import propagate

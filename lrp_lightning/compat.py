@@ -96,7 +96,7 @@ def depends_on_inputs(t: Tensor) -> bool:
     """Whether a tensor was made of the inputs of what ``make_fx`` records."""
     mode = get_proxy_mode() or next(reversed(getattr(paused, "modes", [])), None)
     found = None if mode is None else get_proxy_slot(t, mode.tracer, None)
-    todo, seen = [] if found is None else [found.proxy.node], set()  # type: ignore[attr-defined]
+    todo, seen = [] if found is None else [found.proxy.node], set()
     while todo:
         node = todo.pop()
         if node.op == "placeholder":

@@ -11,13 +11,13 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from lrp_lightning.checks import check_batches, inputs_of, is_whole
 from lrp_lightning.engine.gradients import METHODS, Method, activation_of
 from lrp_lightning.engine.propagate import check_inputs, check_not_nested, out_of_autocast
 from lrp_lightning.errors import InputError, LayerError, RuleError
 from lrp_lightning.layers import LayerNames, explained, unwrapped
+from lrp_lightning.progress import tqdm
 
 __all__ = ["TopActivations", "fields_of", "reconstruct", "reconstruct_at", "reconstruct_top_activations"]
 

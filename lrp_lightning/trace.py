@@ -13,6 +13,9 @@ from lrp_lightning.layers import unknown_layer
 
 __all__ = ["Trace"]
 
+_SHOWN, _SIDE, _LAYERS = 6, 112, 120
+"""Samples, pixels of a heatmap and layers that a notebook shows: the cell's output is small, whatever the trace's size."""
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Trace:
@@ -118,12 +121,23 @@ class Trace:
         dim = mask.ndim - 1 if self.kinds[layer] == "linear" else 1 + (mask.shape[1] != self.relevance[layer].shape[1])
         return mask.movedim(dim, 1).flatten(2).any(2)
 
-    def __repr__(self) -> str:
+    def _heading(self) -> str:
         samples, layers = len(self.explained), [name for name in self.relevance if self.kinds[name] != "input"]
-        lines = [f"Trace of {samples} sample{'s' * (samples != 1)} through {len(layers)} layer{'s' * (len(layers) != 1)}"]
-        error = self.conservation_error
-        if samples:
-            lines[0] += f", conservation error at most {error.max().item():.1e}"
+        said = f"Trace of {samples} sample{'s' * (samples != 1)} through {len(layers)} layer{'s' * (len(layers) != 1)}"
+        return said + (f", conservation error at most {self.conservation_error.max().item():.1e}" if samples else "")
+
+    def _repr_html_(self) -> str:
+        """For a notebook: heatmaps of the first samples, where their output went, and what arrived at each layer."""
+        from lrp_lightning.html import sections
+        from lrp_lightning.html.markup import part
+
+        heatmaps = sections.input_heatmaps(self, most=_SHOWN, side=_SIDE)
+        conservation = "conservation", sections.conservation(self, most=_SHOWN, layers=_LAYERS)
+        heading = self._heading() + (f"; relevance adds up to {self.explains}" if self.explains else "")
+        return part(heading, *([("heatmaps", heatmaps)] if heatmaps else []), conservation)
+
+    def __repr__(self) -> str:
+        lines = [self._heading()]
         if self.explains:
             lines.append(f"  relevance adds up to {self.explains}, not to the output")
         width = max((len(name) for name in self.relevance), default=0)

@@ -79,6 +79,8 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("report/analysis", "import lightning", "lightning"),
         ("report/analysis", "from pytorch_lightning import Callback", "lightning"),
         ("callbacks/loggers", "import tensorboard.compat", "tensorboard"),
+        ("engine/targets", "from captum._utils.common import _select_targets", "captum"),
+        ("html/markup", "def later():\n    from lrp_lightning.trace import Trace", "wings"),
     ],
 )
 def test_a_contract_can_be_broken(copy: Path, module: str, line: str, broken: str) -> None:

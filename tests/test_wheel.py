@@ -38,8 +38,10 @@ def test_wheel_and_sdist_carry_everything(built: Path):
     data = {
         "py.typed",
         "__init__.pyi",
+        "html/part.html.jinja",
+        "html/sections.css",
+        "html/sections.html.jinja",
         "report/page.html.jinja",
-        "report/sections.html.jinja",
         "report/report.css",
         "report/report.js",
     }

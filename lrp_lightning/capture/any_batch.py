@@ -61,17 +61,17 @@ def for_any_batch(recorded: Sequence[fx.GraphModule]) -> fx.GraphModule:
                 raise UnsupportedOperatorError(_refusal(f"a constant, {node.target}, depends on it"))
             continue
         new = []
-        for values in zip(*(leaves for leaves, _ in found), strict=True):
-            if isinstance(values[0], fx.Node):
-                if len({at[value] for at, value in zip(place, values, strict=True)}) > 1:
+        for leaves in zip(*(flat for flat, _ in found), strict=True):
+            if isinstance(leaves[0], fx.Node):
+                if len({at[leaf] for at, leaf in zip(place, leaves, strict=True)}) > 1:
                     raise UnsupportedOperatorError(_refusal(f"{node.target} reads different tensors"))
-                new.append(values[0])
-            elif all(type(value) is type(values[0]) and value == values[0] for value in values):
-                new.append(values[0])
-            elif (line := _line(values)) is not None:
+                new.append(leaves[0])
+            elif all(type(leaf) is type(leaves[0]) and leaf == leaves[0] for leaf in leaves):
+                new.append(leaves[0])
+            elif (line := _line(leaves)) is not None:
                 new.append(size(*line))
             else:
-                raise UnsupportedOperatorError(_refusal(f"{node.target} is called with {values[0]!r} or {values[1]!r}"))
+                raise UnsupportedOperatorError(_refusal(f"{node.target} is called with {leaves[0]!r} or {leaves[1]!r}"))
         node.args, node.kwargs = pytree.tree_unflatten(new, found[0][1])
     graph.lint()
     program.recompile()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, fx, nn
@@ -119,7 +119,7 @@ def capture(
     additional_forward_args: Any,
     composite: Composite,
     selection: Selection | None,
-    on_unsupported: str,
+    on_unsupported: Literal["raise", "gradient"],
     dynamic_batch: bool,
     freeze: bool,
 ) -> Captured:

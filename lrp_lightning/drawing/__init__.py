@@ -16,10 +16,10 @@ from lrp_lightning.drawing.graphs import draw_graph
 from lrp_lightning.drawing.heatmaps import draw_contact_sheet, draw_heatmaps
 from lrp_lightning.drawing.neuron_cards import draw_neuron_cards
 from lrp_lightning.drawing.paths import draw_paths
-from lrp_lightning.drawing.pixels import relevance_as_images
 from lrp_lightning.drawing.reconstructions import draw_top_activations
 from lrp_lightning.drawing.sequences import draw_series, draw_tokens
 from lrp_lightning.drawing.strategies import draw_strategies
+from lrp_lightning.pixels import relevance_as_images
 
 if TYPE_CHECKING:
     from lrp_lightning.report import ClassGraph, Curves, Report, report_of, save_contrast, write_report

@@ -10,8 +10,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from lrp_lightning.drawing.figures import new_figure
-from lrp_lightning.drawing.pixels import coloured, displayable, limit_of, summed
 from lrp_lightning.errors import InputError
+from lrp_lightning.pixels import coloured, displayable, limit_of, summed
 from lrp_lightning.words import percent
 
 if TYPE_CHECKING:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Literal, overload
 
 import plotly.graph_objects as go
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from lrp_lightning.drawing.figures import new_figure, plain
+from lrp_lightning.drawing.figures import new_figure, plain, with_still
 from lrp_lightning.errors import InputError
 
 __all__ = ["draw_curves"]
@@ -71,7 +72,8 @@ def draw_curves(
             raise InputError(f"curve {name!r} has {len(line)} values for {len(at)} places")
     finite = [v for line in values.values() for v in line if not math.isnan(v)]
     share = bool(finite) and min(finite) >= 0 and max(finite) <= 1
-    return (_static if static else _interactive)(values, at, xlabel, ylabel, title, share)
+    still = partial(_static, values, at, xlabel, ylabel, title, share)
+    return still() if static else with_still(_interactive(values, at, xlabel, ylabel, title, share), still)
 
 
 def _interactive(

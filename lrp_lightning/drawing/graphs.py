@@ -14,11 +14,11 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
-from lrp_lightning.drawing.figures import NEGATIVE, POSITIVE, new_figure, plain
-from lrp_lightning.drawing.layout import DrawnEdge, Layout, lay_out
+from lrp_lightning.drawing.figures import NEGATIVE, POSITIVE, new_figure, plain, with_still
+from lrp_lightning.graphs.layout import DrawnEdge, Layout, label_of, lay_out
 from lrp_lightning.graphs.paths import Node, Path
 
-__all__ = ["draw_graph", "label_of"]
+__all__ = ["draw_graph"]
 
 _LEGEND = "neurons: relevance within their layer, red for, blue against · edges: as wide as what they carry"
 _DIFF_LEGEND = "neurons and edges: by how much their share changed, red more, blue less"
@@ -82,17 +82,11 @@ def draw_graph(
     """
     layout = lay_out(graph, neurons_per_layer, paths, layers)
     labels = {node: label_of(graph, node, class_names) for node in layout.place}
-    if static:
+
+    def still() -> Figure:
         return _static(graph, layout, paths, labels, title, neurons_per_layer)
-    return _interactive(graph, layout, paths, labels, title)
 
-
-def label_of(graph: nx.DiGraph, node: Node, class_names: Sequence[str] | None) -> str:
-    """A neuron's number; of the output's, its class."""
-    about = graph.nodes[node]
-    if class_names is not None and node[1] < len(class_names) and about.get("output", graph.out_degree(node) == 0):
-        return str(class_names[node[1]])
-    return str(about.get("class_name", node[1]))
+    return still() if static else with_still(_interactive(graph, layout, paths, labels, title), still)
 
 
 # interactive

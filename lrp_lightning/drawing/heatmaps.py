@@ -11,9 +11,9 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from lrp_lightning.checks import check_tensors
-from lrp_lightning.drawing.pixels import check_pair, coloured, displayable, limit_of, over_grey, summed
 from lrp_lightning.drawing.sheets import LINE, Box, colour_bar, compose, lines_of
 from lrp_lightning.errors import InputError
+from lrp_lightning.pixels import check_pair, coloured, displayable, limit_of, over_grey, summed
 from lrp_lightning.words import percent
 
 __all__ = ["draw_contact_sheet", "draw_heatmaps"]

@@ -10,8 +10,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from lrp_lightning.drawing.figures import new_figure
-from lrp_lightning.drawing.reconstructions import squares
 from lrp_lightning.errors import InputError
+from lrp_lightning.patches import squares
 
 if TYPE_CHECKING:
     from lrp_lightning.deconvnet import TopActivations

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Sequence
+from functools import partial
 from typing import Literal, overload
 
 import networkx as nx
@@ -15,8 +16,9 @@ from matplotlib.figure import Figure
 from matplotlib.image import imsave
 from torch import Tensor
 
-from lrp_lightning.drawing.figures import NEGATIVE, POSITIVE, new_figure, plain
+from lrp_lightning.drawing.figures import NEGATIVE, POSITIVE, new_figure, plain, with_still
 from lrp_lightning.errors import GraphError, InputError
+from lrp_lightning.graphs.layout import label_of
 from lrp_lightning.graphs.paths import Path
 
 __all__ = ["draw_paths"]
@@ -82,26 +84,20 @@ def draw_paths(
     rows = [
         _Row(
             [float(layers.index(layer)) for layer, _ in path.nodes],
-            [_label(graph, node, class_names) for node in path.nodes],
+            [label_of(graph, node, class_names) for node in path.nodes],
             [graph.edges[edge]["share"] for edge in nx.utils.pairwise(path.nodes)],
             path.carries,
         )
         for path in paths
     ]
     pictures = _pictures(heatmaps, len(paths)) if heatmaps is not None else None
-    return (_static if static else _interactive)(layers, rows, pictures, title)
+    still = partial(_static, layers, rows, pictures, title)
+    return still() if static else with_still(_interactive(layers, rows, pictures, title), still)
 
 
 class _Row:
     def __init__(self, columns: list[float], labels: list[str], shares: list[float], carries: str) -> None:
         self.columns, self.labels, self.shares, self.carries = columns, labels, shares, carries
-
-
-def _label(graph: nx.DiGraph, node: tuple[str, int], class_names: Sequence[str] | None) -> str:
-    about = graph.nodes[node]
-    if class_names is not None and node[1] < len(class_names) and about.get("output", graph.out_degree(node) == 0):
-        return str(class_names[node[1]])
-    return str(about.get("class_name", node[1]))
 
 
 def _pictures(heatmaps: Tensor, k: int) -> list[np.ndarray]:

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from lrp_lightning.checks import check_tensors
 from lrp_lightning.drawing.figures import new_figure
-from lrp_lightning.drawing.pixels import COLOURS, limit_of
 from lrp_lightning.errors import InputError
+from lrp_lightning.pixels import COLOURS, limit_of
 
 __all__ = ["draw_series", "draw_tokens"]
 

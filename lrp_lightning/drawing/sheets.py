@@ -11,7 +11,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from lrp_lightning.drawing.figures import new_figure
-from lrp_lightning.drawing.pixels import COLOURS
+from lrp_lightning.pixels import COLOURS
 
 __all__ = ["Box", "LINE", "colour_bar", "compose", "lines_of"]
 

@@ -10,9 +10,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from lrp_lightning.drawing.figures import POSITIVE
-from lrp_lightning.drawing.pixels import coloured, displayable, limit_of
 from lrp_lightning.drawing.sheets import LINE, Box, compose
 from lrp_lightning.errors import InputError
+from lrp_lightning.pixels import coloured, displayable, limit_of
 from lrp_lightning.words import percent
 
 if TYPE_CHECKING:

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from captum._utils.common import _select_targets
 from torch import Tensor
 
+from lrp_lightning.captum_names import select_targets
 from lrp_lightning.checks import is_whole
 from lrp_lightning.errors import ModelError, TargetError
 
@@ -101,7 +101,7 @@ def chosen_outputs(output: Tensor, target: Any, below: Tensor, watched: Callable
         tuples = [index if isinstance(index, tuple) else (index,) for index in indices]
         target = tuples[0] if len(tuples) == 1 else tuples
     try:
-        chosen = _select_targets(below, target.to(output.device) if isinstance(target, Tensor) else target)
+        chosen = select_targets(below, target.to(output.device) if isinstance(target, Tensor) else target)
     except (AssertionError, IndexError, TypeError) as error:
         raise TargetError(f"target {target!r} does not fit an output of shape {shape}: {error}") from error
     if chosen.numel() != samples:

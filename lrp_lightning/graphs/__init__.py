@@ -7,5 +7,7 @@
 ``paths``        the chains of neurons that carry the most
 ``prune``        the part of a graph that matters for the output
 ``diff``         what changed between two graphs
+``layout``       where the neurons of a graph stand in a picture
+``shapes``       a graph as lines and circles, for a page
 ===============  ============================================================
 """

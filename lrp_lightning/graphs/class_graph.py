@@ -13,6 +13,9 @@ from lrp_lightning.graphs.paths import Path
 
 __all__ = ["ClassGraph"]
 
+_NEURONS, _LINES, _PATHS = 6, 500, 5
+"""Neurons of a layer, edges and paths that a notebook shows."""
+
 
 @dataclass(frozen=True, eq=False)
 class ClassGraph:
@@ -41,3 +44,22 @@ class ClassGraph:
     paths: Sequence[Path] = ()
     n_samples: int = 0
     path_heatmaps: np.ndarray | Tensor | None = None
+
+    def _heading(self) -> str:
+        size = f"{len(self.graph):,} neurons, {self.graph.number_of_edges():,} edges, {len(self.paths)} paths"
+        return f"class {self.label}: {size}{f', summed over {self.n_samples} samples' if self.n_samples else ''}"
+
+    def __repr__(self) -> str:
+        return f"ClassGraph({self._heading()})"
+
+    def _repr_html_(self) -> str:
+        """For a notebook: the graph's strongest neurons and edges, with the paths over them and below."""
+        from lrp_lightning.graphs.shapes import shapes_of
+        from lrp_lightning.html import sections
+        from lrp_lightning.html.markup import part
+
+        few = self.paths[:_PATHS]
+        shapes = shapes_of(self.graph, few, neurons=_NEURONS, lines=_LINES) if len(self.graph) else None
+        return part(
+            f"Graph of {self._heading()}", ("graph", sections.graph(self.graph, shapes, few, many_paths=len(self.paths)))
+        )

@@ -8,7 +8,6 @@ from typing import Any, Literal
 import networkx as nx
 import torch
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
 from lrp_lightning.attribution import SelectiveLRP
 from lrp_lightning.checks import check_batches, is_whole, labelled
@@ -16,6 +15,7 @@ from lrp_lightning.compat import in_double
 from lrp_lightning.composites import Composite, EpsilonPlus
 from lrp_lightning.errors import GraphError, TargetError
 from lrp_lightning.graphs.build import build_graph
+from lrp_lightning.progress import tqdm
 from lrp_lightning.rules import Rule
 from lrp_lightning.selection import Selection
 from lrp_lightning.trace import Trace

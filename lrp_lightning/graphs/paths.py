@@ -16,7 +16,7 @@ from lrp_lightning.checks import is_whole
 from lrp_lightning.errors import GraphError
 from lrp_lightning.graphs.build import check_graph
 
-__all__ = ["Path", "by_layer", "k_best_paths"]
+__all__ = ["Path", "Paths", "by_layer", "k_best_paths"]
 
 Node = tuple[str, int]
 
@@ -31,6 +31,8 @@ def by_layer(nodes: Iterable[Node]) -> dict[str, list[int]]:
 
 _TELLING = 1e-3
 """Shares from here on are told in per cent."""
+_SHOWN = 12
+"""Paths that a notebook shows."""
 _DRAWN = 1001
 """So many chains, drawn at random, stand for all of them where there are more."""
 
@@ -69,10 +71,34 @@ class Path:
         times = "" if self.times_median is None else f", times_median={self.times_median:.3g}"
         return f"Path({chain}, share={self.share:.3g}{times})"
 
+    def _repr_html_(self) -> str:
+        """For a notebook."""
+        return Paths([self])._repr_html_()
+
+
+class Paths(list[Path]):
+    """A list of paths, which a notebook shows as the report does.
+
+    Example:
+        >>> from lrp_lightning import Path
+        >>> from lrp_lightning.graphs.paths import Paths
+        >>> Paths([Path((("input", 0), ("2", 1)), share=0.25)])
+        [Path(input[0] -> 2[1], share=0.25)]
+    """
+
+    def _repr_html_(self) -> str:
+        """For a notebook: the first chains, with what they carry."""
+        from lrp_lightning.html import sections
+        from lrp_lightning.html.markup import part
+
+        return part(
+            "Path" if len(self) == 1 else f"{len(self)} paths, best first", ("paths", sections.paths(self, most=_SHOWN))
+        )
+
 
 def k_best_paths(
     graph: nx.DiGraph, k: int = 5, source: Node | None = None, target: Node | None = None, signed: bool = False
-) -> list[Path]:
+) -> Paths:
     """The ``k`` paths that carry the most positive relevance, exactly, by dynamic programming over shares.
 
     A path's share is the product along it of ``R[i<-o] / R[o]``, times its last neuron's share of the relevance that starts
@@ -93,7 +119,7 @@ def k_best_paths(
         signed: whether negative edges count too.
 
     Returns:
-        Best first. None of a negative output, unless ``signed``.
+        Best first, in a list that a notebook shows as the report does. None of a negative output, unless ``signed``.
 
     Raises:
         GraphError: if the graph is none, empty or has a cycle, ``k`` is below 1, or a node is not in the graph.
@@ -162,7 +188,7 @@ def k_best_paths(
     ranked = heapq.nlargest(k, found, key=lambda c: abs(c[0]))
     ends_with = {n: weight[n] for _, n, _ in found}
     median = _median(edges, starts, ends_with) if ranked else 0.0
-    return [Path(chain(n, rank), share, share / median if median else None) for share, n, rank in ranked]
+    return Paths(Path(chain(n, rank), share, share / median if median else None) for share, n, rank in ranked)
 
 
 def _starts(graph: nx.DiGraph) -> set[Node]:

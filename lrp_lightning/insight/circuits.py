@@ -16,7 +16,6 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
 from lrp_lightning.attribution import SelectiveLRP
 from lrp_lightning.checks import check_batches, inputs_of, is_whole
@@ -25,9 +24,11 @@ from lrp_lightning.errors import InputError, SelectionError, TargetError
 from lrp_lightning.masking import check_of, check_replacement, masked_forward, means_of, reads_of, soft_forward
 from lrp_lightning.metrics.accuracy import check_outputs
 from lrp_lightning.metrics.selection_error import check_measure, smape
+from lrp_lightning.progress import tqdm
 from lrp_lightning.rules import Epsilon, Rule
 from lrp_lightning.selection.budget import check_budget, number_of
 from lrp_lightning.selection.by_relevance import TopK
+from lrp_lightning.words import percent
 
 __all__ = ["Circuits", "class_circuits"]
 
@@ -39,6 +40,8 @@ _RATE = 0.02
 """Adam's learning rate at first; it falls to a tenth of it."""
 _JUDGED = 5
 """So many times, at even distances, the sets found so far are compared with the best."""
+_SHOWN = 24
+"""Classes that a notebook shows."""
 _HELD = 512
 """So many samples tell what neurons give on average, and calibrate."""
 
@@ -125,13 +128,33 @@ class Circuits(dict[int, Masks]):
             self, self.means, {c: (float(scale), float(offset)) for c, (scale, offset) in found.items()}, self.of
         )
 
-    def __repr__(self) -> str:
-        def size(masks: Masks) -> str:
-            return f"{sum(int(mask.sum()) for mask in masks.values())} of {sum(mask.numel() for mask in masks.values())}"
+    def _repr_html_(self) -> str:
+        """For a notebook: how large each class's circuit is, and its calibration."""
+        from lrp_lightning.html import sections
+        from lrp_lightning.html.markup import part
 
-        sizes = ", ".join(f"{c}: {size(masks)}" for c, masks in self.items())
+        rows = []
+        for c, masks in itertools.islice(self.items(), _SHOWN):
+            kept, of = _size(masks)
+            scale = [f"{value:.3g}" for value in self.calibration.get(c, ())]
+            rows.append([str(c), f"{kept:,} of {of:,}", percent(kept / of) if of else "", *(scale or ["", ""])])
+        heads = ["class", self.of, "share", "scale", "offset"]
+        said = (
+            f"Of each class the {self.of} that its logit is computed with alone; the others give "
+            f"{'zero' if self.means is None else 'their mean'}. Scale and offset bring that logit to the whole network's."
+        )
+        many = f"Circuits of {len(self)} class{'es' * (len(self) != 1)}"
+        return part(many, ("numbers", sections.numbers(heads, rows, len(self), said)))
+
+    def __repr__(self) -> str:
+        sizes = ", ".join(f"{c}: {' of '.join(map(str, _size(masks)))}" for c, masks in self.items())
         off = "zero" if self.means is None else "their mean"
         return f"Circuits({self.of} of class {sizes}; the others give {off})"
+
+
+def _size(masks: Masks) -> tuple[int, int]:
+    """How many are in a circuit, and of how many."""
+    return sum(int(mask.sum()) for mask in masks.values()), sum(mask.numel() for mask in masks.values())
 
 
 @torch.inference_mode(False)  # what is made inside of it cannot be differentiated

@@ -15,6 +15,7 @@ from lrp_lightning.masking import masked_forward
 from lrp_lightning.metrics.accuracy import check_outputs
 from lrp_lightning.metrics.contest import contest_won, own_logits_of, runner_up_wins
 from lrp_lightning.selection import random_masks
+from lrp_lightning.words import percent
 
 __all__ = ["Contest", "contest"]
 
@@ -82,6 +83,21 @@ class Contest:
         return (
             f"Contest({len(self.logits)} samples: won {self.accuracy:.3f}, by random sets {self.control_accuracy:.3f}; its "
             f"own neurons make the runner-up win {self.runner_up_accuracy:.3f}; logits correlate {self.correlation:.2f})"
+        )
+
+    def _repr_html_(self) -> str:
+        """For a notebook: the figures, as the report has them."""
+        from lrp_lightning.html.markup import part
+
+        shares = {
+            "won with its own neurons": self.accuracy,
+            "by random neurons": self.control_accuracy,
+            "won by the runner-up with its neurons": self.runner_up_accuracy,
+        }
+        figures = [(name, percent(share)) for name, share in shares.items()]
+        return part(
+            f"Contest of {len(self.logits):,} samples",
+            ("figures", [*figures, ("correlation of logits", f"{self.correlation:.2f}")]),
         )
 
 

@@ -14,7 +14,6 @@ from typing import Any, Literal
 import networkx as nx
 import torch
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
 from lrp_lightning.attribution import SelectiveLRP
 from lrp_lightning.checks import check_batches, is_whole, labelled
@@ -26,9 +25,10 @@ from lrp_lightning.errors import InputError, LayerError, RuleError
 from lrp_lightning.graphs.paths import by_layer
 from lrp_lightning.insight.shares import as_shares
 from lrp_lightning.metrics.accuracy import check_outputs
+from lrp_lightning.progress import tqdm
 from lrp_lightning.rules import Rule
 
-__all__ = ["NeuronCard", "neuron_cards"]
+__all__ = ["NeuronCard", "NeuronCards", "neuron_cards"]
 
 _AT_ONCE = 64
 """Samples in one pass."""
@@ -37,6 +37,8 @@ _NAMES, _LEAST = 3, 0.1
 """Classes in a card's name at most, and the least share of one."""
 _FEW = 3
 """Classes, all of which are named."""
+_SHOWN, _SIDE = 6, 44
+"""Cards that a notebook shows, and pixels of a patch."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,6 +99,28 @@ class NeuronCard:
             f"{self.samples} samples; like neurons {like or 'none'})"
         )
 
+    def _repr_html_(self) -> str:
+        """For a notebook."""
+        return NeuronCards([self])._repr_html_()
+
+
+class NeuronCards(list[NeuronCard]):
+    """A list of cards, which a notebook shows as the report does.
+
+    Example:
+        >>> from lrp_lightning.insight.neuron_cards import NeuronCards
+        >>> NeuronCards([])
+        []
+    """
+
+    def _repr_html_(self) -> str:
+        """For a notebook: the first of them."""
+        from lrp_lightning.html import sections
+        from lrp_lightning.html.markup import part
+
+        data = sections.neurons(self[:_SHOWN], many=len(self), side=_SIDE)
+        return part("Neuron card" if len(self) == 1 else f"{len(self)} neuron cards", ("neurons", data))
+
 
 def neuron_cards(
     model: nn.Module,
@@ -108,7 +132,7 @@ def neuron_cards(
     progress: bool = True,
     on_unsupported: Literal["raise", "gradient"] = "raise",
     thumbnails: Mapping[str, Sequence[int]] | None = None,
-) -> list[NeuronCard]:
+) -> NeuronCards:
     """What drives each of many neurons, in what they are relevant, and for which classes.
 
     The loader is read once, with one pass of relevance of the predicted class for all neurons together. What in a patch
@@ -128,7 +152,8 @@ def neuron_cards(
             reconstructed, its classes and similar neurons: a small part of a card's cost.
 
     Returns:
-        A card for each neuron, layer by layer as asked for, those with thumbnails after the others of their layer.
+        A card for each neuron, layer by layer as asked for, those with thumbnails after the others of their layer, in a list
+        that a notebook shows as the report does.
 
     Raises:
         LayerError: if there is no such layer or neuron, or none is asked for.
@@ -174,7 +199,7 @@ def neuron_cards(
             seen, like = seen + len(x), x[0].detach().cpu()
     if not seen:
         raise InputError("the loader gives no batch")
-    found = []
+    found = NeuronCards()
     for layer, of in tqdm(layers.items(), desc="patches", unit="layer", disable=not progress, leave=False):
         found += of.cards(model, layer, images, like, method, device)
     return found

@@ -18,8 +18,12 @@ from lrp_lightning.metrics.accuracy import check_outputs, label_predicted
 from lrp_lightning.metrics.contest import contest_won, own_logits_of
 from lrp_lightning.rules import Epsilon
 from lrp_lightning.selection.by_relevance import TopK
+from lrp_lightning.words import percent
 
 __all__ = ["PathCurve", "path_curve"]
+
+_SHOWN = 24
+"""Numbers of paths that a notebook shows."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,6 +75,26 @@ class PathCurve:
             for i, k in enumerate(self.counts)
         ]
         return f"PathCurve({'; '.join(rows)})"
+
+    def _repr_html_(self) -> str:
+        """For a notebook: a row for each number of paths, mean over classes."""
+        from lrp_lightning.html import sections
+        from lrp_lightning.html.markup import part
+
+        def mean(of: Tensor) -> str:
+            return percent(float(of.nanmean()))
+
+        rows = [
+            [str(k), f"{self.neurons[i].nanmean():.1f}", mean(self.kept[i]), mean(self.without[i]), mean(self.contest[i])]
+            for i, k in enumerate(self.counts[:_SHOWN])
+        ]
+        heads = ["paths", "neurons", "kept by them", "kept without them", "contest won"]
+        said = (
+            "Of the neurons on so many best paths of each class: their mean number; in how many of a class's images they "
+            "alone, and all but them, keep the prediction; and how often the predicted class beats the runner-up, each with "
+            "its own."
+        )
+        return part("What the best paths prove", ("numbers", sections.numbers(heads, rows, len(self.counts), said)))
 
 
 def path_curve(

@@ -15,7 +15,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
 from lrp_lightning.attribution import SelectiveLRP
 from lrp_lightning.checks import check_batches, is_number, is_whole, labelled
@@ -25,6 +24,7 @@ from lrp_lightning.insight.clusters import FEWEST, Clusters
 from lrp_lightning.insight.shares import as_shares
 from lrp_lightning.insight.transplant import Region, Transplant, transplant
 from lrp_lightning.masking import masked_forward
+from lrp_lightning.progress import tqdm
 from lrp_lightning.rules import Rule
 from lrp_lightning.words import percent
 
@@ -40,6 +40,8 @@ _HOSTS = 512
 """Samples of other classes that regions are copied into."""
 _COARSE = 16
 """Places along each side of a heatmap that is clustered."""
+_IN_A_NOTEBOOK, _SIDE = 6, 56
+"""Strategies that a notebook shows, and pixels of their pictures."""
 _Clustered = Literal["neurons", "heatmaps"]
 
 
@@ -145,6 +147,10 @@ class Strategy:
         turns, control = percent(self.transplant), percent(self.control)
         return f"{about}{said}{where} turns {turns} of other samples into it, against {control} of controls)"
 
+    def _repr_html_(self) -> str:
+        """For a notebook."""
+        return _part(f"Strategy of class {self.label}, {len(self.samples)} samples", [self])
+
 
 @dataclass(frozen=True, eq=False)
 class OddSample:
@@ -199,6 +205,18 @@ class Strategies(list[Strategy]):
     def __repr__(self) -> str:
         counts = f"{len(self)} strategies, {len(self.shortcuts)} shortcuts, {len(self.odd)} odd samples"
         return "\n  ".join([f"Strategies({counts}", *map(repr, self)]) + ")"
+
+    def _repr_html_(self) -> str:
+        """For a notebook: the first of them, shortcuts before others."""
+        counts = f"{len(self)} strategies, {len(self.shortcuts)} shortcuts, {len(self.odd)} odd samples"
+        return _part(counts, sorted(self, key=lambda strategy: not strategy.shortcut), self.odd)
+
+
+def _part(title: str, of: Sequence[Strategy], odd: Sequence[OddSample] = ()) -> str:
+    from lrp_lightning.html import sections
+    from lrp_lightning.html.markup import part
+
+    return part(title, ("strategies", sections.strategies(of, odd=odd, most=_IN_A_NOTEBOOK, side=_SIDE)))
 
 
 def find_strategies(

@@ -2,8 +2,7 @@
 
 ============  =====================================================================
 ``analysis``  what a report holds, and the passes that fill it from a trace
-``page``      the data of the file, whose markup is in ``page.html.jinja`` and ``sections.html.jinja``; it computes nothing
-``shapes``    a graph as lines and circles
+``page``      the data of the file, whose markup is in ``page.html.jinja`` and ``html/``; it computes nothing
 ``contrast``  a contrast as one folder, with a report
 ============  =====================================================================
 """

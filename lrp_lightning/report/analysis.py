@@ -9,16 +9,15 @@ from typing import Any
 import networkx as nx
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from lrp_lightning.attribution import SelectiveLRP
 from lrp_lightning.compat import in_double
 from lrp_lightning.composites import Composite, EpsilonPlus, as_composite
 from lrp_lightning.deconvnet import TopActivations, reconstruct_top_activations
-from lrp_lightning.drawing.layout import lay_out
 from lrp_lightning.errors import InputError
 from lrp_lightning.graphs.build import build_graph
 from lrp_lightning.graphs.class_graph import ClassGraph
+from lrp_lightning.graphs.layout import lay_out
 from lrp_lightning.graphs.paths import Node, Path, by_layer, k_best_paths
 from lrp_lightning.insight.contest import Contest, contest
 from lrp_lightning.insight.contrast import Contrast
@@ -27,6 +26,7 @@ from lrp_lightning.insight.heatmaps import neuron_heatmaps, path_heatmaps
 from lrp_lightning.insight.neuron_cards import NeuronCard
 from lrp_lightning.insight.strategies import Strategy
 from lrp_lightning.masking import masked_forward
+from lrp_lightning.progress import tqdm
 from lrp_lightning.rules import Rule
 from lrp_lightning.selection import TopK, random_masks
 from lrp_lightning.trace import Trace

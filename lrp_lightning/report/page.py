@@ -2,44 +2,37 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import date
-from functools import cache
 from importlib.resources import files
 from pathlib import Path as FilePath
-from typing import Any, NamedTuple
+from typing import Any
 
 import networkx as nx
 import numpy as np
 import torch
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
-from matplotlib import colormaps
-from matplotlib.figure import Figure
-from PIL import Image
 from torch import Tensor, nn
 
-from lrp_lightning.compat import in_double
 from lrp_lightning.composites import Composite, EpsilonPlus, named
 from lrp_lightning.deconvnet import TopActivations
 from lrp_lightning.drawing.contrast import draw_contrast
 from lrp_lightning.drawing.curves import draw_curves
 from lrp_lightning.drawing.figures import as_array
-from lrp_lightning.drawing.neuron_cards import draw_neuron_cards
-from lrp_lightning.drawing.pixels import COLOURS, check_pair, coloured, displayable, limit_of, summed
-from lrp_lightning.drawing.reconstructions import patches
 from lrp_lightning.drawing.sequences import of_tokens
-from lrp_lightning.drawing.strategies import draw_strategies
 from lrp_lightning.errors import InputError
 from lrp_lightning.files import replacing
 from lrp_lightning.graphs.class_graph import ClassGraph
-from lrp_lightning.graphs.paths import Path
+from lrp_lightning.graphs.shapes import shapes_of
+from lrp_lightning.html import sections as shown
+from lrp_lightning.html.markup import templates
+from lrp_lightning.html.pictures import SMALL, Picture, Row, data_uri, heat_picture, palette_picture, picture
 from lrp_lightning.insight.headline import kept_by
+from lrp_lightning.patches import patches
+from lrp_lightning.pixels import check_pair, coloured, displayable, limit_of, summed
 from lrp_lightning.report.analysis import Curves, Report, report_of
-from lrp_lightning.report.shapes import shapes_of
 from lrp_lightning.rules import Rule
 from lrp_lightning.selection import Selection
 from lrp_lightning.trace import Trace
@@ -47,16 +40,11 @@ from lrp_lightning.words import percent
 
 __all__ = ["page_of", "write_report"]
 
+_PACKAGE = "lrp_lightning.report"
 _SAMPLES = 24
 """Heatmaps, neuron cards and rows of the conservation table that are shown: bounds the file's size."""
 _GRAPHS = 4
 """Classes whose graphs are drawn: the same."""
-_SIDE = 320
-"""Pixels; larger images are shown smaller."""
-_SMALL = 64
-"""Pixels; images up to this are shown pixel by pixel."""
-_SHORT = 8
-"""Neurons of a path that is written out."""
 
 
 def write_report(
@@ -140,27 +128,21 @@ def page_of(report: Report) -> str:
         _section("Conservation", _conservation(report)),
         _section("Settings", [(str(name), str(value)) for name, value in report.settings.items()]),
     ]
-    return _template().render(
-        report=report,
-        about=_about(report),
-        measures=[(name, _number(value)) for name, value in report.measures.items()],
-        sections=[section for section in sections if section["data"]],
-        undrawn=[name for name, _ in graphs[_GRAPHS:]],
-        negative=_negative(report),
+    kinds = {"page_css": "css", "js": "js"}  # ours: no data
+    ours = {name: Markup(files(_PACKAGE).joinpath(f"report.{kind}").read_text("utf-8")) for name, kind in kinds.items()}
+    return (
+        templates(_PACKAGE)
+        .get_template("page.html.jinja")
+        .render(
+            report=report,
+            about=_about(report),
+            measures=[(name, shown.number(value)) for name, value in report.measures.items()],
+            sections=[section for section in sections if section["data"]],
+            undrawn=[name for name, _ in graphs[_GRAPHS:]],
+            alone=False,
+            **ours,
+        )
     )
-
-
-@cache
-def _template() -> Template:
-    room = Environment(
-        loader=PackageLoader("lrp_lightning.report", ""),
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
-    for kind in ("css", "js"):  # ours: no data
-        room.globals[kind] = Markup(files("lrp_lightning.report").joinpath(f"report.{kind}").read_text("utf-8"))
-    stops = colormaps[COLOURS](np.linspace(0, 1, 11), bytes=True)[:, :3]
-    room.globals["stops"] = ", ".join("#{:02x}{:02x}{:02x}".format(*stop) for stop in stops)
-    return room.get_template("page.html.jinja")
 
 
 def _section(title: str, data: Any, kind: str = "", number: int = 0) -> dict[str, Any]:
@@ -186,22 +168,6 @@ def _about(report: Report) -> list[str]:
 # sections
 
 
-class _Picture(NamedTuple):
-    """An image of the page, with a word below it where there is one."""
-
-    source: str
-    alt: str
-    small: bool = False
-    label: str = ""
-
-
-class _Row(NamedTuple):
-    """Pictures that belong together, and their caption."""
-
-    pictures: list[_Picture]
-    title: str
-
-
 def _heatmaps(report: Report) -> dict[str, Any]:
     if report.images is None or report.relevance is None:
         return {}
@@ -216,23 +182,25 @@ def _heatmaps(report: Report) -> dict[str, Any]:
     rows = []
     for i, title in zip(range(len(images)), report.titles or range(len(images)), strict=False):
         held = [f" {percent(part)}" for part in report.held[i]] if report.held and len(maps) == 2 else [""] * len(maps)
-        pictures = [_heat(of[i], limit, name, name + part) for (name, of), part in zip(heat.items(), held, strict=True)]
-        rows.append(_Row([_image(images[i], "image"), *pictures], str(title)))
+        pictures = [
+            heat_picture(of[i], limit, name, name + part) for (name, of), part in zip(heat.items(), held, strict=True)
+        ]
+        rows.append(Row([picture(images[i], "image"), *pictures], str(title)))
     return {
         "rows": rows, "limit": limit, "two": len(maps) == 2, "held": bool(report.held), "many": len(report.images),
-        "wide": max(images.shape[1:3]) > _SMALL,
+        "wide": max(images.shape[1:3]) > SMALL, "bare": False, "negative": shown.negative(report.trace),
     }  # fmt: skip
 
 
 def _tokens(report: Report) -> dict[str, Any]:
     if not report.tokens or report.relevance is None:
         return {}
-    shown, shares = of_tokens(report.tokens, report.relevance, report.titles or None)
+    words, shares = of_tokens(report.tokens, report.relevance, report.titles or None)
     texts = [
         ([_token(*token) for token in zip(text, share, strict=False)], str(title))
-        for text, share, title in zip(shown[:_SAMPLES], shares, report.titles or range(len(shown)), strict=False)
+        for text, share, title in zip(words[:_SAMPLES], shares, report.titles or range(len(words)), strict=False)
     ]
-    return {"texts": texts, "many": len(shown)}
+    return {"texts": texts, "many": len(words), "negative": shown.negative(report.trace)}
 
 
 def _token(token: str, share: float) -> tuple[str, str, str]:
@@ -240,14 +208,6 @@ def _token(token: str, share: float) -> tuple[str, str, str]:
     red, green, blue = (int(part) for part in coloured(np.array([share]), 1.0)[0])
     ink = "#fff" if abs(share) > 0.6 else "#111"
     return token, f"{share:+.0%}", f"background: rgb({red} {green} {blue}); color: {ink}" if share else ""
-
-
-def _negative(report: Report) -> str:
-    """Of which samples the output that is explained is negative; none if it is of none."""
-    below = 0 if report.trace is None else int((report.trace.explained < 0).sum())
-    if report.trace is None or not below:
-        return ""
-    return "all" if below == len(report.trace.explained) else f"{below} of {len(report.trace.explained)} samples"
 
 
 def _graphs(report: Report) -> list[tuple[str, ClassGraph]]:
@@ -268,21 +228,11 @@ def _graph(report: Report, name: str, of: ClassGraph, first: bool) -> dict[str, 
     shapes = shapes_of(of.graph, of.paths, report.class_names) if len(of.graph) else None
     drawn = {circle.node for circle in shapes.circles} if shapes and not name else set()
     neurons = {node: relevance for node, relevance in report.neuron_heatmaps.items() if node in drawn}
-    explained = sum(about["relevance"] for _, about in of.graph.nodes(data=True) if about.get("output"))
-    data = {
-        "shapes": shapes, "samples": of.n_samples, "neurons": [_neuron(*one) for one in neurons.items()],
-        "links": {node: n for n, node in enumerate(neurons)}, "paths": [_chain(path) for path in of.paths],
-        "no_path": not of.paths and explained < 0, "sheet": _sheet(report, of), "first": first,
-        "blocks": shapes is not None and len(shapes.layers) < len({layer for layer, _ in of.graph}),
-    }  # fmt: skip
+    data = shown.graph(
+        of.graph, shapes, of.paths, of.n_samples, first, neurons=[_neuron(*one) for one in neurons.items()],
+        links={node: n for n, node in enumerate(neurons)}, sheet=_sheet(report, of),
+    )  # fmt: skip
     return data if shapes or of.paths else {}
-
-
-def _chain(path: Path) -> tuple[str, str, str]:
-    """What it carries, the whole of it, and of a long one its ends."""
-    names = [f"{layer}[{neuron}]" for layer, neuron in path.nodes]
-    ends = " → ".join([*names[:2], "…", *names[-4:]]) if len(names) > _SHORT else ""
-    return path.carries, " → ".join(names), ends
 
 
 def _sheet(report: Report, of: ClassGraph) -> dict[str, Any]:
@@ -302,16 +252,16 @@ def _sheet(report: Report, of: ClassGraph) -> dict[str, Any]:
     told = [path.carries.replace(" %", "\N{NO-BREAK SPACE}%") for path in of.paths]
     heads = [f"path {i} to {end}, {carries}" for i, (end, carries) in enumerate(zip(ends, told, strict=True), 1)]
     limit, titles = limit_of(heat, 99.5), report.titles or [""] * len(report.images)
-    columns = [[_heat(h, limit, head, head) for h in maps] for head, maps in zip(heads, heat, strict=True)]
-    pictures = zip([_image(image, "image") for image in images], *columns, strict=True)
-    shown = [_Row(list(row), str(titles[n])) for n, row in zip(rows, pictures, strict=True)]
-    return {"limit": limit, "heads": heads, "ends": list(dict.fromkeys(ends)), "rows": shown}
+    columns = [[heat_picture(h, limit, head, head) for h in maps] for head, maps in zip(heads, heat, strict=True)]
+    pictures = zip([picture(image, "image") for image in images], *columns, strict=True)
+    of_images = [Row(list(row), str(titles[n])) for n, row in zip(rows, pictures, strict=True)]
+    return {"limit": limit, "heads": heads, "ends": list(dict.fromkeys(ends)), "rows": of_images}
 
 
-def _neuron(node: tuple[str, int], relevance: Tensor) -> _Row:
+def _neuron(node: tuple[str, int], relevance: Tensor) -> Row:
     heat = summed(relevance, shares=True)
     limit, name = limit_of(heat, 99.5), f"{node[0]}, neuron {node[1]}"
-    return _Row([_heat(h, limit, f"heatmap of {name}") for h in heat], name)
+    return Row([heat_picture(h, limit, f"heatmap of {name}") for h in heat], name)
 
 
 def _contrast(report: Report) -> dict[str, Any]:
@@ -324,30 +274,30 @@ def _contrast(report: Report) -> dict[str, Any]:
         for layer, neuron, share in of
     ]
     figure = draw_contrast(why, report.class_names, report.mean, report.std)
-    return {"figure": _figure(figure, "heatmaps of the contrast"), "rows": rows}
+    drawn = palette_picture(as_array(figure), "heatmaps of the contrast")
+    return {"figure": drawn, "rows": rows, "titles": report.titles}
 
 
 def _strategies(report: Report) -> dict[str, Any]:
     if not report.strategies:
         return {}
-    figure = draw_strategies(report.strategies, report.class_names, report.mean, report.std)
-    found = [strategy.sentence(report.class_names) for strategy in report.strategies if strategy.shortcut]
-    tested = any(strategy.test is not None for strategy in report.strategies)
-    return {"figure": _figure(figure, "strategies of each class"), "found": found, "tested": tested}
+    odd = getattr(report.strategies, "odd", ())
+    return shown.strategies(report.strategies, report.class_names, report.mean, report.std, odd)
 
 
-def _cards(report: Report) -> _Picture | None:
+def _cards(report: Report) -> dict[str, Any]:
     if not report.cards:
-        return None
-    return _figure(
-        draw_neuron_cards(report.cards[-_SAMPLES:], report.class_names, report.mean, report.std, k=4), "neuron cards"
+        return {}
+    many = len(report.cards)
+    return shown.neurons(
+        report.cards[-_SAMPLES:], report.class_names, report.mean, report.std, many, highest=many > _SAMPLES
     )
 
 
 def _drives(top: TopActivations, report: Report) -> dict[str, Any]:
     pairs = patches(top, report.mean, report.std)
-    seen = [_image(image, "what the neuron sees") for image, _ in pairs]
-    back = [_image(image, "what it responds to") for _, image in pairs]
+    seen = [picture(image, "what the neuron sees") for image, _ in pairs]
+    back = [picture(image, "what it responds to") for _, image in pairs]
     values = " · ".join(f"{value:.3g}" for value in top.values.tolist())
     return {"strips": [seen, back], "title": f"{top.layer}, neuron {top.neuron}: activation {values}"}
 
@@ -357,85 +307,10 @@ def _curve(of: Curves) -> dict[str, Any]:
     file = io.BytesIO()
     figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
     x = range(len(next(iter(of.curves.values())))) if of.x is None else of.x
-    rows = zip(*([_number(float(value)) for value in line] for line in (x, *of.curves.values())), strict=True)
+    rows = zip(*([shown.number(float(value)) for value in line] for line in (x, *of.curves.values())), strict=True)
     heads = [of.xlabel or "at", *map(str, of.curves)]
-    return {"picture": _Picture(_uri("svg+xml", file), of.title), "title": of.title, "heads": heads, "rows": list(rows)}
+    return {"picture": Picture(data_uri("svg+xml", file), of.title), "title": of.title, "heads": heads, "rows": list(rows)}
 
 
 def _conservation(report: Report) -> dict[str, Any]:
-    if report.trace is None:
-        return {}
-    trace = report.trace
-    inputs = trace.inputs if isinstance(trace.inputs, tuple) else (trace.inputs,)
-    reached = sum(in_double(r).flatten(1).sum(1) for r in inputs)
-    kinds = {"in biases": ".bias", "in stabilisers": ".stabiliser", "in unselected neurons": ".unselected"}
-    columns: dict[str, Any] = {"output": trace.explained, "reached the input": reached}
-    rest = {where: r for where, r in trace.absorbed.items() if not where.endswith(tuple(kinds.values()))}
-    for name, ending in kinds.items():
-        columns[name] = _sum(r for where, r in trace.absorbed.items() if where.endswith(ending))
-    columns["elsewhere"] = _sum(rest.values())
-    columns = {name: values for name, values in columns.items() if values is not None}
-    titles = report.titles if len(report.titles) == len(trace.explained) else range(len(trace.explained))
-    rows = [
-        [
-            str(title),
-            *(_number(float(values[n])) for values in columns.values()),
-            f"{float(trace.conservation_error[n]):.1e}",
-        ]
-        for n, title in enumerate(titles)
-    ][:_SAMPLES]
-    layers = [
-        [
-            name,
-            trace.kinds[name],
-            str(relevance.shape[1]),
-            f"{float(in_double(trace.masks[name].sum(1)).mean()):.1f}" if name in trace.masks else "",
-            _number(float(in_double(relevance.sum(1)).mean())),
-        ]
-        for name, relevance in trace.relevance.items()
-    ]
-    return {"heads": ["sample", *columns, "error"], "rows": rows, "layers": layers, "selected": bool(trace.masks)}
-
-
-def _sum(parts: Iterable[Tensor]) -> Tensor | None:
-    parts = list(parts)
-    return sum(in_double(part) for part in parts) if parts else None  # type: ignore[return-value]
-
-
-def _number(value: float) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-# pictures
-
-
-def _image(pixels: np.ndarray, alt: str) -> _Picture:
-    """``(H, W, 3)`` in [0, 1]: small ones exactly, photographs as JPEG."""
-    picture = Image.fromarray(np.round(255 * pixels).astype(np.uint8))
-    picture.thumbnail((_SIDE, _SIDE))
-    small = max(picture.size) <= _SMALL
-    return _Picture(_source(picture, "PNG" if small else "JPEG"), alt, small)
-
-
-def _heat(heat: np.ndarray, limit: float, alt: str, label: str = "") -> _Picture:
-    """``(H, W)`` as a picture of 255 colours: white is exactly nothing."""
-    picture = Image.fromarray(heat.astype(np.float32))
-    picture.thumbnail((_SIDE, _SIDE), Image.Resampling.BOX)
-    level = np.round(127 + 127 * np.clip(np.asarray(picture) / limit, -1, 1)).astype(np.uint8)
-    indexed = Image.fromarray(level).convert("P")
-    indexed.putpalette(colormaps[COLOURS](np.linspace(0, 1, 255), bytes=True)[:, :3].tobytes())
-    return _Picture(_source(indexed, "PNG"), alt, max(heat.shape) <= _SMALL, label)
-
-
-def _figure(figure: Figure, alt: str) -> _Picture:
-    return _Picture(_source(Image.fromarray(as_array(figure)).convert("P", palette=Image.Palette.ADAPTIVE), "PNG"), alt)
-
-
-def _source(picture: Image.Image, kind: str) -> str:
-    file = io.BytesIO()
-    picture.save(file, kind, **({"quality": 85} if kind == "JPEG" else {"optimize": True}))
-    return _uri(kind.lower(), file)
-
-
-def _uri(kind: str, file: io.BytesIO) -> str:
-    return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}"
+    return {} if report.trace is None else shown.conservation(report.trace, report.titles, _SAMPLES)

@@ -5,8 +5,8 @@
   let rows = [], at = 0;
 
   function show(row) {
-    const list = row.closest(".neurons") || row.parentElement;
-    rows = [...list.querySelectorAll("figure.zoom")];
+    const list = row.closest(".lrp-neurons") || row.parentElement;
+    rows = [...list.querySelectorAll("figure.lrp-zoom")];
     move(rows.indexOf(row));
     if (!dialog.open) dialog.showModal();
   }
@@ -20,14 +20,14 @@
 
   document.addEventListener("click", (event) => {
     const neuron = event.target.closest("svg a");
-    const row = neuron ? document.querySelector(`${neuron.getAttribute("href")} figure`) : event.target.closest("figure.zoom");
+    const row = neuron ? document.querySelector(`${neuron.getAttribute("href")} figure`) : event.target.closest("figure.lrp-zoom");
     if (row && !dialog.contains(row)) {
       event.preventDefault();
       show(row);
     }
   });
   document.addEventListener("keydown", (event) => {
-    if (event.key === "Enter" && event.target.matches("figure.zoom")) show(event.target);
+    if (event.key === "Enter" && event.target.matches("figure.lrp-zoom")) show(event.target);
     if (dialog.open && event.key === "ArrowLeft") move(at - 1);
     if (dialog.open && event.key === "ArrowRight") move(at + 1);
   });

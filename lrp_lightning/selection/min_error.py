@@ -26,13 +26,13 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
 from lrp_lightning.composites import Composite
 from lrp_lightning.engine import propagate
 from lrp_lightning.errors import InputError, SelectionError
 from lrp_lightning.masking import masked_forward, soft_forward
 from lrp_lightning.metrics.selection_error import MEASURES, check_measure
+from lrp_lightning.progress import tqdm
 from lrp_lightning.selection.budget import check_budget
 from lrp_lightning.selection.by_relevance import TopK
 from lrp_lightning.selection.fixed import Fixed

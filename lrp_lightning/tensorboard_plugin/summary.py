@@ -23,12 +23,12 @@ from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
 from tensorboard.compat.proto.types_pb2 import DT_STRING
 
 from lrp_lightning.deconvnet import TopActivations
-from lrp_lightning.drawing.reconstructions import squares
 from lrp_lightning.errors import RecordError
 from lrp_lightning.graphs.class_graph import ClassGraph
 from lrp_lightning.graphs.paths import Node, Path
 from lrp_lightning.insight.neuron_cards import NeuronCard
 from lrp_lightning.insight.strategies import Strategy
+from lrp_lightning.patches import squares
 from lrp_lightning.tensorboard_plugin.schema import (
     MAX_NUMBER,
     PICTURES,

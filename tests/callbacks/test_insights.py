@@ -168,7 +168,7 @@ def test_files_where_there_is_no_tensorboard(tmp_path: Path) -> None:
     [page] = tmp_path.rglob("last.html")
     text = page.read_text()
     assert "Likely shortcut." in text
-    assert 'alt="neuron cards"' in text
+    assert 'alt="patches: drive it most"' in text
     assert any('"relevance/shortcuts": ' in path.read_text() for path in tmp_path.rglob("step=*.json"))
 
 

@@ -229,7 +229,7 @@ def test_operators_by_gradient_are_refused() -> None:
             return self.head(torch.special.i0(x))
 
     with (
-        pytest.warns(UserWarning),
+        pytest.warns(UserWarning, match="plain gradient"),
         pytest.raises(UnsupportedOperatorError, match="by plain gradient, which cannot be captured"),
     ):
         SelectiveLRP(Sorts(), on_unsupported="gradient").capture(torch.rand(2, 4), 0)

@@ -22,9 +22,9 @@ from torch import Tensor
 from lrp_lightning import Path, diff_graphs, k_best_paths
 from lrp_lightning.drawing import as_array, draw_graph, draw_heatmaps, draw_paths
 from lrp_lightning.drawing.figures import NEGATIVE, POSITIVE
-from lrp_lightning.drawing.layout import Layout, lay_out
-from lrp_lightning.drawing.pixels import coloured, limit_of, summed
 from lrp_lightning.errors import GraphError, InputError, LayerError
+from lrp_lightning.graphs.layout import Layout, lay_out
+from lrp_lightning.pixels import coloured, limit_of, summed
 
 # Heatmaps
 

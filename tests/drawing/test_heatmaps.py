@@ -8,8 +8,8 @@ import torch
 from sheets import pictures_of, words_of
 
 from lrp_lightning.drawing import draw_heatmaps
-from lrp_lightning.drawing.pixels import coloured, limit_of, summed
 from lrp_lightning.errors import InputError
+from lrp_lightning.pixels import coloured, limit_of, summed
 
 
 def test_all_neurons_stand_below_the_critical_ones_each_with_its_part_of_the_logit() -> None:

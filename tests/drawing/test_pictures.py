@@ -29,8 +29,8 @@ from lrp_lightning.drawing import (
     draw_paths,
     draw_top_activations,
 )
-from lrp_lightning.drawing.reconstructions import patches
 from lrp_lightning.errors import InputError
+from lrp_lightning.patches import patches
 
 BASELINES = Path(__file__).with_name("baselines")
 WIDTH = 160

@@ -303,7 +303,7 @@ def test_reconstructions_show_what_the_neuron_sees(whole: Page, trace: Trace) ->
     top = trace.relevance["0"].sum(0).topk(2).indices
     text = " ".join(whole.text)
     assert f"0, neuron {top[0]}: activation" in text
-    alts = [given["alt"] for given in whole.all("img") if given.get("class") != "curves"]
+    alts = [given["alt"] for given in whole.all("img") if given.get("class") != "lrp-curves"]
     assert alts.count("what the neuron sees") == alts.count("what it responds to") == 3 * 6
     sees = [image for image, alt in zip(whole.images, alts, strict=True) if alt == "what the neuron sees"]
     assert max(sees[0].shape[:2]) <= 3  # the first convolution

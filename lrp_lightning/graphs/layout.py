@@ -12,7 +12,7 @@ from lrp_lightning.errors import GraphError, LayerError
 from lrp_lightning.graphs.build import check_graph
 from lrp_lightning.graphs.paths import Node, Path
 
-__all__ = ["DrawnEdge", "Layout", "lay_out"]
+__all__ = ["DrawnEdge", "Layout", "label_of", "lay_out"]
 
 _COLUMNS = 24
 """More layers than this are drawn by block."""
@@ -106,6 +106,14 @@ def lay_out(
     drawn_edges = [DrawnEdge(a, b, r, s, abs(r) / (strongest[place[a][0], place[b][0]] or 1.0)) for a, b, r, s in edges]
     chains = [[node for node in path.nodes if node in place] for path in paths]
     return Layout(drawn, place, sorted(drawn_edges, key=lambda edge: edge.strength), chains, colour)
+
+
+def label_of(graph: nx.DiGraph, node: Node, class_names: Sequence[str] | None) -> str:
+    """A neuron's number; of the output's, its class."""
+    about = graph.nodes[node]
+    if class_names is not None and node[1] < len(class_names) and about.get("output", graph.out_degree(node) == 0):
+        return str(class_names[node[1]])
+    return str(about.get("class_name", node[1]))
 
 
 def _blocks(names: list[str], graph: nx.DiGraph, members: dict[str, list[Node]]) -> list[str]:

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 import networkx as nx
 import numpy as np
 
-from lrp_lightning.drawing.graphs import label_of
-from lrp_lightning.drawing.layout import DrawnEdge, lay_out
-from lrp_lightning.drawing.pixels import coloured
+from lrp_lightning.graphs.layout import DrawnEdge, label_of, lay_out
 from lrp_lightning.graphs.paths import Node, Path
+from lrp_lightning.pixels import coloured
 
 __all__ = ["Circle", "Line", "Shapes", "shapes_of"]
 
@@ -65,23 +64,36 @@ class Shapes:
     layers: list[tuple[float, str]]
 
 
-def shapes_of(graph: nx.DiGraph, paths: Sequence[Path], class_names: Sequence[str] | None = None) -> Shapes:
-    """What :func:`lrp_lightning.drawing.draw_graph` draws too, of the eight strongest neurons of each layer.
+def shapes_of(
+    graph: nx.DiGraph,
+    paths: Sequence[Path],
+    class_names: Sequence[str] | None = None,
+    neurons: int = _NEURONS,
+    lines: int | None = None,
+) -> Shapes:
+    """What :func:`lrp_lightning.drawing.draw_graph` draws too, of the strongest neurons of each layer.
+
+    Args:
+        graph: from :func:`lrp_lightning.build_graph`.
+        paths: of that graph, drawn over it.
+        class_names: of the output's neurons.
+        neurons: how many of a layer.
+        lines: how many edges, the strongest; None for all between neurons that are drawn.
 
     Example:
         >>> import torch
         >>> from lrp_lightning import SelectiveLRP, build_graph
-        >>> from lrp_lightning.report.shapes import shapes_of
+        >>> from lrp_lightning.graphs.shapes import shapes_of
         >>> model = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.ReLU(), torch.nn.Linear(3, 2))
         >>> graph = build_graph(SelectiveLRP(model).trace(torch.ones(1, 4), target=1, edges=True))
         >>> [name for _, name in shapes_of(graph, []).layers]
         ['input', '0', '2']
     """
-    layout = lay_out(graph, _NEURONS, paths)
+    layout = lay_out(graph, neurons, paths)
     labels = {node: label_of(graph, node, class_names) for node in layout.place}
     step = float(np.clip(_WIDE / len(layout.layers), *_COLUMN))
     leaning = 0.77 * _LETTER * max(map(len, layout.layers))  # names of layers lean by 40 degrees
-    left = max(_MARGIN, leaning)
+    left = max(_MARGIN, leaning + 8)
     place = {node: (round(left + step * x, 1), round(_MARGIN + _ROW * (layout.highest - y), 1))
              for node, (x, y) in layout.place.items()}  # fmt: skip
     named = [min(len(label), _LONG) for node, label in labels.items() if label != str(node[1])]
@@ -102,7 +114,7 @@ def shapes_of(graph: nx.DiGraph, paths: Sequence[Path], class_names: Sequence[st
         lines=[
             Line(line([e.lower, e.upper]), "for" if e.relevance > 0 else "against", round(0.3 + 5.5 * e.strength, 2),
                  round(0.06 + 0.74 * e.strength, 2), told(e))
-            for e in layout.edges
+            for e in layout.edges[-lines if lines else None :]
         ] + [
             Line(line(chain), "path", round(1 + 3 * abs(path.share) / strongest, 2), 0.85)
             for path, chain in zip(paths, layout.chains, strict=True) if chain

@@ -12,8 +12,8 @@ from torch import Tensor
 from torchvision.utils import make_grid
 
 from lrp_lightning.drawing import as_array, draw_contact_sheet, draw_heatmaps, relevance_as_images
-from lrp_lightning.drawing.pixels import coloured, displayable, limit_of, over_grey, summed
 from lrp_lightning.errors import InputError
+from lrp_lightning.pixels import coloured, displayable, limit_of, over_grey, summed
 
 
 def batch(samples: int = 2, channels: int = 3, side: int = 6) -> tuple[Tensor, Tensor]:

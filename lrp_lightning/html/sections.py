@@ -1,0 +1,259 @@
+"""The data of the sections that report and notebook share: objects of this library in, plain values for the templates out.
+
+All sizes are bounded: ``most`` is how many of a kind are shown, and the section says of how many.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from lrp_lightning.compat import in_double
+from lrp_lightning.html.pictures import Row, heat_picture, palette_picture, strip
+from lrp_lightning.patches import squares
+from lrp_lightning.pixels import coloured, displayable, limit_of, summed
+
+if TYPE_CHECKING:
+    import networkx as nx
+
+    from lrp_lightning.graphs.paths import Path
+    from lrp_lightning.graphs.shapes import Shapes
+    from lrp_lightning.insight.neuron_cards import NeuronCard
+    from lrp_lightning.insight.strategies import OddSample, Strategy
+    from lrp_lightning.insight.transplant import Region
+    from lrp_lightning.trace import Trace
+
+__all__ = [
+    "conservation", "graph", "input_heatmaps", "negative", "neurons", "number", "numbers", "paths", "strategies",
+]  # fmt: skip
+
+_SHORT = 8
+"""Neurons of a path that is written out."""
+_PROTOTYPES = 6
+_KINDS = {"driven": "drive it most", "relevant": "most relevant", "mistaken": "most relevant among mistakes"}
+_PATCH, _PATCHES = 56, 4
+"""Pixels of a patch, and how many of a kind."""
+
+
+def number(value: float) -> str:
+    """A figure of a table."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def numbers(heads: Sequence[str], rows: Iterable[Sequence[str]], many: int, said: str = "") -> dict[str, Any]:
+    """Of a table, the first rows of so many, with how to read it."""
+    return {"heads": heads, "rows": list(rows), "many": many, "said": said}
+
+
+def conservation(trace: Trace, titles: Sequence[str] = (), most: int = 24, layers: int | None = None) -> dict[str, Any]:
+    """Where the output of each sample went, and what arrived at each layer.
+
+    Args:
+        trace: of any batch.
+        titles: one a sample; others are left out, and numbers stand there.
+        most: samples that are shown.
+        layers: layers that are shown; None for all.
+    """
+    inputs = trace.inputs if isinstance(trace.inputs, tuple) else (trace.inputs,)
+    reached = sum(in_double(r[:most]).flatten(1).sum(1) for r in inputs)
+    kinds = {"in biases": ".bias", "in stabilisers": ".stabiliser", "in unselected neurons": ".unselected"}
+    columns: dict[str, Any] = {"output": trace.explained[:most], "reached the input": reached}
+    rest = {where: r for where, r in trace.absorbed.items() if not where.endswith(tuple(kinds.values()))}
+    for name, ending in kinds.items():
+        columns[name] = _sum(r[:most] for where, r in trace.absorbed.items() if where.endswith(ending))
+    columns["elsewhere"] = _sum(r[:most] for r in rest.values())
+    columns = {name: values.tolist() for name, values in columns.items() if values is not None}
+    names = titles if len(titles) == len(trace.explained) else range(len(trace.explained))
+    errors = trace.conservation_error[:most].tolist()
+    rows = [
+        [str(title), *(number(float(values[n])) for values in columns.values()), f"{errors[n]:.1e}"]
+        for n, title in zip(range(len(errors)), names, strict=False)
+    ]
+    of_layers = [
+        [
+            name,
+            trace.kinds[name],
+            str(relevance.shape[1]),
+            f"{float(in_double(trace.masks[name].sum(1)).mean()):.1f}" if name in trace.masks else "",
+            number(float(in_double(relevance.sum(1)).mean())),
+        ]
+        for name, relevance in list(trace.relevance.items())[:layers]
+    ]
+    return {
+        "heads": ["sample", *columns, "error"], "rows": rows, "many": len(trace.explained), "selected": bool(trace.masks),
+        "layers": of_layers, "many_layers": len(trace.relevance),
+    }  # fmt: skip
+
+
+def negative(trace: Trace | None) -> str:
+    """Of which samples the output that is explained is negative; empty if it is of none."""
+    below = 0 if trace is None else int((trace.explained < 0).sum())
+    if trace is None or not below:
+        return ""
+    return "all" if below == len(trace.explained) else f"{below} of {len(trace.explained)} samples"
+
+
+def input_heatmaps(trace: Trace, most: int, side: int) -> dict[str, Any]:
+    """The relevance of the first samples' inputs, where these are images; empty where there is nothing to show."""
+    relevance = trace.inputs
+    if not isinstance(relevance, Tensor) or relevance.ndim != 4 or relevance.numel() == 0:
+        return {}
+    few = relevance[:most]
+    if not bool(few.isfinite().all()):
+        return {}
+    heat = summed(few, shares=True)
+    limit = limit_of(heat, 99.5)
+    pictures = [heat_picture(one, limit, f"heatmap of sample {n}", side=side) for n, one in enumerate(heat)]
+    return {
+        "rows": [Row([one], f"sample {n}") for n, one in enumerate(pictures)], "limit": limit, "two": False, "held": False,
+        "many": len(relevance), "wide": False, "bare": True, "negative": negative(trace),
+    }  # fmt: skip
+
+
+def paths(of: Sequence[Path], most: int | None = None, first: bool = True) -> dict[str, Any]:
+    """Chains of neurons, with what they carry beside the strongest.
+
+    Args:
+        of: best first.
+        most: how many are shown; None for all.
+        first: whether it is said what a path is.
+    """
+    strongest = max((abs(path.share) for path in of), default=0.0)
+    return {
+        "paths": [_chain(path, strongest if len(of) > 1 else 0.0) for path in of[:most]],
+        "many_paths": len(of),
+        "first": first,
+    }
+
+
+def _chain(path: Path, strongest: float) -> dict[str, Any]:
+    """What it carries, beside the strongest where there are others, the whole of it, and of a long one its ends."""
+    names = [f"{layer}[{neuron}]" for layer, neuron in path.nodes]
+    return {
+        "carries": path.carries, "whole": " → ".join(names), "against": path.share < 0,
+        "ends": " → ".join([*names[:2], "…", *names[-4:]]) if len(names) > _SHORT else "",
+        "width": round(100 * abs(path.share) / strongest, 1) if strongest else 0,
+    }  # fmt: skip
+
+
+def graph(
+    whole: nx.DiGraph, shapes: Shapes | None, of: Sequence[Path], samples: int = 0, first: bool = True, **more: Any
+) -> dict[str, Any]:
+    """A graph with its paths.
+
+    Args:
+        whole: the graph.
+        shapes: what is drawn of it; None for nothing.
+        of: its best paths.
+        samples: how many it sums over; 0 where that is not known.
+        first: whether it is said how to read it.
+        more: what else the report shows of it.
+    """
+    explained = sum(about["relevance"] for _, about in whole.nodes(data=True) if about.get("output"))
+    return {
+        "shapes": shapes, "samples": samples, "no_path": not of and explained < 0, "neurons": [], "links": {}, "sheet": {},
+        "blocks": shapes is not None and len(shapes.layers) < len({layer for layer, _ in whole}),
+        **paths(of, first=first), **more,
+    }  # fmt: skip
+
+
+def strategies(
+    of: Sequence[Strategy],
+    class_names: Sequence[str] | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    odd: Sequence[OddSample] = (),
+    most: int | None = None,
+    side: int = 96,
+) -> dict[str, Any]:
+    """Groups of images with the region that was tested, and the samples that go with none.
+
+    Args:
+        of: the strategies.
+        class_names: names of the classes; without them their numbers stand there.
+        mean, std: the images' normalisation.
+        odd: samples that do not go with their class, of which the first eight are shown.
+        most: strategies that are shown; None for all.
+        side: pixels of an image, at most.
+    """
+    rows = [_strategy(s, class_names, mean, std, side) for s in of[:most]]
+
+    def named(label: int) -> str:
+        return f"class {label}" if class_names is None else str(class_names[label])
+
+    return {
+        "rows": rows, "many": len(of), "tested": any(s.test is not None for s in of),
+        "shortcuts": sum(s.shortcut for s in of),
+        "odd": [
+            [str(o.sample), named(o.label), "none" if o.claimed_by is None else named(o.claimed_by.label), f"{o.margin:.3g}"]
+            for o in odd[:8]
+        ],
+        "many_odd": len(odd),
+    }  # fmt: skip
+
+
+def _strategy(
+    s: Strategy,
+    class_names: Sequence[str] | None,
+    mean: Sequence[float] | None,
+    std: Sequence[float] | None,
+    side: int,
+) -> dict[str, Any]:
+    """What the test says, the mean heatmap and the most typical images, with a frame around the region where it is one."""
+    said, pictures, frame = s.sentence(class_names), [], ""
+    if s.images is not None and s.heatmap is not None and s.images.ndim == 4:
+        heat = s.heatmap.cpu().numpy()
+        images = displayable(s.images[:_PROTOTYPES], mean, std)
+        pictures = [palette_picture(coloured(heat, limit_of(heat, 99.5)), "mean heatmap", side)]
+        pictures += [palette_picture(image, "typical image", side) for image in images]
+        if s.test is not None and not s.test.moves:
+            frame = _frame(s.test.region, s.images.shape[2:])
+    neurons = [f"{layer}[{neuron}]" for layer, neuron, _ in s.neurons[:5]]
+    said = said[:1].upper() + said[1:]
+    return {"said": said, "shortcut": s.shortcut, "pictures": pictures, "frame": frame, "neurons": neurons}
+
+
+def _frame(region: Region, sides: Sequence[int]) -> str:
+    """Where a region lies in an image of such sides, as a style."""
+    (top, left, tall, wide), (rows, columns) = region, sides
+    parts = {"top": top / rows, "left": left / columns, "height": tall / rows, "width": wide / columns}
+    return "; ".join(f"{name}: {100 * share:.4g}%" for name, share in parts.items())
+
+
+def neurons(
+    cards: Sequence[NeuronCard],
+    class_names: Sequence[str] | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    many: int | None = None,
+    highest: bool = False,
+    side: int = _PATCH,
+) -> dict[str, Any]:
+    """Cards, with the parts of images that drive a neuron and those in which it is relevant.
+
+    Args:
+        cards: those that are shown.
+        class_names: names of the classes; without them their numbers stand there.
+        mean, std: the images' normalisation.
+        many: of how many these are the first; None for no more.
+        highest: whether they are those of the highest layers instead.
+        side: pixels of a patch.
+    """
+    rows = []
+    for card in cards:
+        like = f", like {', '.join(str(n) for n, _ in card.similar)}" if card.similar else ""
+        kinds = [
+            (said, strip([of[:_PATCHES] for of in squares(top, side, mean, std)], f"patches: {said}"))
+            for kind, said in _KINDS.items()
+            if len((top := getattr(card, kind)).values) and top.images.ndim == 4
+        ]
+        about = f"{card.layer}, neuron {card.neuron}: {card.share:.1%} of its layer{like}"
+        rows.append({"name": card.name(class_names), "said": about, "kinds": kinds})
+    return {"rows": rows, "many": len(cards) if many is None else many, "highest": highest}
+
+
+def _sum(parts: Iterable[Tensor]) -> Tensor | None:
+    parts = list(parts)
+    return sum(in_double(part) for part in parts) if parts else None  # type: ignore[return-value]
