@@ -89,7 +89,9 @@ def _average_pool_backward(
         each = inside
     missing = [x.shape[d - 2] - ((grad.shape[d - 2] - 1) * stride[d] - 2 * padding[d] + kernel[d]) for d in range(2)]
     grad = grad / each
-    return aten.convolution.default(grad, ones, None, stride, padding, [1, 1], True, missing, channels)
+    beyond = [max(size, 0) for size in missing]  # below 0 where the last window reaches over the edge
+    down = aten.convolution.default(grad, ones, None, stride, padding, [1, 1], True, beyond, channels)
+    return down[..., : x.shape[-2], : x.shape[-1]]
 
 
 def _adaptive_average_backward(grad: Tensor, x: Tensor) -> Tensor:
