@@ -24,6 +24,10 @@ __all__ = ["draw_strategies"]
 _PROTOTYPES = 6
 _WIDTH, _NAMES = 1.2, 1.5
 """Inches of a picture, and of the classes' names."""
+_LETTERS = 14
+"""Of a name on a picture."""
+_UNDER = {"boxstyle": "square,pad=0.15", "facecolor": "#000000b0", "edgecolor": "none"}
+"""Behind words on a picture."""
 
 
 def draw_strategies(
@@ -33,6 +37,8 @@ def draw_strategies(
     std: Sequence[float] | None = None,
 ) -> Figure:
     """A row a strategy: its mean heatmap, then its most typical images; framed, the region that was copied into others.
+
+    Images that the model classifies wrongly come after those it classifies rightly, with the class that it takes them for.
 
     Args:
         strategies: from :func:`lrp_lightning.find_strategies`, of images.
@@ -60,20 +66,28 @@ def draw_strategies(
     """
     if not strategies or any(s.images is None or s.images.ndim != 4 for s in strategies):
         raise InputError("strategies can be drawn if there is at least one, and of images (N, C, H, W)")
-    rows = []
+    rows, taken = [], []
     for s in strategies:
         assert s.images is not None
         assert s.heatmap is not None
-        heat = s.heatmap.numpy()
-        rows.append([coloured(heat, limit_of(heat, 99.5)), *displayable(s.images[:_PROTOTYPES], mean, std)])
+        heat, order = s.heatmap.numpy(), _right_first(s)
+        rows.append([coloured(heat, limit_of(heat, 99.5)), *displayable(s.images[order], mean, std)])
+        taken.append([None if s.predictions is None else int(s.predictions[i]) for i in order])
     figure, place = compose(rows, _WIDTH, [1.5 * LINE] * len(rows), left=_NAMES)
     for n, (s, row) in enumerate(zip(strategies, rows, strict=True)):
         left, bottom, _, height = place(n, 0)
-        name = textwrap.fill(str(s.label) if class_names is None else str(class_names[s.label]), 18)
+        name = textwrap.fill(_named(s.label, class_names), 18)
+        words = [name, f"{percent(s.share)} of the class"]
+        words += [] if s.predictions is None else [f"{percent(s.right)} classified rightly"]
         figure.text(
-            left, bottom + height / 2, f"{name}  \n{percent(s.share)} of the class  ", fontsize=8, ha="right", va="center",
+            left, bottom + height / 2, "\n".join(f"{line}  " for line in words), fontsize=8, ha="right", va="center",
             fontweight="bold" if s.shortcut else "normal", parse_math=False,
         )  # fmt: skip
+        for column, c in enumerate(taken[n], 1):
+            if c not in (None, s.label):
+                x, y, *_ = place(n, column)
+                said = f"\N{BALLOT X} {_brief(_named(c, class_names))}"
+                figure.text(x, y, said, fontsize=7, color="white", va="bottom", parse_math=False, bbox=_UNDER)
         if s.test is None:
             continue
         colour = POSITIVE if s.shortcut else "0.35"
@@ -82,6 +96,21 @@ def draw_strategies(
         for column in range(len(row)) if not s.test.moves else ():
             figure.add_artist(_frame(place(n, column), s.test.region, row[0].shape[:2]))
     return figure
+
+
+def _right_first(s: Strategy) -> list[int]:
+    """The images that are drawn: those classified rightly, or not known to be wrong, before the others."""
+    assert s.images is not None
+    shown = range(min(_PROTOTYPES, len(s.images)))
+    return sorted(shown, key=lambda i: s.predictions is not None and int(s.predictions[i]) != s.label)
+
+
+def _named(c: int, class_names: Sequence[str] | None) -> str:
+    return str(c) if class_names is None else str(class_names[c])
+
+
+def _brief(name: str) -> str:
+    return name if len(name) <= _LETTERS else f"{name[: _LETTERS - 1]}…"
 
 
 def _frame(box: Box, region: Region, sides: tuple[int, ...]) -> Rectangle:

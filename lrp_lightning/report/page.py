@@ -333,7 +333,8 @@ def _strategies(report: Report) -> dict[str, Any]:
     figure = draw_strategies(report.strategies, report.class_names, report.mean, report.std)
     found = [strategy.sentence(report.class_names) for strategy in report.strategies if strategy.shortcut]
     tested = any(strategy.test is not None for strategy in report.strategies)
-    return {"figure": _figure(figure, "strategies of each class"), "found": found, "tested": tested}
+    wrong = any(strategy.right < 1 for strategy in report.strategies)
+    return {"figure": _figure(figure, "strategies of each class"), "found": found, "tested": tested, "wrong": wrong}
 
 
 def _cards(report: Report) -> _Picture | None:

@@ -181,6 +181,77 @@ def test_two_runs_are_compared(tab: Tab):
     tab("aside dt", has_text="compared with").wait_for()
 
 
+def seen(tab: Tab) -> tuple[bool, bool]:
+    """Of the first sample's pair, whether A is seen, and B."""
+    sides = tab(".samples .pair").first.locator(".stack")
+    a, b = sides.evaluate_all("all => all.map((one) => getComputedStyle(one).visibility === 'visible')")
+    return a, b
+
+
+def test_two_steps_of_a_sample_blink_or_slide(chromium: Any, insights: str):
+    start = "#relevance&p.relevance.step=30&p.relevance.class=0"
+    tab = Tab(chromium, insights, start).ready()
+    assert not tab(".samples .pair-controls").is_visible(), "nothing is compared"
+    tab("button", has_text="Compare").click()
+    tab(".samples .pair").first.wait_for()
+    assert "A: step 10, and B: step 30" in tab(".samples").inner_text()
+    a, b = (side.bounding_box() for side in tab(".samples .pair").first.locator(".stack").all())
+    assert a["x"] + a["width"] < b["x"], "side by side"
+
+    slide = tab(".samples button", has_text="Slide")
+    slide.focus()
+    tab.page.keyboard.press("Enter")
+    tab.until(lambda: slide.get_attribute("aria-pressed") == "true", "by key")
+    a, b = (side.bounding_box() for side in tab(".samples .pair").first.locator(".stack").all())
+    assert a == b, "one over the other"
+    tab(".samples .pair-controls input").focus()
+    for _ in range(20):
+        tab.page.keyboard.press("ArrowRight")
+    tab.until(lambda: "p.relevance.slide=70" in tab.page.url, "the slider is in the link")
+    sides = tab(".samples .pair").first.locator(".stack")
+    cuts = sides.evaluate_all("all => all.map((one) => getComputedStyle(one).clipPath)")
+    assert cuts == ["inset(0px 30% 0px 0px)", "inset(0px 0px 0px 70%)"]
+
+    tab(".samples button", has_text="Blink").click()
+    tab.until(lambda: "p.relevance.view=blink" in tab.page.url, "in the link")
+    assert seen(tab) == (False, True)
+    tab.page.wait_for_timeout(1600)
+    assert seen(tab) == (False, True), "who wants little motion switches by hand"
+    tab("button[aria-label='show A, step 10']").click()
+    assert seen(tab) == (True, False)
+    tab(".samples .enlarge").first.click()
+    enlarged = tab("dialog .pair .stack").evaluate_all("all => all.map((one) => getComputedStyle(one).visibility)")
+    assert enlarged == ["visible", "hidden"]
+    assert tab("dialog .pair-controls").is_visible()
+    tab.page.keyboard.press("Escape")
+    link = tab.page.url
+    tab.close()
+
+    moving = Tab(chromium, insights, "#" + link.partition("#")[2], motion="no-preference").ready()
+    moving(".samples .pair").first.wait_for()
+    for side in ((True, False), (False, True), (True, False)):
+        moving.until(lambda side=side: seen(moving) == side, "it blinks")
+    moving(".samples .pair-controls .side").click()
+    stopped = seen(moving)
+    moving.page.wait_for_timeout(1600)
+    assert seen(moving) == stopped, "it rests once switched by hand"
+    moving(".samples button", has_text="Blink").click()
+    moving.until(lambda: seen(moving) == (True, True), "side by side again")
+    assert "view=" not in moving.page.url
+    moving.close()
+
+
+def test_samples_that_are_not_the_same_are_not_paired(tmp_path: Path, chromium: Any):
+    for seed, run in enumerate(("one", "other")):
+        write_log(tmp_path / run, [10], seed=seed)
+    link = "#relevance&p.relevance.run=one&p.relevance.againstRun=other&p.relevance.againstStep=10"
+    tab = Tab(chromium, serve(tmp_path), link).ready()
+    tab(".samples", has_text="The samples of what it is compared with are others").wait_for()
+    assert tab(".pair").count() == 0
+    assert not tab(".samples .pair-controls").is_visible()
+    tab.close()
+
+
 @pytest.fixture(scope="module")
 def insights(tmp_path_factory: pytest.TempPathFactory, chromium: Any) -> str:
     """Strategies and cards at every step but the last; two classes of the first step have no shortcut."""
@@ -221,7 +292,14 @@ def test_a_shortcut_is_told_in_words(chromium: Any, insights: str):
     assert "2 %): no shortcut found" in tab(".strategy[data-class]").last.inner_text().replace("\u00a0", " ")
     assert drawn(tab, ".strategy canvas:not(.over)") == [True] * 14
 
-    slot, frame = box(tab, ".strategy.shortcut .slot:nth-child(4)"), box(tab, ".strategy.shortcut .slot:nth-child(4) .frame")
+    wrong = tab(".strategy[data-class] .prototype.wrong")
+    assert [text.split("\n") for text in wrong.all_inner_texts()] == [["✗", "coat"]] * 2
+    assert tab(".strategy.shortcut > .prototype").evaluate_all("all => all.map(one => one.classList.contains('wrong'))") == [
+        *[False] * 5, True,
+    ], "right ones first"  # fmt: skip
+    assert "92 % of them classified rightly" in tab(".strategy.shortcut").inner_text().replace("\u00a0", " ")
+
+    slot, frame = box(tab, ".strategy.shortcut .prototype .slot"), box(tab, ".strategy.shortcut .prototype .frame")
     assert abs(slot["x"] - frame["x"]) + abs(slot["y"] - frame["y"]) < 2
     for side in ("width", "height"):
         assert abs(frame[side] - slot[side] * 4 / 12) < 2

@@ -15,6 +15,8 @@ export const START = Object.freeze({
   many: null, // neurons that the graph draws of each layer, besides those on best paths; null: a few
   called: Object.freeze({}), // own names of neurons, by key
   sort: "order", // of samples: order | error | label
+  view: null, // of the samples of two steps: blink | slide; null: side by side
+  slide: 50, // per cent of their pictures that show the first step, where they slide
 });
 
 /** The state that an address asks for; what it does not say, or says wrongly, is as at the start. */
@@ -43,6 +45,8 @@ export function readLink(hash) {
     many: /^\d{1,3}$/.test(said.neurons ?? "") ? Number(said.neurons) : null,
     called: calledIn(said.names),
     sort: ["error", "label"].includes(said.sort) ? said.sort : "order",
+    view: ["blink", "slide"].includes(said.view) ? said.view : null,
+    slide: /^\d{1,2}$|^100$/.test(said.slide ?? "") ? Number(said.slide) : START.slide,
   };
 }
 
@@ -62,6 +66,8 @@ export function writeLink(hash, state) {
     neurons: state.many,
     names: Object.keys(state.called).length ? JSON.stringify(state.called) : null,
     sort: state.sort === "order" ? null : state.sort,
+    view: state.view,
+    slide: state.slide === START.slide ? null : state.slide,
   };
   const items = Object.entries(said)
     .filter(([, value]) => value !== null && value !== undefined)
