@@ -699,6 +699,56 @@ def test_exports(tab: Tab, kind: str, tmp_path: Path):
         assert all(isinstance(data["relevance"], float) for *_, data in graph.edges(data=True))
 
 
+def test_the_page_is_saved_as_one_file(chromium: Any, insights: str, tmp_path: Path):
+    link = "#relevance&p.relevance.step=20&p.relevance.class=0&p.relevance.againstRun=run&p.relevance.againstStep=10"
+    tab = Tab(chromium, insights, link).ready()
+    tab(".strategy canvas").first.wait_for()
+    tab(".node.pictured").first.wait_for()
+    tab(".samples .pair").first.wait_for()
+    canvases, svgs = tab(".board canvas").count(), tab(".board svg").count()
+    said = [tab(selector).first.inner_text() for selector in (".headline [role=status]", "aside h2", ".facts")]
+    tab("summary", has_text="Export").click()
+    with tab.page.expect_download() as started:
+        tab(".choices button", has_text="Page as HTML").click()
+    path = tmp_path / "page.html"
+    started.value.save_as(path)
+    tab.close()
+    assert started.value.suggested_filename == "relevance-run-ankle_boot-step20.html"
+    source = path.read_text()
+    assert source.startswith("<!DOCTYPE html>")
+    addresses = set(re.findall(r"https?://[^\s\"'`)<]*", source))
+    assert addresses <= {"http://www.w3.org/1999/xhtml", "http://www.w3.org/2000/svg"}, "names, never fetched"
+
+    context = chromium.new_context(viewport={"width": 1440, "height": 900}, offline=True)
+    page = context.new_page()
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(path.as_uri())
+    assert [url for url in asked if not url.startswith("data:")] == [path.as_uri()]
+    assert page.title() == "Relevance of “ankle boot”"
+    about = page.locator("header.saved").inner_text()
+    for words in ("run run", "epoch 2", "step 20", "from step 10 to step 20", "red speaks for the class"):
+        assert words in about, words
+    for text in said:
+        assert text in page.locator("body").inner_text()
+    assert page.locator("script, button, input, select, canvas, iframe, link").count() == 0
+    assert page.locator(".board img").count() == canvases
+    assert page.locator(".board svg").count() == svgs
+    wide = "all => all.every((one) => one.complete && one.naturalWidth > 1 && one.getBoundingClientRect().width > 10)"
+    assert page.locator(".board img").evaluate_all(wide)
+    assert "epsilon" in page.locator("footer.saved").inner_text().lower()
+    assert page.locator(".node > title").count() == page.locator(".node").count()
+    colours = []
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        colours.append(page.evaluate("getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)"))
+    assert min(colours[0]) > 200
+    assert max(colours[1][:3]) < 70
+    page.set_viewport_size({"width": 700, "height": 900})
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), "on small screens too"
+    context.close()
+
+
 def test_narrow_windows_are_legible(chromium: Any, address: str):
     tab = Tab(chromium, address, width=1024, height=768).ready()
     assert tab.evaluate("document.documentElement.scrollWidth <= window.innerWidth")

@@ -15,6 +15,7 @@ import { soon } from "./later.js";
 import { Measures } from "./measures.js";
 import { pairControls, partners, showPairs } from "./pairs.js";
 import { tiles } from "./samples.js";
+import { saveHtml } from "./snapshot.js";
 import { StrategiesPanel, picturesOf, rowsOf } from "./strategies.js";
 import { colourOfRun } from "./colours.js";
 import { theme } from "./theme.js";
@@ -23,6 +24,7 @@ import { apart, counted } from "./words.js";
 import { emptyState } from "./empty_state.js";
 
 const POLL_MS = 5000;
+const LEGEND = "In pictures and in the graph red speaks for the class, blue against it; what is clear, or as the page, does neither.";
 
 export class App {
   constructor(root) {
@@ -213,7 +215,7 @@ export class App {
         : against ? ". The samples of what it is compared with are others, so these stand alone"
           : whole ? ": what runs through critical neurons, and through all; below, which parts of the logit these hold" : "";
       this.samples.classList.toggle("comparing", Boolean(paired || whole));
-      this.samples.replaceChildren(h("p", { class: "quiet" }, `Image, then over it where the predicted class's relevance lies${what}. Click to enlarge.`),
+      this.samples.replaceChildren(h("p", { class: "quiet" }, `Image, then over it where the predicted class's relevance lies${what}.`, h("span", { class: "live" }, " Click to enlarge.")),
         tiles({ samples, images, grids, sort, nameOf, shares: true }));
     }).catch((error) => this.samples.replaceChildren(h("p", { class: "problem", role: "alert" }, error.message)));
   }
@@ -313,10 +315,24 @@ export class App {
     const { step, head, graph, nameOf } = this.now;
     const name = (ending) => fileName(["relevance", run, nameOf(graph.label), `step${step}`], ending);
     const drawing = () => this.graphView.drawing(this.now.merged ? this.words() : `${run} · epoch ${head.epoch} · step ${step} · ${counted(graph.samples, "sample")}`);
-    if (kind === "png") savePng(name("png"), drawing()).catch((error) => this.say(`The picture could not be made: ${error.message}`));
+    const failed = (what) => (error) => this.say(`${what} could not be made: ${error.message}`);
+    if (kind === "html") saveHtml(name("html"), this.board, this.heading()).catch(failed("The page"));
+    if (kind === "png") savePng(name("png"), drawing()).catch(failed("The picture"));
     if (kind === "svg") saveSvg(name("svg"), drawing());
     if (kind === "json") saveJson(name("json"), { run, step, head, graph });
     if (kind === "graphml") saveGraphml(name("graphml"), graph);
+  }
+
+  /** What a page that is saved says of itself. */
+  heading() {
+    const { run } = this.state;
+    const { step, head, graph, nameOf } = this.now;
+    const of = [`run ${run}`, `epoch ${head.epoch}`, `step ${step}`, ...(this.now.merged ? [`compared: ${this.words()}`] : [])];
+    return {
+      title: `Relevance of “${nameOf(graph.label)}”`,
+      about: [`${of.join(" · ")} · saved ${new Date().toISOString().slice(0, 10)}`, LEGEND],
+      settings: head.settings,
+    };
   }
 
   say(what) {

@@ -206,7 +206,7 @@ export class GraphView {
       rim: s("rect", { class: "rim", x: -HALF, y: -HALF, width: GLYPH, height: GLYPH, rx: 3 }),
       track: s("rect", { class: "track", x: -HALF, y: HALF + 2.5, width: GLYPH, height: 3, rx: 1 }),
       bar: s("rect", { class: "part", x: -HALF, y: HALF + 2.5, height: 3, rx: 1 }),
-      voice: s("circle", { class: "voice", cx: HALF - 1, cy: -HALF + 1, r: 5 }),
+      voice: s("circle", { class: "voice", r: 5 }),
       number: s("text", { class: "number" }),
     };
     const group = s("g", { class: "node", tabindex: "-1", role: "button", "data-key": key },
@@ -246,19 +246,22 @@ export class GraphView {
     disc.style.setProperty("--strength", `${Math.round(20 + 70 * strong)}%`);
     if (seen && picture.getAttribute("href") !== seen) picture.setAttribute("href", seen);
     bar.setAttribute("width", (GLYPH * part).toFixed(1));
+    const corner = seen ? HALF - 1 : 0.7 * radius + 1;
+    voice.setAttribute("cx", corner.toFixed(1));
+    voice.setAttribute("cy", (-corner).toFixed(1));
     if (named) voice.style.fill = colourOfClass(named[0]);
     const below = (seen ? HALF : radius) + 14;
     for (const [name, value] of Object.entries(node.output ? { x: radius + 5, y: 4, "text-anchor": "start" } : { x: 0, y: below, "text-anchor": "middle" })) {
       number.setAttribute(name, value);
     }
     const digits = `${node.neuron}`;
-    const room = this.at.step - 8 - 6 * digits.length;
+    const room = this.at.step - 12 - 6 * digits.length;
     const own = called[node.key];
     if (node.output) number.replaceChildren(s("tspan", { class: "word" }, fitMiddle(nameOf(node.neuron), 76, 7)));
     else if (own) number.replaceChildren(s("tspan", { class: "own" }, fitMiddle(own, this.at.step + 16, 5.6)));
     else {
       number.replaceChildren(...(node.layer.size === 1 ? [] : [s("tspan", { class: "quiet" }, digits),
-        named ? s("tspan", {}, ` ${fitMiddle(nameOf(named[0]), room, 5.4)}`) : ""]));
+        named ? s("tspan", {}, ` ${fitMiddle(nameOf(named[0]), room, 6)}`) : ""]));
     }
     group.setAttribute("aria-label", nodeWords(node, this.shown).join(", "));
   }
