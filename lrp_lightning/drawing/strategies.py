@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 __all__ = ["draw_strategies"]
 
-_PROTOTYPES = 6
 _WIDTH, _NAMES = 1.2, 1.5
 """Inches of a picture, and of the classes' names."""
 _LETTERS = 14
@@ -35,6 +34,7 @@ def draw_strategies(
     class_names: Sequence[str] | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
+    k: int = 6,
 ) -> Figure:
     """A row a strategy: its mean heatmap, then its most typical images; framed, the region that was copied into others.
 
@@ -45,6 +45,7 @@ def draw_strategies(
         class_names: names of the classes; without them their numbers stand there.
         mean: what was subtracted from the images, one value a channel; without it each is stretched to its own range.
         std: what they were divided by.
+        k: how many typical images of each strategy.
 
     Returns:
         A matplotlib figure that pyplot does not know.
@@ -70,7 +71,7 @@ def draw_strategies(
     for s in strategies:
         assert s.images is not None
         assert s.heatmap is not None
-        heat, order = s.heatmap.numpy(), _right_first(s)
+        heat, order = s.heatmap.numpy(), _right_first(s, k)
         rows.append([coloured(heat, limit_of(heat, 99.5)), *displayable(s.images[order], mean, std)])
         taken.append([None if s.predictions is None else int(s.predictions[i]) for i in order])
     figure, place = compose(rows, _WIDTH, [1.5 * LINE] * len(rows), left=_NAMES)
@@ -92,16 +93,16 @@ def draw_strategies(
             continue
         colour = POSITIVE if s.shortcut else "0.35"
         at = bottom + height + 0.03 / figure.get_figheight()
-        figure.text(place(n, 1)[0], at, _said(s), fontsize=7, color=colour, va="bottom")
+        figure.text(left, at, _said(s), fontsize=7, color=colour, va="bottom")
         for column in range(len(row)) if not s.test.moves else ():
             figure.add_artist(_frame(place(n, column), s.test.region, row[0].shape[:2]))
     return figure
 
 
-def _right_first(s: Strategy) -> list[int]:
+def _right_first(s: Strategy, k: int) -> list[int]:
     """The images that are drawn: those classified rightly, or not known to be wrong, before the others."""
     assert s.images is not None
-    shown = range(min(_PROTOTYPES, len(s.images)))
+    shown = range(min(k, len(s.images)))
     return sorted(shown, key=lambda i: s.predictions is not None and int(s.predictions[i]) != s.label)
 
 

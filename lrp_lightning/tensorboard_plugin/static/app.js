@@ -171,7 +171,7 @@ export class App {
     });
     this.graphView.show({
       run: now.run, graph: now.merged ?? now.graph, compared: now.merged !== null, picked: state.picked, nameOf, cards: head.cards, samples: head.samples, many: state.many,
-      called: state.called,
+      called: state.called, pinned: state.pinned,
       get: (ref) => this.data.picture(now.run, ref),
     });
     this.drawSamples();
@@ -311,7 +311,7 @@ export class App {
   }
 
   save(kind) {
-    const { run } = this.state;
+    const { run, ...marked } = this.state; // own names and pins among it
     const { step, head, graph, nameOf } = this.now;
     const name = (ending) => fileName(["relevance", run, nameOf(graph.label), `step${step}`], ending);
     const drawing = () => this.graphView.drawing(this.now.merged ? this.words() : `${run} · epoch ${head.epoch} · step ${step} · ${counted(graph.samples, "sample")}`);
@@ -319,8 +319,8 @@ export class App {
     if (kind === "html") saveHtml(name("html"), this.board, this.heading()).catch(failed("The page"));
     if (kind === "png") savePng(name("png"), drawing()).catch(failed("The picture"));
     if (kind === "svg") saveSvg(name("svg"), drawing());
-    if (kind === "json") saveJson(name("json"), { run, step, head, graph });
-    if (kind === "graphml") saveGraphml(name("graphml"), graph);
+    if (kind === "json") saveJson(name("json"), { run, step, head, graph, marked });
+    if (kind === "graphml") saveGraphml(name("graphml"), graph, marked);
   }
 
   /** What a page that is saved says of itself. */
