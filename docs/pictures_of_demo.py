@@ -14,8 +14,12 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 newest = max(Path(sys.argv[1]).rglob("events.out.tfevents.*"), key=lambda path: path.stat().st_mtime)
 logged = EventAccumulator(str(newest)).Reload()
 for name in ("heatmaps", "critical_paths"):
-    last = logged.Images(f"relevance/{name}")[-1]
-    picture = Image.open(io.BytesIO(last.encoded_image_string)).quantize(96)  # a third of the size, to the eye the same
+    tags = sorted(tag for tag in logged.Tags()["images"] if tag.startswith(f"relevance/{name}"))  # one, or one of each class
+    parts = [Image.open(io.BytesIO(logged.Images(tag)[-1].encoded_image_string)).convert("RGB") for tag in tags]
+    picture = Image.new("RGB", (max(part.width for part in parts), sum(part.height for part in parts)), "white")
+    for n, part in enumerate(parts):
+        picture.paste(part, (0, sum(above.height for above in parts[:n])))
+    picture = picture.quantize(96)  # a third of the size, to the eye the same
     picture.save(Path(__file__).with_name(f"{name}.png"), optimize=True)
 with pictures_of_tab.opened(newest.parent) as (page, tab):
     tab.locator(".strategies canvas").first.wait_for()

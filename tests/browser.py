@@ -69,11 +69,18 @@ class Tab:
     """
 
     def __init__(
-        self, chromium: Any, address: str, hash: str = "#relevance", width: int = 1440, height: int = 900, alone: bool = True
+        self,
+        chromium: Any,
+        address: str,
+        hash: str = "#relevance",
+        width: int = 1440,
+        height: int = 900,
+        alone: bool = True,
+        motion: str = "reduce",
     ) -> None:
         self.host = urlsplit(address).netloc
         self.context = chromium.new_context(
-            viewport={"width": width, "height": height}, accept_downloads=True, reduced_motion="reduce"
+            viewport={"width": width, "height": height}, accept_downloads=True, reduced_motion=motion
         )
         self.context.grant_permissions(["clipboard-read", "clipboard-write"])
         self.page = self.context.new_page()

@@ -17,7 +17,7 @@ from lrp_lightning.insight.headline import headline
 from lrp_lightning.insight.transplant import Transplant
 from lrp_lightning.tensorboard_plugin.summary import Record, RelevanceSummary, Samples, shown_part
 
-__all__ = ["graph_of", "record_of", "write_log"]
+__all__ = ["card_of", "graph_of", "record_of", "strategy_of", "write_log"]
 
 SAMPLES, SIDE = 4, 12
 
@@ -53,15 +53,16 @@ def graph_of(seed: int, sizes: Sequence[int] = (1, 16, 20, 3), names: Sequence[s
 
 
 def strategy_of(label: int, number: int, seed: int) -> Strategy:
-    """One that hangs on its upper left corner, if it is its class's second."""
+    """One that hangs on its upper left corner, if it is its class's second; its second prototype is classified wrongly."""
     generator = torch.Generator().manual_seed(seed)
     heat = torch.rand(6, SIDE, SIDE, generator=generator)
     images = torch.rand(6, 1, SIDE, SIDE, generator=generator)
     flipped = 0.31 if number else 0.02
     test = Transplant((0, 0, 4, 4), False, flipped, 0.02, flipped - 0.1, 256)
     return Strategy(
-        label, torch.arange(12), 0.4 if number else 0.6, (("block.1.conv", 3, 2.0),), images, heat, heat.mean(0), test
-    )
+        label, torch.arange(12), 0.4 if number else 0.6, (("block.1.conv", 3, 2.0),), images, heat, heat.mean(0), test,
+        predictions=torch.where(torch.arange(12) == 1, 2, label),
+    )  # fmt: skip
 
 
 def card_of(layer: str, neuron: int, seed: int) -> NeuronCard:

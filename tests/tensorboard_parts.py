@@ -29,6 +29,7 @@ STRATEGY = {
     "class": 1, "share": 0.4, "samples": 12, "shortcut": True, "moves": False, "where": "the left edge",
     "region": [0, 1, 2, 3], "shape": [8, 8],
     "flipped": 0.3, "control": 0.0, "bound": 0.2, "pairs": 256, "images": None, "heatmaps": None, "heatmap": None,
+    "right": 0.75, "predictions": [1, 0],
 }  # fmt: skip
 PATCHES = {"images": {"step": 0, "index": 0, "shape": [2, 4, 4, 1]}, "drives": None, "labels": [1, 0], "predictions": [1, 1]}
 CARD = {

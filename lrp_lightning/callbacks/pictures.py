@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import re
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -39,12 +40,16 @@ from lrp_lightning.tensorboard_plugin.summary import Record, Samples
 
 __all__ = ["DRAWN", "Look", "add_insights", "draw", "look_at"]
 
-_ROWS = 12
-"""Strategies and cards in one picture."""
+_ACROSS, _TYPICAL, _PATCHES = 4, 3, 2
+"""Samples, prototypes and patches of a kind side by side: more cannot be read on a card of TensorBoard, 400 pixels wide."""
+_CARDS = 6
+"""Neuron cards in one picture."""
+_LETTERS = 40
+"""Of a class in a picture's name."""
 _COLOURS = 64
 """Of a graph."""
-_GRAPHS = 2
-"""Graphs in one picture, the first of them; the tab has all."""
+_GRAPHS, _CLASSES = 2, 4
+"""Graphs that are drawn, the first of them, and classes whose strategies are: a picture each. The tab has all."""
 DRAWN = ("heatmaps", "mistakes", *OF_CLASSES)
 """What takes time to draw, by its name in the log."""
 
@@ -163,13 +168,13 @@ def _draw(look: Look, names: Collection[str]) -> Findings:
         if graphs and "critical_paths" in settings.log:
             record = replace(record, graphs=graphs)
             report = replace(report, graphs=graphs)
-        if graphs and "critical_paths" in wanted:
-            drawings = [as_array(_drawn(graph, settings, look.epoch)) for graph in graphs[:_GRAPHS]]
-            pictures["critical_paths"] = _of_few_colours(_stacked(drawings))
+        for graph in graphs[:_GRAPHS] if "critical_paths" in wanted else ():
+            drawing = _of_few_colours(as_array(_drawn(graph, settings, look.epoch)))
+            pictures[f"critical_paths/{_tag(graph.label, look)}"] = drawing
     with _noted(look.notes, "heatmaps of paths and neurons"):
-        if "path_heatmaps" in wanted:
-            sheets = [sheet for graph in graphs[:_GRAPHS] if (sheet := _path_sheet(graph, shown, settings)) is not None]
-            pictures |= {"path_heatmaps": _stacked([as_array(sheet) for sheet in sheets])} if sheets else {}
+        for graph in graphs[:_GRAPHS] if "path_heatmaps" in wanted else ():
+            if (sheet := _path_sheet(graph, shown, settings)) is not None:
+                pictures[f"path_heatmaps/{_tag(graph.label, look)}"] = as_array(sheet)
         made = look.neurons.reconstructions
         if made and "reconstructions" in wanted:
             columns = [f"{layer} {neuron}" for layer, neuron in made]
@@ -185,11 +190,15 @@ def _draw(look: Look, names: Collection[str]) -> Findings:
     with _noted(look.notes, "strategies"):
         if "strategies" in settings.log:
             strategies = sorted((s for s in look.strategies if _is_image(s.images)), key=lambda s: not s.shortcut)
-        if strategies and "strategies" in wanted:
-            pictures["strategies"] = as_array(draw_strategies(strategies[:_ROWS], settings.class_names))
+        labels = list(dict.fromkeys(s.label for s in strategies))[:_CLASSES]  # those with shortcuts first
+        for label in labels if "strategies" in wanted else ():
+            of_class = [s for s in strategies if s.label == label]
+            pictures[f"strategies/{_tag(label, look)}"] = as_array(
+                draw_strategies(of_class, settings.class_names, k=_TYPICAL)
+            )
     with _noted(look.notes, "neuron cards"):
         if cards and "cards" in wanted:  # of the last layers
-            pictures["cards"] = as_array(draw_neuron_cards(cards[-_ROWS:], settings.class_names))
+            pictures["cards"] = as_array(draw_neuron_cards(cards[-_CARDS:], settings.class_names, k=_PATCHES))
     notes = [*dict.fromkeys(look.notes), *_without_graph(look)]
     record = replace(record, strategies=strategies, cards=look.cards, notes=notes)
     report = replace(report, strategies=strategies, cards=cards)
@@ -221,7 +230,7 @@ def _both(shown: Sequence[Explained], settings: Settings) -> Figure:
     """Images above what runs through their critical neurons, and through all."""
     images, relevance, through_all = _of_one_size(shown)
     held = [e.held for e in shown]
-    return draw_heatmaps(images, relevance, _titles(shown, settings), all_neurons=through_all, held=held)
+    return draw_heatmaps(images, relevance, _titles(shown, settings), _ACROSS, all_neurons=through_all, held=held)
 
 
 def _samples(shown: Sequence[Explained], images: Tensor, relevance: Tensor, through_all: Tensor) -> Samples:
@@ -298,8 +307,10 @@ def _of_few_colours(drawing: np.ndarray) -> np.ndarray:
     return np.asarray(Image.fromarray(drawing).quantize(_COLOURS, method=Image.Quantize.FASTOCTREE).convert("RGB"))
 
 
-def _stacked(pictures: Sequence[np.ndarray]) -> np.ndarray:
-    """One above the other, on white."""
-    width = max(picture.shape[1] for picture in pictures)
-    padded = [np.pad(p, ((0, 0), (0, width - p.shape[1]), (0, 0)), constant_values=255) for p in pictures]
-    return np.concatenate(padded)
+def _tag(label: int, look: Look) -> str:
+    """A class in the name of a picture: every logger and file system takes it, and names sort by class."""
+    number = f"{label:0{len(str((look.classes or 1) - 1))}}"
+    if look.settings.class_names is None:
+        return f"class_{number}"
+    name = re.sub(r"[^\w-]+", "_", look.settings.name_of(label))
+    return f"{number}_{name[:_LETTERS]}"

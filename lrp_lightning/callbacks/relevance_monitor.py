@@ -63,7 +63,8 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
     in the same bits: it draws no random number, leaves ``.grad``, modes, hooks and batch-norm statistics alone, and only
     reads the batch.
 
-    Logged under ``relevance/``, all but the last by default; a second monitor of a trainer logs under ``relevance_2/``:
+    Logged under ``relevance/``, all but the last by default; a second monitor of a trainer logs under ``relevance_2/``.
+    ``CLASS`` is a class's number and name, as in ``3_dress``; without ``class_names`` it is ``class_3``:
 
     ============================== ====================================================================================
     ``contest_accuracy``            share of samples whose prediction wins against the runner-up, the logit of each computed
@@ -92,15 +93,18 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
     ``heatmaps``                    relevance of the predicted class of the same images in every epoch, one of each class
                                     first
     ``mistakes``                    the same of this epoch's worst mistakes: where a wrong class is furthest ahead
-    ``critical_paths``              the graphs of some classes, with the paths that carry most
-    ``path_heatmaps``               the same images, with the relevance that runs along each of those paths alone
+    ``critical_paths``              the graphs of two classes, with the paths that carry most, as ``critical_paths/CLASS``
+    ``path_heatmaps``               the same images, with the relevance that runs along each of those paths alone, as
+                                    ``path_heatmaps/CLASS``
     ``neurons``                     heatmaps of the graphs' most relevant neurons, for the *Relevance* tab of TensorBoard
                                     alone
     ``shares``                      histogram of the neurons' mean share of their layer's ``|relevance|``, for each layer, of
-                                    more than 16 for some from the first to the last
+                                    more than 16 for some from the first to the last; as ``shares/02_LAYER``, numbered in
+                                    the network's order
     ``report``                      all of it in one HTML file, of the last epoch, for files and loggers that take such
     ``strategies``                  groups of a class's images that are decided alike, and where the relevance of each
-                                    is densest
+                                    is densest; of four classes at most, those with shortcuts first, as
+                                    ``strategies/CLASS``; the tab and the report have all
     ``shortcuts``                   how many strategies are likely shortcuts: a small region of theirs, copied into images of
                                     other classes, turns these into the class; a warning names class, share and region
     ``cards``                       for the graphs' most relevant neurons the patches that drive them, those in which they
@@ -631,6 +635,7 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
         """What was drawn of a look, by the whole names that it is logged by, with what was measured."""
         scalars = {name: value for name, value in history[-1].items() if name != "epoch"}
         layers = list(observation.shares)
+        number = {layer: f"{n:0{len(str(len(layers) - 1))}}" for n, layer in enumerate(layers)}
         some = {layers[n] for n in np.linspace(0, len(layers) - 1, _HISTOGRAMS).round().astype(int)} if layers else set()
         means = {
             layer: (of / observation.samples).cpu().numpy() for layer, of in observation.shares.items() if layer in some
@@ -646,7 +651,7 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
             scalars={f"{self._name}/{name}": value for name, value in scalars.items()},
             counts={f"{self._name}/{name}": value for name, value in drawn.counts.items()},
             pictures={f"{self._name}/{name}": picture for name, picture in drawn.pictures.items()},
-            histograms={f"{self._name}/shares/{layer}": values for layer, values in means.items()},
+            histograms={f"{self._name}/shares/{number[layer]}_{layer}": values for layer, values in means.items()},
             # the tab shows one monitor; a second one beside it has its pictures
             record=record
             and replace(

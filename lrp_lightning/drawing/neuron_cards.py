@@ -23,8 +23,8 @@ _SIDE, _GAP = 48, 3
 """Pixels of a patch, and between two."""
 _INCH = 0.62
 """Of a patch."""
-_TEXT = 2.3
-"""Inches for the words at the left."""
+_TEXT, _LETTER = 2.3, 0.067
+"""Inches for the words at the left, and of a letter in the headings above."""
 _KINDS = {"driven": "drive it most", "relevant": "most relevant", "mistaken": "most relevant among mistakes"}
 
 
@@ -69,7 +69,9 @@ def draw_neuron_cards(
     columns = {kind: n for kind, n in columns.items() if n} or {"driven": 1}
     width = sum(columns.values()) + 0.5 * (len(columns) - 1)
     height, head = 2 * _INCH + 0.22, 0.25
-    inches = _TEXT + _INCH * width + 0.1, height * len(cards) + head + 0.05
+    last = list(columns)[-1]
+    beyond = max(0.0, _LETTER * len(_KINDS[last]) - _INCH * columns[last])  # what the last heading needs
+    inches = _TEXT + _INCH * width + beyond + 0.1, height * len(cards) + head + 0.05
     figure = new_figure(*inches)
     figure.set_layout_engine("none")
     for row, card in enumerate(cards):

@@ -21,9 +21,12 @@ if TYPE_CHECKING:
 
 __all__ = ["draw_strategies"]
 
-_PROTOTYPES = 6
 _WIDTH, _NAMES = 1.2, 1.5
 """Inches of a picture, and of the classes' names."""
+_LETTERS = 14
+"""Of a name on a picture."""
+_UNDER = {"boxstyle": "square,pad=0.15", "facecolor": "#000000b0", "edgecolor": "none"}
+"""Behind words on a picture."""
 
 
 def draw_strategies(
@@ -31,14 +34,18 @@ def draw_strategies(
     class_names: Sequence[str] | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
+    k: int = 6,
 ) -> Figure:
     """A row a strategy: its mean heatmap, then its most typical images; framed, the region that was copied into others.
+
+    Images that the model classifies wrongly come after those it classifies rightly, with the class that it takes them for.
 
     Args:
         strategies: from :func:`lrp_lightning.find_strategies`, of images.
         class_names: names of the classes; without them their numbers stand there.
         mean: what was subtracted from the images, one value a channel; without it each is stretched to its own range.
         std: what they were divided by.
+        k: how many typical images of each strategy.
 
     Returns:
         A matplotlib figure that pyplot does not know.
@@ -60,28 +67,44 @@ def draw_strategies(
     """
     if not strategies or any(s.images is None or s.images.ndim != 4 for s in strategies):
         raise InputError("strategies can be drawn if there is at least one, and of images (N, C, H, W)")
-    rows = []
+    rows, taken = [], []
     for s in strategies:
         assert s.images is not None
         assert s.heatmap is not None
-        heat = s.heatmap.numpy()
-        rows.append([coloured(heat, limit_of(heat, 99.5)), *displayable(s.images[:_PROTOTYPES], mean, std)])
+        heat, order = s.heatmap.numpy(), s.right_first(k)
+        rows.append([coloured(heat, limit_of(heat, 99.5)), *displayable(s.images[order], mean, std)])
+        taken.append([None if s.predictions is None else int(s.predictions[i]) for i in order])
     figure, place = compose(rows, _WIDTH, [1.5 * LINE] * len(rows), left=_NAMES)
     for n, (s, row) in enumerate(zip(strategies, rows, strict=True)):
         left, bottom, _, height = place(n, 0)
-        name = textwrap.fill(str(s.label) if class_names is None else str(class_names[s.label]), 18)
+        name = textwrap.fill(_named(s.label, class_names), 18)
+        words = [name, f"{percent(s.share)} of the class"]
+        words += [] if s.predictions is None else [f"{percent(s.right)} classified rightly"]
         figure.text(
-            left, bottom + height / 2, f"{name}  \n{percent(s.share)} of the class  ", fontsize=8, ha="right", va="center",
+            left, bottom + height / 2, "\n".join(f"{line}  " for line in words), fontsize=8, ha="right", va="center",
             fontweight="bold" if s.shortcut else "normal", parse_math=False,
         )  # fmt: skip
+        for column, c in enumerate(taken[n], 1):
+            if c not in (None, s.label):
+                x, y, *_ = place(n, column)
+                said = f"\N{BALLOT X} {_brief(_named(c, class_names))}"
+                figure.text(x, y, said, fontsize=7, color="white", va="bottom", parse_math=False, bbox=_UNDER)
         if s.test is None:
             continue
         colour = POSITIVE if s.shortcut else "0.35"
         at = bottom + height + 0.03 / figure.get_figheight()
-        figure.text(place(n, 1)[0], at, _said(s), fontsize=7, color=colour, va="bottom")
+        figure.text(left, at, _said(s), fontsize=7, color=colour, va="bottom")
         for column in range(len(row)) if not s.test.moves else ():
             figure.add_artist(_frame(place(n, column), s.test.region, row[0].shape[:2]))
     return figure
+
+
+def _named(c: int, class_names: Sequence[str] | None) -> str:
+    return str(c) if class_names is None else str(class_names[c])
+
+
+def _brief(name: str) -> str:
+    return name if len(name) <= _LETTERS else f"{name[: _LETTERS - 1]}…"
 
 
 def _frame(box: Box, region: Region, sides: tuple[int, ...]) -> Rectangle:

@@ -57,12 +57,12 @@ def heat_picture(heat: np.ndarray, limit: float, alt: str, label: str = "", side
     return Picture(_source(indexed, "PNG"), alt, max(heat.shape) <= SMALL, label)
 
 
-def palette_picture(pixels: np.ndarray, alt: str, side: int | None = None) -> Picture:
+def palette_picture(pixels: np.ndarray, alt: str, side: int | None = None, label: str = "") -> Picture:
     """``(H, W, 3)``, uint8 or in [0, 1], in at most 256 colours: a byte a pixel at most."""
     image = _image(pixels)
     if side is not None:
         image.thumbnail((side, side))
-    return Picture(_source(image.convert("P", palette=Image.Palette.ADAPTIVE), "PNG"), alt, max(image.size) <= SMALL)
+    return Picture(_source(image.convert("P", palette=Image.Palette.ADAPTIVE), "PNG"), alt, max(image.size) <= SMALL, label)
 
 
 def strip(rows: Sequence[np.ndarray], alt: str) -> Picture:

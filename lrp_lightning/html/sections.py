@@ -180,18 +180,22 @@ def strategies(
     """
     rows = [_strategy(s, class_names, mean, std, side) for s in of[:most]]
 
-    def named(label: int) -> str:
-        return f"class {label}" if class_names is None else str(class_names[label])
-
     return {
         "rows": rows, "many": len(of), "tested": any(s.test is not None for s in of),
-        "shortcuts": sum(s.shortcut for s in of),
+        "shortcuts": sum(s.shortcut for s in of), "wrong": any(s.right < 1 for s in of),
         "odd": [
-            [str(o.sample), named(o.label), "none" if o.claimed_by is None else named(o.claimed_by.label), f"{o.margin:.3g}"]
+            [
+                str(o.sample), _named(o.label, class_names),
+                "none" if o.claimed_by is None else _named(o.claimed_by.label, class_names), f"{o.margin:.3g}",
+            ]
             for o in odd[:8]
         ],
         "many_odd": len(odd),
     }  # fmt: skip
+
+
+def _named(label: int, class_names: Sequence[str] | None) -> str:
+    return f"class {label}" if class_names is None else str(class_names[label])
 
 
 def _strategy(
@@ -205,9 +209,12 @@ def _strategy(
     said, pictures, frame = s.sentence(class_names), [], ""
     if s.images is not None and s.heatmap is not None and s.images.ndim == 4:
         heat = s.heatmap.cpu().numpy()
-        images = displayable(s.images[:_PROTOTYPES], mean, std)
+        order = s.right_first(_PROTOTYPES)
         pictures = [palette_picture(coloured(heat, limit_of(heat, 99.5)), "mean heatmap", side)]
-        pictures += [palette_picture(image, "typical image", side) for image in images]
+        for i, image in zip(order, displayable(s.images[order], mean, std), strict=True):
+            taken_for = s.label if s.predictions is None else int(s.predictions[i])
+            wrong = "" if taken_for == s.label else _named(taken_for, class_names)
+            pictures.append(palette_picture(image, "typical image" + (f", taken for {wrong}" if wrong else ""), side, wrong))
         if s.test is not None and not s.test.moves:
             frame = _frame(s.test.region, s.images.shape[2:])
     neurons = [f"{layer}[{neuron}]" for layer, neuron, _ in s.neurons[:5]]

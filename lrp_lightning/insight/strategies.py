@@ -64,6 +64,8 @@ class Strategy:
             sample's own ``|relevance|``.
         test: the transplant test of its region; None where inputs are tokens, or there was nothing to copy into.
         threshold: what the bound of that test must exceed for a shortcut.
+        predictions: ``(n,)``, the class that the model predicts for each of ``samples``; None where the loader gives no
+            labels, so that the predicted class is ``label`` itself.
 
     Example:
         >>> import torch
@@ -81,12 +83,23 @@ class Strategy:
     heatmap: Tensor | None = None
     test: Transplant | None = None
     threshold: float = 0.05
+    predictions: Tensor | None = None
     prototypes: Tensor = field(init=False)
     outliers: Tensor = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "prototypes", self.samples[:_SHOWN])
         object.__setattr__(self, "outliers", self.samples.flip(0)[:_SHOWN])
+
+    @property
+    def right(self) -> float:
+        """Share of its samples that the model classifies rightly; NaN without labels."""
+        return float("nan") if self.predictions is None else (self.predictions == self.label).double().mean().item()
+
+    def right_first(self, k: int) -> list[int]:
+        """Which of the first ``k`` ``images`` to show, in order: those known to be classified wrongly come last."""
+        shown = range(min(k, 0 if self.images is None else len(self.images)))
+        return sorted(shown, key=lambda i: self.predictions is not None and int(self.predictions[i]) != self.label)
 
     @property
     def region(self) -> Region | None:
@@ -306,9 +319,10 @@ def find_strategies(
             return logits_of(x).argmax(1) == c
 
         relevance = relevance_of(lrp, drawn[c].inputs, c, device)
-        grouped = [_Grouped(c, drawn[c], relevance, "neurons", max_strategies, seed)]
+        predictions = logits[c].argmax(1) if drawn[c].labelled else None
+        grouped = [_Grouped(c, drawn[c], predictions, relevance, "neurons", max_strategies, seed)]
         if drawn[c].pictured:
-            by_heatmaps = _Grouped(c, drawn[c], relevance, "heatmaps", max_strategies, seed)
+            by_heatmaps = _Grouped(c, drawn[c], predictions, relevance, "heatmaps", max_strategies, seed)
             grouped += [] if by_heatmaps.clusters.alike(grouped[0].clusters) else [by_heatmaps]
         found[c] = max(grouped, key=lambda of: of.test(flips, hosts, threshold))
     odd = [sample for c in chosen for sample in _odd(lrp, c, drawn[c], logits[c], found, device)]
@@ -322,6 +336,7 @@ class _Drawn:
 
     inputs: Tensor
     places: Tensor
+    labelled: bool
 
     @property
     def pictured(self) -> bool:
@@ -336,9 +351,12 @@ def _draw(
     generator, count = torch.Generator().manual_seed(seed), 0
     kept: dict[int, list[tuple[int, Tensor]]] = {}
     seen: dict[int, int] = {}
+    unlabelled: set[int] = set()
     for batch in tqdm(loader, desc="samples", unit="batch", disable=not progress, leave=False):
         x, labels = labelled(batch)
-        labels = logits_of(x).argmax(1) if labels is None else labels
+        if labels is None:
+            labels = logits_of(x).argmax(1)
+            unlabelled.update(labels.tolist())
         for n, c in enumerate(labels.tolist()):
             of, seen[c] = kept.setdefault(c, []), seen.get(c, 0) + 1
             at = len(of) if len(of) < most else int(torch.randint(seen[c], (1,), generator=generator))
@@ -348,7 +366,11 @@ def _draw(
     if not kept:
         raise InputError("find_strategies: the loader gives no samples")
     return {
-        c: _Drawn(torch.stack([x for _, x in sorted(of, key=lambda pair: pair[0])]), torch.tensor(sorted(n for n, _ in of)))
+        c: _Drawn(
+            torch.stack([x for _, x in sorted(of, key=lambda pair: pair[0])]),
+            torch.tensor(sorted(n for n, _ in of)),
+            c not in unlabelled,
+        )
         for c, of in kept.items()
     }
 
@@ -393,8 +415,10 @@ def relevance_of(lrp: SelectiveLRP, inputs: Tensor, c: int, device: torch.device
 class _Grouped:
     """The strategies of one class by one kind of features, and which of them claims a sample."""
 
-    def __init__(self, c: int, drawn: _Drawn, relevance: _Relevance, by: _Clustered, most: int, seed: int) -> None:
-        self.label, self.drawn, self.relevance, self.by = c, drawn, relevance, by
+    def __init__(
+        self, c: int, drawn: _Drawn, predictions: Tensor | None, relevance: _Relevance, by: _Clustered, most: int, seed: int
+    ) -> None:
+        self.label, self.drawn, self.predictions, self.relevance, self.by = c, drawn, predictions, relevance, by
         self.clusters = Clusters(relevance.features(by), most, seed)
         self.strategies: list[Strategy] = []
 
@@ -411,6 +435,7 @@ class _Grouped:
                 Strategy(
                     self.label, drawn.places[order], len(order) / len(heat), _telling(self.relevance.shares, group),
                     drawn.inputs[order[:_SHOWN]], heat[order[:_SHOWN]], as_shares(heat[order]).mean(0), test, threshold,
+                    None if self.predictions is None else self.predictions[order],
                 )
             )  # fmt: skip
         return max((s.test.bound for s in self.strategies if s.test is not None and s.shortcut), default=0.0)

@@ -21,6 +21,8 @@ The head::
                      "where": "the upper right corner",                # its region, in words; "" without one
                      "region": [top, left, height, width] | null, "shape": [height, width],   # of the images
                      "flipped": number | null, "control": number | null, "bound": number | null, "pairs": 256,
+                     "right": number | null,                           # share of its samples that are classified rightly
+                     "predictions": [class, ...],                      # of its prototypes; or empty
                      "images": ref | null, "heatmaps": ref | null,     # of its prototypes
                      "heatmap": ref | null}, ...],                     # its mean, of one sample
      "cards": [{"layer": name, "neuron": 12, "classes": [[class, share], ...], "similar": [[neuron, correlation], ...],
@@ -53,7 +55,8 @@ once. A ref of heatmaps of some of the record's samples alone says which, ``"sam
 Numbers are at most 1e300 in size, whole ones less than 2^53, and a part has at most a million values, so that sums of
 them are finite, and a small log takes little memory.
 
-Version 1 had no strategies, cards, headline and heatmaps of all neurons; a reader takes it for a record without any.
+Version 1 had no strategies, cards, headline and heatmaps of all neurons; a reader takes it for a record without any. Early
+records of version 2 do not say what a strategy's samples are predicted as; a reader takes that for unknown.
 
 A reader refuses a greater version, ignores keys it does not know, and never meets another meaning of a key it knows: a
 change of meaning is a new version.
@@ -179,6 +182,8 @@ def read_head(parts: Any) -> dict[str, Any]:
         _check_samples(head, "samples", (samples[key] for key in ("images", "heatmaps", "all_neurons")))
     _check_samples(head, "neurons", (ref for neuron in head["neurons"] for ref in neuron[2:4]))
     for i, strategy in enumerate(head["strategies"]):
+        strategy.setdefault("right", None)
+        strategy.setdefault("predictions", [])
         _check(strategy, f"strategy {i}", _STRATEGY)
     for i, card in enumerate(head["cards"]):
         _check(card, f"card {i}", _CARD)
@@ -375,6 +380,8 @@ _STRATEGY: dict[str, _Test] = {
     "control": _or_none(_number),
     "bound": _or_none(_number),
     "pairs": _whole,
+    "right": _or_none(_number),
+    "predictions": _wholes,
     "images": _or_none(_ref),
     "heatmaps": _or_none(_ref),
     "heatmap": _or_none(_ref),

@@ -340,6 +340,8 @@ def _strategy(strategy: Strategy, pictures: _Pictures) -> dict[str, Any]:
         "shape": [int(side) for side in images.shape[2:]],
         **{name: None if test is None else short(float(getattr(test, name))) for name in ("flipped", "control", "bound")},
         "pairs": 0 if test is None else test.pairs,
+        "right": _finite_or_none(strategy.right),
+        "predictions": [] if strategy.predictions is None else strategy.predictions[: len(shown)].tolist(),
         "images": pictures.add("prototypes", pack_images(_pixels(shown, side=_PROTOTYPE_SIDE))),
         "heatmaps": pictures.add("prototypes", pack_heatmaps(_shrink(heat[0], _NEURON_SIDE)[0])),
         "heatmap": pictures.add("prototypes", pack_heatmaps(_shrink(heat[1], _NEURON_SIDE)[0])),

@@ -480,7 +480,7 @@ def test_wandb_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, offline: 
     assert [row["trainer/global_step"] for row in rows if "relevance/heatmaps" in row] == [5, 11]
     files = sorted(path.name.partition("_")[0] for path in tmp_path.rglob("media/**/*.*"))
     assert files == ["heatmaps", "heatmaps", "report"]
-    assert isinstance(rows[0]["relevance/shares/conv1"], wandb.Histogram)
+    assert isinstance(rows[0]["relevance/shares/1_conv1"], wandb.Histogram)
 
 
 def test_mlflow_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, offline: Callable):

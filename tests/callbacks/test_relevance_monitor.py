@@ -42,6 +42,8 @@ PICTURES = {
     f"relevance/{name}" for name in LOGGED if name.endswith(("heatmaps", "paths")) or name in ("mistakes", "reconstructions")
 }
 
+LAYERS = ("0_input", "1_conv1", "2_conv2", "3_head")
+
 
 def few(**more) -> RelevanceMonitor:
     """A monitor of few samples and, unless asked, without pictures."""
@@ -82,9 +84,14 @@ def test_tensorboard_gets_everything_of_every_epoch_at_its_step(tmp_path: Path):
         assert [event.step for event in logged.Scalars(name)] == steps, name
     for name in OF_TWO_EPOCHS:
         assert [event.step for event in logged.Scalars(f"relevance/{name}")] == steps[1:]
+    tags = logged.Tags()["images"]
     for name in PICTURES:
-        assert [event.step for event in logged.Images(name)] == steps, name
-    for layer in ("conv1", "conv2", "head"):
+        of_name = [tag for tag in tags if tag == name or tag.startswith(f"{name}/class_")]
+        assert of_name, name
+        for tag in of_name:
+            assert [event.step for event in logged.Images(tag)] == steps, tag
+    assert sorted(logged.Tags()["histograms"]) == [f"relevance/shares/{layer}" for layer in LAYERS], "in the network's order"
+    for layer in LAYERS:
         assert [event.step for event in logged.Histograms(f"relevance/shares/{layer}")] == steps
     assert [event.step for event in logged.Tensors("relevance/record")] == steps
     [text] = logged.Tensors("relevance/settings/text_summary")
@@ -102,14 +109,14 @@ def test_without_tensorboard_pictures_and_numbers_are_files_in_the_runs_folder(
         run = fit(tmp_path, drawing(graph_classes=2), model=Positive(), logger=CSVLogger(tmp_path) if csv else False)
     assert run.log_dir is not None
     folder = Path(run.log_dir)
-    found = {str(path.relative_to(folder)) for path in folder.rglob("*.png")}
+    found = {re.sub(r"_class_\d/", "/", str(path.relative_to(folder))) for path in folder.rglob("*.png")}
     of_each = {f"{name.replace('/', '_')}/step={step:06d}.png" for name in PICTURES for step in (5, 11)}
     assert found == of_each | {"relevance_cards/step=000011.png"}
     numbers = json.loads((folder / "relevance_measures" / "step=000011.json").read_text())
     assert numbers["measures"]["relevance/critical_neuron_accuracy"] == pytest.approx(
         run.callback_metrics["relevance/critical_neuron_accuracy"].item()
     )
-    assert len(numbers["histograms"]["relevance/shares/conv2"]) == 16
+    assert len(numbers["histograms"]["relevance/shares/2_conv2"]) == 16
     assert caplog.text.count(f"RelevanceMonitor wrote its report to {folder / 'relevance_report' / 'last.html'}") == 1
     page = (folder / "relevance_report" / "last.html").read_text()
     assert "Relevance, epoch 1" in page
@@ -224,7 +231,9 @@ def test_the_network_that_training_ends_with_is_drawn_however_it_ends(tmp_path: 
         fit(tmp_path, drawing(), Stop(2, error), model=Positive(), logger=logger, epochs=100)
     logged = EventAccumulator(logger.log_dir, {"images": 0}).Reload()
     last = max(event.step for event in logged.Scalars("relevance/critical_neuron_accuracy"))
-    for tag in ("relevance/heatmaps", "relevance/critical_paths"):
+    tags = [tag for tag in logged.Tags()["images"] if tag.startswith(("relevance/heatmaps", "relevance/critical_paths/"))]
+    assert len(tags) > 1
+    for tag in tags:
         assert [event.step for event in logged.Images(tag)] == [5, last]
     assert len(logged.Scalars("relevance/critical_neuron_accuracy")) == 3  # none twice
 
@@ -366,7 +375,7 @@ def test_a_model_whose_forward_is_not_the_classifier(tmp_path: Path, model: obje
     run = fit(tmp_path, few(model=model, log=[*SCALARS, "shares"]), model=Student(), epochs=1)
     assert run.callback_metrics["relevance/conservation_error"] < 1e-3
     [numbers] = [json.loads(path.read_text()) for path in tmp_path.rglob("*.json")]
-    assert f"relevance/shares/{layer}" in numbers["histograms"]
+    assert layer in [name.removeprefix("relevance/shares/").partition("_")[2] for name in numbers["histograms"]]
 
 
 @pytest.mark.parametrize(
@@ -423,7 +432,8 @@ def test_bfloat16_has_graphs_too(tmp_path: Path):
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message="RelevanceMonitor draws no")
         fit(tmp_path, drawing(), model=Positive(), precision="bf16-true", epochs=1)
-    assert {"relevance_critical_paths", "relevance_path_heatmaps"} <= {path.name for path in tmp_path.iterdir()}
+    names = {re.sub(r"_class_\d$", "", path.name) for path in tmp_path.iterdir()}
+    assert {"relevance_critical_paths", "relevance_path_heatmaps"} <= names
 
 
 class Headed(Classifier):
@@ -495,7 +505,7 @@ def test_target_fn_chooses_what_is_explained(tmp_path: Path):
     trace = SelectiveLRP(model, selection=TopK(0.1)).trace(x, target=best_true(model(x), labels))
     shares = trace.relevance["conv2"] / trace.relevance["conv2"].abs().sum(1, keepdim=True)
     expected = shares.mean(0)
-    assert numbers["histograms"]["relevance/shares/conv2"] == pytest.approx(expected.tolist(), abs=1e-5)
+    assert numbers["histograms"]["relevance/shares/2_conv2"] == pytest.approx(expected.tolist(), abs=1e-5)
 
 
 @pytest.mark.parametrize("wrong", [lambda logits, labels: 3, lambda logits, labels: logits])
@@ -528,7 +538,8 @@ def test_inputs_that_are_no_images_have_no_heatmaps(tmp_path: Path):
     run = trainer(tmp_path, drawing())
     run.validate(Rows(), DataLoader(batches, batch_size=None), verbose=False)
     assert run.callback_metrics["relevance/samples"] == 6
-    assert {path.parent.name for path in tmp_path.rglob("*.png")} == {"relevance_critical_paths"}
+    names = {path.parent.name for path in tmp_path.rglob("*.png")}
+    assert {name.rpartition("_class_")[0] for name in names} == {"relevance_critical_paths"}
 
 
 # what is shown
@@ -711,7 +722,7 @@ def test_a_graph_that_cannot_be_told_leaves_the_rest(tmp_path: Path):
     assert run.callback_metrics.keys() >= MEASURES
     found = {path.parent.name for path in tmp_path.rglob("*.png")}
     assert "relevance_heatmaps" in found
-    assert "relevance_critical_paths" not in found
+    assert not any("critical_paths" in name for name in found)
 
 
 @pytest.mark.parametrize("kind", ["tensor", "float labels", "labels of another length", "labels beyond the classes"])
@@ -881,4 +892,5 @@ def test_a_deep_network_has_histograms_of_some_layers_from_the_first_to_the_last
     [numbers] = [json.loads(path.read_text()) for path in tmp_path.rglob("*.json")]
     layers = [name.removeprefix("relevance/shares/") for name in numbers["histograms"]]
     assert len(layers) == 16
-    assert (layers[0], layers[-1]) == ("input", "net.63")
+    assert (layers[0], layers[-1]) == ("00_input", "32_net.63")
+    assert layers == sorted(layers)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from matplotlib.colors import to_hex
@@ -33,6 +35,18 @@ def test_each_row_names_its_class_and_frames_its_region() -> None:
     assert frame.get_height() / sheet.height * pixels[0] == pytest.approx(4)
     assert to_hex(frame.get_edgecolor()) == "#b2182b"
     assert as_array(figure).std() > 0
+
+
+def test_images_that_are_classified_wrongly_come_last_and_say_as_what() -> None:
+    given = replace(strategy(1), predictions=torch.tensor([1, 0, 1, 2, 1, 1, *[1] * 14]))
+    figure = draw_strategies([given], ["cat", "dog", "a long-haired dachshund"])
+    words = {text.get_text(): text.get_position()[0] for text in figure.texts}
+    assert "dog  \n40% of the class  \n90% classified rightly  " in words
+    wrong = sorted((x, text) for text, x in words.items() if text.startswith("✗"))
+    assert [text for _, text in wrong] == ["✗ cat", "✗ a long-haired…"]
+    [(left, _), (right, _)] = wrong
+    step = right - left
+    assert right + step == pytest.approx(figure.axes[0].get_position().x1 + 0.08 / figure.get_figwidth(), abs=0.01)
 
 
 @pytest.mark.parametrize("given", [[], [Strategy(0, torch.arange(12), 1.0)]])

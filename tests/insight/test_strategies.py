@@ -84,6 +84,18 @@ def test_strategies_share_the_samples_of_their_class(shortcut: nn.Module) -> Non
         assert [len(s.samples) for s in of_class] == sorted((len(s.samples) for s in of_class), reverse=True)
 
 
+def test_a_strategy_says_what_the_model_predicts_for_its_samples(shortcut: nn.Module) -> None:
+    x, labels, _ = images(300, 1, 0.4)
+    predicted = shortcut(x).argmax(1)
+    assert (predicted != labels).any(), "the network makes mistakes"
+    for strategy in find_strategies(shortcut, batches(x, labels), progress=False):
+        assert torch.equal(strategy.predictions, predicted[strategy.samples])  # type: ignore[arg-type]
+        assert strategy.right == pytest.approx((predicted == labels)[strategy.samples].double().mean())
+    [unknown, *_] = find_strategies(shortcut, list(x.split(50)), progress=False)
+    assert unknown.predictions is None
+    assert unknown.right != unknown.right
+
+
 def test_without_a_mark_there_is_no_shortcut() -> None:
     x, labels, _ = images(300, 1, 0.0)
     assert not any(s.shortcut for s in find_strategies(trained(0.0), batches(x, labels), progress=False))

@@ -18,6 +18,7 @@ import pytest
 import torch
 from browser import browser
 from PIL import Image
+from tensorboard_log import strategy_of
 from torch import Tensor, nn
 
 from lrp_lightning import (
@@ -511,3 +512,12 @@ def test_tokens_of_texts(tmp_path: Path) -> None:
     assert {"a", "<b>fine</b>", "one"} <= {text.strip() for text in page.text}
     with pytest.raises(InputError, match=r"\(N, L\) for 1 texts"):
         write_report(trace, tmp_path / "report.html", tokens=[["a"]])
+
+
+def test_strategies_say_where_the_network_is_wrong(tmp_path: Path):
+    right = strategy_of(0, 1, 0)
+    texts = []
+    for predictions in (right.predictions, torch.zeros(12, dtype=torch.long), None):
+        report = Report(strategies=[replace(right, predictions=predictions)], class_names=["boot", "bag", "coat"])
+        texts.append(" ".join(Page(write_report(report, tmp_path / "report.html")).text))
+    assert ["classified wrongly" in text for text in texts] == [True, False, False]

@@ -16,6 +16,9 @@ from tensorboard_parts import CARD, GRAPH, HEAD, SAMPLES, STRATEGY, logged
 from lrp_lightning.errors import RecordError
 from lrp_lightning.tensorboard_plugin import schema
 
+LATER = ("right", "predictions")
+"""Of a strategy: what early records of this version do not have."""
+
 
 def test_a_record_is_read_as_it_was_written():
     head = {**HEAD, "samples": SAMPLES, "strategies": [STRATEGY], "cards": [CARD]}
@@ -41,11 +44,17 @@ def test_a_record_of_the_first_version_has_no_strategies_and_no_cards():
     assert (head["samples"]["all_neurons"], head["samples"]["held"]) == (None, [])
 
 
+def test_an_early_record_of_this_version_does_not_say_what_prototypes_are_predicted_as():
+    early = {key: value for key, value in STRATEGY.items() if key not in LATER}
+    [strategy] = schema.read_head(logged({**HEAD, "strategies": [early]}, GRAPH))["strategies"]
+    assert (strategy["right"], strategy["predictions"]) == (None, [])
+
+
 @pytest.mark.parametrize(("what", "whole"), [("strategies", STRATEGY), ("cards", CARD)])
 @pytest.mark.parametrize("value", [{"x": 1}, [[1]], "<script>", 1e400, "absent"])
 def test_a_strategy_or_card_with_something_else_in_it_is_broken(what: str, whole: dict, value: object):
     for key in whole:
-        if key in ("layer", "where") and value == "<script>":
+        if (key in ("layer", "where") and value == "<script>") or (key in LATER and value == "absent"):
             continue
         wrong = {k: v for k, v in whole.items() if k != key} | ({} if value == "absent" else {key: value})
         with pytest.raises(RecordError, match="broken"):

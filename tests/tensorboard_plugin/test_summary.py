@@ -283,6 +283,7 @@ def test_strategies_and_cards_are_in_the_head_with_their_pictures(log: Log, reco
     assert strategy["shortcut"] is True
     assert (strategy["class"], strategy["region"], strategy["shape"]) == (1, [0, 0, 4, 4], [12, 12])
     assert (strategy["flipped"], strategy["control"], strategy["pairs"]) == (0.31, 0.02, 256)
+    assert (strategy["right"], strategy["predictions"]) == (0.91667, [1, 2, 1, 1, 1, 1])
     assert strategy["images"]["shape"] == [6, 12, 12, 1]
     assert strategy["heatmap"]["shape"] == [1, 12, 12]
     assert (card["layer"], card["neuron"], card["classes"]) == ("0", 4, [[1, 0.62], [0, 0.38]])

@@ -17,11 +17,11 @@ export const mostOf = (graph) => Math.max(1, ...graph.layers.map((layer) => laye
 
 /**
  * @param graph from prepare() or merge().
- * @param many neurons of each layer; those on best paths, with an own name, and picked ones come on top.
+ * @param many neurons of each layer; those on best paths, with an own name, pinned and picked ones come on top.
  * @returns columns [[layer, nodes], ...], and edges: strength by edge, weakest first.
  */
-export function chosen(graph, many, { picked = null, called = {} } = {}) {
-  const always = new Set([...graph.paths.flatMap((path) => path.nodes.map((node) => node.key)), ...keysOf(picked), ...Object.keys(called)]);
+export function chosen(graph, many, { picked = null, called = {}, pinned = [] } = {}) {
+  const always = new Set([...graph.paths.flatMap((path) => path.nodes.map((node) => node.key)), ...keysOf(picked), ...Object.keys(called), ...pinned]);
   const moved = (node) => Math.abs((node.after ?? 0) - (node.before ?? 0));
   const columns = graph.layers.map((layer) => {
     const changed = layer.nodes.filter((node) => node.change && node.change !== "same").sort((a, b) => moved(b) - moved(a)).slice(0, many);

@@ -13,7 +13,9 @@ import { address, onReload, readHash, writeHash } from "./host.js";
 import { readLink, writeLink } from "./link.js";
 import { soon } from "./later.js";
 import { Measures } from "./measures.js";
+import { pairControls, partners, showPairs } from "./pairs.js";
 import { tiles } from "./samples.js";
+import { saveHtml } from "./snapshot.js";
 import { StrategiesPanel, picturesOf, rowsOf } from "./strategies.js";
 import { colourOfRun } from "./colours.js";
 import { theme } from "./theme.js";
@@ -22,6 +24,7 @@ import { apart, counted } from "./words.js";
 import { emptyState } from "./empty_state.js";
 
 const POLL_MS = 5000;
+const LEGEND = "In pictures and in the graph red speaks for the class, blue against it; what is clear, or as the page, does neither.";
 
 export class App {
   constructor(root) {
@@ -56,7 +59,7 @@ export class App {
         this.strategies.element,
         h("section", { class: "panel graph-panel", "aria-label": "Graph" }, this.graphView.element),
         h("div", { class: "lower" },
-          h("section", { class: "panel samples" }, h("header", {}, h("h3", {}, "Samples"), blendSlider(), h("label", { class: "quiet" }, "sorted ", this.sort)), this.samples),
+          h("section", { class: "panel samples" }, h("header", {}, h("h3", {}, "Samples"), pairControls(), blendSlider(), h("label", { class: "quiet" }, "sorted ", this.sort)), this.samples),
           this.measures.element)),
       this.side);
     this.bar = h("div", { class: "progress", hidden: true });
@@ -168,7 +171,7 @@ export class App {
     });
     this.graphView.show({
       run: now.run, graph: now.merged ?? now.graph, compared: now.merged !== null, picked: state.picked, nameOf, cards: head.cards, samples: head.samples, many: state.many,
-      called: state.called,
+      called: state.called, pinned: state.pinned,
       get: (ref) => this.data.picture(now.run, ref),
     });
     this.drawSamples();
@@ -184,30 +187,36 @@ export class App {
 
   drawSamples() {
     const { head, against, nameOf } = this.now;
-    const { run, sort, against: other } = this.state;
+    const { run, sort, view, slide, against: other } = this.state;
     const { samples } = head;
     this.sort.value = sort;
     if (!samples?.heatmaps) {
       this.samples.replaceChildren(h("p", { class: "quiet" }, "These records have no samples; RelevanceMonitor keeps some of image batches (n_heatmaps)."));
       return;
     }
-    const before = against?.head.samples?.heatmaps ?? null;
-    const comparable = before && before.shape.join() === samples.heatmaps.shape.join();
-    const whole = comparable ? null : samples.all_neurons;
+    const earlier = against?.head.samples;
+    const before = earlier?.heatmaps && earlier.images && samples.images ? earlier : null; // by their pixels samples are known again
+    const whole = before ? null : samples.all_neurons;
     const pictures = [
-      this.data.picture(run, samples.heatmaps), this.pixels(), comparable ? this.data.picture(other.run, before) : null,
-      whole && this.data.picture(run, whole),
+      this.data.picture(run, samples.heatmaps), this.pixels(), whole && this.data.picture(run, whole),
+      before && this.data.picture(other.run, before.heatmaps), before && this.data.picture(other.run, before.images),
     ];
     const mine = this.asked;
-    Promise.all(pictures).then(([values, images, valuesBefore, valuesOfAll]) => {
+    Promise.all(pictures).then(([values, images, valuesOfAll, valuesBefore, imagesBefore]) => {
       if (mine !== this.asked) return;
-      const grids = [{ title: whole ? "critical neurons" : "heatmap", values, ref: samples.heatmaps }];
+      const places = before ? partners(images, { values: imagesBefore, ref: before.images }) : [];
+      const paired = places.some((place) => place >= 0);
+      const grids = [{ title: paired ? "B" : whole ? "critical neurons" : "heatmap", values, ref: samples.heatmaps }];
       if (whole) grids.push({ title: "all neurons", values: valuesOfAll, ref: whole });
-      if (comparable) grids.push({ title: "compared with", values: valuesBefore, ref: before });
-      const caption = `Image, then over it where the predicted class's relevance lies${
-        comparable ? ", and the same of what it is compared with" : whole ? ": what runs through critical neurons, and through all; below, which parts of the logit these hold" : ""}. Click to enlarge.`;
-      this.samples.classList.toggle("comparing", Boolean(comparable || whole));
-      this.samples.replaceChildren(h("p", { class: "quiet" }, caption), tiles({ samples, images, grids, sort, nameOf, shares: true }));
+      if (paired) grids[0].before = { title: "A", values: valuesBefore, ref: before.heatmaps, places };
+      const [a, b] = against ? this.twoNames() : ["", ""];
+      showPairs({ view: paired ? view : null, slide, a, b }, (changed) => this.update(changed));
+      const what = paired ? `, A: ${a}, and B: ${b}`
+        : against ? ". The samples of what it is compared with are others, so these stand alone"
+          : whole ? ": what runs through critical neurons, and through all; below, which parts of the logit these hold" : "";
+      this.samples.classList.toggle("comparing", Boolean(paired || whole));
+      this.samples.replaceChildren(h("p", { class: "quiet" }, `Image, then over it where the predicted class's relevance lies${what}.`, h("span", { class: "live" }, " Click to enlarge.")),
+        tiles({ samples, images, grids, sort, nameOf, shares: true }));
     }).catch((error) => this.samples.replaceChildren(h("p", { class: "problem", role: "alert" }, error.message)));
   }
 
@@ -242,10 +251,16 @@ export class App {
     });
   }
 
-  words() {
+  /** What is compared, in words: what came before, and what is shown. */
+  twoNames() {
     const { run, against } = this.state;
-    const { step, nameOf, graph } = this.now;
-    return `${nameOf(graph.label)}: from ${against.run === run ? "" : `${against.run}, `}step ${against.step} to ${against.run === run ? "" : `${run}, `}step ${step}`;
+    const named = (one, step) => `${against.run === run ? "" : `${one}, `}step ${step}`;
+    return [named(against.run, against.step), named(run, this.now.step)];
+  }
+
+  words() {
+    const [before, after] = this.twoNames();
+    return `${this.now.nameOf(this.now.graph.label)}: from ${before} to ${after}`;
   }
 
   /** A neuron's share of the output's relevance over steps, in each chosen run. */
@@ -296,14 +311,28 @@ export class App {
   }
 
   save(kind) {
-    const { run } = this.state;
+    const { run, ...marked } = this.state; // own names and pins among it
     const { step, head, graph, nameOf } = this.now;
     const name = (ending) => fileName(["relevance", run, nameOf(graph.label), `step${step}`], ending);
     const drawing = () => this.graphView.drawing(this.now.merged ? this.words() : `${run} · epoch ${head.epoch} · step ${step} · ${counted(graph.samples, "sample")}`);
-    if (kind === "png") savePng(name("png"), drawing()).catch((error) => this.say(`The picture could not be made: ${error.message}`));
+    const failed = (what) => (error) => this.say(`${what} could not be made: ${error.message}`);
+    if (kind === "html") saveHtml(name("html"), this.board, this.heading()).catch(failed("The page"));
+    if (kind === "png") savePng(name("png"), drawing()).catch(failed("The picture"));
     if (kind === "svg") saveSvg(name("svg"), drawing());
-    if (kind === "json") saveJson(name("json"), { run, step, head, graph });
-    if (kind === "graphml") saveGraphml(name("graphml"), graph);
+    if (kind === "json") saveJson(name("json"), { run, step, head, graph, marked });
+    if (kind === "graphml") saveGraphml(name("graphml"), graph, marked);
+  }
+
+  /** What a page that is saved says of itself. */
+  heading() {
+    const { run } = this.state;
+    const { step, head, graph, nameOf } = this.now;
+    const of = [`run ${run}`, `epoch ${head.epoch}`, `step ${step}`, ...(this.now.merged ? [`compared: ${this.words()}`] : [])];
+    return {
+      title: `Relevance of “${nameOf(graph.label)}”`,
+      about: [`${of.join(" · ")} · saved ${new Date().toISOString().slice(0, 10)}`, LEGEND],
+      settings: head.settings,
+    };
   }
 
   say(what) {

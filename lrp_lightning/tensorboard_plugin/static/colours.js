@@ -5,6 +5,9 @@ const SCALES = {
   dark: { zero: [24, 26, 30], positive: [[150, 58, 50], [255, 132, 104]], negative: [[44, 94, 140], [116, 190, 255]] },
 };
 
+/** RGB of zero: the page's own. */
+export const zeroOf = (theme) => (SCALES[theme] ?? SCALES.light).zero;
+
 /** RGB of a value in [-1, 1]; what is beyond is as its end. */
 export function colourOf(value, theme) {
   const scale = SCALES[theme] ?? SCALES.light;

@@ -4,6 +4,7 @@ import { cardOf, cardSection, speakersFor } from "./cards.js";
 import { button, h } from "./dom.js";
 import { keyOf, lookUp, ofKey, pathThrough } from "./graph.js";
 import { largestChanges } from "./diff.js";
+import { fitMiddle } from "./layout.js";
 import { later } from "./later.js";
 import { lineChart } from "./line_chart.js";
 import { change, number, percent } from "./numbers.js";
@@ -12,6 +13,7 @@ import { brief, counted } from "./words.js";
 
 const MOST_NEIGHBOURS = 8;
 const MOST_SPEAKERS = 5;
+const NAME = 230; // pixels of a neuron's
 
 /** A list of numbers with names. */
 const facts = (rows) => h("dl", { class: "facts" }, rows.flatMap(([name, value]) => [h("dt", {}, name), h("dd", {}, value)]));
@@ -20,8 +22,9 @@ const facts = (rows) => h("dl", { class: "facts" }, rows.flatMap(([name, value])
 function neuronRow(node, value, most, onPick) {
   const bar = h("span", { class: value < 0 ? "bar negative" : "bar positive" });
   bar.style.width = `${Math.min(100, (Math.abs(value) / (most || 1)) * 100)}%`;
-  return h("li", {}, h("button", { type: "button", class: "neuron", onclick: () => onPick({ neuron: node.key }) },
-    h("span", { class: "name" }, `${node.layer.name} : ${node.neuron}`), h("span", { class: "value" }, percent(value)), bar));
+  const name = `${node.layer.name} : ${node.neuron}`;
+  return h("li", {}, h("button", { type: "button", class: "neuron", title: name, onclick: () => onPick({ neuron: node.key }) },
+    h("span", { class: "name" }, fitMiddle(name, NAME)), h("span", { class: "value" }, percent(value)), bar));
 }
 
 function neighbours(title, edges, end, onPick, empty) {
@@ -103,7 +106,8 @@ export function overview(look) {
   const speakers = speakersFor(head.cards, graph.label);
   return [
     h("header", {}, h("h2", {}, name),
-      h("p", { class: "quiet" }, `The graph: how ${counted(graph.samples, "sample")} ${graph.samples === 1 ? "is" : "are"} taken for ${brief(name)}. Click a neuron, an edge, a path or a picture to see more.`)),
+      h("p", { class: "quiet" }, `The graph: how ${counted(graph.samples, "sample")} ${graph.samples === 1 ? "is" : "are"} taken for ${brief(name)}.`,
+        h("span", { class: "live" }, " Click a neuron, an edge, a path or a picture to see more."))),
     speakers.length ? h("section", {}, h("h3", {}, `Neurons that speak for ${brief(name)}`), h("ol", { class: "neurons" }, speakers.slice(0, MOST_SPEAKERS).map(([card, share]) =>
       neuronRow({ key: keyOf(card.layer, card.neuron), layer: { name: card.layer }, neuron: card.neuron }, share, 1, onPick))),
     h("p", { class: "quiet" }, "In per cent: how much of what a neuron says in all is for this class.")) : null,
@@ -152,7 +156,7 @@ const pathButton = (graph, path, onPick) =>
   h("button", { type: "button", class: "link", onclick: () => onPick({ path: graph.paths.indexOf(path) }) },
     `path ${graph.paths.indexOf(path) + 1} · ${carries(path)}`);
 
-const many = (times) => (times < 10 ? number(times) : new Intl.NumberFormat("en", { notation: "compact", compactDisplay: "long", maximumSignificantDigits: 2 }).format(times));
+const many = (times) => (times < 10 || times >= 1e15 ? number(times) : new Intl.NumberFormat("en", { notation: "compact", compactDisplay: "long", maximumSignificantDigits: 2 }).format(times));
 
 /** What a path carries: a share, or, where that is too small to say anything, a multiple of the median path's. */
 const carries = (path) => (path.times === null || Math.abs(path.share) >= 1e-3 ? `${percent(path.share)} of the output's relevance` : `${many(path.times)} times the median path`);

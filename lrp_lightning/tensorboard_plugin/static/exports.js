@@ -22,14 +22,14 @@ export function save(name, content, type) {
   setTimeout(() => URL.revokeObjectURL(address), 10_000);
 }
 
-export const saveGraphml = (name, graph) => save(name, graphml(graph), "application/xml");
+export const saveGraphml = (name, graph, marked) => save(name, graphml(graph, marked), "application/xml");
 
-/** Everything of a step that is no picture. */
-export function saveJson(name, { run, step, head, graph }) {
+/** Everything of a step that is no picture. @param content marked: {called, pinned}, what the reader has written on neurons. */
+export function saveJson(name, { run, step, head, graph, marked: { called, pinned } }) {
   const content = {
     run, step, epoch: head.epoch, class: graph.label, class_names: head.class_names, measures: head.measures, settings: head.settings,
-    nodes: graph.nodes.map(({ layer, neuron, relevance, share, activation, output }) =>
-      ({ layer: layer.name, neuron, kind: layer.kind, relevance, share, activation, output })),
+    nodes: graph.nodes.map(({ key, layer, neuron, relevance, share, activation, output }) =>
+      ({ layer: layer.name, neuron, kind: layer.kind, relevance, share, activation, output, name: called[key], pinned: pinned.includes(key) })),
     edges: graph.edges.map(({ lower, upper, relevance, share }) =>
       ({ lower: [lower.layer.name, lower.neuron], upper: [upper.layer.name, upper.neuron], relevance, share })),
     paths: graph.paths.map(({ nodes, share }) => ({ nodes: nodes.map((node) => [node.layer.name, node.neuron]), share })),

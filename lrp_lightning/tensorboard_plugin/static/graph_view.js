@@ -39,9 +39,10 @@ export class GraphView {
     this.fill = button("Full screen", "Full screen (F)", () => this.toggleFull(), { "aria-pressed": "false" });
     this.naming = h("input", { type: "text", class: "naming", maxlength: LONGEST_NAME, placeholder: "Name this neuron", "aria-label": "Own name of the neuron that is looked at",
       hidden: true, onchange: () => this.name() });
+    this.pinning = button("Pin", "Always draw this neuron", () => this.pin(), { class: "pinning", hidden: true });
     this.legend = h("div", { class: "legend" });
     this.element = h("div", { class: "graph-view" },
-      h("header", {}, this.title, this.naming,
+      h("header", {}, this.title, this.naming, this.pinning,
         h("label", { class: "amount" }, h("span", { class: "quiet" }, "fewer"), this.amount, h("span", { class: "quiet" }, "more neurons")),
         h("div", { class: "zoom", role: "group", "aria-label": "Zoom" },
           button("−", "Zoom out (−)", () => this.zoomBy(1 / ZOOM_STEP)), button("+", "Zoom in (+)", () => this.zoomBy(ZOOM_STEP)),
@@ -70,7 +71,7 @@ export class GraphView {
 
   /**
    * @param shown {run, graph, compared, picked, nameOf(class), cards and samples: those of the record, many: neurons of each layer
-   * or null, called: own names by key, get(ref): promise of a picture}; compared: whether graph is a merged one.
+   * or null, called: own names by key, pinned: keys, get(ref): promise of a picture}; compared: whether graph is a merged one.
    */
   show(shown) {
     const { graph } = shown;
@@ -83,7 +84,8 @@ export class GraphView {
     this.layers = layers;
     this.amount.value = this.choosing ?? shown.many ?? FEW;
     const named = graph.byKey.has(shown.picked?.neuron) ? shown.picked.neuron : null;
-    this.naming.hidden = named === null;
+    this.naming.hidden = this.pinning.hidden = named === null;
+    this.pinning.setAttribute("aria-pressed", String(shown.pinned.includes(named)));
     if (this.naming.dataset.key !== String(named)) this.naming.value = shown.called[named] ?? "";
     this.naming.dataset.key = String(named);
     this.draw();
@@ -128,9 +130,15 @@ export class GraphView {
     this.act.update({ called: Object.fromEntries(Object.entries(called).filter(([, name]) => name)) });
   }
 
+  /** The neuron that is picked is always drawn, or no longer. */
+  pin() {
+    const [{ pinned }, { key }] = [this.shown, this.naming.dataset];
+    this.act.update({ pinned: pinned.includes(key) ? pinned.filter((one) => one !== key) : [...pinned, key] });
+  }
+
   draw() {
-    const { graph, compared, picked, many, called } = this.shown;
-    const { columns, edges } = chosen(graph, this.choosing ?? many ?? FEW, { picked, called });
+    const { graph, compared, picked, many, called, pinned } = this.shown;
+    const { columns, edges } = chosen(graph, this.choosing ?? many ?? FEW, { picked, called, pinned });
     this.rows = new Map(columns);
     this.room = this.scroller.clientWidth || 900;
     this.at = layout(columns, this.room / this.zoom, this.full ? this.scroller.clientHeight / this.zoom : 0);
@@ -206,7 +214,7 @@ export class GraphView {
       rim: s("rect", { class: "rim", x: -HALF, y: -HALF, width: GLYPH, height: GLYPH, rx: 3 }),
       track: s("rect", { class: "track", x: -HALF, y: HALF + 2.5, width: GLYPH, height: 3, rx: 1 }),
       bar: s("rect", { class: "part", x: -HALF, y: HALF + 2.5, height: 3, rx: 1 }),
-      voice: s("circle", { class: "voice", cx: HALF - 1, cy: -HALF + 1, r: 5 }),
+      voice: s("circle", { class: "voice", r: 5 }),
       number: s("text", { class: "number" }),
     };
     const group = s("g", { class: "node", tabindex: "-1", role: "button", "data-key": key },
@@ -231,7 +239,7 @@ export class GraphView {
 
   /** @param part of what the greatest neuron has of its layer. */
   drawNode(group, node, part) {
-    const { compared, cards, nameOf, called } = this.shown;
+    const { compared, cards, nameOf, called, pinned } = this.shown;
     const { x, y } = this.at.places.get(node);
     const { disc, picture, bar, voice, number } = group.parts;
     const strong = Math.sqrt(part);
@@ -241,24 +249,27 @@ export class GraphView {
     const radius = alone ? 11 : 4 + 9 * strong;
     group.style.transform = `translate(${x.toFixed(1)}px, ${y.toFixed(1)}px)`;
     const kind = compared ? node.change : node.relevance < 0 ? "negative" : "positive";
-    group.setAttribute("class", `node ${kind}${seen ? " pictured" : ""}${named ? " speaking" : ""}${alone ? " alone" : ""}`);
+    group.setAttribute("class", `node ${kind}${seen ? " pictured" : ""}${named ? " speaking" : ""}${alone ? " alone" : ""}${pinned.includes(node.key) ? " pinned" : ""}`);
     disc.setAttribute("r", radius.toFixed(1));
     disc.style.setProperty("--strength", `${Math.round(20 + 70 * strong)}%`);
     if (seen && picture.getAttribute("href") !== seen) picture.setAttribute("href", seen);
     bar.setAttribute("width", (GLYPH * part).toFixed(1));
+    const corner = seen ? HALF - 1 : 0.7 * radius + 1;
+    voice.setAttribute("cx", corner.toFixed(1));
+    voice.setAttribute("cy", (-corner).toFixed(1));
     if (named) voice.style.fill = colourOfClass(named[0]);
     const below = (seen ? HALF : radius) + 14;
     for (const [name, value] of Object.entries(node.output ? { x: radius + 5, y: 4, "text-anchor": "start" } : { x: 0, y: below, "text-anchor": "middle" })) {
       number.setAttribute(name, value);
     }
     const digits = `${node.neuron}`;
-    const room = this.at.step - 8 - 6 * digits.length;
+    const room = this.at.step - 12 - 6 * digits.length;
     const own = called[node.key];
     if (node.output) number.replaceChildren(s("tspan", { class: "word" }, fitMiddle(nameOf(node.neuron), 76, 7)));
     else if (own) number.replaceChildren(s("tspan", { class: "own" }, fitMiddle(own, this.at.step + 16, 5.6)));
     else {
       number.replaceChildren(...(node.layer.size === 1 ? [] : [s("tspan", { class: "quiet" }, digits),
-        named ? s("tspan", {}, ` ${fitMiddle(nameOf(named[0]), room, 5.4)}`) : ""]));
+        named ? s("tspan", {}, ` ${fitMiddle(nameOf(named[0]), room, 6)}`) : ""]));
     }
     group.setAttribute("aria-label", nodeWords(node, this.shown).join(", "));
   }

@@ -10,8 +10,8 @@ export const CHANGES = { appeared: "new", vanished: "gone", grew: "more relevant
 const NEIGHBOURS = 3;
 
 /** @param shown as GraphView has it, with names of layers. */
-export function nodeWords(node, { nameOf, cards, called }) {
-  const name = `${node.layer.name} : ${node.neuron}${node.output ? ` (${nameOf(node.neuron)})` : ""}${called[node.key] ? ` “${called[node.key]}”` : ""}`;
+export function nodeWords(node, { nameOf, cards, called, pinned }) {
+  const name = `${node.layer.name} : ${node.neuron}${node.output ? ` (${nameOf(node.neuron)})` : ""}${called[node.key] ? ` “${called[node.key]}”` : ""}${pinned.includes(node.key) ? ", pinned" : ""}`;
   if (node.change) return [name, CHANGES[node.change], `${percent(node.before)} → ${percent(node.after)} of the output's relevance`];
   const card = cards.get(node.key);
   return [name, ...(card ? [`speaks for ${speaksFor(card, nameOf)}`] : []), `${percent(node.part)} of its layer's relevance`,

@@ -26,10 +26,12 @@ export function heatmaps(grids, shares = false, over = false) {
     // the value of int8 that has the end of the colour scale
     const palette = paletteOf(theme(), factor === 0 ? Infinity : most / factor, over);
     const [, height, width] = ref.shape;
-    return paint(slice(values, ref, sample), height, width, label, (value, pixels, at) => {
+    const canvas = paint(slice(values, ref, sample), height, width, label, (value, pixels, at) => {
       const from = (value & 255) * 4;
       for (let i = 0; i < 4; i += 1) pixels[at + i] = palette[from + i];
     });
+    if (!over) canvas.classList.add("on-page");
+    return canvas;
   });
 }
 

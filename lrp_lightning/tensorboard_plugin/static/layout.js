@@ -1,6 +1,6 @@
 // Where neurons stand: layers as columns, neurons from the top by relevance. No DOM here.
 
-export const HEADER = 62;
+const HEADER = 62;
 export const GLYPH = 32; // a picture's side, and the largest disc
 const ROW = 52;
 const WIDE_ROW = 110;

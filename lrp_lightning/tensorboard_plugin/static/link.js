@@ -14,7 +14,10 @@ export const START = Object.freeze({
   picked: null, // {neuron: key} | {edge: [key, key]} | {path: index}
   many: null, // neurons that the graph draws of each layer, besides those on best paths; null: a few
   called: Object.freeze({}), // own names of neurons, by key
+  pinned: Object.freeze([]), // keys of neurons that are always drawn
   sort: "order", // of samples: order | error | label
+  view: null, // of the samples of two steps: blink | slide; null: side by side
+  slide: 50, // per cent of their pictures that show the first step, where they slide
 });
 
 /** The state that an address asks for; what it does not say, or says wrongly, is as at the start. */
@@ -42,7 +45,10 @@ export function readLink(hash) {
     picked: pickedIn(said),
     many: /^\d{1,3}$/.test(said.neurons ?? "") ? Number(said.neurons) : null,
     called: calledIn(said.names),
+    pinned: texts(said.pinned).filter(isKey).slice(0, MOST_NAMES),
     sort: ["error", "label"].includes(said.sort) ? said.sort : "order",
+    view: ["blink", "slide"].includes(said.view) ? said.view : null,
+    slide: /^\d{1,2}$|^100$/.test(said.slide ?? "") ? Number(said.slide) : START.slide,
   };
 }
 
@@ -61,7 +67,10 @@ export function writeLink(hash, state) {
     path: state.picked?.path,
     neurons: state.many,
     names: Object.keys(state.called).length ? JSON.stringify(state.called) : null,
+    pinned: state.pinned.length ? JSON.stringify(state.pinned) : null,
     sort: state.sort === "order" ? null : state.sort,
+    view: state.view,
+    slide: state.slide === START.slide ? null : state.slide,
   };
   const items = Object.entries(said)
     .filter(([, value]) => value !== null && value !== undefined)

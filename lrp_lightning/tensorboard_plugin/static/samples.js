@@ -4,6 +4,7 @@ import { stack } from "./blend.js";
 import { h } from "./dom.js";
 import { heatmaps, image } from "./heatmap.js";
 import { number, percent } from "./numbers.js";
+import { pair } from "./pairs.js";
 import { enlarge, enlarging } from "./viewer.js";
 
 /** The order in which samples are shown. */
@@ -21,7 +22,7 @@ export function groupsOf(samples, order) {
 }
 
 /** A sample's words: what it is, and what the model takes it for. */
-export function wordsOf(samples, i, nameOf) {
+function wordsOf(samples, i, nameOf) {
   const known = samples.labels[i] >= 0;
   const right = samples.labels[i] === samples.predictions[i];
   return {
@@ -40,20 +41,26 @@ const part = (share) => (share !== null && share !== 0 && Math.abs(share) < 1e-3
  * Tiles, what was decided rightly and wrongly apart; a click enlarges one.
  *
  * @param samples the head's samples, images their pixels (null where there are none).
- * @param grids [{title, values, ref}] of heatmaps, or of images where a ref has no scale; one picture a tile. Samples that a
- *   ref leaves out have no tile.
+ * @param grids [{title, values, ref, before}] of heatmaps, or of images where a ref has no scale; one picture a tile. Samples that a
+ *   ref leaves out have no tile. before, where there is one: {title, values, ref, places}, another grid that it is paired with, and where
+ *   each sample stands there, -1 for nowhere.
  * @param shares as in heatmaps().
  */
 export function tiles({ samples, images, grids, sort, nameOf, shares = false }) {
-  const signed = grids.filter((grid) => grid.ref.scale);
+  const signed = grids.flatMap((grid) => [grid, ...(grid.before ? [grid.before] : [])]).filter((grid) => grid.ref.scale);
   const painters = new Map(heatmaps(signed, shares, images !== null).map((painter, i) => [signed[i], painter]));
   const at = ({ ref }, i) => ref.samples?.indexOf(i) ?? i;
   const shown = orderOf(samples, sort).filter((i) => grids.every((grid) => at(grid, i) >= 0));
   const groups = groupsOf(samples, shown);
   const picture = (i) => images && image(images.values, images.ref, i, `sample ${i + 1}, ${wordsOf(samples, i, nameOf).label}`);
   const pictures = (i) => [...(images ? [["image", picture(i)]] : []), ...grids.map((grid) => {
-    const label = `${grid.title} of sample ${i + 1}`;
-    return [grid.title, painters.has(grid) ? stack(picture(i), painters.get(grid)(at(grid, i), label)) : image(grid.values, grid.ref, at(grid, i), label)];
+    const labelOf = ({ title }) => `${title} of sample ${i + 1}`;
+    if (!painters.has(grid)) return [grid.title, image(grid.values, grid.ref, at(grid, i), labelOf(grid))];
+    const painted = (one, place) => stack(picture(i), painters.get(one)(place, labelOf(one)));
+    const { before } = grid;
+    const place = before?.places[i] ?? -1;
+    if (place < 0) return [grid.title, painted(grid, at(grid, i))];
+    return [`${before.title}, ${grid.title}`, pair(painted(before, place), painted(grid, at(grid, i)))];
   })];
   const heldOf = (i) => (grids.some(({ ref }) => ref === samples.all_neurons) && samples.held?.[i]
     ? `critical ${part(samples.held[i][0])}, all ${part(samples.held[i][1])}` : null);

@@ -23,6 +23,15 @@ export function testWords(strategy, nameOf) {
   return `${where.charAt(0).toUpperCase()}${where.slice(1)} turns ${whole(flipped)} of other images into ${into}${controls(control)}${shortcut ? "" : ": no shortcut found"}.`;
 }
 
+/**
+ * Its typical images, those classified rightly before those classified wrongly: [place, what it is taken for, or null where that is right
+ * or not known].
+ */
+export function prototypesOf({ class: label, images, predictions }) {
+  const all = Array.from({ length: images ? images.shape[0] : 0 }, (_, i) => [i, predictions[i] === undefined || predictions[i] === label ? null : predictions[i]]);
+  return [...all.filter(([, taken]) => taken === null), ...all.filter(([, taken]) => taken !== null)];
+}
+
 /** Those of a class, or of all where label is null: shortcuts first, then class by class, the largest first. */
 export function rowsOf(strategies, label) {
   const rank = (a, b) => b.shortcut - a.shortcut || a.class - b.class || b.share - a.share;
@@ -101,29 +110,31 @@ export class StrategiesPanel {
     };
     const { heatmap, images, heatmaps: heat } = strategy;
     const mean = heatmap && slot(heatmap);
-    const prototypes = images ? Array.from({ length: images.shape[0] }, () => slot(images)) : [];
+    const prototypes = prototypesOf(strategy).map(([i, taken]) => ({ i, taken, place: slot(images) }));
     mean?.append(frame() ?? "");
     const problem = h("p", { class: "problem", role: "alert", hidden: true });
     const element = h("li", { class: strategy.shortcut ? "strategy shortcut" : "strategy", "data-class": strategy.class },
       h("div", { class: "about" },
         h("div", { class: "who" }, h("b", { title: nameOf(strategy.class).slice(0, 400) }, name), strategy.shortcut ? h("span", { class: "badge" }, "likely shortcut") : null),
-        h("div", { class: "quiet" }, `${whole(strategy.share)} of the class, ${counted(strategy.samples, "sample")}`),
+        h("div", { class: "quiet" }, `${whole(strategy.share)} of the class, ${counted(strategy.samples, "sample")}${strategy.right === null ? "" : `, ${whole(strategy.right)} of them classified rightly`}`),
         h("div", {}, testWords(strategy, nameOf)), problem),
       mean ?? h("span", { class: "quiet" }, "not in the log"),
-      prototypes.length ? prototypes : h("span", { class: "quiet rest" }, "Their pictures are not in the log."));
+      prototypes.length ? prototypes.map(({ taken, place }) => h("div", { class: taken === null ? "prototype" : "prototype wrong" }, place,
+        taken === null ? null : h("div", { class: "caption", title: `classified wrongly, as ${nameOf(taken)}` },
+          h("span", { class: "mark", role: "img", "aria-label": "classified wrongly, as" }, "✗"), h("span", { class: "name" }, brief(nameOf(taken)))))) : h("span", { class: "quiet rest" }, "Their pictures are not in the log."));
     const get = (ref) => (ref ? picture(ref) : null);
     const ready = Promise.all([get(heatmap), get(images), get(heat)]).then(([average, pixels, relevance]) => {
       if (average) mean.prepend(heatmaps([{ values: average, ref: heatmap }])[0](0, `what counts in a strategy of ${name}, on average`));
       const [paintHeat] = relevance ? heatmaps([{ values: relevance, ref: heat }], true, true) : [];
       const plain = (i) => image(pixels, images, i, `typical image ${i + 1} of a strategy of ${name}`);
       const painted = (i) => stack(plain(i), paintHeat && i < heat.shape[0] ? paintHeat(i, `what counts in image ${i + 1}`) : null, frame());
-      const items = prototypes.map((_, i) => ({
-        heading: `${name}, typical image ${i + 1}`,
-        lines: [`A strategy of ${whole(strategy.share)} of the class.`, testWords(strategy, nameOf)],
+      const items = prototypes.map(({ i, taken }, at) => ({
+        heading: `${name}, typical image ${at + 1}`,
+        lines: [...(taken === null ? [] : [`Classified wrongly, as ${nameOf(taken)}.`]), `A strategy of ${whole(strategy.share)} of the class.`, testWords(strategy, nameOf)],
         pictures: () => [["image", plain(i)], ["heatmap, and the tested region", painted(i)]],
       }));
-      prototypes.forEach((place, i) => place.append(
-        enlarging(`typical image ${i + 1}`, () => enlarge(items, i), painted(i))));
+      prototypes.forEach(({ i, place }, at) => place.append(
+        enlarging(`typical image ${at + 1}`, () => enlarge(items, at), painted(i))));
     }).catch((error) => {
       this.failed = true;
       problem.hidden = false;

@@ -27,7 +27,7 @@ export class Toolbar {
     this.against = h("span", { class: "against", hidden: true }, this.againstRun, this.againstStep);
     this.search = new SearchBox(act.graph, act.pick);
     this.exports = h("details", { class: "menu end" }, h("summary", { title: "Save what is shown" }, "Export"),
-      h("div", { class: "choices" }, [["png", "Graph as PNG"], ["svg", "Graph as SVG"], ["json", "Step as JSON"], ["graphml", "Graph as GraphML"]].map(([kind, text]) =>
+      h("div", { class: "choices" }, [["html", "Page as HTML"], ["png", "Graph as PNG"], ["svg", "Graph as SVG"], ["json", "Step as JSON"], ["graphml", "Graph as GraphML"]].map(([kind, text]) =>
         button(text, text, () => { this.exports.open = false; act.save(kind); }))));
     this.element = h("div", { class: "toolbar", role: "group", "aria-label": "What is shown" },
       h("label", {}, h("span", {}, "Run"), this.run), this.runsMenu,

@@ -2,6 +2,7 @@
 
 import { button, h } from "./dom.js";
 import { blendSlider } from "./blend.js";
+import { pairControls } from "./pairs.js";
 
 /**
  * Show one of `items` over the page. Arrow keys go through them, Escape closes.
@@ -24,7 +25,7 @@ export function enlarge(items, at) {
   const viewer = h("dialog", { class: "viewer", "aria-label": "Enlarged" },
     h("header", {}, heading, button("✕", "Close (Escape)", () => viewer.close(), { class: "close" })),
     pictures, lines,
-    h("footer", {}, button("‹", "Previous (left arrow)", () => go(at - 1)), place, button("›", "Next (right arrow)", () => go(at + 1)), blendSlider()));
+    h("footer", {}, button("‹", "Previous (left arrow)", () => go(at - 1)), place, button("›", "Next (right arrow)", () => go(at + 1)), pairControls(), blendSlider()));
   viewer.addEventListener("keydown", (event) => {
     const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
     if (step && event.target.type !== "range") go(at + step);

@@ -10,6 +10,9 @@ const STATES = [
   { run: "a", label: 1, picked: { edge: ["1@a&b", "2@c=d"] } },
   { run: "a", label: 1, picked: { path: 0 }, sort: "label", many: 0 },
   { run: "a", label: 1, many: 12, called: { "12@features.28": "round things & \"<b>\"", "0@a=b": "☃" } },
+  { run: "a", label: 1, pinned: ["12@features.28", "0@a=b&c"] },
+  { run: "a", label: 1, against: { run: "a", step: 5 }, view: "slide", slide: 0 },
+  { run: "a", label: 1, against: { run: "a", step: 5 }, view: "blink", slide: 100 },
 ];
 
 test("what a link says is read again", () => {
@@ -28,7 +31,7 @@ test("what others say in the address stays", () => {
 
 test("nonsense is as nothing said", () => {
   for (const hash of ["", "#", "#relevance", "#p.relevance.step=1e3&p.relevance.class=x&p.relevance.runs={&p.relevance.sort=up&p.relevance.neurons=-1&p.relevance.names={\"1@a\":2,\"x\":\"y\"}",
-    "#p.relevance.run=%E0%A4%A", "#p.relevance.edge=[1,2]&p.relevance.neuron=x&p.relevance.path=-1", "#p.relevance.againstRun=a", "#p.relevance.names=[1"]) {
+    "#p.relevance.run=%E0%A4%A", "#p.relevance.edge=[1,2]&p.relevance.neuron=x&p.relevance.path=-1", "#p.relevance.againstRun=a", "#p.relevance.names=[1", "#p.relevance.view=side&p.relevance.slide=101&p.relevance.pinned=[1,\"x\"]"]) {
     assert.deepEqual(readLink(hash), START, hash);
   }
 });

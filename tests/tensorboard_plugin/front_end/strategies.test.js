@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { suspects } from "../../../lrp_lightning/tensorboard_plugin/static/headline.js";
-import { picturesOf, rowsOf, testWords } from "../../../lrp_lightning/tensorboard_plugin/static/strategies.js";
+import { picturesOf, prototypesOf, rowsOf, testWords } from "../../../lrp_lightning/tensorboard_plugin/static/strategies.js";
 import { brief, counted, whole } from "../../../lrp_lightning/tensorboard_plugin/static/words.js";
 
 const NAMES = ["shirt", "bag", "coat"];
@@ -35,6 +35,13 @@ test("shortcuts stand first, then the largest of each class", () => {
   assert.deepEqual(order(0), [[0, 0.7], [0, 0.5]]);
   assert.deepEqual(order(9), []);
   assert.deepEqual(picturesOf(strategy({ heatmap: "a", heatmaps: "b" })), ["a", "b"]);
+});
+
+test("typical images that are classified wrongly come last", () => {
+  const images = { shape: [4, 8, 8, 1] };
+  assert.deepEqual(prototypesOf(strategy({ images, predictions: [0, 2, 1, 2] })), [[1, null], [3, null], [0, 0], [2, 1]]);
+  assert.deepEqual(prototypesOf(strategy({ images, predictions: [] })), [[0, null], [1, null], [2, null], [3, null]], "not known to be wrong");
+  assert.deepEqual(prototypesOf(strategy({ predictions: [0] })), [], "no pictures of it");
 });
 
 test("names and shares are as long as a sentence takes", () => {

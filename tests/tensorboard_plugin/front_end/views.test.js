@@ -138,6 +138,7 @@ test("few neurons are drawn unless more are asked for: the first ones, and those
   assert.deepEqual(neuronsOf(chosen(graph, 1, { picked: { neuron: "6@hidden" } })), [0, 5, 6]);
   assert.deepEqual(neuronsOf(chosen(graph, 1, { picked: { edge: ["0@input", "3@hidden"] } })), [0, 3, 5]);
   assert.deepEqual(neuronsOf(chosen(graph, 0, { called: { "4@hidden": "wheels" } })), [4, 5]);
+  assert.deepEqual(neuronsOf(chosen(graph, 0, { pinned: ["6@hidden"] })), [5, 6]);
   assert.equal(neuronsOf(chosen(graph, mostOf(graph))).length, 8);
 });
 
