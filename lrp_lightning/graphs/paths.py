@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import bisect
 import heapq
-import random
 import statistics
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -184,10 +182,6 @@ class _Chains:
             more = self.count[self.lower[some]]
             self.count[low:high] += np.bincount(self.upper[some] - low, more, high - low)
 
-    def into(self, node: int) -> slice:
-        """The edges into a node."""
-        return slice(self.first[node], self.first[node + 1])
-
 
 class _Best:
     """The ``k`` best chains to each node: of equal shares one that starts there first, then in the order of ``in_edges``.
@@ -261,22 +255,24 @@ def _median(chains: _Chains, ends: Mapping[int, float]) -> float:
         chains: all.
         ends: where they end, with the weight that their share is multiplied by.
     """
-    if not np.isfinite(chains.count[list(ends)]).all():
+    node = np.array(list(ends))
+    there = chains.count[node]
+    if not np.isfinite(there).all():
         return 0.0
-    chance = random.Random(0)
-    counts: dict[int, list[float]] = {}
-
-    def drawn() -> float:
-        [node] = chance.choices(list(ends), [chains.count[end] for end in ends])
-        share = ends[node]
-        while True:
-            edges = chains.into(node)
-            if node not in counts:
-                counts[node] = np.cumsum(chains.count[chains.lower[edges]]).tolist()
-            there = counts[node][-1] if counts[node] else 0.0
-            if chains.starts[node] and chance.random() * (there + 1) >= there:
-                return abs(share)
-            at = edges.start + min(bisect.bisect(counts[node], chance.random() * there), len(counts[node]) - 1)
-            node, share = int(chains.lower[at]), share * float(chains.share[at])
-
-    return statistics.median(drawn() for _ in range(_DRAWN))
+    chance = np.random.default_rng(0)
+    node = chance.choice(node, _DRAWN, p=there / there.sum())
+    share = np.array([ends[n] for n in node.tolist()])
+    # how likely a chain to its upper node comes along each edge; of those into a node where none starts they add up to 1
+    part = np.divide(chains.count[chains.lower], whole := chains.count[chains.upper], where=whole > 0, out=0 * whole)
+    up_to = np.concatenate([[0], np.cumsum(part)])
+    going = np.arange(_DRAWN)
+    while len(going):
+        first, last = chains.first[node[going]], chains.first[node[going] + 1]
+        starts = np.where(chains.starts[node[going]], 1 / chains.count[node[going]], 0)
+        on = (first < last) & (chance.random(len(going)) >= starts)
+        going, first, last = going[on], first[on], last[on]
+        wanted = up_to[first] + chance.random(len(going)) * (up_to[last] - up_to[first])
+        edge = np.clip(np.searchsorted(up_to, wanted, side="right") - 1, first, last - 1)
+        share[going] *= chains.share[edge]
+        node[going] = chains.lower[edge]
+    return float(np.median(np.abs(share)))

@@ -345,8 +345,13 @@ def test_times_the_median_path(drawn: int, monkeypatch: pytest.MonkeyPatch) -> N
     for layer, (many, above) in enumerate(nx.utils.pairwise(widths)):
         for lower, upper in product(range(many), range(above)):
             graph.add_edge((str(layer), lower), (str(layer + 1), upper), share=draw.uniform(-0.2, 1))
+            graph.add_edge(("nowhere", 0), (str(layer + 1), upper), share=0.0)  # which no chain comes along
+    graph.add_edge(("nowhere", 0), ("nowhere", 1), share=1.0)
+    graph.add_edge(("nowhere", 1), ("4", 0), share=1e-9)
     for n in range(4):
         graph.nodes["4", n]["relevance"] = n + 1.0
+    for n in range(2):
+        graph.nodes["0", n]["kind"] = "input"
     shares = []
     for end in range(4):
         for chain in product(*(range(width) for width in widths[:-1])):
