@@ -127,10 +127,15 @@ def fields_of(model: nn.Module, images: Tensor, layer: str, neurons: Tensor, pla
     """
     if not len(images):
         return torch.zeros(0, 2, images.ndim - 2, dtype=torch.long)
-    # a place's field is the same in every image and of every neuron
+    # a place's field is the same in every image and of every neuron, so one image does for all
     distinct, which = places.unique(return_inverse=True)
     one_of = torch.empty_like(distinct).scatter_(0, which, torch.arange(len(images), device=images.device))
-    reached = reconstruct_at(model, images[one_of], layer, neurons[one_of], distinct, "receptive_field")
+    model = unwrapped(model)
+    image = _checked(model, images[:1])
+    with explained(model, image.device):
+        x = _leaf(image)
+        values = activation_of(model, x, (), layer, "receptive_field")
+        reached = _gradients(values[:, neurons[one_of], distinct], x)[:, 0]
     return _bounds(reached != 0)[which]
 
 

@@ -54,6 +54,8 @@ def squares(
 def _light(reconstruction: Tensor) -> np.ndarray:
     """How much each place of a patch drives a neuron, ``(H, W)`` in [0, 1], blurred so that what lies around is seen too."""
     size = reconstruction.detach().cpu().double().abs().sum(0).numpy()
+    if not size.any():  # as of a card's thumbnail
+        return size
     grey = Image.fromarray(np.rint(255 * np.clip(size / limit_of(size, 99.5), 0, 1)).astype(np.uint8))
     blurred = np.asarray(grey.filter(ImageFilter.GaussianBlur(max(size.shape) / _BLURRED)), dtype=np.float64)
     return np.clip(blurred / limit_of(blurred, 99), 0, 1) ** 0.75

@@ -141,3 +141,13 @@ def test_on_a_gpu(tmp_path: Path) -> None:
 def test_memory() -> None:
     small, large = (int(run(BENCHMARKS / "measure.py", "epsilon", "resnet18", "64", n).stdout) for n in ("2", "16"))
     assert 0 < small < large
+
+
+@pytest.mark.slow
+def test_large_graph(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    done = run(BENCHMARKS / "large_graph.py", "--kept", "0.02", "--times", "1", "--out", page)
+    assert done.returncode == 0, done.stderr
+    assert [line.split(" | ")[0] for line in page.read_text().splitlines() if line.startswith("| `")] == [
+        "| `build_graph`", "| `k_best_paths`, k = 5", "| `k_best_paths`, k = 64", "| `prune_graph`", "| `diff_graphs`"
+    ]  # fmt: skip

@@ -16,8 +16,8 @@ from lrp_lightning.callbacks.observation import Explained, Observation
 from lrp_lightning.deconvnet import reconstruct
 from lrp_lightning.errors import LRPError
 from lrp_lightning.graphs.class_graph import ClassGraph
-from lrp_lightning.graphs.paths import Node, by_layer
-from lrp_lightning.insight.heatmaps import path_heatmaps, through_own_neuron
+from lrp_lightning.graphs.paths import Node, Path, by_layer
+from lrp_lightning.insight.heatmaps import along_own_path, through_own_neuron
 from lrp_lightning.tensorboard_plugin.summary import shown_part
 
 __all__ = ["Neurons", "look_into_neurons", "most_relevant"]
@@ -61,27 +61,36 @@ def look_into_neurons(
     predicted = torch.tensor([e.prediction for e in shown], device=inputs.device)
 
     def in_passes(what: Sequence, samples: int, look: Callable[[Sequence], Tensor]) -> Tensor | None:
-        """All of them, each of some samples, some at a time; None where time ran out or the model cannot be looked into."""
+        """Of each some samples, several at a time, as far as there is time; None if the model cannot be looked into."""
         at_once = max(1, budget.micro_batch // samples)
         done = []
         for first in range(0, len(what), at_once):
             if budget.spent:
-                return None
+                break
             try:
                 done.append(look(what[first : first + at_once]).detach().float().cpu())  # numpy has no bfloat16
             except LRPError:
                 return None
         return torch.cat(done) if done else None
 
+    of_paths: list[tuple[int, Path, int]] = []  # graph, path, sample
     for i, graph in enumerate(graphs):
-        if "path_heatmaps" not in log or any(path.nodes[-1][1] != graph.label for path in graph.paths):
-            continue  # a single logit's neuron is none of its two classes
-        of_class = [n for n, e in enumerate(shown) if e.label == graph.label] or list(range(min(2, len(shown))))
-        heat = in_passes(
-            graph.paths, len(of_class), partial(path_heatmaps, model, _some(inputs, of_class), composite=composite)
-        )
-        if heat is not None:
-            graphs[i] = replace(graph, path_heatmaps=_among(heat.sum(2), of_class, len(shown)))
+        if "path_heatmaps" in log and all(path.nodes[-1][1] == graph.label for path in graph.paths):
+            of_class = [n for n, e in enumerate(shown) if e.label == graph.label] or list(range(min(2, len(shown))))
+            of_paths += [(i, path, n) for path in graph.paths for n in of_class]
+
+    def along(some: Sequence[tuple[int, Path, int]]) -> Tensor:
+        _, paths, at = zip(*some, strict=True)
+        return along_own_path(model, _some(inputs, at), paths, composite)
+
+    heat = in_passes(of_paths, 1, along)
+    if heat is not None:
+        whose = torch.tensor([i for i, _, _ in of_paths])
+        for i in dict.fromkeys(whose[: len(heat)].tolist()):
+            if i not in whose[len(heat) :]:  # time did not run out in the middle of it
+                of_class = list(dict.fromkeys(n for j, _, n in of_paths if j == i))
+                mine = heat[whose[: len(heat)] == i].sum(1).unflatten(0, (-1, len(of_class)))
+                graphs[i] = replace(graphs[i], path_heatmaps=_among(mine, of_class, len(shown)))
 
     ranked = most_relevant(graphs)[:_NEURONS]
     if tab and "neurons" in log:
@@ -93,7 +102,7 @@ def look_into_neurons(
 
         heat = in_passes(pairs, 1, through)
         if heat is not None:
-            nodes, at = zip(*pairs, strict=True)
+            nodes, at = zip(*pairs[: len(heat)], strict=True)
             for node in dict.fromkeys(nodes):
                 mine = [i for i, other in enumerate(nodes) if other == node]
                 found.heatmaps[node] = _among(heat[mine].sum(1), [at[i] for i in mine], len(shown))
@@ -101,7 +110,7 @@ def look_into_neurons(
         best = {node for graph in graphs for path in graph.paths[:1] for node in path.nodes}
         for layer, neurons in by_layer(sorted(best & set(ranked))).items():
             made = in_passes(neurons, len(inputs), partial(reconstruct, model, inputs, layer, at="strongest"))
-            if made is not None:
+            if made is not None and len(made) == len(neurons):
                 found.reconstructions.update(zip([(layer, n) for n in neurons], made.numpy(), strict=True))
     return found, graphs
 

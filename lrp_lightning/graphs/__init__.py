@@ -1,6 +1,7 @@
 """Relevance graphs: neurons as nodes, the relevance that one hands to another as edges.
 
 ===============  ============================================================
+``arrays``       a graph's edges as arrays
 ``build``        the graph of a trace, summed over its batch
 ``class_graph``  the record of a class's graph that is shown
 ``class_mean``   the mean graph of a class over a loader

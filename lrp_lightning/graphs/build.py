@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from itertools import islice
 
 import networkx as nx
 import torch
@@ -11,6 +13,7 @@ from torch import Tensor
 
 from lrp_lightning.compat import in_double
 from lrp_lightning.errors import GraphError
+from lrp_lightning.graphs.arrays import Node
 from lrp_lightning.trace import Trace
 
 __all__ = ["build_graph", "check_graph"]
@@ -100,12 +103,7 @@ def build_graph(trace: Trace, min_share: float = 0.0, classes: Sequence[str] | N
         if classes is not None and layer in outputs:
             for n in neurons.tolist():
                 graph.nodes[layer, n]["class_name"] = str(classes[n])
-    for (lower, upper), (rows, columns, edges) in found.items():
-        share = edges / relevance[upper][columns]
-        graph.add_edges_from(
-            ((lower, i), (upper, o), {"relevance": r, "share": s})
-            for i, o, r, s in zip(rows.tolist(), columns.tolist(), edges.tolist(), share.tolist(), strict=True)
-        )
+    _add_edges(graph, found, relevance)
     return graph
 
 
@@ -125,18 +123,48 @@ def check_graph(graph: object, nodes: Collection[str] = (), edges: Collection[st
         raise GraphError(f"a graph is expected, a networkx.DiGraph from build_graph, got {type(graph).__name__}")
     if len(graph) == 0:
         raise GraphError("the graph is empty")
-    for what, names, there in (
-        ("node", frozenset(nodes), graph.nodes(data=True)),
-        ("edge", frozenset(edges), ((edge[:2], edge[2]) for edge in graph.edges(data=True))),
-    ):
-        for thing, about in there:
-            if not names <= about.keys():
-                raise GraphError(
-                    f"{what} {thing!r} has no {min(names - about.keys())!r}; relevance graphs are made by build_graph"
-                )
+    for name in sorted(nodes):
+        for node, about in graph.nodes(data=True):
+            if name not in about:
+                raise GraphError(f"node {node!r} has no {name!r}; relevance graphs are made by build_graph")
+    for name in sorted(edges):
+        for node, above in graph.adjacency():
+            for other, about in above.items():
+                if name not in about:
+                    raise GraphError(f"edge {(node, other)!r} has no {name!r}; relevance graphs are made by build_graph")
 
 
 Found = tuple[Tensor, Tensor, Tensor]
+
+
+def _add_edges(graph: nx.DiGraph, found: Mapping[tuple[str, str], Found], relevance: Mapping[str, Tensor]) -> None:
+    """Add the edges between nodes that are there, as ``add_edges_from`` does, without looking for both nodes of each."""
+    above = dict(graph.adjacency())
+    below = dict(nx.reverse_view(graph).adjacency())
+    node_of: dict[str, dict[int, Node]] = defaultdict(dict)
+    for node in graph:
+        node_of[node[0]][node[1]] = node
+    for (lower, upper), (rows, columns, edges) in found.items():
+        share = edges / relevance[upper][columns]
+        about = [{"relevance": r, "share": s} for r, s in zip(edges.tolist(), share.tolist(), strict=True)]
+        _join(above, node_of[lower], node_of[upper], rows, columns, about)
+        by_column = columns.argsort(stable=True)
+        about = [about[n] for n in by_column.tolist()]
+        _join(below, node_of[upper], node_of[lower], columns[by_column], rows[by_column], about)
+
+
+def _join(
+    adjacency: Mapping[Node, dict[Node, dict[str, float]]],
+    nodes: Mapping[int, Node],
+    others: Mapping[int, Node],
+    ours: Tensor,
+    theirs: Tensor,
+    about: Sequence[dict[str, float]],
+) -> None:
+    """Write edges into one direction of an adjacency; ``ours``, ascending, and ``theirs`` are neurons of the two layers."""
+    edges = zip(map(others.__getitem__, theirs.tolist()), about, strict=True)
+    for neuron, count in zip(*(t.tolist() for t in ours.unique_consecutive(return_counts=True)), strict=True):
+        adjacency[nodes[neuron]].update(islice(edges, count))
 
 
 def _present(trace: Trace, lower: str, upper: str, arrived: Tensor, min_share: float) -> Found:

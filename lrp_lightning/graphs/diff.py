@@ -50,15 +50,23 @@ def diff_graphs(before: nx.DiGraph, after: nx.DiGraph) -> nx.DiGraph:
     diff = nx.DiGraph()
     order = _common_order(before, after)
     for node in [*before, *(n for n in after if n not in before)]:
-        about = [dict(graph.nodes[node]) if node in graph else None for graph in (before, after)]
+        about = before.nodes.get(node), after.nodes.get(node)
         known = {**(about[0] or {}), **(about[1] or {})}
-        diff.add_node(node, **{**known, **_change(about, totals), "order": order[node[0]]})
+        diff.add_node(node, **{**known, **_change(*about, totals), "order": order[node[0]]})
         for name in ("activation", "absorbed"):
             diff.nodes[node].pop(name, None)
-    for edge in [*before.edges, *(e for e in after.edges if e not in before.edges)]:
-        about = [dict(graph.edges[edge]) if edge in graph.edges else None for graph in (before, after)]
-        share = [a["share"] if a is not None else 0.0 for a in about]
-        diff.add_edge(*edge, **_change(about, totals), share=share[1] - share[0])
+    one, other = (dict(graph.adjacency()) for graph in (before, after))
+    diff.add_edges_from(
+        (lower, upper, _edge_change(about, other.get(lower, {}).get(upper), totals))
+        for lower, above in one.items()
+        for upper, about in above.items()
+    )
+    diff.add_edges_from(
+        (lower, upper, _edge_change(None, about, totals))
+        for lower, above in other.items()
+        for upper, about in above.items()
+        if upper not in one.get(lower, {})
+    )
     return diff
 
 
@@ -93,11 +101,17 @@ def _output_relevance(graph: nx.DiGraph) -> float:
     return total
 
 
-def _change(about: list[dict | None], totals: list[float]) -> dict[str, float | str]:
-    before, after = (a["relevance"] / total if a is not None else 0.0 for a, total in zip(about, totals, strict=True))
-    if about[0] is None:
+def _edge_change(one: dict | None, other: dict | None, totals: list[float]) -> dict[str, float | str]:
+    share = (0.0 if other is None else other["share"]) - (0.0 if one is None else one["share"])
+    return {**_change(one, other, totals), "share": share}
+
+
+def _change(one: dict | None, other: dict | None, totals: list[float]) -> dict[str, float | str]:
+    before = 0.0 if one is None else one["relevance"] / totals[0]
+    after = 0.0 if other is None else other["relevance"] / totals[1]
+    if one is None:
         change = "appeared"
-    elif about[1] is None:
+    elif other is None:
         change = "vanished"
     elif abs(after - before) <= _SAME * max(abs(before), abs(after)):
         change = "same"

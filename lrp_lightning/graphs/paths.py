@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import bisect
 import heapq
-import itertools
-import random
 import statistics
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 
 import networkx as nx
+import numpy as np
 
 from lrp_lightning.checks import is_whole
 from lrp_lightning.errors import GraphError
+from lrp_lightning.graphs.arrays import Arrays, Node
 from lrp_lightning.graphs.build import check_graph
 
-__all__ = ["Path", "Paths", "by_layer", "k_best_paths"]
-
-Node = tuple[str, int]
+__all__ = ["Node", "Path", "Paths", "by_layer", "k_best_paths"]
 
 
 def by_layer(nodes: Iterable[Node]) -> dict[str, list[int]]:
@@ -35,6 +33,8 @@ _SHOWN = 12
 """Paths that a notebook shows."""
 _DRAWN = 1001
 """So many chains, drawn at random, stand for all of them where there are more."""
+_AT_ONCE = 1 << 22
+"""Chains among which the best are chosen at a time, of which each takes about 100 bytes."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,8 @@ def k_best_paths(
         signed: whether negative edges count too.
 
     Returns:
-        Best first, in a list that a notebook shows as the report does. None of a negative output, unless ``signed``.
+        Best first, in a list that a notebook shows as the report does; of equal shares, in the order of the graph's nodes
+        and ``in_edges``. None of a negative output, unless ``signed``.
 
     Raises:
         GraphError: if the graph is none, empty or has a cycle, ``k`` is below 1, or a node is not in the graph.
@@ -140,55 +141,28 @@ def k_best_paths(
     for node in (source, target):
         if node is not None and node not in graph:
             raise GraphError(f"node {node!r} is not in the graph; nodes are (layer, neuron)")
-    if not nx.is_directed_acyclic_graph(graph):
-        raise GraphError("the graph has a cycle; relevance graphs have none")
+    arrays = Arrays(graph)
 
     outputs = [n for n, output in graph.nodes(data="output") if output] or [n for n in graph if graph.out_degree(n) == 0]
     ends = outputs if target is None else [target]
     relevance = {n: graph.nodes[n].get("relevance", 1.0) for n in ends}
     whole = sum(map(abs, relevance.values())) * (1 if sum(relevance.values()) >= 0 else -1)
     weight = {n: 1.0 if target is not None else whole and relevance[n] / whole for n in ends}
+    weight_of = {arrays.number[n]: w for n, w in weight.items() if w > 0 or (signed and w)}
 
-    starts = {source} if source is not None else _starts(graph)
-
-    # best[n]: up to k of (share of n's relevance, node below, rank of the path there), best first
-    best: dict[Node, list[tuple[float, Node | None, int]]] = {}
-    edges: dict[Node, list[tuple[Node, float]]] = {}
-    for node in nx.topological_sort(graph):
-        candidates: Iterable[tuple[float, Node | None, int]] = [(1.0, None, 0)] if node in starts else []
-        of_edges = list(graph.in_edges(node, data=True))
-        shares = [edge["share"] for *_, edge in of_edges]
-        sizes = sum(map(abs, shares)) + abs(1 - sum(shares))  # what no edge hands on stays in the neuron
-        edges[node] = [
-            (lower, edge["share"] / sizes)
-            for lower, _, edge in of_edges
-            if (edge["share"] != 0 if signed else edge["share"] > 0 and edge.get("relevance", 1.0) > 0)
-        ]
-        below = (
-            (share * of_lower, lower, rank)
-            for lower, share in edges[node]
-            for rank, (of_lower, _, _) in enumerate(best[lower])
-        )
-        best[node] = heapq.nlargest(k, [*candidates, *below], key=lambda c: abs(c[0]))
-
-    def chain(node: Node, rank: int) -> tuple[Node, ...]:
-        nodes: list[Node] = []
-        here: Node | None = node
-        while here is not None:
-            nodes.append(here)
-            _, here, rank = best[here][rank]
-        return tuple(reversed(nodes))
-
-    found = [
-        (weight[n] * share, n, rank)
-        for n in ends
-        for rank, (share, _, _) in enumerate(best[n])
-        if weight[n] > 0 or (signed and weight[n])
-    ]
+    chains = _Chains(arrays, {source} if source is not None else _starts(graph), list(weight_of), signed)
+    few = sum(chains.count[n] for n in weight_of) <= _DRAWN
+    best = _Best(chains, max(k, _DRAWN) if few else k)
+    found = [(weight_of[n] * share, n, rank) for n in weight_of for rank, share in enumerate(best.shares(n))]
     ranked = heapq.nlargest(k, found, key=lambda c: abs(c[0]))
-    ends_with = {n: weight[n] for _, n, _ in found}
-    median = _median(edges, starts, ends_with) if ranked else 0.0
-    return Paths(Path(chain(n, rank), share, share / median if median else None) for share, n, rank in ranked)
+    if few:  # so all of them were found
+        median = statistics.median(abs(share) for share, _, _ in found) if found else 0.0
+    else:
+        median = _median(chains, {n: w for n, w in weight_of.items() if chains.count[n]})
+    return Paths(
+        Path(tuple(arrays.nodes[n] for n in best.chain(end, rank)), share, share / median if median else None)
+        for share, end, rank in ranked
+    )
 
 
 def _starts(graph: nx.DiGraph) -> set[Node]:
@@ -199,38 +173,132 @@ def _starts(graph: nx.DiGraph) -> set[Node]:
     return (inputs - channels) | read_by or {n for n in graph if graph.in_degree(n) == 0}
 
 
-def _median(edges: Mapping[Node, list[tuple[Node, float]]], starts: set[Node], ends: Mapping[Node, float]) -> float:
-    """The median ``|share|`` of all chains, of which :data:`_DRAWN` are drawn, each as likely, where there are more.
+class _Chains:
+    """All chains of edges that count, as arrays.
+
+    Attributes:
+        nodes, generations: how many nodes there are, and those without an edge between them, as in :class:`Arrays`.
+        starts: ``(nodes,) bool``, where chains start.
+        lower, upper: ``(E,)``, the ends of those edges that count and lead to one of the ends; ``upper`` is ascending.
+        share: ``(E,)``, what each is of all that its upper neuron hands on and keeps.
+        first: ``(nodes + 1,)``, where the edges into each node begin.
+        count: ``(nodes,)``, how many chains there are to each node, infinite from 1e308.
+    """
+
+    def __init__(self, arrays: Arrays, starts: Collection[Node], ends: Sequence[int], signed: bool) -> None:
+        self.nodes, self.generations = len(arrays.nodes), arrays.generations
+        self.starts = np.zeros(self.nodes, dtype=bool)
+        self.starts[[arrays.number[n] for n in starts]] = True
+        lower, upper, share = arrays.lower, arrays.upper, arrays.of_edges(itemgetter("share"))
+        # what no edge hands on stays in the neuron
+        sizes = np.bincount(upper, np.abs(share), self.nodes) + np.abs(1 - np.bincount(upper, share, self.nodes))
+        counts = share != 0 if signed else (share > 0) & (arrays.of_edges(lambda edge: edge.get("relevance", 1.0)) > 0)
+        leads = np.zeros(self.nodes, dtype=bool)
+        leads[ends] = True
+        first = np.searchsorted(upper, np.arange(self.nodes + 1))
+        for low, high in reversed(self.generations):
+            some = slice(first[low], first[high])
+            leads[lower[some][counts[some] & leads[upper[some]]]] = True
+        counts &= leads[upper]
+        self.lower, self.upper, self.share = lower[counts], upper[counts], (share / sizes[upper])[counts]
+        self.first = np.searchsorted(self.upper, np.arange(self.nodes + 1))
+        self.count = self.starts.astype(float)
+        for low, high in self.generations:
+            some = slice(self.first[low], self.first[high])
+            more = self.count[self.lower[some]]
+            self.count[low:high] += np.bincount(self.upper[some] - low, more, high - low)
+
+
+class _Best:
+    """The ``k`` best chains to each node: of equal shares one that starts there first, then in the order of ``in_edges``.
+
+    Chain ``rank`` to ``node`` stands at ``first[node] + rank``, with its share, the node below it and its rank there, both
+    -1 where it starts.
+    """
+
+    def __init__(self, chains: _Chains, k: int) -> None:
+        self.chains, self.k = chains, k
+        self.count = np.minimum(chains.count, k).astype(int)
+        self.first = np.cumsum([0, *self.count])
+        self.share = np.empty(self.first[-1])
+        self.below, self.rank = np.full((2, self.first[-1]), -1)
+        for low, high in chains.generations:
+            self._fill(low, high)
+
+    def shares(self, node: int) -> list[float]:
+        """Of the chains to a node, best first."""
+        return self.share[self.first[node] : self.first[node + 1]].tolist()
+
+    def chain(self, node: int, rank: int) -> list[int]:
+        """The nodes of one, lowest first."""
+        nodes = []
+        while node >= 0:
+            nodes.append(node)
+            at = self.first[node] + rank
+            node, rank = int(self.below[at]), int(self.rank[at])
+        return nodes[::-1]
+
+    def _fill(self, low: int, high: int) -> None:
+        """Of nodes ``low`` to ``high``, between which there is no edge."""
+        chains = self.chains
+        some = np.arange(chains.first[low], chains.first[high])
+        some = some[self.count[chains.lower[some]] > 0]
+        # of an edge that is j-th by its best chain the first k - j can be among the k best
+        place = _places(chains.upper[some], chains.share[some] * self.share[self.first[chains.lower[some]]])
+        many = np.clip(np.minimum(self.count[chains.lower[some]], self.k - place), 0, None)
+        if many.sum() > _AT_ONCE and high - low > 1:
+            self._fill(low, (low + high) // 2)
+            self._fill((low + high) // 2, high)
+            return
+        edge = np.repeat(some, many)
+        rank = np.arange(len(edge)) - np.repeat(np.cumsum(many) - many, many)
+        below = chains.lower[edge]
+        here = low + np.flatnonzero(chains.starts[low:high])
+        begin = np.full_like(here, -1)
+        upper, below, rank, share = map(np.concatenate, (
+            (here, chains.upper[edge]), (begin, below), (begin, rank),
+            (np.ones(len(here)), chains.share[edge] * self.share[self.first[below] + rank]),
+        ))  # fmt: skip
+        place = _places(upper, share)
+        kept = place < self.k
+        at = self.first[upper[kept]] + place[kept]
+        self.share[at], self.below[at], self.rank[at] = share[kept], below[kept], rank[kept]
+
+
+def _places(groups: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """The place of each value in its group by size, greatest first; of equal ones the first goes first."""
+    order = np.lexsort((-np.abs(values), groups))
+    ordered = groups[order]
+    places = np.empty_like(order)
+    places[order] = np.arange(len(order)) - np.searchsorted(ordered, ordered)
+    return places
+
+
+def _median(chains: _Chains, ends: Mapping[int, float]) -> float:
+    """The median ``|share|`` of :data:`_DRAWN` chains, each as likely to be drawn; 0 where there are too many to be counted.
 
     Args:
-        edges: ``{node: [(node below, share)]}``, nodes below first.
-        starts: where chains start.
+        chains: all.
         ends: where they end, with the weight that their share is multiplied by.
     """
-    chains: dict[Node, int] = {}
-    for node, below in edges.items():
-        chains[node] = (node in starts) + sum(chains[lower] for lower, _ in below)
-    if sum(chains[end] for end in ends) <= _DRAWN:
-        shares: dict[Node, list[float]] = {}
-        for node, below in edges.items():
-            shares[node] = [1.0] * (node in starts) + [share * s for lower, share in below for s in shares[lower]]
-            if chains[node] > _DRAWN:
-                shares[node] = []  # of a node that leads to none of the ends
-        return statistics.median(abs(w * share) for end, w in ends.items() for share in shares[end])
-    chance = random.Random(0)
-    counts: dict[Node, list[float]] = {}
-
-    def drawn() -> float:
-        [node] = chance.choices(list(ends), [float(chains[end]) for end in ends])
-        share = ends[node]
-        while True:
-            if node not in counts:
-                counts[node] = list(itertools.accumulate(float(chains[lower]) for lower, _ in edges[node]))
-            there = counts[node][-1] if counts[node] else 0.0
-            if node in starts and chance.random() * (there + 1) >= there:
-                return abs(share)
-            at = bisect.bisect(counts[node], chance.random() * there)
-            node, factor = edges[node][min(at, len(edges[node]) - 1)]
-            share *= factor
-
-    return statistics.median(drawn() for _ in range(_DRAWN))
+    node = np.array(list(ends))
+    there = chains.count[node]
+    if not np.isfinite(there).all():
+        return 0.0
+    chance = np.random.default_rng(0)
+    node = chance.choice(node, _DRAWN, p=there / there.sum())
+    share = np.array([ends[n] for n in node.tolist()])
+    # how likely a chain to its upper node comes along each edge; of those into a node where none starts they add up to 1
+    part = np.divide(chains.count[chains.lower], whole := chains.count[chains.upper], where=whole > 0, out=0 * whole)
+    up_to = np.concatenate([[0], np.cumsum(part)])
+    going = np.arange(_DRAWN)
+    while len(going):
+        first, last = chains.first[node[going]], chains.first[node[going] + 1]
+        starts = np.where(chains.starts[node[going]], 1 / chains.count[node[going]], 0)
+        on = (first < last) & (chance.random(len(going)) >= starts)
+        going, first, last = going[on], first[on], last[on]
+        wanted = up_to[first] + chance.random(len(going)) * (up_to[last] - up_to[first])
+        edge = np.clip(np.searchsorted(up_to, wanted, side="right") - 1, first, last - 1)
+        share[going] *= chains.share[edge]
+        node[going] = chains.lower[edge]
+    return float(np.median(np.abs(share)))

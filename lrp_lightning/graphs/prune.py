@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from operator import itemgetter
 
 import networkx as nx
+import numpy as np
 
 from lrp_lightning.errors import GraphError
+from lrp_lightning.graphs.arrays import Arrays
 from lrp_lightning.graphs.build import check_graph
-from lrp_lightning.graphs.paths import Node
 
 __all__ = ["prune_graph"]
 
@@ -54,75 +54,96 @@ def prune_graph(graph: nx.DiGraph, node_share: float = 0.8, edge_share: float = 
     for name, share in (("node_share", node_share), ("edge_share", edge_share)):
         if not 0 < share <= 1:
             raise GraphError(f"{name} must be in (0, 1], got {share!r}")
-    if not nx.is_directed_acyclic_graph(graph):
-        raise GraphError("the graph has a cycle; relevance graphs have none")
+    arrays = Arrays(graph)
     outputs = {n for n, output in graph.nodes(data="output") if output} or {n for n in graph if graph.out_degree(n) == 0}
     inputs = {n for n, kind in graph.nodes(data="kind") if kind == "input"}
     if not any(graph.nodes[n]["relevance"] for n in outputs):
         raise GraphError("the graph's output has no relevance, so nothing has influence on it")
-    inflow = {
-        n: sum(abs(r) for *_, r in graph.in_edges(n, data="relevance")) + abs(graph.nodes[n].get("absorbed", 0.0))
-        for n in graph
-    }
+    is_output, is_input = (np.array([n in of for n in arrays.nodes]) for of in (outputs, inputs))
+    relevance, absorbed = (
+        np.abs([about.get(name, 0.0) for about in map(graph.nodes.__getitem__, arrays.nodes)]).astype(float)
+        for name in ("relevance", "absorbed")
+    )
+    own = np.where(is_output, relevance, 0)
+    flow = _Flow(arrays, np.abs(arrays.of_edges(itemgetter("relevance"))), own / own.sum(), absorbed)
 
-    influence, _ = _influence(graph, outputs)
-    pruned = graph.subgraph(_strongest(influence, node_share) | outputs | inputs).copy()
-    _, of_edges = _influence(pruned, outputs)
-    keep = _strongest(of_edges, edge_share)
-    pruned.remove_edges_from([edge for edge in list(pruned.edges) if edge not in keep])
-    _drop_loose_ends(pruned, outputs, inputs)
+    inflow = flow.inflow() + absorbed
+    keep = _strongest(flow.influence()[0], node_share) | is_output | is_input
+    flow.keep_edges(keep[flow.lower] & keep[flow.upper])
+    flow.keep_edges(_strongest(flow.influence()[1], edge_share))
+    while (loose := keep & flow.loose(is_output, is_input)).any():
+        keep &= ~loose
+        flow.keep_edges(keep[flow.lower] & keep[flow.upper])
 
-    influence, of_edges = _influence(pruned, outputs)
-    for node, about in pruned.nodes(data=True):
-        kept = sum(abs(r) for *_, r in pruned.in_edges(node, data="relevance"))
-        about.update(influence=influence[node], kept_inflow=kept / inflow[node] if inflow[node] else 1.0)
-    nx.set_edge_attributes(pruned, of_edges, "influence")
-    hidden = [n for n in pruned if n not in inputs]
-    weight = sum(influence[n] for n in hidden)
-    pruned.graph["replacement"] = sum(influence[n] for n in inputs if n in pruned)
-    pruned.graph["completeness"] = (
-        sum(influence[n] * pruned.nodes[n]["kept_inflow"] for n in hidden) / weight if weight else 0.0
+    influence, of_edges = flow.influence()
+    kept = np.divide(flow.inflow(), inflow, out=np.ones_like(inflow), where=inflow != 0)
+    hidden = np.where(keep & ~is_input, influence, 0)
+    pruned = nx.DiGraph(
+        **graph.graph,
+        replacement=influence[keep & is_input].sum().item(),
+        completeness=((hidden * kept).sum() / hidden.sum()).item() if hidden.any() else 0.0,
+    )
+    pruned.add_nodes_from(
+        (n, {**about, "influence": influence[i].item(), "kept_inflow": kept[i].item()})
+        for n, about in graph.nodes(data=True)
+        if keep[i := arrays.number[n]]
+    )
+    edges = list(arrays.edges())
+    pruned.add_edges_from(
+        (arrays.nodes[lower], arrays.nodes[upper], {**edges[at], "influence": part})
+        for lower, upper, at, part in zip(*(a.tolist() for a in (flow.lower, flow.upper, flow.at, of_edges)), strict=True)
     )
     return pruned
 
 
-def _influence(graph: nx.DiGraph, outputs: Iterable[Node]) -> tuple[dict[Node, float], dict[tuple[Node, Node], float]]:
-    """Of nodes and of edges, on the output, whose own is 1."""
-    total = sum(abs(graph.nodes[n]["relevance"]) for n in outputs)
-    influence = dict.fromkeys(graph, 0.0)
-    influence.update({n: abs(graph.nodes[n]["relevance"]) / total for n in outputs})
-    of_edges = {}
-    for node in reversed(list(nx.topological_sort(graph))):
-        below = [(lower, abs(r)) for lower, _, r in graph.in_edges(node, data="relevance")]
-        whole = sum(r for _, r in below) + abs(graph.nodes[node].get("absorbed", 0.0))
-        for lower, r in below:
-            part = influence[node] * r / whole if whole else 0.0
-            of_edges[lower, node] = part
-            influence[lower] += part
-    return influence, of_edges
+class _Flow:
+    """Influence on the output along those edges that are left.
+
+    Args:
+        arrays: the graph.
+        size: ``|relevance|`` of each edge.
+        own: of each node, what of the output's influence is its own.
+        absorbed: of each node, the size of what it hands to no other.
+
+    Attributes:
+        lower, upper, size: of the edges that are left.
+        at: which of the graph's edges they are.
+    """
+
+    def __init__(self, arrays: Arrays, size: np.ndarray, own: np.ndarray, absorbed: np.ndarray) -> None:
+        self.generations, self.own, self.absorbed = arrays.generations, own, absorbed
+        self.lower, self.upper, self.size, self.at = arrays.lower, arrays.upper, size, np.arange(len(size))
+
+    def keep_edges(self, keep: np.ndarray) -> None:
+        self.lower, self.upper, self.size, self.at = (a[keep] for a in (self.lower, self.upper, self.size, self.at))
+
+    def inflow(self) -> np.ndarray:
+        """Of each node, along edges."""
+        return np.bincount(self.upper, self.size, len(self.own))
+
+    def influence(self) -> tuple[np.ndarray, np.ndarray]:
+        """Of nodes and of edges, on the output, whose own is 1."""
+        whole = (self.inflow() + self.absorbed)[self.upper]
+        part = np.divide(self.size, whole, out=np.zeros_like(whole), where=whole != 0)
+        influence = self.own.copy()
+        for low, high in reversed(self.generations):
+            first, last = np.searchsorted(self.upper, (low, high))
+            part[first:last] *= influence[self.upper[first:last]]
+            influence += np.bincount(self.lower[first:last], part[first:last], len(influence))
+        return influence, part
+
+    def loose(self, is_output: np.ndarray, is_input: np.ndarray) -> np.ndarray:
+        """Nodes that reach nothing, or that nothing reaches."""
+        led, reached = (np.bincount(ends, minlength=len(self.own)) > 0 for ends in (self.lower, self.upper))
+        return ~is_output & ~(led & (reached | is_input))
 
 
-def _strongest(influence: dict[Any, float], share: float) -> set[Any]:
-    """The fewest that hold this share of the whole."""
-    ranked = sorted(influence, key=lambda thing: -influence[thing])
-    enough, held, kept = share * sum(influence.values()), 0.0, set()
-    for thing in ranked:
-        if held >= enough and share < 1:
-            break
-        kept.add(thing)
-        held += influence[thing]
-    return kept
-
-
-def _drop_loose_ends(graph: nx.DiGraph, outputs: set[Node], inputs: set[Node]) -> None:
-    """Nodes that reach nothing, or that nothing reaches, until none remain."""
-
-    def loose(node: Node) -> bool:
-        nowhere = graph.out_degree(node) == 0 or (node not in inputs and graph.in_degree(node) == 0)
-        return node not in outputs and nowhere
-
-    todo = [n for n in graph if loose(n)]
-    while todo:
-        beside = {other for n in todo for other in (*graph.predecessors(n), *graph.successors(n))}
-        graph.remove_nodes_from(todo)
-        todo = [n for n in beside if n in graph and loose(n)]
+def _strongest(influence: np.ndarray, share: float) -> np.ndarray:
+    """The fewest that hold this share of the whole: ``bool``; of equal ones the first."""
+    if share == 1:
+        return np.ones(len(influence), dtype=bool)
+    ranked = np.argsort(-influence, kind="stable")
+    held = np.cumsum(influence[ranked])
+    keep = np.zeros(len(influence), dtype=bool)
+    keep[ranked[: np.searchsorted(held, share * influence.sum()) + 1]] = True
+    return keep

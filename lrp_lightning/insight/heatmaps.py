@@ -20,7 +20,7 @@ from lrp_lightning.graphs.paths import Node, Path
 from lrp_lightning.layers import LayerNames, unwrapped
 from lrp_lightning.rules import Rule
 
-__all__ = ["neuron_heatmaps", "path_heatmaps", "through_own_neuron"]
+__all__ = ["along_own_path", "neuron_heatmaps", "path_heatmaps", "through_own_neuron"]
 
 _ALL = torch.iinfo(torch.long).min
 """In place of a neuron's number: the whole layer."""
@@ -175,15 +175,49 @@ def path_heatmaps(
         return _repeated(value, samples, k)
 
     extra = _in_each(additional_forward_args, for_each)
-    target = torch.tensor([path.nodes[-1][1] for path in paths]).repeat_interleave(samples)
-    along = [path.nodes for path in paths]
-    repeated = tuple(map(for_each, given))
-    layers = [] if at is None else [at]
-    trace, found = propagate(model, repeated, target, extra, as_composite(composite), None, layers=layers, along=along)
-    if found:
-        return found[0].unflatten(0, (k, samples))  # type: ignore[union-attr]
-    heatmaps = tuple(relevance.unflatten(0, (k, samples)) for relevance in trace.inputs)
-    return heatmaps if isinstance(inputs, tuple) else heatmaps[0]
+    heatmaps = tuple(
+        relevance.unflatten(0, (k, samples))
+        for relevance in _along(model, tuple(map(for_each, given)), paths, composite, extra, at)
+    )
+    return heatmaps if isinstance(inputs, tuple) and at is None else heatmaps[0]
+
+
+def along_own_path(
+    model: nn.Module,
+    inputs: Tensor,
+    paths: Sequence[Path],
+    composite: Composite | Rule | str = EpsilonPlus(),  # noqa: B008  (a frozen value)
+) -> Tensor:
+    """The relevance of each sample that runs along one path, each sample's own, by one pass.
+
+    Args:
+        model, composite: as in :func:`path_heatmaps`.
+        inputs: ``(N, ...)``.
+        paths: ``N`` of them.
+
+    Returns:
+        Shaped like ``inputs``.
+
+    Raises:
+        GraphError, LayerError, InputError, ModelError, UnsupportedOperatorError: as :func:`path_heatmaps`.
+    """
+    [relevance] = _along(model, (inputs,), paths, composite)
+    return relevance
+
+
+def _along(
+    model: nn.Module,
+    inputs: tuple[Tensor, ...],
+    paths: Sequence[Path],
+    composite: Composite | Rule | str,
+    extra: Any = None,
+    at: nn.Module | str | None = None,
+) -> tuple[Tensor, ...]:
+    """The relevance of each input, or at a layer, of as many samples for each path as there are."""
+    target = torch.tensor([path.nodes[-1][1] for path in paths]).repeat_interleave(len(inputs[0]) // len(paths))
+    along, layers = [path.nodes for path in paths], [] if at is None else [at]
+    trace, found = propagate(model, inputs, target, extra, as_composite(composite), None, layers=layers, along=along)
+    return (found[0],) if found else trace.inputs  # type: ignore[return-value]
 
 
 def _repeated(value: Any, samples: int, times: int) -> Any:

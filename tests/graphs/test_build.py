@@ -148,6 +148,23 @@ def test_too_many_edges_are_cut_to_the_strongest(monkeypatch: pytest.MonkeyPatch
     assert set(cut.edges) == set(ranked[:30])
 
 
+def test_both_directions_are_as_add_edges_from_makes_them(trace: Trace) -> None:
+    """Order included, and an edge's attributes are one dictionary, so that a change is seen from both of its ends."""
+    graph = build_graph(trace)
+    made = nx.DiGraph()
+    made.add_nodes_from(graph.nodes(data=True))
+    for (lower, upper), edges in trace.edges.items():
+        some = edges.diag() if edges.ndim == 1 else edges
+        ends = [((lower, i), (upper, o)) for i, o in some.nonzero().tolist()]
+        made.add_edges_from((*edge, graph.edges[edge]) for edge in ends if edge in graph.edges)
+    for one, other in ((graph, made), (graph.reverse(copy=False), made.reverse(copy=False))):
+        assert [(n, list(ends.items())) for n, ends in one.adjacency()] == [
+            (n, list(ends.items())) for n, ends in other.adjacency()
+        ]
+    assert all(graph.pred[upper][lower] is graph.succ[lower][upper] for lower, upper in graph.edges)
+    assert graph.number_of_edges() == graph.copy().number_of_edges() == made.number_of_edges() > 0
+
+
 def test_class_names_name_the_outputs() -> None:
     graph = build_graph(traced(cnn, images()), classes=["a", "b", "c", "d"])
     assert dict(graph.nodes(data="class_name"))["7", 1] == "b"

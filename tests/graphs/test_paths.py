@@ -129,6 +129,52 @@ def test_all_of_them_where_k_is_larger(seed: int) -> None:
     check(graph, 10_000, None, None)
 
 
+@pytest.mark.parametrize("at_once", [1 << 22, 3])
+@pytest.mark.parametrize("seed", range(40))
+def test_of_equal_shares_the_first_edge_from_below_goes_first(
+    seed: int, at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A chain that starts in a neuron before those that run through it; then as ``in_edges`` has the edges."""
+    monkeypatch.setattr("lrp_lightning.graphs.paths._AT_ONCE", at_once)
+    draw, graph = random.Random(seed), layered(seed)
+    edges = [(*edge, {"share": draw.choice([0.25, 0.5])}) for edge in graph.edges]
+    graph.remove_edges_from([edge[:2] for edge in edges])
+    graph.add_edges_from(draw.sample(edges, len(edges)))
+
+    def best(node: Node) -> list[tuple[float, tuple[Node, ...]]]:
+        found = [(1.0, (node,))] if node in starts_of(graph) else []
+        found += [
+            (share_along(graph, (lower, node)) * share, (*nodes, node))
+            for lower, _ in graph.in_edges(node)
+            for share, nodes in best(lower)
+        ]
+        return sorted(found, key=lambda chain: -chain[0])[:5]
+
+    target = list(graph)[-1]
+    assert [path.nodes for path in k_best_paths(graph, 5, target=target)] == [nodes for _, nodes in best(target)]
+
+
+def test_a_graph_that_is_changed_has_the_paths_of_what_it_is_now() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
+    graph = build_graph(SelectiveLRP(model, EpsilonPlus()).trace(torch.rand(5, 4), target=1, edges=True))
+    first, second, *_ = k_best_paths(graph, signed=True)
+    graph.remove_edge(*first.nodes[:2])
+    assert first.nodes not in [path.nodes for path in k_best_paths(graph, 100, signed=True)]
+    assert second.nodes in [path.nodes for path in k_best_paths(graph.copy(), 100, signed=True)]
+
+
+def test_chains_beyond_all_numbers() -> None:
+    """Of 4^600 none can be drawn at random; the best are found all the same."""
+    graph = nx.DiGraph()
+    for layer, (lower, upper) in product(range(600), product(range(4), range(4))):
+        graph.add_edge((str(layer), lower), (str(layer + 1), upper), share=0.4 if lower == upper == 2 else 0.2)
+    graph.nodes["600", 2]["relevance"] = 2.0
+    (path,) = k_best_paths(graph, 1)
+    assert {neuron for _, neuron in path.nodes} == {2}
+    assert path.times_median is None
+
+
 def diamond() -> nx.DiGraph:
     graph = nx.DiGraph()
     graph.add_node(("out", 0), relevance=3.0)
@@ -299,8 +345,13 @@ def test_times_the_median_path(drawn: int, monkeypatch: pytest.MonkeyPatch) -> N
     for layer, (many, above) in enumerate(nx.utils.pairwise(widths)):
         for lower, upper in product(range(many), range(above)):
             graph.add_edge((str(layer), lower), (str(layer + 1), upper), share=draw.uniform(-0.2, 1))
+            graph.add_edge(("nowhere", 0), (str(layer + 1), upper), share=0.0)  # which no chain comes along
+    graph.add_edge(("nowhere", 0), ("nowhere", 1), share=1.0)
+    graph.add_edge(("nowhere", 1), ("4", 0), share=1e-9)
     for n in range(4):
         graph.nodes["4", n]["relevance"] = n + 1.0
+    for n in range(2):
+        graph.nodes["0", n]["kind"] = "input"
     shares = []
     for end in range(4):
         for chain in product(*(range(width) for width in widths[:-1])):

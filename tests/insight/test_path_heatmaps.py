@@ -22,6 +22,7 @@ from lrp_lightning import (
     path_heatmaps,
 )
 from lrp_lightning.errors import GraphError, LayerError
+from lrp_lightning.insight.heatmaps import along_own_path
 
 
 class Residual(nn.Module):
@@ -178,3 +179,14 @@ def test_at_a_layer_a_path_is_its_neuron_there() -> None:
             assert of_path[:, neuron].any()
             assert of_path.sum((0, 2, 3)).nonzero().flatten().tolist() == [neuron]
     torch.testing.assert_close(path_heatmaps(model, x, paths, Epsilon(), at="0").sum((2, 3, 4)), on_input.sum((2, 3, 4)))
+
+
+def test_each_sample_along_a_path_of_its_own() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 5, 3), nn.ReLU(), nn.Flatten(), nn.Linear(80, 3))
+    x = torch.rand(3, 1, 8, 8)
+    graphs = [build_graph(SelectiveLRP(model, EpsilonPlus()).trace(x, target=c, edges=True)) for c in range(3)]
+    paths = [k_best_paths(graph, k=1, signed=True)[0] for graph in graphs]
+    expected = torch.stack([path_heatmaps(model, x[[n]], [path])[0, 0] for n, path in enumerate(paths)])
+    assert expected.flatten(1).any(1).all()
+    torch.testing.assert_close(along_own_path(model, x, paths), expected)

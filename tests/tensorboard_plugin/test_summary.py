@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import zlib
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path as FilePath
 
 import networkx as nx
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.compat.proto.summary_pb2 import DATA_CLASS_BLOB_SEQUENCE, DATA_CLASS_TENSOR
 from tensorboard.util.tensor_util import make_ndarray
@@ -21,7 +23,7 @@ from lrp_lightning import Path, SelectiveLRP, Strategy, TopK, build_graph, k_bes
 from lrp_lightning.errors import RecordError
 from lrp_lightning.graphs.class_graph import ClassGraph
 from lrp_lightning.tensorboard_plugin import schema, summary
-from lrp_lightning.tensorboard_plugin.summary import Record, RelevanceSummary, Samples, shown_part
+from lrp_lightning.tensorboard_plugin.summary import Record, RelevanceSummary, Samples, shown_part, write_picture
 
 S = 3
 
@@ -302,3 +304,17 @@ def test_what_is_no_image_has_no_strategy_in_the_tab(log: Log, record: Record) -
     features = Strategy(0, torch.arange(12), 1.0, images=torch.rand(6, 4), heatmaps=torch.rand(6, 4), heatmap=torch.rand(4))
     log.summary.write(replace(record, strategies=[features]), 3)
     assert schema.read_head(log.read()[0][3])["strategies"] == []
+
+
+@pytest.mark.parametrize("colours", [1, 256, 400])
+def test_a_picture_is_written_as_it_is(colours: int, tmp_path: FilePath) -> None:
+    """Of few colours as one with a palette, and every pixel is what it was."""
+    draw = np.random.default_rng(0)
+    picture = draw.integers(0, 256, (colours, 3), dtype=np.uint8)[draw.integers(0, colours, (60, 90))]
+    with SummaryWriter(str(tmp_path)) as writer:
+        write_picture(writer, "picture", picture, 3)
+    log = EventAccumulator(str(tmp_path), size_guidance={"images": 0}).Reload()
+    [found] = log.Images("picture")
+    image = Image.open(BytesIO(found.encoded_image_string))
+    assert image.mode == ("P" if colours <= 256 else "RGB")
+    np.testing.assert_array_equal(np.asarray(image.convert("RGB")), picture)
