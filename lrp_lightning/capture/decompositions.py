@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch._decomp import get_decompositions
 
@@ -75,23 +74,23 @@ def _average_pool_backward(
     padding = [*padding, *padding] if len(padding) == 1 else padding
     ones = grad.new_ones(channels, 1, *kernel)
     if divisor_override is not None:
-        each: Any = divisor_override
-    elif count_include_pad and not ceil_mode:
-        each = kernel[0] * kernel[1]
-    else:  # how many values each window has
-        inside = F.avg_pool2d(
-            grad.new_ones(1, 1, *x.shape[-2:]), list(kernel), stride, list(padding), ceil_mode, count_include_pad
+        grad = grad / divisor_override
+    else:
+        tall, wide = (
+            _values(x.shape[d - 2], grad.shape[d - 2], kernel[d], stride[d], padding[d], count_include_pad).to(grad)
+            for d in range(2)
         )
-        inside = inside if count_include_pad else F.conv2d(
-            F.pad(grad.new_ones(1, 1, *x.shape[-2:]), [padding[1], padding[1], padding[0], padding[0]]),
-            grad.new_ones(1, 1, *kernel), stride=stride,
-        )  # fmt: skip
-        each = inside
+        grad = grad / (tall[:, None] * wide)
     missing = [x.shape[d - 2] - ((grad.shape[d - 2] - 1) * stride[d] - 2 * padding[d] + kernel[d]) for d in range(2)]
-    grad = grad / each
     beyond = [max(size, 0) for size in missing]  # below 0 where the last window reaches over the edge
     down = aten.convolution.default(grad, ones, None, stride, padding, [1, 1], True, beyond, channels)
     return down[..., : x.shape[-2], : x.shape[-1]]
+
+
+def _values(size: int, pooled: int, kernel: int, stride: int, padding: int, padded: bool) -> Tensor:
+    """``(pooled,)``: how many values each window of an average has along one dimension, those of the padding counted or not."""
+    windows = [(n * stride - padding, min(n * stride - padding + kernel, size + padding)) for n in range(pooled)]
+    return torch.tensor([end - start if padded else min(end, size) - max(start, 0) for start, end in windows])
 
 
 def _adaptive_average_backward(grad: Tensor, x: Tensor) -> Tensor:

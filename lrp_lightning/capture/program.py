@@ -12,13 +12,19 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from lrp_lightning.capture.any_batch import SIZES, for_any_batch
 from lrp_lightning.capture.folding import drop_unread, fold_constants, without_dead_code
+from lrp_lightning.compat import is_aten
 from lrp_lightning.composites import Composite
 from lrp_lightning.engine.propagate import check_inputs, propagate
 from lrp_lightning.errors import LRPError, ModelError, SelectionError, TargetError, UnsupportedOperatorError
 from lrp_lightning.layers import unwrapped
 from lrp_lightning.selection import PerLayer, Search, Selection
+from lrp_lightning.trace import Trace
 
 __all__ = ["Captured", "Explanation", "capture"]
+
+
+_ROUNDING = 1e-2
+"""Of the largest value. What is wrong differs by as much as itself; half precision and long sums by less than this."""
 
 
 class _Kind(NamedTuple):
@@ -175,7 +181,27 @@ def capture(
     _name_weights(program, model)
     if freeze:
         fold_constants(program)
-    return Captured(program, tensors, len(given), layers, dynamic_batch)
+    captured = Captured(program, tensors, len(given), layers, dynamic_batch)
+    _check_same(captured(*tensors), trace)
+    return captured
+
+
+def _check_same(found: Explanation, trace: Trace) -> None:
+    """Refuse a program that does not find what the pass found in the images that it was recorded of.
+
+    Raises:
+        UnsupportedOperatorError: if outputs, or relevance where the same neurons were selected, differ beyond rounding.
+    """
+    pairs = [(found.output, trace.output)]
+    if all(torch.equal(found.masks[layer], trace.masks[layer]) for layer in trace.masks):
+        whole = trace.inputs if isinstance(trace.inputs, tuple) else (trace.inputs,)
+        pairs += zip((found.relevance,) if isinstance(found.relevance, Tensor) else found.relevance, whole, strict=True)
+    for one, other in pairs:
+        if not (one - other).abs().max() <= _ROUNDING * other.abs().max():
+            raise UnsupportedOperatorError(
+                "the recorded pass does not find what the pass itself finds in these images, so it cannot be captured; does "
+                "the model's forward keep a state, or draw random numbers?"
+            )
 
 
 def _search_in(selection: Selection | None) -> Selection | None:
@@ -188,10 +214,46 @@ def _search_in(selection: Selection | None) -> Selection | None:
 def _recorded(explain: Callable[..., list[Tensor]], tensors: Sequence[Tensor]) -> fx.GraphModule:
     """The graph of a function of tensors, functional and without dead code."""
     plain = make_fx(explain)(*tensors)
-    program = make_fx(functionalize(plain, remove="mutations"))(*tensors)
+    weights = _lift_weights(plain)
+    program = make_fx(functionalize(plain, remove="mutations"))(*weights, *tensors)
+    _lower_weights(program, weights)
+    if any(node.op == "call_function" and _writes(node.target) for node in program.graph.nodes):
+        raise UnsupportedOperatorError("the forward writes to a buffer of the model, so a pass of it cannot be captured")
     without_dead_code(program.graph)
     program.recompile()
     return program
+
+
+def _writes(function: Any) -> bool:
+    return is_aten(function) and function._schema.is_mutable
+
+
+def _lift_weights(module: fx.GraphModule) -> list[Tensor]:
+    """Make the weights and constants that a graph reads its first inputs: what is computed of them alone may write to it."""
+    reads: dict[str, list[fx.Node]] = {}
+    for node in module.graph.nodes:
+        if node.op == "get_attr":
+            reads.setdefault(node.target, []).append(node)
+    first = next(iter(module.graph.nodes))
+    for n, nodes in enumerate(reads.values()):
+        with module.graph.inserting_before(first):
+            lifted = module.graph.placeholder(f"weight_{n}")
+        for node in nodes:
+            node.replace_all_uses_with(lifted)
+            module.graph.erase_node(node)
+    module.recompile()
+    return [getattr(module, name) for name in reads]
+
+
+def _lower_weights(module: fx.GraphModule, weights: Sequence[Tensor]) -> None:
+    """Make the first inputs of a graph attributes of its module."""
+    placeholders = [node for node in module.graph.nodes if node.op == "placeholder"]
+    for n, (node, weight) in enumerate(zip(placeholders, weights, strict=False)):
+        name = f"weight_{n}"
+        _register(module, name, weight)
+        with module.graph.inserting_before(node):
+            node.replace_all_uses_with(module.graph.get_attr(name))
+        module.graph.erase_node(node)
 
 
 def _repeated(t: Tensor, samples: int) -> Tensor:
@@ -208,11 +270,17 @@ def _name_weights(program: fx.GraphModule, model: nn.Module) -> None:
     for target in values:
         delattr(program, target)
     for target, name in called.items():
-        value = values[target]
-        (program.register_parameter if isinstance(value, nn.Parameter) else program.register_buffer)(name, value)
+        _register(program, name, values[target])
     for node in reads:
         node.target = called[node.target]
     program.recompile()
+
+
+def _register(module: nn.Module, name: str, value: Tensor) -> None:
+    if isinstance(value, nn.Parameter):
+        module.register_parameter(name, value)
+    else:
+        module.register_buffer(name, value)
 
 
 def _moved(kind: _Kind, fn: Callable[[Tensor], Tensor]) -> _Kind:

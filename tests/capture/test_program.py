@@ -251,3 +251,64 @@ def test_what_cannot_be_explained_is_refused_as_in_attribute(
 ) -> None:
     with pytest.raises(error, match=message):
         call(SelectiveLRP(mlp(4, 8, 3)))
+
+
+def test_a_forward_that_writes_to_a_buffer_is_refused() -> None:
+    class Counts(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.head = nn.Linear(4, 3)
+            self.register_buffer("calls", torch.zeros(()))
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.calls += 1
+            return self.head(x)
+
+    with pytest.raises(UnsupportedOperatorError, match="writes to a buffer of the model"):
+        SelectiveLRP(Counts()).capture(torch.rand(2, 4), 0)
+
+
+def test_a_forward_that_draws_random_numbers_is_refused() -> None:
+    class Draws(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.head = nn.Linear(4, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(x) * (torch.rand(1) + 0.1)
+
+    with pytest.raises(UnsupportedOperatorError, match="does not find what the pass itself finds"):
+        SelectiveLRP(Draws()).capture(torch.rand(2, 4), 0)
+
+
+def test_where_values_go_must_not_depend_on_the_input() -> None:
+    class Ranks(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.low, self.head = nn.Linear(4, 6), nn.Linear(3, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            h = self.low(x).relu()
+            return self.head(h[:, h[0].argsort()[:3]])
+
+    SelectiveLRP(Ranks()).trace(torch.rand(2, 4), 0)
+    with pytest.raises(UnsupportedOperatorError, match="where values go depends on the input"):
+        SelectiveLRP(Ranks()).capture(torch.rand(2, 4), 0)
+
+
+def test_constants_that_are_written_in_place_are_followed() -> None:
+    class Masked(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.head = nn.Linear(4, 3)
+            self.bias = nn.Parameter(torch.randn(4))
+
+        def forward(self, x: Tensor) -> Tensor:
+            where = x.new_zeros(4)
+            where[1:3] = 1
+            learnt = torch.relu_(self.bias * 2)
+            return self.head(x * where + learnt)
+
+    lrp, x = SelectiveLRP(Masked()), torch.rand(2, 4)
+    for freeze in (True, False):
+        assert_same(lrp, lrp.capture(x, 0, freeze=freeze), torch.randn(2, 4), target=0)
