@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import pickle
 import re
 from typing import Any
@@ -27,7 +28,7 @@ def fingerprint(model: nn.Module) -> str:
     for name, t in sorted(model.state_dict().items()):
         if isinstance(t, torch.Tensor):
             found.update(f"{name} {tuple(t.shape)} {t.dtype}\n".encode())
-            found.update(t.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+            found.update(_bytes(t))
         else:  # a module's extra state
             found.update(f"{name} {t!r}\n".encode())
     return found.hexdigest()[:32]
@@ -48,8 +49,23 @@ def described(value: Any) -> str:
         return f"{value.__module__}.{value.__qualname__}"
     text = re.sub(r" at 0x[0-9a-f]+", "", repr(value))
     if "..." in text:  # tensors of masks, which print some of their values
+        written = io.BytesIO()
         try:
-            text += f" {hashlib.sha256(pickle.dumps(value)).hexdigest()[:16]}"
+            _Pickler(written).dump(value)
         except Exception:  # whatever cannot be pickled: its text has to do
             return text
+        text += f" {hashlib.sha256(written.getvalue()).hexdigest()[:16]}"
     return text
+
+
+class _Pickler(pickle.Pickler):
+    """Tensors by their values alone: torch pickles where in memory they are, too."""
+
+    def reducer_override(self, value: Any) -> Any:
+        if not isinstance(value, torch.Tensor):
+            return NotImplemented
+        return str, (f"{tuple(value.shape)} {value.dtype} {_bytes(value).hex()}",)
+
+
+def _bytes(t: torch.Tensor) -> bytes:
+    return t.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()

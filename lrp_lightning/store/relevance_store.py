@@ -171,14 +171,14 @@ class RelevanceStore:
         size = sum(segment.path.stat().st_size for segment in self._segments)
         lines = [
             f"RelevanceStore of {len(self)} of {about['samples']} samples, {len(self._segments)} files, {size / 1e6:.1f} MB",
-            f"  model      {about['model']} ({about['weights'][:8]}), {about['precision']}",
-            f"  explained  {about['target']}, by {about['composite']}, selection {about['selection']}",
-            f"  layers     {len(hidden)}, {neurons} neurons, {len(self.masks)} with masks",
+            f"  model       {about['model']} ({about['weights'][:8]}), {about['precision']}",
+            f"  explained   {about['target']}, by {about['composite']}, selection {about['selection']}",
+            f"  layers      {len(hidden)}, {neurons} neurons, {len(self.masks)} with masks",
         ]
         for name in ("inputs", "kept_inputs"):
             stored = getattr(self, name)
             parts = stored if isinstance(stored, tuple) else () if stored is None else (stored,)
-            lines += [f"  {name:<10} {part.shape}" for part in parts]
+            lines += [f"  {name:<11} {tuple(part.shape)}" for part in parts]
         return "\n".join(lines)
 
 
