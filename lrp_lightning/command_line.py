@@ -203,15 +203,16 @@ def _explain_data_set(options: argparse.Namespace) -> int:
     before = len(RelevanceStore(options.out)) if (options.out / ABOUT).exists() else 0
     try:
         store, seconds = write_store(
-            explainer, folder, options.out, options.batch_size, options.workers, options.keep_inputs
-        )
+            explainer, folder, options.out, options.batch_size, options.workers, options.keep_inputs,
+            " ".join(repr(classifier.prepare).split()),
+        )  # fmt: skip
     except InputError as error:
         said = str(error).strip().splitlines()  # of an image that another process read, with where it did
         raise InputError(said[-1].partition(": ")[2] if len(said) > 1 else said[0]) from None
     there = f", {before} of which were there" if before else ""
     size = sum(path.stat().st_size for path in options.out.iterdir())
-    rate = (len(store) - before) / seconds
-    print(f"written to {options.out}: {len(store)} images{there}, {size / 1e6:.1f} MB, {rate:.1f} images/s")
+    rate = f", {(len(store) - before) / seconds:.1f} images/s" if len(store) > before else ""
+    print(f"written to {options.out}: {len(store)} images{there}, {size / 1e6:.1f} MB{rate}")
     return 0
 
 

@@ -18,7 +18,7 @@ __all__ = ["write_store"]
 
 
 def write_store(
-    explainer: Explainer, dataset: Dataset, out: Path, batch_size: int, workers: int, keep_inputs: bool
+    explainer: Explainer, dataset: Dataset, out: Path, batch_size: int, workers: int, keep_inputs: bool, prepared: str
 ) -> tuple[RelevanceStore, float]:
     """Explain a data set on one device, with a progress bar; go on where a store ends.
 
@@ -29,6 +29,7 @@ def write_store(
         batch_size: samples in a pass.
         workers: processes that read samples.
         keep_inputs: as in :class:`RelevanceWriter`.
+        prepared: what is done to images before the model takes them; a second run must do the same.
 
     Returns:
         The store, and the seconds that it took.
@@ -43,7 +44,7 @@ def write_store(
         warnings.filterwarnings("ignore", ".*does not have many workers.*")
         trainer = Trainer(
             devices=1, logger=False, enable_checkpointing=False, enable_model_summary=False,
-            callbacks=[RelevanceWriter(out, keep_inputs=keep_inputs)],
+            callbacks=[RelevanceWriter(out, keep_inputs=keep_inputs, about={"prepared": prepared})],
         )  # fmt: skip
         loader = DataLoader(dataset, batch_size, num_workers=workers)
         trainer.predict(explainer, loader, return_predictions=False)

@@ -7,7 +7,7 @@ import math
 import os
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -32,7 +32,6 @@ __all__ = ["RelevanceWriter"]
 
 _BYTES, _SECONDS = 64 << 20, 60.0
 """A file is written when its samples take so much memory, or are so old: that much is explained anew after a kill."""
-_MAY_DIFFER = {"format", "versions", "created"}
 _OF_SAMPLES = ("predicted", "explained", "explained_class", "conservation_error", "labels")
 
 
@@ -55,6 +54,8 @@ class RelevanceWriter(BasePredictionWriter):
         keep_inputs: whether to keep the inputs too, in their own precision, so that the store is a data set by itself, as
             :func:`lrp_lightning.find_strategies` needs it.
         samples_per_file: at most.
+        about: what else two runs must have in common, such as ``{"images": "resized to 224"}``; read as
+            ``RelevanceStore.about["images"]``.
 
     Raises:
         InputError: if an argument is out of range.
@@ -82,6 +83,7 @@ class RelevanceWriter(BasePredictionWriter):
         input_relevance: Literal["values", "places", "none"] = "values",
         keep_inputs: bool = False,
         samples_per_file: int = 1024,
+        about: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__("batch")
         if dtype not in segments.DTYPES:
@@ -92,6 +94,7 @@ class RelevanceWriter(BasePredictionWriter):
             raise InputError(f"samples_per_file must be a whole number >= 1, got {samples_per_file!r}")
         self.out, self.dtype, self.input_relevance = Path(out), dtype, input_relevance
         self.keep_inputs, self.samples_per_file = bool(keep_inputs), samples_per_file
+        self.about = {str(name): str(text) for name, text in (about or {}).items()}
         self._facts: dict[Column, dict[str, Any]] = {}
         self._started = False
 
@@ -201,7 +204,8 @@ class RelevanceWriter(BasePredictionWriter):
 
     def _begin(self, about: dict[str, Any]) -> None:
         """Make the store, or see that it is this run's."""
-        about |= {"dtype": self.dtype, "input_relevance": self.input_relevance, "keep_inputs": self.keep_inputs}
+        kept = {"dtype": self.dtype, "input_relevance": self.input_relevance, "keep_inputs": self.keep_inputs}
+        about = {**self.about, **about, **kept}
         if (self.out / segments.ABOUT).exists():
             found = segments.read_about(self.out)
             differing = [f"{n} {found.get(n)!r}, not {about[n]!r}" for n in about if found.get(n) != about[n]]
@@ -211,7 +215,8 @@ class RelevanceWriter(BasePredictionWriter):
                 )
             segments.remove_leftovers(self.out)
             return
-        if self.out.exists() and (not self.out.is_dir() or any(self.out.iterdir())):
+        others = self.out.exists() and (not self.out.is_dir() or any(path.name[0] != "." for path in self.out.iterdir()))
+        if others:
             raise StoreError(f"{str(self.out)!r} is there and is not a store; give an empty or a new folder")
         versions = {
             "lrp_lightning": lrp_lightning.__version__,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -129,7 +129,7 @@ class RelevanceStore:
         """``(N,)``, as ``Trace.conservation_error``."""
         return self._sample("conservation_error")
 
-    def batches(self, batch_size: int = 64) -> _Batches:
+    def batches(self, batch_size: int = 64) -> Iterable[Any]:
         """The inputs that were kept, as a loader for whatever runs passes: ``(inputs, labels)``, or inputs without labels.
 
         Args:

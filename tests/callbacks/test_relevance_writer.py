@@ -70,7 +70,9 @@ def test_each_sample_is_stored_as_its_own_pass_explains_it(tmp_path: Path, selec
 
 
 def test_a_store_says_what_it_is_of(tmp_path: Path) -> None:
-    store = write(tmp_path, Explainer(Classifier(), selection=TopK(2)), DataLoader(images(5), 4))
+    explainer = Explainer(Classifier(), selection=TopK(2))
+    store = write(tmp_path, explainer, DataLoader(images(5), 4), about={"images": "noise", "samples": "not these"})
+    assert store.about["images"] == "noise"
     about = store.about
     assert about["model"] == "trainings.Classifier"
     assert about["composite"] == "Composite(default=Epsilon(eps=1e-06), convolution=ZPlus(eps=1e-06))"
@@ -199,8 +201,9 @@ def test_a_second_run_goes_on_where_the_store_ends(tmp_path: Path, monkeypatch: 
         (lambda: Explainer(model()), images(13), {}, "samples 12, not 13"),
         (lambda: Explainer(model()), images(12), {"dtype": "float32"}, "dtype 'float16', not 'float32'"),
         (lambda: Explainer(model()), images(12), {"keep_inputs": True}, "keep_inputs False, not True"),
+        (lambda: Explainer(model()), images(12), {"about": {"images": "b"}}, "images None, not 'b'"),
     ],
-    ids=["weights", "model", "composite", "selection", "target", "samples", "dtype", "inputs"],
+    ids=["weights", "model", "composite", "selection", "target", "samples", "dtype", "inputs", "about"],
 )
 def test_a_store_of_something_else_is_refused(
     tmp_path: Path, explainer: Any, loader: Dataset, more: dict, says: str
@@ -353,6 +356,11 @@ def test_folders_that_are_refused(tmp_path: Path) -> None:
     (tmp_path / "own" / "store.json").write_text('{"format": 99}')
     with pytest.raises(StoreError, match="has format 99; this version of lrp_lightning reads format 1"):
         write(tmp_path / "own", Explainer(Classifier()), loader)
+
+
+def test_a_folder_in_which_a_run_was_killed_at_once(tmp_path: Path) -> None:
+    (tmp_path / ".17.store.json").write_text("{")
+    assert write(tmp_path, Explainer(Classifier()), DataLoader(images(4), 2)).complete
 
 
 def test_another_module_is_refused(tmp_path: Path) -> None:
