@@ -52,6 +52,7 @@ from .selection import Threshold as Threshold
 from .selection import TopK as TopK
 from .selection.agreement import Agreement as Agreement
 from .selection.min_error import MinError as MinError
+from .store import RelevanceStore as RelevanceStore
 from .trace import Trace as Trace
 
 __version__: str

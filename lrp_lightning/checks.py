@@ -48,6 +48,11 @@ def check_batches(loader: object) -> None:
     Raises:
         InputError: saying what to give.
     """
+    if callable(getattr(loader, "batches", None)):
+        raise InputError(
+            f"the loader must give batches; a {type(loader).__name__} gives samples, and this takes what it does not hold, "
+            "such as edges or activations. Where the inputs were kept, give store.batches(64), and passes run anew"
+        )
     if isinstance(loader, Tensor) or not (isinstance(loader, Iterable) or hasattr(loader, "__getitem__")):
         raise InputError(
             f"the loader must give batches, such as a DataLoader, got {type(loader).__name__}; for one batch give [batch]"

@@ -18,6 +18,9 @@ import torch
 import torchvision
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor, nn
+from torch.utils.data import Dataset
+from torchvision.datasets import ImageFolder
+from torchvision.datasets.folder import IMG_EXTENSIONS
 from torchvision.transforms import v2
 
 from lrp_lightning.attribution import SelectiveLRP
@@ -27,6 +30,8 @@ from lrp_lightning.insight.contrast import contrast
 from lrp_lightning.report import save_contrast, write_report
 from lrp_lightning.report.analysis import captions
 from lrp_lightning.selection import TopK
+from lrp_lightning.store import RelevanceStore
+from lrp_lightning.store.segments import ABOUT
 
 __all__ = ["main"]
 
@@ -43,7 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit status: 0, or 2 with one line on the standard error that says what was wrong.
     """
     options = _parser().parse_args(arguments)
-    options.out = options.out or Path("report.html" if options.against is None else "contrast")
+    default = "relevance_store" if options.dataset is not None else "report.html" if options.against is None else "contrast"
+    options.out = options.out or Path(default)
     try:
         return _explain(options)
     except LRPError as error:
@@ -57,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
         required=True, metavar="explain", help="explain a classifier's decisions on images, in one HTML report"
     )
     explain = commands.add_parser("explain", description="Explain a classifier's decisions on images, in one HTML report.")
-    explain.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="image files that Pillow reads")
+    explain.add_argument("images", nargs="*", type=Path, metavar="IMAGE", help="image files that Pillow reads")
     explain.add_argument(
         "--model", required=True,
         help="torchvision:NAME, or package.module:NAME, a module, a class or a function without arguments that gives one",
@@ -73,7 +79,10 @@ def _parser() -> argparse.ArgumentParser:
         "--against", metavar="CLASS|runner-up",
         help="explain why --target, else what is predicted, and not this class; --out is then a folder",
     )  # fmt: skip
-    explain.add_argument("--out", type=Path, help="the report (default: report.html); with --against a folder (contrast)")
+    explain.add_argument(
+        "--out", type=Path,
+        help="the report (default: report.html); with --against a folder (contrast), with --dataset one (relevance_store)",
+    )  # fmt: skip
     explain.add_argument(
         "--composite",
         default="epsilon_plus",
@@ -85,6 +94,16 @@ def _parser() -> argparse.ArgumentParser:
         "(default: %(default)s)",
     )  # fmt: skip
     explain.add_argument("--classes", type=Path, metavar="FILE", help="names of the classes, one a line")
+    many = explain.add_argument_group(
+        "a data set", "in place of images: no report, but a store, for RelevanceStore to read."
+    )
+    many.add_argument(
+        "--dataset", type=Path, metavar="FOLDER",
+        help="a folder of images, or with a folder for each class; a second run goes on where the first ended",
+    )  # fmt: skip
+    many.add_argument("--batch-size", type=_natural, default=16, help="images in a pass (default: %(default)s)")
+    many.add_argument("--workers", type=int, default=2, help="processes that read images (default: %(default)s)")
+    many.add_argument("--keep-inputs", action="store_true", help="keep the images in the store, as find_strategies needs")
     taken = explain.add_argument_group("what the model takes", "torchvision's models say so themselves, if you do not.")
     taken.add_argument("--size", type=int, help="side of the images in pixels (default: 224)")
     taken.add_argument("--mean", type=float, nargs="+", help="what is subtracted from values in [0, 1], one a channel")
@@ -104,6 +123,12 @@ def _budget(text: str) -> int | float:
         raise argparse.ArgumentTypeError(f"must be a share such as 0.1 or a number such as 5, got {text!r}") from None
 
 
+def _natural(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number >= 1, got {text!r}")
+    return int(text)
+
+
 @dataclass(frozen=True)
 class _Classifier:
     """A model, what images become for it, and what its outputs are called."""
@@ -116,18 +141,18 @@ class _Classifier:
 
 
 def _explain(options: argparse.Namespace) -> int:
+    if options.dataset is not None:
+        return _explain_data_set(options)
+    if not options.images:
+        raise InputError("give images, such as photo.jpg, or --dataset FOLDER")
     pictures = [_read(path) for path in options.images]
     _check(options)
-    classifier = _torchvision(options) if options.model.startswith(_TORCHVISION) else _own(options)
-    if options.classes is not None:
-        classifier = replace(classifier, class_names=_text(options.classes).rstrip().splitlines())
+    classifier = _classifier(options)
     model, names = classifier.model.eval(), classifier.class_names
     images = torch.stack([classifier.prepare(picture) for picture in pictures])
 
     lrp = SelectiveLRP(model, options.composite, TopK(options.keep))
-    classes = _classes(options.model, model, images[:1])
-    if names is not None and len(names) != classes:
-        raise InputError(f"{str(options.classes)!r} names {len(names)} classes; {options.model} tells {classes} apart")
+    classes = _classes(options, classifier, images[:1])
     target = _target(options.target, names, classes)
     explained = "what is predicted" if callable(target) else names[target] if names is not None else f"class {target}"
     if options.against is not None:
@@ -159,6 +184,38 @@ def _explain(options: argparse.Namespace) -> int:
     return 0
 
 
+def _explain_data_set(options: argparse.Namespace) -> int:
+    if options.images or options.against is not None:
+        raise InputError("--dataset takes neither images nor --against: it explains one class of each image in a folder")
+    folder = _Folder.of(options.dataset)
+    _check(options)
+    classifier = _classifier(options)
+    folder.prepare = classifier.prepare
+    classes = _classes(options, classifier, classifier.prepare(_read(folder.paths[0]))[None])
+    target = _target(options.target, classifier.class_names, classes)
+    told = folder.label(classifier.class_names, classes)
+    print(f"explaining {len(folder)} images with {options.model}; {told}", flush=True)
+    selection = None if options.keep == 1.0 and isinstance(options.keep, float) else TopK(options.keep)
+    from lrp_lightning.callbacks import Explainer  # Lightning takes a second to import, and a report does without
+    from lrp_lightning.callbacks.data_set import write_store
+
+    explainer = Explainer(classifier.model.eval(), options.composite, selection, "predicted" if callable(target) else target)
+    before = len(RelevanceStore(options.out)) if (options.out / ABOUT).exists() else 0
+    try:
+        store, seconds = write_store(
+            explainer, folder, options.out, options.batch_size, options.workers, options.keep_inputs,
+            " ".join(repr(classifier.prepare).split()),
+        )  # fmt: skip
+    except InputError as error:
+        said = str(error).strip().splitlines()  # of an image that another process read, with where it did
+        raise InputError(said[-1].partition(": ")[2] if len(said) > 1 else said[0]) from None
+    there = f", {before} of which were there" if before else ""
+    size = sum(path.stat().st_size for path in options.out.iterdir())
+    rate = f", {(len(store) - before) / seconds:.1f} images/s" if len(store) > before else ""
+    print(f"written to {options.out}: {len(store)} images{there}, {size / 1e6:.1f} MB{rate}")
+    return 0
+
+
 def _contrast(options: argparse.Namespace, classifier: _Classifier, images: Tensor, target: Any, classes: int) -> int:
     names, composite, selection = classifier.class_names, as_composite(options.composite), TopK(options.keep)
     b = None if options.against == "runner-up" else _target(options.against, names, classes)
@@ -182,9 +239,10 @@ def _contrast(options: argparse.Namespace, classifier: _Classifier, images: Tens
 def _check(options: argparse.Namespace) -> None:
     """What would else go wrong only when the work is done, or not be noticed at all."""
     above = next(folder for folder in options.out.absolute().parents if folder.exists())
-    if options.against is not None and options.out.is_file():
-        raise InputError(f"--out must be a folder with --against; {str(options.out)!r} is a file")
-    if options.against is None and options.out.is_dir():
+    of_folder = "--dataset" if options.dataset is not None else "--against" if options.against is not None else ""
+    if of_folder and options.out.is_file():
+        raise InputError(f"--out must be a folder with {of_folder}; {str(options.out)!r} is a file")
+    if not of_folder and options.out.is_dir():
         raise InputError(
             f"--out must be a file, such as {str(options.out / 'report.html')!r}; {str(options.out)!r} is a folder"
         )
@@ -198,11 +256,19 @@ def _check(options: argparse.Namespace) -> None:
         raise InputError(f"--std must be above 0, since values are divided by it, got {options.std}")
 
 
-def _classes(name: str, model: nn.Module, image: Tensor) -> int:
+def _classifier(options: argparse.Namespace) -> _Classifier:
+    classifier = _torchvision(options) if options.model.startswith(_TORCHVISION) else _own(options)
+    if options.classes is not None:
+        classifier = replace(classifier, class_names=_text(options.classes).rstrip().splitlines())
+    return classifier
+
+
+def _classes(options: argparse.Namespace, classifier: _Classifier, image: Tensor) -> int:
     """How many classes the model tells apart."""
+    name, names = options.model, classifier.class_names
     try:
         with torch.no_grad():
-            output = model(image)
+            output = classifier.model.eval()(image)
     except (RuntimeError, AssertionError, ValueError) as error:  # whatever operators and models say to a wrong shape
         raise ModelError(
             f"{name} cannot read images {tuple(image.shape[1:])}: {_shortly(error)}; give the side that it takes by --size"
@@ -210,6 +276,8 @@ def _classes(name: str, model: nn.Module, image: Tensor) -> int:
     if not isinstance(output, Tensor) or output.ndim != 2:
         got = f"shape {tuple(output.shape)}" if isinstance(output, Tensor) else type(output).__name__
         raise ModelError(f"{name} is no classifier: its output must be a tensor (N, classes), got {got}")
+    if names is not None and len(names) != output.shape[1]:
+        raise InputError(f"{str(options.classes)!r} names {len(names)} classes; {name} tells {output.shape[1]} apart")
     return output.shape[1]
 
 
@@ -236,6 +304,56 @@ def _target(given: str | None, names: Sequence[str] | None, classes: int) -> Any
 
 
 # files
+
+
+class _Folder(Dataset):
+    """The images of a folder, or of its folders, in the order of their names."""
+
+    prepare: Callable[[Image.Image], Tensor]
+
+    def __init__(self, paths: Sequence[Path], folders: Sequence[str], of_folder: Sequence[int]) -> None:
+        self.paths, self.folders, self.of_folder = paths, folders, of_folder
+        self.labels: list[int] | None = None
+
+    @staticmethod
+    def of(path: Path) -> _Folder:
+        """Those in it, or, where there are none, those below its folders, as torchvision's ImageFolder finds them."""
+        if not path.is_dir():
+            raise InputError(
+                f"--dataset must be a folder of images; {str(path)!r} is {'a file' if path.exists() else 'not there'}"
+            )
+        flat = sorted(file for file in path.iterdir() if file.suffix.lower() in IMG_EXTENSIONS and file.is_file())
+        if flat:
+            return _Folder(flat, (), ())
+        try:
+            found = ImageFolder(path, allow_empty=True)
+        except FileNotFoundError:
+            found = None
+        if found is None or not found.samples:
+            raise InputError(
+                f"{str(path)!r} has no images, and no folders of images; files may end in {', '.join(IMG_EXTENSIONS)}"
+            )
+        return _Folder([Path(file) for file, _ in found.samples], found.classes, found.targets)
+
+    def label(self, names: Sequence[str] | None, classes: int) -> str:
+        """Labels of the folders that are called as classes are, or are as many; what these are, in words."""
+        known = {name: n for n, name in enumerate(names or ())}
+        if not self.folders:
+            return "without labels"
+        if all(folder in known for folder in self.folders):
+            self.labels = [known[self.folders[n]] for n in self.of_folder]
+            return "labels by the names of the folders"
+        if len(self.folders) == classes:
+            self.labels = list(self.of_folder)
+            return f"labels by the {classes} folders in the order of their names"
+        return f"without labels, since {len(self.folders)} folders are not the model's {classes} classes"
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, i: int) -> tuple[Tensor, ...] | Tensor:
+        image = self.prepare(_read(self.paths[i]))
+        return image if self.labels is None else (image, torch.tensor(self.labels[i]))
 
 
 def _read(path: Path) -> Image.Image:

@@ -10,6 +10,7 @@ __all__ = [
     "RecordError",
     "RuleError",
     "SelectionError",
+    "StoreError",
     "TargetError",
     "UnsupportedOperatorError",
 ]
@@ -59,6 +60,10 @@ class GraphError(LRPError, ValueError):
 
 class RecordError(LRPError, ValueError):
     """What a step leaves in the log for TensorBoard cannot be written, or cannot be read."""
+
+
+class StoreError(LRPError, ValueError):
+    """A store of relevance cannot be written or read, is of something else, or does not hold what was asked of it."""
 
 
 class UnsupportedOperatorError(LRPError, NotImplementedError):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +17,7 @@ from lightning.pytorch import LightningModule, Trainer
 from PIL import Image
 from torchvision.transforms import v2
 
+from lrp_lightning import RelevanceStore, SelectiveLRP, TopK
 from lrp_lightning.command_line import main
 
 OWN = """
@@ -124,7 +127,7 @@ def test_another_class_than_the_predicted(folder: Path, capsys: pytest.CaptureFi
 
 def test_size_and_normalisation_of_a_model_of_torchvision(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
-    monkeypatch.setattr("lrp_lightning.command_line._classes", lambda name, model, image: seen.append(image) or 1000)
+    monkeypatch.setattr("lrp_lightning.command_line._classes", lambda options, classifier, image: seen.append(image) or 1000)
     torch.save(torchvision.models.squeezenet1_1().state_dict(), folder / "weights.pt")
     taken = "--size 40 --mean 0.5 --std 0.25 --target nothing"
     assert explain(f"one.png --model torchvision:squeezenet1_1 --weights weights.pt {taken}") == 2
@@ -279,3 +282,99 @@ def test_why_a_class_and_not_another_is_a_folder(folder: Path, capsys: pytest.Ca
     assert "there is no class 'cow'" in capsys.readouterr().err
     assert explain(f"{given} --against cat --out names.txt") == 2
     assert "must be a folder" in capsys.readouterr().err
+
+
+@pytest.fixture
+def data_set(folder: Path) -> Path:
+    """Two folders of three images."""
+    generator = np.random.default_rng(1)
+    for name in ("set/cat/0.png", "set/cat/1.JPG", "set/cat/deep/2.png", "set/fox/a.png", "set/fox/b.png", "set/fox/c.png"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(generator.integers(0, 255, (40, 50, 3), dtype=np.uint8)).save(folder / name)
+    (folder / "set/fox/about.txt").write_text("")
+    (folder / "names.txt").write_text("cat\ndog\nfox\n")
+    return folder
+
+
+GIVEN = "--model own_models:Small --size 16 --weights weights.pt --workers 0 --batch-size 4"
+
+
+def weights(folder: Path) -> torch.nn.Module:
+    import own_models
+
+    torch.manual_seed(0)
+    model = own_models.Small().eval()
+    torch.save(model.state_dict(), folder / "weights.pt")
+    return model
+
+
+def test_a_data_set_is_explained_into_a_store(data_set: Path, capsys: pytest.CaptureFixture) -> None:
+    model = weights(data_set)
+    assert explain(f"--dataset set --classes names.txt --keep-inputs --keep 2 {GIVEN}") == 0
+    said = capsys.readouterr().out
+    assert "explaining 6 images with own_models:Small; labels by the names of the folders" in said
+    assert re.fullmatch(r"written to relevance_store: 6 images, \d+\.\d MB, \d+\.\d images/s", said.splitlines()[-1])
+    store = RelevanceStore("relevance_store")
+    assert store.complete
+    assert store.labels is not None
+    assert store.labels.tolist() == [0, 0, 0, 2, 2, 2]
+    trace = SelectiveLRP(model, selection=TopK(2)).trace(store.kept_inputs[:], lambda y: y.argmax(1))
+    assert torch.allclose(store.relevance["0"][:], trace.relevance["0"], rtol=1e-2, atol=1e-5)
+    assert explain(f"--dataset set --classes names.txt --keep-inputs --keep 2 {GIVEN}") == 0
+    assert "6 images, 6 of which were there" in capsys.readouterr().out
+    assert explain(f"--dataset set --classes names.txt --keep-inputs --keep 3 {GIVEN}") == 2
+    assert "is a store of something else: selection" in capsys.readouterr().err
+    assert explain(f"--dataset set --classes names.txt --keep-inputs --keep 2 --mean 0.5 --std 0.5 {GIVEN}") == 2
+    assert "is a store of something else: prepared 'Compose(" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("names", "files", "labels", "told"),
+    [
+        ("", "b.png a.png", None, "without labels"),
+        ("", "x/a.png y/b.png z/c.png", [0, 1, 2], "labels by the 3 folders in the order of their names"),
+        ("", "x/a.png y/b.png", None, "without labels, since 2 folders are not the model's 3 classes"),
+        ("--classes names.txt", "dog/a.png", [1], "labels by the names of the folders"),
+    ],
+    ids=["flat", "order", "other", "names"],
+)
+def test_labels_of_a_data_set(
+    data_set: Path, names: str, files: str, labels: list[int] | None, told: str, capsys: pytest.CaptureFixture
+) -> None:
+    weights(data_set)
+    for name in files.split():
+        (data_set / "own" / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(data_set / "one.png", data_set / "own" / name)
+    assert explain(f"--dataset own --out s --keep 1.0 --target 1 {names} {GIVEN}") == 0
+    assert told in capsys.readouterr().out
+    store = RelevanceStore("s")
+    assert (store.labels if store.labels is None else store.labels.tolist()) == labels
+    assert (store.about["selection"], set(store.explained_class.tolist())) == ("None", {1})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("--dataset missing", "--dataset must be a folder of images; 'missing' is not there"),
+        ("--dataset one.png", "--dataset must be a folder of images; 'one.png' is a file"),
+        ("--dataset empty", "'empty' has no images, and no folders of images; files may end in .jpg"),
+        ("--dataset set one.png", "--dataset takes neither images nor --against"),
+        ("--dataset set --against cat", "--dataset takes neither images nor --against"),
+        ("--dataset set --out one.png", "--out must be a folder with --dataset; 'one.png' is a file"),
+        ("--dataset set --out set", "'set' is there and is not a store; give an empty or a new folder"),
+        ("--dataset set --target 3", "there is no class 3"),
+        ("--dataset spoilt", "'spoilt/b.png' is no image that Pillow can read"),
+        ("--dataset spoilt --workers 1", "'spoilt/b.png' is no image that Pillow can read"),
+        ("", "give images, such as photo.jpg, or --dataset FOLDER"),
+    ],
+)
+def test_data_sets_that_are_refused(data_set: Path, arguments: str, message: str, capsys: pytest.CaptureFixture) -> None:
+    weights(data_set)
+    (data_set / "empty" / "class").mkdir(parents=True)
+    (data_set / "spoilt").mkdir()
+    shutil.copy(data_set / "one.png", data_set / "spoilt" / "a.png")
+    shutil.copy(data_set / "text.png", data_set / "spoilt" / "b.png")
+    assert explain(f"{GIVEN} {arguments}") == 2
+    said = capsys.readouterr().err
+    assert message in said
+    assert [line for line in said.splitlines() if line.startswith("lrp_lightning: error: ")] == said.splitlines()[-1:]

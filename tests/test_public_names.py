@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 
 import pytest
-from lightning.pytorch import Callback
+from lightning.pytorch import Callback, LightningModule
 
 import lrp_lightning
 from lrp_lightning import (
@@ -30,6 +30,7 @@ from lrp_lightning import (
     Pass,
     Path,
     PerLayer,
+    RelevanceStore,
     SelectiveLRP,
     Threshold,
     TopK,
@@ -47,15 +48,15 @@ from lrp_lightning import (
     reconstruct,
     reconstruct_top_activations,
 )
-from lrp_lightning.callbacks import RelevanceMonitor
+from lrp_lightning.callbacks import Explainer, RelevanceMonitor, RelevanceWriter
 from lrp_lightning.drawing import as_array, draw_graph, draw_heatmaps, draw_paths
 
 NAMES = {
     "lrp_lightning": """
         Agreement AlphaBeta ByGraph ByKeyword Circuits Composite Contest Contrast Coverage Epsilon EpsilonAlpha2Beta1
         EpsilonGammaBox EpsilonPlus Fixed Flat Gamma LayerSelectiveLRP MinError NeuronCard OddSample Pass Path PathCurve
-        PerLayer Robustness SelectiveLRP Strategies Strategy Threshold TopActivations TopK Trace WSquare ZBox ZPlus
-        __version__ build_graph class_circuits class_graph contest contrast diff_graphs find_strategies k_best_paths
+        PerLayer RelevanceStore Robustness SelectiveLRP Strategies Strategy Threshold TopActivations TopK Trace WSquare ZBox
+        ZPlus __version__ build_graph class_circuits class_graph contest contrast diff_graphs find_strategies k_best_paths
         masked_forward neuron_cards neuron_heatmaps path_curve path_heatmaps prune_graph reconstruct
         reconstruct_top_activations register_operator registered_operator robustness unregister_operator
     """,
@@ -70,7 +71,7 @@ NAMES = {
         draw_neuron_cards draw_paths relevance_as_images save_contrast
         draw_series draw_strategies draw_tokens draw_top_activations report_of write_report
     """,
-    "lrp_lightning.callbacks": "RelevanceMonitor",
+    "lrp_lightning.callbacks": "Explainer RelevanceMonitor RelevanceWriter",
 }
 PUBLIC = [(module, name) for module, names in NAMES.items() for name in names.split()]
 REQUIRED = inspect.Parameter.empty
@@ -91,7 +92,7 @@ def test_every_public_name_is_there_and_says_what_it_is(module: str, name: str) 
 
 
 WITHOUT_VERSION = [(module, name) for module, name in PUBLIC if name != "__version__"]
-HOOKS = set(dir(Callback))
+HOOKS = {*dir(Callback), *dir(LightningModule)} - {"predict_step"}
 """What Lightning says of them is enough."""
 
 
@@ -207,6 +208,14 @@ def test_star_import_gives_the_public_names() -> None:
                 "n_heatmaps": 8, "class_names": None,
             },
         ),
+        (
+            Explainer, {"model": REQUIRED, "composite": EpsilonPlus(), "selection": None, "target": "predicted"},
+        ),
+        (
+            RelevanceWriter,
+            {"out": REQUIRED, "dtype": "float16", "input_relevance": "values", "keep_inputs": False},
+        ),
+        (RelevanceStore, {"path": REQUIRED}),
         (draw_heatmaps, {"images": REQUIRED, "relevance": REQUIRED, "titles": None}),
         (draw_graph, {"graph": REQUIRED, "neurons_per_layer": 8, "paths": (), "class_names": None}),
         (draw_paths, {"graph": REQUIRED, "paths": REQUIRED, "heatmaps": None, "class_names": None}),

@@ -1,5 +1,7 @@
-"""Lightning callbacks; imported as ``lrp_lightning.callbacks``."""
+"""What runs by Lightning's Trainer; imported as ``lrp_lightning.callbacks``."""
 
+from lrp_lightning.callbacks.explainer import Explainer
 from lrp_lightning.callbacks.relevance_monitor import RelevanceMonitor
+from lrp_lightning.callbacks.relevance_writer import RelevanceWriter
 
-__all__ = ["RelevanceMonitor"]
+__all__ = ["Explainer", "RelevanceMonitor", "RelevanceWriter"]

@@ -88,7 +88,7 @@ def _average_pool_backward(
 
 
 def _values(size: int, pooled: int, kernel: int, stride: int, padding: int, padded: bool) -> Tensor:
-    """``(pooled,)``: how many values each window of an average has along one dimension, those of the padding counted or not."""
+    """``(pooled,)``: how many values each window of an average has along one dimension, the padding counted or not."""
     windows = [(n * stride - padding, min(n * stride - padding + kernel, size + padding)) for n in range(pooled)]
     return torch.tensor([end - start if padded else min(end, size) - max(start, 0) for start, end in windows])
 

@@ -19,13 +19,15 @@ from torch import Tensor, nn
 from lrp_lightning.attribution import SelectiveLRP
 from lrp_lightning.checks import check_batches, is_number, is_whole, labelled
 from lrp_lightning.composites import Composite, EpsilonPlus
-from lrp_lightning.errors import InputError, SelectionError, TargetError
+from lrp_lightning.errors import InputError, SelectionError, StoreError, TargetError
 from lrp_lightning.insight.clusters import FEWEST, Clusters
 from lrp_lightning.insight.shares import as_shares
 from lrp_lightning.insight.transplant import Region, Transplant, transplant
 from lrp_lightning.masking import masked_forward
 from lrp_lightning.progress import tqdm
 from lrp_lightning.rules import Rule
+from lrp_lightning.store import RelevanceStore, StoredRows
+from lrp_lightning.store.identity import described, fingerprint
 from lrp_lightning.words import percent
 
 __all__ = ["OddSample", "Strategies", "Strategy", "find_strategies"]
@@ -234,7 +236,7 @@ def _part(title: str, of: Sequence[Strategy], odd: Sequence[OddSample] = ()) -> 
 
 def find_strategies(
     model: nn.Module,
-    loader: Iterable[Any],
+    loader: Iterable[Any] | RelevanceStore,
     classes: Sequence[int] | None = None,
     composite: Composite | Rule | str = EpsilonPlus(),  # noqa: B008  (a frozen value)
     samples_per_class: int = 256,
@@ -263,7 +265,10 @@ def find_strategies(
 
     Args:
         model: the classifier.
-        loader: batches ``(inputs, labels)``, or inputs alone, for which the predicted class stands.
+        loader: batches ``(inputs, labels)``, or inputs alone, for which the predicted class stands. Or a store of this
+            model's relevance, with ``keep_inputs=True`` and without a selection: relevance is read, not computed, and a
+            sample's number is that in the data set. Where the store explains another class of a sample than is needed, such
+            as the predicted one of a mistaken sample, a pass is run.
         classes: which classes; None for all.
         composite, on_unsupported: as in :class:`lrp_lightning.SelectiveLRP`.
         samples_per_class: how many of a class are looked at.
@@ -279,6 +284,7 @@ def find_strategies(
     Raises:
         InputError: if the loader gives no batches, or a batch is neither.
         SelectionError: if a number is out of range.
+        StoreError: if a store is of another model or composite, has a selection, or lacks inputs or their relevance.
         TargetError: if the model does not have one of ``classes``.
 
     Example:
@@ -296,14 +302,21 @@ def find_strategies(
             raise SelectionError(f"find_strategies: {name} must be a whole number >= {least}, got {value!r}")
     if not is_number(threshold) or not 0 <= threshold < 1:
         raise SelectionError(f"find_strategies: threshold must be in [0, 1), got {threshold!r}")
-    check_batches(loader)
     lrp = SelectiveLRP(model, composite, on_unsupported=on_unsupported)
+    store = loader if isinstance(loader, RelevanceStore) else None
+    if store is not None:
+        _check_store(store, lrp)
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    explained = _Explained(lrp, device, store)
 
     def logits_of(x: Tensor) -> Tensor:
         return torch.cat([masked_forward(model, part.to(device), {}).cpu() for part in x.split(_AT_ONCE)])
 
-    drawn = _draw(loader, logits_of, samples_per_class, seed, progress)
+    if isinstance(loader, RelevanceStore):
+        drawn = _draw_stored(loader, samples_per_class, seed)
+    else:
+        check_batches(loader)
+        drawn = _draw(loader, logits_of, samples_per_class, seed, progress)
     logits = {c: logits_of(of.inputs) for c, of in drawn.items()}
     outputs = next(iter(logits.values())).shape[1]
     for c in classes or ():
@@ -318,25 +331,26 @@ def find_strategies(
         def flips(x: Tensor, c: int = c) -> Tensor:
             return logits_of(x).argmax(1) == c
 
-        relevance = relevance_of(lrp, drawn[c].inputs, c, device)
+        relevance = explained.relevance(drawn[c], torch.arange(len(drawn[c].inputs)), c)
         predictions = logits[c].argmax(1) if drawn[c].labelled else None
         grouped = [_Grouped(c, drawn[c], predictions, relevance, "neurons", max_strategies, seed)]
         if drawn[c].pictured:
             by_heatmaps = _Grouped(c, drawn[c], predictions, relevance, "heatmaps", max_strategies, seed)
             grouped += [] if by_heatmaps.clusters.alike(grouped[0].clusters) else [by_heatmaps]
         found[c] = max(grouped, key=lambda of: of.test(flips, hosts, threshold))
-    odd = [sample for c in chosen for sample in _odd(lrp, c, drawn[c], logits[c], found, device)]
+    odd = [sample for c in chosen for sample in _odd(explained, c, drawn[c], logits[c], found)]
     strategies = [s for c in chosen for s in sorted(found[c].strategies, key=lambda strategy: -len(strategy.samples))]
     return Strategies(strategies, sorted(odd, key=lambda sample: -sample.margin))
 
 
 @dataclass
 class _Drawn:
-    """Samples of a class, and which of the loader's they are."""
+    """Samples of a class, which of the loader's they are, and of a store which of its rows."""
 
     inputs: Tensor
     places: Tensor
     labelled: bool
+    rows: Tensor | None = None
 
     @property
     def pictured(self) -> bool:
@@ -344,13 +358,36 @@ class _Drawn:
         return self.inputs.is_floating_point() and 2 <= self.inputs.ndim <= 4
 
 
+class _Reservoir:
+    """Of each class at most so many samples, each as likely as any other of the class (Vitter 1985, algorithm R)."""
+
+    def __init__(self, most: int, seed: int) -> None:
+        self.most, self.generator = most, torch.Generator().manual_seed(seed)
+        self.kept: dict[int, list[tuple[int, Tensor]]] = {}
+        self.seen: dict[int, int] = {}
+
+    def offer(self, c: int, number: int, x: Tensor | None = None) -> None:
+        """A sample of a class, which is copied if it is kept."""
+        of, self.seen[c] = self.kept.setdefault(c, []), self.seen.get(c, 0) + 1
+        at = len(of) if len(of) < self.most else int(torch.randint(self.seen[c], (1,), generator=self.generator))
+        if at < self.most:
+            of[at : at + 1] = [(number, torch.empty(0) if x is None else x.detach().cpu().clone())]
+
+    def drawn(self) -> dict[int, list[tuple[int, Tensor]]]:
+        """``{class: its samples}`` with their numbers, in the order of these.
+
+        Raises:
+            InputError: if there are none.
+        """
+        if not self.kept:
+            raise InputError("find_strategies: the loader gives no samples")
+        return {c: sorted(of, key=lambda pair: pair[0]) for c, of in self.kept.items()}
+
+
 def _draw(
     loader: Iterable[Any], logits_of: Callable[[Tensor], Tensor], most: int, seed: int, progress: bool
 ) -> dict[int, _Drawn]:
-    """``{class: at most so many of its samples}``, each as likely as any other of the class (Vitter 1985, algorithm R)."""
-    generator, count = torch.Generator().manual_seed(seed), 0
-    kept: dict[int, list[tuple[int, Tensor]]] = {}
-    seen: dict[int, int] = {}
+    reservoir, count = _Reservoir(most, seed), 0
     unlabelled: set[int] = set()
     for batch in tqdm(loader, desc="samples", unit="batch", disable=not progress, leave=False):
         x, labels = labelled(batch)
@@ -358,21 +395,49 @@ def _draw(
             labels = logits_of(x).argmax(1)
             unlabelled.update(labels.tolist())
         for n, c in enumerate(labels.tolist()):
-            of, seen[c] = kept.setdefault(c, []), seen.get(c, 0) + 1
-            at = len(of) if len(of) < most else int(torch.randint(seen[c], (1,), generator=generator))
-            if at < most:
-                of[at : at + 1] = [(count + n, x[n].detach().cpu().clone())]
+            reservoir.offer(c, count + n, x[n])
         count += len(x)
-    if not kept:
-        raise InputError("find_strategies: the loader gives no samples")
     return {
-        c: _Drawn(
-            torch.stack([x for _, x in sorted(of, key=lambda pair: pair[0])]),
-            torch.tensor(sorted(n for n, _ in of)),
-            c not in unlabelled,
-        )
-        for c, of in kept.items()
+        c: _Drawn(torch.stack([x for _, x in of]), torch.tensor([n for n, _ in of]), c not in unlabelled)
+        for c, of in reservoir.drawn().items()
     }
+
+
+def _draw_stored(store: RelevanceStore, most: int, seed: int) -> dict[int, _Drawn]:
+    """Those that would be drawn of a loader; of the inputs only theirs are read."""
+    assert isinstance(store.kept_inputs, StoredRows)
+    reservoir = _Reservoir(most, seed)
+    for row, c in enumerate((store.predicted if store.labels is None else store.labels).tolist()):
+        reservoir.offer(c, row)
+    found = {}
+    for c, of in reservoir.drawn().items():
+        rows = torch.tensor([row for row, _ in of])
+        found[c] = _Drawn(store.kept_inputs[rows], store.indices[rows], store.labels is not None, rows)
+    return found
+
+
+def _check_store(store: RelevanceStore, lrp: SelectiveLRP) -> None:
+    """Refuse a store that cannot stand for passes.
+
+    Raises:
+        StoreError: saying what would.
+    """
+    about, where = store.about, f"find_strategies: the store {str(store.path)!r}"
+    if not len(store):
+        raise StoreError(f"{where} has no samples yet")
+    if not isinstance(store.kept_inputs, StoredRows) or not isinstance(store.inputs, StoredRows):
+        raise StoreError(
+            f"{where} must hold one input and its relevance, since regions of samples are copied and shown; write it with "
+            "RelevanceWriter(..., keep_inputs=True), input_relevance 'values' or 'places', or give the loader"
+        )
+    if about["selection"] != "None":
+        raise StoreError(
+            f"{where} was written with {about['selection']}; strategies need the relevance of all neurons, Explainer(model)"
+        )
+    if about["composite"] != described(lrp.composite):
+        raise StoreError(f"{where} is of composite {about['composite']}, not of {described(lrp.composite)}; give composite=")
+    if about["weights"] != fingerprint(lrp.model):
+        raise StoreError(f"{where} is of another model, {about['model']}, or of other weights or precision of it")
 
 
 def _some(parts: Sequence[Tensor], seed: int) -> Tensor:
@@ -406,10 +471,43 @@ class _Relevance:
 
 def relevance_of(lrp: SelectiveLRP, inputs: Tensor, c: int, device: torch.device) -> _Relevance:
     traces = [lrp.trace(part.to(device), target=c) for part in inputs.split(_AT_ONCE)]
-    layers = [layer for layer in traces[0].relevance if traces[0].kinds[layer] != "input"][:-1]
-    shares = {layer: as_shares(torch.cat([t.relevance[layer].cpu() for t in traces])) for layer in layers}
+    shares = {layer: as_shares(torch.cat([t.relevance[layer].cpu() for t in traces])) for layer in _hidden(traces[0].kinds)}
     heat = [_of_places(t.inputs[0] if isinstance(t.inputs, tuple) else t.inputs).cpu() for t in traces]
     return _Relevance(shares, torch.cat(heat))
+
+
+def _stored_relevance(store: RelevanceStore, rows: Tensor) -> _Relevance:
+    assert isinstance(store.inputs, StoredRows)
+    of_inputs = store.inputs[rows]
+    heat = of_inputs if store.about["input_relevance"] == "places" else _of_places(of_inputs)
+    return _Relevance({layer: as_shares(store.relevance[layer][rows]) for layer in _hidden(store.kinds)}, heat)
+
+
+def _hidden(kinds: dict[str, str]) -> list[str]:
+    """The layers between the input and the output."""
+    return [layer for layer, kind in kinds.items() if kind != "input"][:-1]
+
+
+@dataclass
+class _Explained:
+    """The relevance of samples: read where a store has it, else by passes."""
+
+    lrp: SelectiveLRP
+    device: torch.device
+    store: RelevanceStore | None
+
+    def relevance(self, drawn: _Drawn, at: Tensor, c: int) -> _Relevance:
+        """That of some of a class's samples, ``(n,)`` numbers in it, for the output of class ``c``."""
+        if self.store is None or drawn.rows is None:
+            return relevance_of(self.lrp, drawn.inputs[at], c, self.device)
+        rows = drawn.rows[at]
+        there = self.store.explained_class[rows] == c
+        parts = [_stored_relevance(self.store, rows[there])] if bool(there.any()) else []
+        if not bool(there.all()):
+            parts.append(relevance_of(self.lrp, drawn.inputs[at[~there]], c, self.device))
+        order = torch.cat([there.nonzero().flatten(), (~there).nonzero().flatten()]).argsort()
+        shares = {layer: torch.cat([part.shares[layer] for part in parts]) for layer in parts[0].shares}
+        return _Relevance(shares, torch.cat([part.heat for part in parts])).of(order)
 
 
 class _Grouped:
@@ -445,9 +543,7 @@ class _Grouped:
         return [None if at < 0 else self.strategies[at] for at in self.clusters.claim(relevance.features(self.by)).tolist()]
 
 
-def _odd(
-    lrp: SelectiveLRP, c: int, drawn: _Drawn, logits: Tensor, found: dict[int, _Grouped], device: torch.device
-) -> Iterator[OddSample]:
+def _odd(explained: _Explained, c: int, drawn: _Drawn, logits: Tensor, found: dict[int, _Grouped]) -> Iterator[OddSample]:
     """The samples of a class that go with none of its strategies."""
     said = logits.argmax(1)
     margin = logits.scatter(1, torch.full_like(said, c)[:, None], -torch.inf).amax(1) - logits[:, c]
@@ -455,7 +551,7 @@ def _odd(
         if other not in found:
             continue
         at = (said == other).nonzero().flatten()
-        relevance = found[c].relevance.of(at) if other == c else relevance_of(lrp, drawn.inputs[at], other, device)
+        relevance = found[c].relevance.of(at) if other == c else explained.relevance(drawn, at, other)
         claimed = found[other].claim(relevance)
         for n, strategy in zip(at.tolist(), claimed, strict=True):
             if (strategy is None) == (other == c):

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
+from lightning.pytorch import Trainer
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
 
-from lrp_lightning import Strategy, find_strategies
-from lrp_lightning.errors import InputError, SelectionError, TargetError
+from lrp_lightning import RelevanceStore, SelectiveLRP, Strategy, TopK, find_strategies
+from lrp_lightning.callbacks import Explainer, RelevanceWriter
+from lrp_lightning.errors import InputError, SelectionError, StoreError, TargetError
 from lrp_lightning.insight.clusters import Clusters
 from lrp_lightning.insight.transplant import Transplant
 
@@ -235,3 +240,61 @@ def test_a_mark_that_few_samples_have_at_one_place_is_found_by_heatmaps(monkeypa
     assert torch.equal(of_mark.samples.sort().values, marked.nonzero().flatten())
     monkeypatch.setattr(Clusters, "alike", lambda *_: True)
     assert not find_strategies(model, batches(x, labels), progress=False).shortcuts
+
+
+def stored(out: Path, explainer: Explainer, x: Tensor, labels: Tensor, **more: Any) -> RelevanceStore:
+    writer = RelevanceWriter(out, **({"keep_inputs": True} | more))
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    loader = DataLoader(TensorDataset(x, labels), 50)
+    Trainer(accelerator="cpu", callbacks=[writer], **quiet).predict(explainer, loader, return_predictions=False)
+    return RelevanceStore(out)
+
+
+@pytest.mark.parametrize(
+    ("target", "more"),
+    [("predicted", {}), ("label", {"dtype": "float32"}), ("predicted", {"input_relevance": "places"})],
+    ids=["predicted", "label", "places"],
+)
+def test_a_store_is_read_in_place_of_passes(
+    shortcut: nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: str, more: dict
+) -> None:
+    x, labels, _ = images(300, 1, 0.4)
+    found = find_strategies(shortcut, batches(x, labels), samples_per_class=80, progress=False)
+    store = stored(tmp_path, Explainer(shortcut, target=target), x, labels, **more)
+    passed: list[Tensor] = []
+    trace = SelectiveLRP.trace
+
+    def seen(self: SelectiveLRP, inputs: Any, *given: Any, **named: Any) -> Any:
+        passed.append(inputs)
+        return trace(self, inputs, *given, **named)
+
+    monkeypatch.setattr(SelectiveLRP, "trace", seen)
+    of_store = find_strategies(shortcut, store, samples_per_class=80, progress=False)
+    with torch.no_grad():
+        mistaken = shortcut(x).argmax(1) != labels
+    assert all(any(torch.equal(p, m) for m in x[mistaken]) for of in passed for p in of)  # of these alone
+    assert [sorted(s.samples.tolist()) for s in of_store] == [sorted(s.samples.tolist()) for s in found]
+    assert [s.shortcut for s in of_store] == [s.shortcut for s in found]
+    assert [o.sample for o in of_store.odd] == [o.sample for o in found.odd]
+    if "dtype" not in more:  # half precision may change the order of samples that are as typical
+        return
+    assert [s.test for s in of_store] == [s.test for s in found]
+    for one, other in zip(of_store, found, strict=True):
+        assert torch.equal(one.images, other.images)  # type: ignore[arg-type]
+        assert torch.allclose(one.heatmaps, other.heatmaps, rtol=1e-2, atol=1e-2)  # type: ignore[arg-type]
+        assert [(layer, n) for layer, n, _ in one.neurons[:3]] == [(layer, n) for layer, n, _ in other.neurons[:3]]
+
+
+def test_stores_that_cannot_stand_for_passes(shortcut: nn.Module, tmp_path: Path) -> None:
+    x, labels, _ = images(30, 1, 0.4)
+    for name, explainer, more, says in (
+        ("inputs", Explainer(shortcut), {"keep_inputs": False}, r"must hold one input and its relevance.*keep_inputs=True"),
+        ("none", Explainer(shortcut), {"input_relevance": "none"}, "must hold one input and its relevance"),
+        ("selection", Explainer(shortcut, selection=TopK(2)), {}, r"written with TopK\(keep=2.* relevance of all neurons"),
+        ("composite", Explainer(shortcut, "epsilon"), {}, r"is of composite Composite\(.*, not of .*give composite="),
+        ("model", Explainer(copy.deepcopy(shortcut).append(nn.ReLU())), {}, "is of another model, torch.nn"),
+    ):
+        if name == "model":
+            explainer.model[0].weight.data.mul_(2)
+        with pytest.raises(StoreError, match=says):
+            find_strategies(shortcut, stored(tmp_path / name, explainer, x, labels, **more), progress=False)

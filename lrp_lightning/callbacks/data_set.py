@@ -1,0 +1,51 @@
+"""A data set explained into a store, with a Trainer made for it: what the command line runs."""
+
+from __future__ import annotations
+
+import logging
+import time
+import warnings
+from pathlib import Path
+
+from lightning.pytorch import Trainer
+from torch.utils.data import DataLoader, Dataset
+
+from lrp_lightning.callbacks.explainer import Explainer
+from lrp_lightning.callbacks.relevance_writer import RelevanceWriter
+from lrp_lightning.store import RelevanceStore
+
+__all__ = ["write_store"]
+
+
+def write_store(
+    explainer: Explainer, dataset: Dataset, out: Path, batch_size: int, workers: int, keep_inputs: bool, prepared: str
+) -> tuple[RelevanceStore, float]:
+    """Explain a data set on one device, with a progress bar; go on where a store ends.
+
+    Args:
+        explainer: what explains it.
+        dataset: of ``(inputs, label)``, or inputs.
+        out: the store.
+        batch_size: samples in a pass.
+        workers: processes that read samples.
+        keep_inputs: as in :class:`RelevanceWriter`.
+        prepared: what is done to images before the model takes them; a second run must do the same.
+
+    Returns:
+        The store, and the seconds that it took.
+
+    Raises:
+        StoreError: as :class:`RelevanceWriter`.
+    """
+    for name in ("lightning.pytorch", "pytorch_lightning"):
+        logging.getLogger(name).setLevel(logging.WARNING)  # of devices that are not there
+    began = time.monotonic()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*does not have many workers.*")
+        trainer = Trainer(
+            devices=1, logger=False, enable_checkpointing=False, enable_model_summary=False,
+            callbacks=[RelevanceWriter(out, keep_inputs=keep_inputs, about={"prepared": prepared})],
+        )  # fmt: skip
+        loader = DataLoader(dataset, batch_size, num_workers=workers)
+        trainer.predict(explainer, loader, return_predictions=False)
+    return RelevanceStore(out), time.monotonic() - began
