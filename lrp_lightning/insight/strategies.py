@@ -99,7 +99,11 @@ class Strategy:
         return float("nan") if self.predictions is None else (self.predictions == self.label).double().mean().item()
 
     def right_first(self, k: int) -> list[int]:
-        """Which of the first ``k`` ``images`` to show, in order: those known to be classified wrongly come last."""
+        """Which of the first ``images`` to show, in order: those known to be classified wrongly come last.
+
+        Args:
+            k: how many at most.
+        """
         shown = range(min(k, 0 if self.images is None else len(self.images)))
         return sorted(shown, key=lambda i: self.predictions is not None and int(self.predictions[i]) != self.label)
 
