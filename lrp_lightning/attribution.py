@@ -116,7 +116,7 @@ class SelectiveLRP(GradientAttribution):
         Raises:
             InputError, TargetError, ModelError, UnsupportedOperatorError: see :func:`lrp_lightning.engine.propagate`.
         """
-        trace = self.trace(inputs, target, additional_forward_args)
+        trace, _ = self._pass(inputs, target, additional_forward_args, accounts=verbose)
         if verbose:
             print(trace)
         if not return_convergence_delta:
@@ -260,8 +260,9 @@ class LayerSelectiveLRP(SelectiveLRP, LayerAttribution):
             trace = self.trace(inputs, target, additional_forward_args)
             layers = [name for name in trace.relevance if trace.kinds[name] != "input"]
         trace, found = self._pass(
-            inputs, target, additional_forward_args, layers=list(layers), of_layer_input=attribute_to_layer_input
-        )
+            inputs, target, additional_forward_args, layers=list(layers), of_layer_input=attribute_to_layer_input,
+            accounts=verbose,
+        )  # fmt: skip
         if verbose:
             print(trace)
         if not return_convergence_delta:

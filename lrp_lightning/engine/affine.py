@@ -5,7 +5,7 @@ The tensor that travels back is ``g``, with ``R = a * g`` for every activation `
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from typing import NamedTuple, Protocol
@@ -27,6 +27,7 @@ __all__ = [
     "UnitMap",
     "away_from_zero",
     "blocks",
+    "counted",
     "hand_down",
     "mean_magnitude",
     "relevance_of",
@@ -262,18 +263,15 @@ def mean_magnitude(t: Tensor, rows: BySample, positive: bool = False) -> Tensor:
 
 
 def _divided(
-    r: Tensor, z: Tensor, rule: Rule, rows: BySample, neurons: int, mean: Tensor | None, positive: bool, own: bool
-) -> tuple[Tensor, Tensor, Tensor]:
-    """``s = r / z`` with the denominator kept from zero: it, its sum by neuron, and what the stabiliser takes by neuron.
-
-    ``s`` is in ``r``'s memory.
+    r: Tensor, z: Tensor, rule: Rule, rows: BySample, mean: Tensor | None, positive: bool, own: bool
+) -> tuple[Tensor, Tensor]:
+    """``s = r / z`` with the denominator kept from zero, in ``r``'s memory, and what was added to ``z``.
 
     Args:
         r: the relevance to divide, 0 where ``z`` is, as nothing contributed there.
         z: the denominator.
         rule: says how the stabiliser is scaled, by the ``mean`` of ``|z|`` where that is known.
         rows: how the samples lie in both.
-        neurons: which dimension holds the neurons.
         positive: whether ``z`` is known to have no negative values.
         own: whether ``z`` may be overwritten.
     """
@@ -282,14 +280,52 @@ def _divided(
     else:
         scale = z.new_full((1,) * z.ndim, rule.eps)
     scale.clamp_(min=_TINY[z.dtype])
-    samples = rows.dim
-    if positive:
-        s = r.div_(z.add_(scale) if own else z + scale)
-        by_neuron = per_neuron(s, neurons, samples)
-        return s, by_neuron, by_neuron * scale.reshape(-1, 1)
-    away = torch.copysign(scale, z)
-    s = r.div_(z.add_(away) if own else z + away)
-    return s, per_neuron(s, neurons, samples), per_neuron(away.mul_(s), neurons, samples)
+    added = scale if positive else torch.copysign(scale, z)
+    return r.div_(z.add_(added) if own else z + added), added
+
+
+class _Stays:
+    """What the bias and the stabiliser of an affine map take of the relevance that it hands down: here, not counted."""
+
+    def without_contribution(self, share: Tensor, z: Tensor) -> None:
+        """Take from the relevance ``share`` what is where nothing contributed to ``z``."""
+        share.masked_fill_(z == 0, 0)
+
+    def divided(self, s: Tensor, added: Tensor, biases: Sequence[Tensor]) -> None:
+        """Relevance was divided by a denominator with these biases in it, and this added to it; ``added`` is used up."""
+
+    def totals(self) -> tuple[Tensor | None, Tensor | None]:
+        """What stays in the bias and in the stabiliser, ``(rows, C)`` each; None where it is not counted."""
+        return None, None
+
+
+class _Counted(_Stays):
+    """The same, counted by neuron.
+
+    Args:
+        like: (rows, C), what arrived.
+        neurons, samples: which dimensions of the output hold the neurons and the samples.
+    """
+
+    def __init__(self, like: Tensor, neurons: int, samples: int) -> None:
+        self.like, self.dims = like, (neurons, samples)
+        self.bias: list[Tensor] = []
+        self.stabiliser: list[Tensor] = []
+
+    def without_contribution(self, share: Tensor, z: Tensor) -> None:
+        before = per_neuron(share, *self.dims)
+        super().without_contribution(share, z)
+        self.stabiliser.append(before.sub_(per_neuron(share, *self.dims)))
+
+    def divided(self, s: Tensor, added: Tensor, biases: Sequence[Tensor]) -> None:
+        by_neuron = per_neuron(s, *self.dims)
+        self.bias += [by_neuron * b for b in biases]
+        alike = added.shape != s.shape  # the same for all of a sample
+        self.stabiliser.append(by_neuron * added.reshape(-1, 1) if alike else per_neuron(added.mul_(s), *self.dims))
+
+    def totals(self) -> tuple[Tensor | None, Tensor | None]:
+        bias, stabiliser = (reduce(torch.add, t) if t else torch.zeros_like(self.like) for t in (self.bias, self.stabiliser))
+        return bias, stabiliser
 
 
 @dataclass(frozen=True)
@@ -311,6 +347,8 @@ class UnitMap:
     want_edges: bool = False
     """Whether the relevance between every two channels is wanted; ``per_sample`` of each sample, not summed over them."""
     per_sample: bool = False
+    accounts: bool = True
+    """Whether it is asked what arrives, and what stays in bias and stabiliser."""
     run: int = 1
     """How many features of the input, one after the other, are of one neuron, and have their edges together."""
 
@@ -320,14 +358,20 @@ class HandedDown(NamedTuple):
 
     g: Tensor
     """For the input, shaped like it."""
-    arrived: Tensor
-    """(rows, C), the relevance that came, by neuron of the output."""
-    bias: Tensor
-    """(rows, C), what of it stays in the bias."""
-    stabiliser: Tensor
-    """(rows, C), what of it the stabiliser takes."""
+    arrived: Tensor | None
+    """(rows, C), the relevance that came, by neuron of the output, if anything asks for it."""
+    bias: Tensor | None
+    """(rows, C), what of it stays in the bias, if that is accounted for."""
+    stabiliser: Tensor | None
+    """(rows, C), what of it the stabiliser takes, likewise."""
     edges: Tensor | None
     """(lower channels or features, upper channels), summed over space and batch; or for each sample, first."""
+
+
+def counted(part: Tensor | None) -> Tensor:
+    """A part of :class:`HandedDown` that was asked for."""
+    assert part is not None
+    return part
 
 
 def hand_down(
@@ -353,19 +397,26 @@ def hand_down(
     """
     samples, neurons = unit.rows.dim, unit.op.neurons(y.ndim)
     places = blocks(y, unit.rows)
+    summed = unit.accounts or select is not None or unit.rows.owner is not None  # some rows may be of no sample
 
-    def arriving(start: int, size: int) -> tuple[Tensor, Tensor]:
-        r = relevance_of(y.narrow(samples, start, size), g.narrow(samples, start, size), unit.proportional)
-        return r, per_neuron(r, neurons, samples)
+    def arriving(y: Tensor, g: Tensor) -> tuple[Tensor, Tensor | None]:
+        r = relevance_of(y, g, unit.proportional)
+        return r, per_neuron(r, neurons, samples) if summed else None
 
     if len(places) == 1:
-        r, arrived = arriving(*places[0])
-        carried = None if select is None else select(arrived)
+        r, arrived = arriving(y, g)
+        carried = None if select is None else select(counted(arrived))
         return _hand_down(unit, a, y, r if carried is None else r.mul_(carried), arrived, mean)
-    carried = None if select is None else select(torch.cat([arriving(*place)[1] for place in places]))
+
+    def within(start: int, size: int) -> tuple[Tensor, Tensor | None]:
+        return arriving(y.narrow(samples, start, size), g.narrow(samples, start, size))
+
+    carried = None
+    if select is not None:
+        carried = select(torch.cat([counted(within(*place)[1]) for place in places]))
     found: list[HandedDown] = []
     for start, size in places:
-        r, arrived = arriving(start, size)
+        r, arrived = within(start, size)
         if carried is not None:
             r.mul_(carried.narrow(samples, start, size))
         a_here, y_here = a.narrow(samples, start, size), y.narrow(samples, start, size)
@@ -376,30 +427,32 @@ def hand_down(
         whole.narrow(samples, start, size).copy_(here.g)
         found.append(here._replace(g=whole))
         del r, here  # before the next block asks for memory
-    arrived, bias, stabiliser = (torch.cat(parts) for parts in zip(*(here[1:4] for here in found), strict=True))
+    arrived, bias, stabiliser = (
+        None if parts[0] is None else torch.cat(parts) for parts in zip(*(here[1:4] for here in found), strict=True)
+    )
     edges = [here.edges for here in found if here.edges is not None]
     joined = None if not edges else torch.cat(edges) if unit.per_sample else torch.stack(edges).sum(0)
     return HandedDown(found[0].g, arrived, bias, stabiliser, joined)
 
 
-def _hand_down(unit: UnitMap, a: Tensor, y: Tensor, r: Tensor, arrived: Tensor, mean: Tensor | None) -> HandedDown:
+def _hand_down(unit: UnitMap, a: Tensor, y: Tensor, r: Tensor, arrived: Tensor | None, mean: Tensor | None) -> HandedDown:
     """The same at once: ``r`` is the relevance to hand on, which is used up, of what ``arrived``."""
     op, rule, w, b, rows = unit.op, unit.rule, unit.w, unit.b, unit.rows
     samples, neurons = rows.dim, op.neurons(y.ndim)
+    stays = _Counted(arrived, neurons, samples) if unit.accounts and arrived is not None else _Stays()
     if rule.passes:
         if a.shape != y.shape:
             raise RuleError(f"Pass() needs an input shaped like the output, got {tuple(a.shape)} and {tuple(y.shape)}")
-        by_neuron, nothing = per_neuron(r, neurons, samples), torch.zeros_like(arrived)
         edges = None
         if unit.want_edges:
+            by_neuron = per_neuron(r, neurons, samples)
             handed = rows.sum(by_neuron) if unit.per_sample else by_neuron.sum(0)
             edges = handed.diag_embed().unflatten(-2, (-1, unit.run)).sum(-2)
-        return HandedDown(r / away_from_zero(a), arrived, nothing, nothing, edges)
+        return HandedDown(r / away_from_zero(a), arrived, *stays.totals(), edges)
 
     g_direct: Tensor | None = None  # from terms whose share of R is a * g
     r_other: Tensor | None = None  # from terms that hand relevance even to an input of zero
     edges = None
-    bias, stabiliser = [], []
     groups = [group for group in rule.groups if not unit.rectified or group.outputs.kind != "negative"]
     for group in groups:
         terms = [t for t in group.terms if not (unit.nonnegative and t.input.kind == "negative")]
@@ -414,18 +467,15 @@ def _hand_down(unit: UnitMap, a: Tensor, y: Tensor, r: Tensor, arrived: Tensor, 
         share = _share(group, y, r, last=group is groups[-1])
         z = y if group.plain else reduce(torch.Tensor.add_, (op.forward(*part) for part in parts))
         if not (group.plain or (unit.rectified and group.excitation)):  # there r is 0 where z is; here it may not be
-            stabiliser += [
-                per_neuron(share, neurons, samples).sub_(per_neuron(share.masked_fill_(z == 0, 0), neurons, samples))
-            ]
-        s, s_by_neuron, taken = _divided(
-            share, z, rule, rows, neurons, mean if group.plain else None,
+            stays.without_contribution(share, z)
+        s, added = _divided(
+            share, z, rule, rows, mean if group.plain else None,
             positive=group.excitation or (group.plain and unit.rectified), own=not group.plain,
         )  # fmt: skip
-        stabiliser.append(taken)
-        del z  # before more memory is asked for
-        for term, (a_part, w_part, b_part) in zip(terms, parts, strict=True):
-            if b_part is not None and term.bias.kind != "constant":
-                bias.append(s_by_neuron * b_part)
+        of_terms = (b for t, (*_, b) in zip(terms, parts, strict=True) if t.bias.kind != "constant")
+        stays.divided(s, added, [b for b in of_terms if isinstance(b, Tensor)])
+        del z, added  # before more memory is asked for
+        for term, (a_part, w_part, _) in zip(terms, parts, strict=True):
             ga, dw = op.pull_back(s, a_part, w_part, unit.want_edges and not unit.per_sample)
             if unit.want_edges and unit.per_sample:
                 each = rows.n if rows.owner is None else y.shape[samples]
@@ -443,11 +493,7 @@ def _hand_down(unit: UnitMap, a: Tensor, y: Tensor, r: Tensor, arrived: Tensor, 
     g = g_direct if g_direct is not None else torch.zeros_like(a)
     if r_other is not None:
         g = g + r_other / away_from_zero(a)
-    return HandedDown(g, arrived, _sum(bias, arrived), _sum(stabiliser, arrived), edges)
-
-
-def _sum(parts: list[Tensor], like: Tensor) -> Tensor:
-    return reduce(torch.add, parts) if parts else torch.zeros_like(like)
+    return HandedDown(g, arrived, *stays.totals(), edges)
 
 
 def _share(group: Group, y: Tensor, r: Tensor, last: bool) -> Tensor:

@@ -82,24 +82,27 @@ class Activation(torch.autograd.Function):
     """An element-wise non-linearity: relevance passes unchanged, ``g_x = g_y y / x``; where ``x`` is 0 it is absorbed."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, y: Tensor, proportional: bool, absorb: Callable[[Tensor], None] | None) -> Tensor:
+    def forward(
+        ctx: Any, x: Tensor, y: Tensor, proportional: bool, keeps_zero: bool, absorb: Callable[[Tensor], None] | None
+    ) -> Tensor:
         ctx.save_for_backward(x, y)
-        ctx.proportional, ctx.absorb = proportional, absorb
+        ctx.proportional, ctx.keeps_zero, ctx.absorb = proportional, keeps_zero, absorb
         return y.view_as(y)
 
     @staticmethod
     def backward(ctx: Any, *grad: Tensor) -> tuple[Tensor | None, ...]:
         x, y = ctx.saved_tensors
         if not ctx.proportional:
-            return grad[0] * away_from_zero(y) / away_from_zero(x), None, None, None
+            return grad[0] * away_from_zero(y) / away_from_zero(x), None, None, None, None
         if x.is_complex():
-            return torch.where(x == 0, 0, grad[0] * (y / x).conj()), None, None, None
-        if ctx.absorb is None:
-            return torch.where(x == 0, 0, grad[0] * (y / x)), None, None, None
+            return torch.where(x == 0, 0, grad[0] * (y / x).conj()), None, None, None, None
+        if ctx.keeps_zero:
+            return torch.where(x == 0, 0, grad[0] * (y / x)), None, None, None, None
         at_zero = x.abs() < torch.finfo(x.dtype).tiny ** 0.5
         r = grad[0] * y
-        ctx.absorb(torch.where(at_zero, r, 0))
-        return torch.where(at_zero, 0, r / torch.where(at_zero, 1, x)), None, None, None
+        if ctx.absorb is not None:
+            ctx.absorb(torch.where(at_zero, r, 0))
+        return torch.where(at_zero, 0, r / torch.where(at_zero, 1, x)), None, None, None, None
 
 
 class Valued(torch.autograd.Function):

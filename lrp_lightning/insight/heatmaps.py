@@ -179,7 +179,9 @@ def path_heatmaps(
     along = [path.nodes for path in paths]
     repeated = tuple(map(for_each, given))
     layers = [] if at is None else [at]
-    trace, found = propagate(model, repeated, target, extra, as_composite(composite), None, layers=layers, along=along)
+    trace, found = propagate(
+        model, repeated, target, extra, as_composite(composite), None, layers=layers, along=along, accounts=False
+    )
     if found:
         return found[0].unflatten(0, (k, samples))  # type: ignore[union-attr]
     heatmaps = tuple(relevance.unflatten(0, (k, samples)) for relevance in trace.inputs)
