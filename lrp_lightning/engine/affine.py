@@ -5,6 +5,7 @@ The tensor that travels back is ``g``, with ``R = a * g`` for every activation `
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
@@ -17,7 +18,7 @@ from torch import Tensor
 from lrp_lightning.composites import Kind
 from lrp_lightning.engine.by_sample import BySample, per_neuron
 from lrp_lightning.errors import RuleError
-from lrp_lightning.rules import Group, Rule
+from lrp_lightning.rules import Group, Part, Rule
 
 __all__ = [
     "AffineMap",
@@ -27,10 +28,12 @@ __all__ = [
     "UnitMap",
     "away_from_zero",
     "blocks",
+    "by_samples",
     "counted",
     "hand_down",
-    "mean_magnitude",
+    "magnitude",
     "relevance_of",
+    "sums",
 ]
 
 _BLOCK = 2**21
@@ -243,40 +246,66 @@ def away_from_zero(a: Tensor) -> Tensor:
     return torch.where(a.abs() < tiny, tiny, a)
 
 
-def mean_magnitude(t: Tensor, rows: BySample, positive: bool = False) -> Tensor:
-    """Mean of ``|t|`` in each sample, to broadcast over ``t``."""
-    others = [d for d in range(t.ndim) if d != rows.dim]
+def sums(t: Tensor, rows: BySample) -> Tensor:
+    """The sum of each row of a tensor, to broadcast over it."""
     wide = torch.float32 if t.dtype == torch.float16 else t.dtype  # whose largest number sums soon exceed
-    # neither asks for memory, as |t| would; a sum is faster
-    total = (
-        t.sum(others, keepdim=True, dtype=wide)
-        if positive
-        else torch.linalg.vector_norm(t, 1, others, keepdim=True, dtype=wide)
-    )
+    return t.sum([d for d in range(t.ndim) if d != rows.dim], keepdim=True, dtype=wide)
+
+
+def magnitude(t: Tensor, rows: BySample, positive: bool = False) -> Tensor:
+    """The sum of ``|t|`` in each sample, to broadcast over ``t``; see :func:`by_samples`.
+
+    Args:
+        positive: whether no value is negative.
+    """
+    # a norm is one read of t, but on a processor takes several times what |t| and its sum do
+    if positive or t.device.type == "cpu":
+        return by_samples(sums(t if positive else t.abs(), rows), t, rows)
+    others = [d for d in range(t.ndim) if d != rows.dim]
+    wide = torch.float32 if t.dtype == torch.float16 else t.dtype
+    return by_samples(torch.linalg.vector_norm(t, 1, others, keepdim=True, dtype=wide), t, rows)
+
+
+def by_samples(of_rows: Tensor, t: Tensor, rows: BySample) -> Tensor:
+    """Sums of the rows of ``t``, summed by sample, to broadcast over ``t``.
+
+    A sample that has more or fewer values than others counts as though it had as many.
+    """
     if rows.owner is not None:
-        by_row = total.flatten()
-        values = rows.sum(torch.full_like(by_row, t.numel() / max(len(by_row), 1)))
-        return rows.over(rows.sum(by_row) / values.clamp(min=1), t).to(t.dtype)
-    if rows.each != 1:
-        total = rows.over(rows.sum(total.flatten()), t)
-    return (total * (rows.n / max(t.numel(), 1))).to(t.dtype)
+        by_row = of_rows.flatten()
+        each = t.numel() / max(len(by_row), 1)
+        values = rows.sum(torch.full_like(by_row, each)).clamp(min=1)
+        return rows.over(rows.sum(by_row) / values * (t.numel() / max(rows.n, 1)), t)
+    return of_rows if rows.each == 1 else rows.over(rows.sum(of_rows.flatten()), t)
+
+
+def where_positive(t: Tensor, of: Tensor) -> Tensor:
+    """``t`` where ``of`` is positive, else 0: a comparison and a choice in one, which vectorises where these do not."""
+    return torch.ops.aten.threshold_backward(t, of, 0)
+
+
+def where_negative(t: Tensor, of: Tensor) -> Tensor:
+    """``t`` where ``of`` is negative, else 0; likewise."""
+    return torch.ops.aten.hardtanh_backward(t, of, -math.inf, 0)
 
 
 def _divided(
-    r: Tensor, z: Tensor, rule: Rule, rows: BySample, mean: Tensor | None, positive: bool, own: bool
+    r: Tensor, z: Tensor, rule: Rule, rows: BySample, size: Tensor | None, positive: bool, own: bool
 ) -> tuple[Tensor, Tensor]:
     """``s = r / z`` with the denominator kept from zero, in ``r``'s memory, and what was added to ``z``.
 
     Args:
         r: the relevance to divide, 0 where ``z`` is, as nothing contributed there.
         z: the denominator.
-        rule: says how the stabiliser is scaled, by the ``mean`` of ``|z|`` where that is known.
+        rule: says how the stabiliser is scaled.
+        size: the :func:`magnitude` of ``z``, where it is known.
         rows: how the samples lie in both.
         positive: whether ``z`` is known to have no negative values.
         own: whether ``z`` may be overwritten.
     """
     if rule.relative:
-        scale = (mean_magnitude(z, rows, positive) if mean is None else mean) * rule.eps
+        size = magnitude(z, rows, positive) if size is None else size
+        scale = (size * (rule.eps * rows.n / max(z.numel(), 1))).to(z.dtype)
     else:
         scale = z.new_full((1,) * z.ndim, rule.eps)
     scale.clamp_(min=_TINY[z.dtype])
@@ -287,9 +316,9 @@ def _divided(
 class _Stays:
     """What the bias and the stabiliser of an affine map take of the relevance that it hands down: here, not counted."""
 
-    def without_contribution(self, share: Tensor, z: Tensor) -> None:
-        """Take from the relevance ``share`` what is where nothing contributed to ``z``."""
-        share.masked_fill_(z == 0, 0)
+    def without_contribution(self, share: Tensor, z: Tensor, positive: bool) -> Tensor:
+        """``share``, the relevance, but for what is where nothing contributed to ``z``; ``positive`` if no ``z`` is negative."""
+        return where_positive(share, z) if positive else share.masked_fill_(z == 0, 0)
 
     def divided(self, s: Tensor, added: Tensor, biases: Sequence[Tensor]) -> None:
         """Relevance was divided by a denominator with these biases in it, and this added to it; ``added`` is used up."""
@@ -312,10 +341,11 @@ class _Counted(_Stays):
         self.bias: list[Tensor] = []
         self.stabiliser: list[Tensor] = []
 
-    def without_contribution(self, share: Tensor, z: Tensor) -> None:
+    def without_contribution(self, share: Tensor, z: Tensor, positive: bool) -> Tensor:
         before = per_neuron(share, *self.dims)
-        super().without_contribution(share, z)
+        share = super().without_contribution(share, z, positive)
         self.stabiliser.append(before.sub_(per_neuron(share, *self.dims)))
+        return share
 
     def divided(self, s: Tensor, added: Tensor, biases: Sequence[Tensor]) -> None:
         by_neuron = per_neuron(s, *self.dims)
@@ -380,7 +410,7 @@ def hand_down(
     y: Tensor,
     g: Tensor,
     select: Callable[[Tensor], Tensor | None] | None = None,
-    mean: Tensor | None = None,
+    size: Tensor | None = None,
 ) -> HandedDown:
     """Hand the relevance ``y g`` of ``y = w a + b`` down to ``a`` by a rule, a block of samples at a time.
 
@@ -390,7 +420,7 @@ def hand_down(
         y: its output.
         g: with ``y`` the relevance of it.
         select: says what part of the relevance, by neuron, is handed on: ``(rows, C)`` to what broadcasts over ``y``.
-        mean: mean of the output's magnitude in each sample, where it is known.
+        size: the output's :func:`magnitude`, where it is known.
 
     Raises:
         RuleError: if the rule passes relevance through but ``a`` and ``y`` differ in shape.
@@ -406,25 +436,25 @@ def hand_down(
     if len(places) == 1:
         r, arrived = arriving(y, g)
         carried = None if select is None else select(counted(arrived))
-        return _hand_down(unit, a, y, r if carried is None else r.mul_(carried), arrived, mean)
+        return _hand_down(unit, a, y, r if carried is None else r.mul_(carried), arrived, size)
 
-    def within(start: int, size: int) -> tuple[Tensor, Tensor | None]:
-        return arriving(y.narrow(samples, start, size), g.narrow(samples, start, size))
+    def within(start: int, many: int) -> tuple[Tensor, Tensor | None]:
+        return arriving(y.narrow(samples, start, many), g.narrow(samples, start, many))
 
     carried = None
     if select is not None:
         carried = select(torch.cat([counted(within(*place)[1]) for place in places]))
     found: list[HandedDown] = []
-    for start, size in places:
-        r, arrived = within(start, size)
+    for start, many in places:
+        r, arrived = within(start, many)
         if carried is not None:
-            r.mul_(carried.narrow(samples, start, size))
-        a_here, y_here = a.narrow(samples, start, size), y.narrow(samples, start, size)
-        mean_here = None if mean is None else mean.narrow(samples, start, size)
-        part = replace(unit, rows=BySample(size // unit.rows.each, samples, unit.rows.each))
-        here = _hand_down(part, a_here, y_here, r, arrived, mean_here)
+            r.mul_(carried.narrow(samples, start, many))
+        a_here, y_here = a.narrow(samples, start, many), y.narrow(samples, start, many)
+        size_here = None if size is None else size.narrow(samples, start, many)
+        part = replace(unit, rows=BySample(many // unit.rows.each, samples, unit.rows.each))
+        here = _hand_down(part, a_here, y_here, r, arrived, size_here)
         whole = found[0].g if found else torch.empty_like(a)
-        whole.narrow(samples, start, size).copy_(here.g)
+        whole.narrow(samples, start, many).copy_(here.g)
         found.append(here._replace(g=whole))
         del r, here  # before the next block asks for memory
     arrived, bias, stabiliser = (
@@ -435,7 +465,7 @@ def hand_down(
     return HandedDown(found[0].g, arrived, bias, stabiliser, joined)
 
 
-def _hand_down(unit: UnitMap, a: Tensor, y: Tensor, r: Tensor, arrived: Tensor | None, mean: Tensor | None) -> HandedDown:
+def _hand_down(unit: UnitMap, a: Tensor, y: Tensor, r: Tensor, arrived: Tensor | None, size: Tensor | None) -> HandedDown:
     """The same at once: ``r`` is the relevance to hand on, which is used up, of what ``arrived``."""
     op, rule, w, b, rows = unit.op, unit.rule, unit.w, unit.b, unit.rows
     samples, neurons = rows.dim, op.neurons(y.ndim)
@@ -467,9 +497,9 @@ def _hand_down(unit: UnitMap, a: Tensor, y: Tensor, r: Tensor, arrived: Tensor |
         share = _share(group, y, r, last=group is groups[-1])
         z = y if group.plain else reduce(torch.Tensor.add_, (op.forward(*part) for part in parts))
         if not (group.plain or (unit.rectified and group.excitation)):  # there r is 0 where z is; here it may not be
-            stays.without_contribution(share, z)
+            share = stays.without_contribution(share, z, group.excitation)
         s, added = _divided(
-            share, z, rule, rows, mean if group.plain else None,
+            share, z, rule, rows, size if group.plain else None,
             positive=group.excitation or (group.plain and unit.rectified), own=not group.plain,
         )  # fmt: skip
         of_terms = (b for t, (*_, b) in zip(terms, parts, strict=True) if t.bias.kind != "constant")
@@ -485,7 +515,7 @@ def _hand_down(unit: UnitMap, a: Tensor, y: Tensor, r: Tensor, arrived: Tensor |
                 r_other = a_part * ga if r_other is None else r_other + a_part * ga
             else:
                 if a_part is not a and not unit.nonnegative:
-                    ga = ga.mul_(a_part != 0)
+                    ga = _where_part(ga, a, a_part, term.input)
                 g_direct = ga if g_direct is None else g_direct.add_(ga)
             if unit.want_edges:
                 part = op.edges(s, a_part, w_part, dw, unit.run)
@@ -496,10 +526,17 @@ def _hand_down(unit: UnitMap, a: Tensor, y: Tensor, r: Tensor, arrived: Tensor |
     return HandedDown(g, arrived, *stays.totals(), edges)
 
 
+def _where_part(t: Tensor, a: Tensor, a_part: Tensor, part: Part) -> Tensor:
+    """``t`` where a part of ``a`` is not 0."""
+    if part.kind == "positive":
+        return where_positive(t, a)
+    return where_negative(t, a) if part.kind == "negative" else t.masked_fill_(a_part == 0, 0)
+
+
 def _share(group: Group, y: Tensor, r: Tensor, last: bool) -> Tensor:
     """What a group hands down of the relevance ``r``, in memory of its own, or in ``r``'s if that is not read any more."""
     if group.outputs.kind != "identity":
-        r = r * (y > 0 if group.outputs.kind == "positive" else y < 0)
+        r = where_positive(r, y) if group.outputs.kind == "positive" else where_negative(r, y)
     elif not last:
         return r * group.share
     return r if group.share == 1 else r.mul_(group.share)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lrp_lightning.axes import Axis
 from lrp_lightning.composites import Composite
-from lrp_lightning.engine.affine import UnitMap, counted, hand_down, mean_magnitude
+from lrp_lightning.engine.affine import UnitMap, by_samples, counted, hand_down, sums
 from lrp_lightning.engine.along import AlongPaths
 from lrp_lightning.engine.by_sample import by_sample, per_neuron
 from lrp_lightning.engine.calls import Call, Operator, operator_name
@@ -164,12 +164,16 @@ class Relevance(Visitor):
         with torch.no_grad():
             if self.edges is not None:
                 self.edges.ledger.activate(layer, x.detach())
-            mean = mean_magnitude(x, layer.by_sample()) if self._needs_scale(layer) else None
+            rows = layer.by_sample()
+            before = sums(x.detach(), rows) if self._needs_scale(layer) else None
             # in memory of x where the model wants that; not noticed by autograd, which would mind: nothing but the layer's
             # backward kept it
             in_place = call.in_place and not run.aliases.shares(x)
             y = kept.value.data.relu_() if in_place else torch.relu(x.detach())
-        kept.rectify(y, mean)
+            after = None if before is None else sums(y, rows)
+            # |x| adds up to the positive values and what is gone of the negative ones: two sums, and no memory
+            size = None if before is None or after is None else by_samples(after - before + after, y, rows)
+        kept.rectify(y, size)
         return Rectified.apply(x, y, kept)
 
     def activation(self, run: Interpreter, call: Call, x: Tensor, keeps_sign: bool) -> Tensor:
@@ -289,7 +293,7 @@ class _Down:
         )  # fmt: skip
         try:
             ledger.keep(layer, y, g)
-            down = hand_down(unit, a, y, g, by.selecting.at(layer, y, g), kept.mean)
+            down = hand_down(unit, a, y, g, by.selecting.at(layer, y, g), kept.size)
         except RuleError as error:
             raise RuleError(f"layer {layer.name!r} with {layer.rule}: {error}") from error
         except Exception as error:

@@ -76,7 +76,7 @@ class Selecting:
             self.ledger.absorb(f"{layer.name}.unselected", lambda: rest + part * (1 - factor))
         else:
             self.ledger.absorb(f"{layer.name}.unselected", lambda: of(~kept))
-        spread = _over(carried, y, layer, rows)
+        spread = _over(carried.to(y.dtype), y, layer, rows)  # products with numbers vectorise, with truths they do not
         if self.edges is not None and kept.shape == arrived.shape:
             self.edges.stay(layer, arrived - arrived * carried)
         elif self.edges is not None:
