@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from lrp_lightning.composites import Composite, EpsilonPlus, as_composite
 from lrp_lightning.engine.propagate import propagate
 from lrp_lightning.errors import InputError, ModelError, RuleError, SelectionError
-from lrp_lightning.layers import LayerNames, check_shows_operators
+from lrp_lightning.layers import LayerNames, check_shows_operators, modules_of
 from lrp_lightning.rules import Rule, rule_on
 from lrp_lightning.selection import Search, Selection
 from lrp_lightning.trace import Trace
@@ -71,7 +71,7 @@ class SelectiveLRP(GradientAttribution):
             raise RuleError(f"on_unsupported must be 'raise' or 'gradient', got {on_unsupported!r}")
         if selection is not None and (isinstance(selection, type) or not isinstance(selection, Selection)):
             raise SelectionError(f"selection must be a selection such as TopK(0.1), got {selection!r}")
-        for module in model.modules():
+        for _, module in modules_of(model):
             rule_on(module)
         GradientAttribution.__init__(self, model)
         self.model = model

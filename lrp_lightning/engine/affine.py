@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import reduce
+from functools import cached_property, reduce
 from typing import NamedTuple, Protocol
 
 import torch
@@ -137,10 +137,10 @@ class Convolution:
         return 1
 
     def mixed(self, a: Tensor, w: Tensor, y: Tensor) -> dict[int, int]:
-        meet = (d for d in range(2, a.ndim) if w.shape[d] > 1 or a.shape[d] != y.shape[d])
-        return {d: y.shape[d] for d in (1, *meet)}
+        kernel, before, after = w.shape, a.shape, y.shape
+        return {d: size for d, size in enumerate(after) if d == 1 or (d > 1 and (kernel[d] > 1 or before[d] != size))}
 
-    @property
+    @cached_property
     def _geometry(self) -> tuple:
         output_padding = self.output_padding or (0,) * len(self.stride)
         return self.stride, self.padding, self.dilation, self.transposed, output_padding, self.groups
@@ -317,7 +317,7 @@ class _Stays:
     """What the bias and the stabiliser of an affine map take of the relevance that it hands down: here, not counted."""
 
     def without_contribution(self, share: Tensor, z: Tensor, positive: bool) -> Tensor:
-        """``share``, the relevance, but for what is where nothing contributed to ``z``; ``positive`` if no ``z`` is negative."""
+        """The relevance ``share``, 0 where nothing contributed to ``z``; ``positive`` if no value of that is negative."""
         return where_positive(share, z) if positive else share.masked_fill_(z == 0, 0)
 
     def divided(self, s: Tensor, added: Tensor, biases: Sequence[Tensor]) -> None:
@@ -358,8 +358,7 @@ class _Counted(_Stays):
         return bias, stabiliser
 
 
-@dataclass(frozen=True)
-class UnitMap:
+class UnitMap(NamedTuple):
     """An affine map with its parameters, and how it is to hand relevance down."""
 
     op: AffineMap
@@ -381,6 +380,17 @@ class UnitMap:
     """Whether it is asked what arrives, and what stays in bias and stabiliser."""
     run: int = 1
     """How many features of the input, one after the other, are of one neuron, and have their edges together."""
+    scale: Tensor | None = None
+    """What a normalisation multiplies each neuron's weights by, if it is not in ``w``."""
+
+    def folded(self, scale: Tensor | None, y: Tensor) -> UnitMap:
+        """The same, its weights multiplied by a normalisation's ``scale``, or what comes to them, where that is smaller."""
+        if scale is None:
+            return self
+        plain = not self.want_edges and all(group.plain for group in self.rule.groups)
+        if plain and y.numel() < self.w.numel():
+            return self._replace(scale=scale)
+        return self._replace(w=self.op.scaled(self.w, scale))
 
 
 class HandedDown(NamedTuple):
@@ -451,7 +461,7 @@ def hand_down(
             r.mul_(carried.narrow(samples, start, many))
         a_here, y_here = a.narrow(samples, start, many), y.narrow(samples, start, many)
         size_here = None if size is None else size.narrow(samples, start, many)
-        part = replace(unit, rows=BySample(many // unit.rows.each, samples, unit.rows.each))
+        part = unit._replace(rows=BySample(many // unit.rows.each, samples, unit.rows.each))
         here = _hand_down(part, a_here, y_here, r, arrived, size_here)
         whole = found[0].g if found else torch.empty_like(a)
         whole.narrow(samples, start, many).copy_(here.g)
@@ -505,6 +515,8 @@ def _hand_down(unit: UnitMap, a: Tensor, y: Tensor, r: Tensor, arrived: Tensor |
         of_terms = (b for t, (*_, b) in zip(terms, parts, strict=True) if t.bias.kind != "constant")
         stays.divided(s, added, [b for b in of_terms if isinstance(b, Tensor)])
         del z, added  # before more memory is asked for
+        if unit.scale is not None:
+            s = s.mul_(unit.scale.view([-1 if d == neurons else 1 for d in range(s.ndim)]))
         for term, (a_part, w_part, _) in zip(terms, parts, strict=True):
             ga, dw = op.pull_back(s, a_part, w_part, unit.want_edges and not unit.per_sample)
             if unit.want_edges and unit.per_sample:

@@ -274,8 +274,8 @@ class _Down:
     unit: Unit
 
     def __post_init__(self) -> None:
-        unit = self.unit  # not its tensors, which autograd keeps
-        self.op, self.facts, self.layer = unit.op, unit.facts, unit.layer
+        unit = self.unit  # not its large tensors, which autograd keeps
+        self.op, self.facts, self.layer, self.scale = unit.op, unit.facts, unit.layer, unit.scale
         self.neurons, self.shape = unit.facts.neurons if self.by.follows else None, unit.a.shape
         self.unit = None  # type: ignore[assignment]
 
@@ -290,7 +290,7 @@ class _Down:
         unit = UnitMap(
             self.op, layer.rule, w, b, rows, self.facts.nonnegative, kept.rectified, ledger.proportional_below(layer.first),
             edges is not None, edges is not None and edges.per_sample, ledger.accounts, run,
-        )  # fmt: skip
+        ).folded(self.scale, y)  # fmt: skip
         try:
             ledger.keep(layer, y, g)
             down = hand_down(unit, a, y, g, by.selecting.at(layer, y, g), kept.size)
