@@ -291,8 +291,8 @@ def where_negative(t: Tensor, of: Tensor) -> Tensor:
 
 def _divided(
     r: Tensor, z: Tensor, rule: Rule, rows: BySample, size: Tensor | None, positive: bool, own: bool
-) -> tuple[Tensor, Tensor]:
-    """``s = r / z`` with the denominator kept from zero, in ``r``'s memory, and what was added to ``z``.
+) -> tuple[Tensor, Tensor, Tensor]:
+    """``s = r / z`` with the denominator kept from zero, in ``r``'s memory, the denominator, and by how much it was moved.
 
     Args:
         r: the relevance to divide, 0 where ``z`` is, as nothing contributed there.
@@ -309,8 +309,12 @@ def _divided(
     else:
         scale = z.new_full((1,) * z.ndim, rule.eps)
     scale.clamp_(min=_TINY[z.dtype])
-    added = scale if positive else torch.copysign(scale, z)
-    return r.div_(z.add_(added) if own else z + added), added
+    if positive:
+        kept = z.add_(scale) if own else z + scale
+    else:  # away from zero
+        moved = torch.copysign(scale, z)
+        kept = z.add_(moved) if own else moved.add_(z)
+    return r.div_(kept), kept, scale
 
 
 class _Stays:
@@ -320,8 +324,8 @@ class _Stays:
         """The relevance ``share``, 0 where nothing contributed to ``z``; ``positive`` if no value of that is negative."""
         return where_positive(share, z) if positive else share.masked_fill_(z == 0, 0)
 
-    def divided(self, s: Tensor, added: Tensor, biases: Sequence[Tensor]) -> None:
-        """Relevance was divided by a denominator with these biases in it, and this added to it; ``added`` is used up."""
+    def divided(self, s: Tensor, z: Tensor, scale: Tensor, positive: bool, biases: Sequence[Tensor]) -> None:
+        """Relevance was divided by ``z``, which has these biases in it and was moved by ``scale`` away from zero."""
 
     def totals(self) -> tuple[Tensor | None, Tensor | None]:
         """What stays in the bias and in the stabiliser, ``(rows, C)`` each; None where it is not counted."""
@@ -347,11 +351,11 @@ class _Counted(_Stays):
         self.stabiliser.append(before.sub_(per_neuron(share, *self.dims)))
         return share
 
-    def divided(self, s: Tensor, added: Tensor, biases: Sequence[Tensor]) -> None:
+    def divided(self, s: Tensor, z: Tensor, scale: Tensor, positive: bool, biases: Sequence[Tensor]) -> None:
         by_neuron = per_neuron(s, *self.dims)
         self.bias += [by_neuron * b for b in biases]
-        alike = added.shape != s.shape  # the same for all of a sample
-        self.stabiliser.append(by_neuron * added.reshape(-1, 1) if alike else per_neuron(added.mul_(s), *self.dims))
+        taken = by_neuron * scale.reshape(-1, 1) if positive else per_neuron(torch.copysign(scale, z).mul_(s), *self.dims)
+        self.stabiliser.append(taken)
 
     def totals(self) -> tuple[Tensor | None, Tensor | None]:
         bias, stabiliser = (reduce(torch.add, t) if t else torch.zeros_like(self.like) for t in (self.bias, self.stabiliser))
@@ -508,13 +512,11 @@ def _hand_down(unit: UnitMap, a: Tensor, y: Tensor, r: Tensor, arrived: Tensor |
         z = y if group.plain else reduce(torch.Tensor.add_, (op.forward(*part) for part in parts))
         if not (group.plain or (unit.rectified and group.excitation)):  # there r is 0 where z is; here it may not be
             share = stays.without_contribution(share, z, group.excitation)
-        s, added = _divided(
-            share, z, rule, rows, size if group.plain else None,
-            positive=group.excitation or (group.plain and unit.rectified), own=not group.plain,
-        )  # fmt: skip
+        positive = group.excitation or (group.plain and unit.rectified)
+        s, z, scale = _divided(share, z, rule, rows, size if group.plain else None, positive, own=not group.plain)
         of_terms = (b for t, (*_, b) in zip(terms, parts, strict=True) if t.bias.kind != "constant")
-        stays.divided(s, added, [b for b in of_terms if isinstance(b, Tensor)])
-        del z, added  # before more memory is asked for
+        stays.divided(s, z, scale, positive, [b for b in of_terms if isinstance(b, Tensor)])
+        del z  # before more memory is asked for
         if unit.scale is not None:
             s = s.mul_(unit.scale.view([-1 if d == neurons else 1 for d in range(s.ndim)]))
         for term, (a_part, w_part, _) in zip(terms, parts, strict=True):
