@@ -49,6 +49,11 @@ def modules_of(model: nn.Module) -> list[tuple[str, nn.Module]]:
         name, module = todo.pop()
         if id(module) in seen:
             continue
+        if type(module).named_modules is not nn.Module.named_modules:  # it has names of its own for them
+            named = [(inner, m) for inner, m in module.named_modules(prefix=name) if id(m) not in seen]
+            seen.update(id(m) for _, m in named)
+            found += named
+            continue
         seen.add(id(module))
         found.append((name, module))
         prefix = f"{name}." if name else ""
