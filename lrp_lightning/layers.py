@@ -43,7 +43,8 @@ def unwrapped(model: nn.Module) -> nn.Module:
 
 def modules_of(model: nn.Module) -> list[tuple[str, nn.Module]]:
     """What ``model.named_modules()`` gives, which is recursive and takes several times as long; every pass asks for it."""
-    found, seen = [], set()
+    found: list[tuple[str, nn.Module]] = []
+    seen: set[int] = set()
     todo: list[tuple[str, nn.Module]] = [("", model)]
     while todo:
         name, module = todo.pop()
