@@ -386,6 +386,8 @@ class UnitMap(NamedTuple):
     """How many features of the input, one after the other, are of one neuron, and have their edges together."""
     scale: Tensor | None = None
     """What a normalisation multiplies each neuron's weights by, if it is not in ``w``."""
+    own: bool = False
+    """Whether ``w`` may be overwritten."""
 
     def folded(self, scale: Tensor | None, y: Tensor) -> UnitMap:
         """The same, its weights multiplied by a normalisation's ``scale``, or what comes to them, where that is smaller."""
@@ -394,7 +396,7 @@ class UnitMap(NamedTuple):
         plain = not self.want_edges and all(group.plain for group in self.rule.groups)
         if plain and y.numel() < self.w.numel():
             return self._replace(scale=scale)
-        return self._replace(w=self.op.scaled(self.w, scale))
+        return self._replace(w=self.op.scaled(self.w, scale), own=True)
 
 
 class HandedDown(NamedTuple):
@@ -500,10 +502,11 @@ def _hand_down(unit: UnitMap, a: Tensor, y: Tensor, r: Tensor, arrived: Tensor |
     groups = [group for group in rule.groups if not unit.rectified or group.outputs.kind != "negative"]
     for group in groups:
         terms = [t for t in group.terms if not (unit.nonnegative and t.input.kind == "negative")]
+        overwrite = unit.own and len(groups) == len(terms) == 1  # nothing reads all of w after that
         parts = [
             (
                 a if unit.nonnegative and t.input.kind == "positive" else t.input(a),
-                t.weight(w),
+                w.clamp_(min=0) if overwrite and t.weight.kind == "positive" else t.weight(w),
                 None if b is None else t.bias(b),
             )
             for t in terms
