@@ -268,6 +268,14 @@ class LayerSelectiveLRP(SelectiveLRP, LayerAttribution):
         SelectiveLRP.__init__(self, model, composite, selection, on_unsupported)
         LayerAttribution.__init__(self, model, layer)
 
+    def capture(self, *args: Any, **kwargs: Any) -> Captured:
+        """Not there: a captured pass gives the relevance of inputs.
+
+        Raises:
+            NotImplementedError: always.
+        """
+        raise NotImplementedError("capture gives the relevance of inputs; call it of SelectiveLRP(model)")
+
     def _what(self) -> str:
         names = LayerNames(self.model).of_module
         several = isinstance(self.layer, list | tuple)
