@@ -7,13 +7,13 @@ Images of 8 x 8 pixels as XAI-TRIS has them, made after the description in Clark
 Two tetrominoes, T and L, lie in noise, *white* or *correlated* (smoothed by a Gaussian of 3 pixels). *LIN*: T at the upper
 left or L at the lower right is added, which says the class. *MULT*: the same, but the noise is multiplied by less than one
 within the pattern. *RIGID*: T or L anywhere, turned by any quarter. *XOR*: both, each added or subtracted; the class is
-whether their signs agree. Images are divided by the greatest magnitude in all of them, so they are centred on 0. The truth is
-the pixels of the pattern: of both patterns in LIN, MULT and XOR, where a pattern that is not there says as much.
+whether their signs agree. Images are divided by the greatest magnitude in all of them, so they are centred on 0. The truth
+is the pixels of the pattern: of both patterns in LIN, MULT and XOR, where a pattern that is not there says as much.
 
-*Precision* is the share of the k pixels with the greatest |attribution| that belong to the truth, which has k. *EMD* is 1 less
-the earth mover's distance between |attribution| and the truth, both of mass 1, over the image's diagonal. Both are 1 for a
-perfect map. Networks with a test accuracy below 0.8 are not explained. The class that is explained is the predicted one;
-*pair* is its logit less that of the other class. *Map* is relevance before it is multiplied by the input
+*Precision* is the share of the k pixels with the greatest magnitude of attribution that belong to the truth, which has k.
+*EMD* is 1 less the earth mover's distance between that magnitude and the truth, both of mass 1, over the image's diagonal.
+Both are 1 for a perfect map. Networks with a test accuracy below 0.8 are not explained. The class that is explained is the
+predicted one; *pair* is its logit less that of the other class. *Map* is relevance before it is multiplied by the input
 (``multiply_by_inputs=False``), which a zB rule does not have.
 """
 

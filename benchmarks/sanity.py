@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import warnings
+from functools import partial
 from pathlib import Path
 
 import captum.attr
@@ -26,7 +27,7 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn
 from torchmetrics.functional.image import structural_similarity_index_measure as ssim
 
-from lrp_lightning import Composite, EpsilonGammaBox, SelectiveLRP, ZPlus
+from lrp_lightning import Composite, SelectiveLRP, ZPlus
 
 HERE = Path(__file__).parent
 SIDE, HELD_OUT, EXPLAINED = 16, 360, 64
@@ -60,6 +61,10 @@ def randomised(model: nn.Sequential) -> list[str]:
     return [name for name, module in reversed(list(model.named_children())) if hasattr(module, "reset_parameters")]
 
 
+def _captum(of: type, model: nn.Module, x: Tensor, c: Tensor) -> Tensor:
+    return of(model).attribute(x.clone(), target=c)
+
+
 def methods() -> dict[str, Explain]:
     """Each by its name in the tables: of a model, images and classes."""
 
@@ -75,8 +80,8 @@ def methods() -> dict[str, Explain]:
         found[name] = ours(composite, False)
         if name != "box":
             found[f"{name}, map"] = ours(composite, True)
-    for name in ("Saliency", "InputXGradient", "GuidedBackprop"):
-        found[f"Captum {name}"] = lambda model, x, c, of=getattr(captum.attr, name): of(model).attribute(x.clone(), target=c)
+    for of in (captum.attr.Saliency, captum.attr.InputXGradient, captum.attr.GuidedBackprop):
+        found[f"Captum {of.__name__}"] = partial(_captum, of)
     return found
 
 
