@@ -72,11 +72,7 @@ def methods() -> dict[str, Explain]:
         return lambda model, x, c: SelectiveLRP(model, composite, multiply_by_inputs=not mapped).attribute(x, target=c)
 
     found: dict[str, Explain] = {}
-    for name, composite in {
-        **COMPOSITES,
-        "box": EpsilonGammaBox(-1.0, 1.0),
-        "z+ in every layer": Composite(ZPlus()),
-    }.items():
+    for name, composite in {**COMPOSITES, "z+ in every layer": Composite(ZPlus())}.items():
         found[name] = ours(composite, False)
         if name != "box":
             found[f"{name}, map"] = ours(composite, True)
