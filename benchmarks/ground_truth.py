@@ -346,25 +346,25 @@ def table_of_reasons(found: dict[str, list[dict[str, float]]]) -> list[str]:
 
 FINDINGS = """## What was found
 
-- **A pattern at a fixed place** (LIN, MULT, XOR) is found better by the map of epsilon or gamma than by their relevance, by most
-  where noise is white. Relevance is the map times the image, so it is noisy where the map is not, and near 0 where a pixel
+- **A pattern at a fixed place** (LIN, MULT, XOR) is found better by the map of epsilon or gamma than by their relevance, most
+  clearly in white noise. Relevance is the map times the image, so it is noisy where the map is not, and near 0 where a pixel
   of the pattern happens to be near 0. The map of epsilon is Captum's Saliency, and relevance by epsilon is InputXGradient
-  and Captum's LRP, within rounding: networks of ReLUs.
+  and Captum's LRP, within rounding, as the networks have ReLUs.
 - **A pattern that is anywhere** (RIGID) is the other way round: the image says where it is, the weights do not. In white
   noise z+ in convolutions (`epsilon_plus`) finds it better than all others.
-- **Where ours loses.** In LIN, MULT and XOR `epsilon_plus`, the default, is far behind epsilon, gamma and most of Captum's.
-  The last table looks for the reason. Most of it is lost by z+ above the first convolution, where evidence against the
-  class is dropped, not by z+ on an image with negative values. That the images are centred on 0 is a second reason, for
-  epsilon too: with all pixels positive and the networks trained anew, relevance finds the pattern much better in LIN and
-  MULT, a little in XOR, and worse in RIGID.
-- GradientShap, with its noisy baselines, is better than relevance in MULT with white noise, GuidedBackprop than all of
-  ours in XOR with the MLP but `box` with TopK(0.1).
-- In correlated noise the Laplace filter, which does not look into the network, finds patterns that are anywhere and those of
-  XOR better than any attribution of the CNN: the noise is smooth and the pattern is not. The CNN need not rely on all of the
+- **Where ours loses.** With the CNN, `epsilon_plus`, the default, is behind epsilon, gamma and most of Captum's in LIN, MULT
+  and XOR. The last table looks for the reason. Most is lost by z+ above the first convolution, where negative contributions
+  are dropped, less by z+ on an image with negative values. That the images are centred on 0 is a second reason, for epsilon
+  too: with all pixels positive and the networks trained anew, its relevance finds the pattern much better in LIN and MULT,
+  a little better in XOR, and worse in RIGID.
+- GradientShap, with its noisy baselines, is best in MULT with white noise, GuidedBackprop in XOR with the MLP.
+- In correlated noise the Laplace filter, which knows nothing of the network, finds patterns that are anywhere and those of
+  XOR better than any attribution of the CNN: the noise is smooth and the pattern is not. The CNN need not use all of the
   pattern's pixels to tell the classes apart, so a low precision there is not by itself an error of the attribution.
-- `TopK(0.1)` leaves one or two neurons of 16 and mostly loses pixels of the pattern; it gains in RIGID with epsilon.
+- `TopK(0.1)` leaves few neurons of layers as narrow as these and mostly loses pixels of the pattern; with epsilon it gains in
+  RIGID with white noise.
 - The pair changes little: with two classes the logits nearly mirror each other.
-- EMD tells methods apart less than precision: mass in all of the image's pixels counts, most of it noise."""
+- EMD tells methods apart less than precision: all of an image's pixels count in it, and most of them are noise."""
 
 
 def page(rows: Sequence[dict], why: dict[str, list[dict[str, float]]]) -> str:
@@ -375,7 +375,7 @@ def page(rows: Sequence[dict], why: dict[str, list[dict[str, float]]]) -> str:
         FINDINGS,
         "",
         f"Means over {len(seeds)} seeds (data, weights and order of training), with standard errors; {EXPLAINED} images of "
-        f"each for precision, {MOVED} for EMD, which is a mean over both networks too. The last column is the mean of the others.",
+        f"each for precision, {MOVED} for EMD, which is a mean over both networks too. Last the mean of all columns.",
         "",
         "## Accuracy",
         "",

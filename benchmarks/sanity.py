@@ -124,13 +124,14 @@ def page(results: list[dict]) -> str:
 
 FINDINGS = """## What was found
 
-- **z+ in every layer** hardly notices that the top layers are random, and keeps most of its ranks when all are: it hands down
-  positive contributions alone, so its maps are about the image and little about what the network has learned. No named
-  composite does that: epsilon in the linear layers above makes them depend on weights and class.
-- Of the named composites gamma and `epsilon_plus` change most slowly, as they favour positive contributions in convolutions.
-- What is left of relevance by epsilon when all weights are random is the image that the map is multiplied by, the same as of
-  InputXGradient; the map itself, as Saliency, is close to unrelated.
-- GuidedBackprop, which drops negative gradients, stays similar longest but for z+ in every layer."""
+- **z+ in every layer** hardly notices that the top layers are random, and keeps most of its ranks when all are: it hands
+  down positive contributions alone, so its maps are about the image, and little about what the network has learned. The
+  named composites have epsilon in linear layers, and notice the first layer that is random.
+- Of the named composites gamma and `epsilon_plus` change most slowly: they favour positive contributions in convolutions.
+- Some of relevance by epsilon is left when all weights are random, just as of InputXGradient: both are multiplied by the
+  image. Less is left of the map, which is that of Saliency.
+- GuidedBackprop, which drops negative gradients, changes more slowly than all named composites until only the first
+  convolution is as it was trained."""
 
 
 def main() -> None:
