@@ -346,8 +346,8 @@ def table_of_reasons(found: dict[str, list[dict[str, float]]]) -> list[str]:
 
 FINDINGS = """## What was found
 
-- **A pattern at a fixed place** (LIN, MULT, XOR) is found better by the map of epsilon or gamma than by their relevance, most
-  clearly in white noise. Relevance is the map times the image, so it is noisy where the map is not, and near 0 where a pixel
+- **A pattern at a fixed place** (LIN, MULT, XOR) is found better by the map of epsilon or gamma than by their relevance,
+  most clearly in white noise. Relevance is the map times the image, so it is noisy where the map is not, and near 0 where a pixel
   of the pattern happens to be near 0. The map of epsilon is Captum's Saliency, and relevance by epsilon is InputXGradient
   and Captum's LRP, within rounding, as the networks have ReLUs.
 - **A pattern that is anywhere** (RIGID) is the other way round: the image says where it is, the weights do not. In white
@@ -361,8 +361,8 @@ FINDINGS = """## What was found
 - In correlated noise the Laplace filter, which knows nothing of the network, finds patterns that are anywhere and those of
   XOR better than any attribution of the CNN: the noise is smooth and the pattern is not. The CNN need not use all of the
   pattern's pixels to tell the classes apart, so a low precision there is not by itself an error of the attribution.
-- `TopK(0.1)` leaves few neurons of layers as narrow as these and mostly loses pixels of the pattern; with epsilon it gains in
-  RIGID with white noise.
+- `TopK(0.1)` leaves few neurons of layers as narrow as these and mostly loses pixels of the pattern; with epsilon it gains
+  in RIGID with white noise.
 - The pair changes little: with two classes the logits nearly mirror each other.
 - EMD tells methods apart less than precision: all of an image's pixels count in it, and most of them are noise."""
 
