@@ -347,9 +347,9 @@ def table_of_reasons(found: dict[str, list[dict[str, float]]]) -> list[str]:
 FINDINGS = """## What was found
 
 - **A pattern at a fixed place** (LIN, MULT, XOR) is found better by the map of epsilon or gamma than by their relevance,
-  most clearly in white noise. Relevance is the map times the image, so it is noisy where the map is not, and near 0 where a pixel
-  of the pattern happens to be near 0. The map of epsilon is Captum's Saliency, and relevance by epsilon is InputXGradient
-  and Captum's LRP, within rounding, as the networks have ReLUs.
+  most clearly in white noise. Relevance is the map times the image, so it is noisy where the map is not, and near 0 where a
+  pixel of the pattern happens to be near 0. The map of epsilon is Captum's Saliency, and relevance by epsilon is
+  InputXGradient and Captum's LRP, within rounding, as the networks have ReLUs.
 - **A pattern that is anywhere** (RIGID) is the other way round: the image says where it is, the weights do not. In white
   noise z+ in convolutions (`epsilon_plus`) finds it better than all others.
 - **Where ours loses.** With the CNN, `epsilon_plus`, the default, is behind epsilon, gamma and most of Captum's in LIN, MULT
