@@ -351,7 +351,7 @@ FINDINGS = """## What was found
   pixel of the pattern happens to be near 0. The map of epsilon is Captum's Saliency, and relevance by epsilon is
   InputXGradient and Captum's LRP, within rounding, as the networks have ReLUs.
 - **A pattern that is anywhere** (RIGID) is the other way round: the image says where it is, the weights do not. In white
-  noise z+ in convolutions (`epsilon_plus`) finds it better than all others.
+  noise and with the CNN z+ in convolutions (`epsilon_plus`) finds it better than all others.
 - **Where ours loses.** With the CNN, `epsilon_plus`, the default, is behind epsilon, gamma and most of Captum's in LIN, MULT
   and XOR. The last table looks for the reason. Most is lost by z+ above the first convolution, where negative contributions
   are dropped, less by z+ on an image with negative values. That the images are centred on 0 is a second reason, for epsilon
@@ -375,7 +375,8 @@ def page(rows: Sequence[dict], why: dict[str, list[dict[str, float]]]) -> str:
         FINDINGS,
         "",
         f"Means over {len(seeds)} seeds (data, weights and order of training), with standard errors; {EXPLAINED} images of "
-        f"each for precision, {MOVED} for EMD, which is a mean over both networks too. Last the mean of all columns.",
+        f"each for precision, {MOVED} for EMD, which is a mean over both networks too. Last the mean of all columns. "
+        "Seeds whose network does not classify well enough are left out; a figure without an error is of a single one.",
         "",
         "## Accuracy",
         "",
