@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test test-fast test-oldest lint lint-js docs bench bench-quick dist clean
+.PHONY: demo test test-fast test-oldest lint lint-js docs bench bench-quick bench-truth dist clean
 
 demo: $(VENV)/.installed-examples
 	$(BIN)/python examples/digits_vgg16.py
@@ -49,6 +49,11 @@ bench-quick: $(VENV)/.installed-bench
 	rm -rf benchmarks/runs/quick && mkdir -p benchmarks/runs/quick
 	$(call SUITE,benchmarks/runs/quick) --quick $(BENCH)
 	$(BIN)/python benchmarks/tables.py --runs benchmarks/runs/quick --no-pages --check
+
+# what attributions say where the truth is known, and of networks with random weights; ten minutes on one processor
+bench-truth: $(VENV)/.installed-bench
+	$(BIN)/python benchmarks/ground_truth.py
+	$(BIN)/python benchmarks/sanity.py
 
 # into docs/_build/html; a warning is an error
 docs: $(VENV)/.installed-docs

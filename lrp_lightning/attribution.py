@@ -36,6 +36,11 @@ class SelectiveLRP(GradientAttribution):
         selection: which neurons of each hidden layer may carry relevance on; None for all.
         on_unsupported: what to do at an operator without a rule: ``"raise"``, or use its plain ``"gradient"``, warn and list
             it in ``Trace.unsupported``. To give it a rule see :func:`lrp_lightning.register_operator`.
+        multiply_by_inputs: whether :meth:`attribute` gives relevance; if not, it gives relevance before it is multiplied by
+            the input, as Captum's classes do: ``x * map`` is the relevance, and where ``x`` is 0 the map is what an input
+            that grows from 0 would get a unit, all denominators being what they are. Of epsilon in a network of ReLUs it is
+            the gradient, but for the stabiliser. ``ZBox``, ``WSquare``, ``Flat`` and ``Pass`` give relevance to an input of
+            0, so they have no such map. Everything else, such as :meth:`trace`, is about relevance as ever.
 
     A rule of this library or one of Captum's, set on a module as ``module.rule``, goes before the composite's.
 
@@ -55,6 +60,9 @@ class SelectiveLRP(GradientAttribution):
         torch.Size([5, 4])
         >>> lrp.trace(x, target=1).masks["0"].sum(1)
         tensor([2, 2, 2, 2, 2])
+        >>> map = SelectiveLRP(model, selection=TopK(2), multiply_by_inputs=False).attribute(x, target=1)
+        >>> torch.allclose(x * map, lrp.attribute(x, target=1))
+        True
     """
 
     def __init__(
@@ -63,6 +71,7 @@ class SelectiveLRP(GradientAttribution):
         composite: Composite | Rule | str = EpsilonPlus(),  # noqa: B008  (a frozen value)
         selection: Selection | None = None,
         on_unsupported: Literal["raise", "gradient"] = "raise",
+        multiply_by_inputs: bool = True,
     ) -> None:
         if not isinstance(model, nn.Module):
             raise ModelError(f"model must be a torch.nn.Module, got {type(model).__name__}")
@@ -78,15 +87,16 @@ class SelectiveLRP(GradientAttribution):
         self.composite = as_composite(composite)
         self.selection = selection
         self.on_unsupported = on_unsupported
+        self._multiply_by_inputs = bool(multiply_by_inputs)
 
     @property
     def multiplies_by_inputs(self) -> bool:
-        """True: relevance is a share of the output, not a sensitivity of it, as Captum asks."""
-        return True
+        """Whether :meth:`attribute` gives shares of the output, not sensitivities of it, as Captum asks."""
+        return self._multiply_by_inputs
 
     def has_convergence_delta(self) -> bool:
-        """True: :meth:`attribute` can give the delta, as Captum asks."""
-        return True
+        """Whether :meth:`attribute` can give the delta, as Captum asks: where it multiplies by the inputs."""
+        return self.multiplies_by_inputs
 
     @log_usage(part_of_slo=True)
     def attribute(
@@ -111,12 +121,18 @@ class SelectiveLRP(GradientAttribution):
 
         Returns:
             Relevance shaped like ``inputs``, in the unit of the output: summed, it is the output less what was absorbed.
+            Without ``multiply_by_inputs`` it is what times ``inputs`` would be relevance: output a unit of the input.
             With ``return_convergence_delta`` a pair of it and ``(N,)``, output less relevance of the inputs.
 
         Raises:
             InputError, TargetError, ModelError, UnsupportedOperatorError: see :func:`lrp_lightning.engine.propagate`.
+            InputError: if without ``multiply_by_inputs`` the delta is asked for, or an input holds token numbers.
+            RuleError: if without it a rule gives relevance to an input of 0.
         """
-        trace, _ = self._pass(inputs, target, additional_forward_args, accounts=verbose)
+        self._check_delta(return_convergence_delta)
+        trace, _ = self._pass(
+            inputs, target, additional_forward_args, accounts=verbose, multiply_by_inputs=self.multiplies_by_inputs
+        )
         if verbose:
             print(trace)
         if not return_convergence_delta:
@@ -207,6 +223,13 @@ class SelectiveLRP(GradientAttribution):
         trace, found = propagate(*given, selection, on_unsupported=self.on_unsupported, **asked)
         return (trace if history is None else replace(trace, history=history)), found
 
+    def _check_delta(self, asked: bool) -> None:
+        if asked and not self.has_convergence_delta():
+            raise InputError(
+                "return_convergence_delta: the delta is the output less relevance, and without multiply_by_inputs what is "
+                "given is not relevance; multiply it by the input and call compute_convergence_delta"
+            )
+
     def attribute_future(self) -> None:
         """Not there, as in Captum's LRP.
 
@@ -219,14 +242,15 @@ class SelectiveLRP(GradientAttribution):
         """Output less the relevance of the inputs, ``(N,)``; what biases, stabilisers and the selection took.
 
         Args:
-            attributions: relevance of the inputs.
+            attributions: relevance of the inputs, multiplied by them.
             output: the output explained, ``(N,)``.
         """
         parts = attributions if isinstance(attributions, tuple) else (attributions,)
         return output.flatten() - sum(part.flatten(1).sum(1) for part in parts)
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self._what()}, {self.composite!r}, selection={self.selection!r})"
+        unlike = "" if self.multiplies_by_inputs else ", multiply_by_inputs=False"
+        return f"{type(self).__name__}({self._what()}, {self.composite!r}, selection={self.selection!r}{unlike})"
 
     def _what(self) -> str:
         return type(self.model).__name__
@@ -243,6 +267,8 @@ class LayerSelectiveLRP(SelectiveLRP, LayerAttribution):
         layer: a module; or a name: of a module, of one call of several (``"conv#2"``), of a residual junction
             (``"layer1.0.add"``); or a list of these. None for every layer of ``Trace.relevance`` but the input.
         composite, selection, on_unsupported: as in :class:`SelectiveLRP`.
+        multiply_by_inputs: as there, of the layer's values: without it what is given is relevance before it is multiplied by
+            the layer's output (input).
 
     Raises:
         ModelError, RuleError, SelectionError: as :class:`SelectiveLRP`.
@@ -264,8 +290,9 @@ class LayerSelectiveLRP(SelectiveLRP, LayerAttribution):
         composite: Composite | Rule | str = EpsilonPlus(),  # noqa: B008  (a frozen value)
         selection: Selection | None = None,
         on_unsupported: Literal["raise", "gradient"] = "raise",
+        multiply_by_inputs: bool = True,
     ) -> None:
-        SelectiveLRP.__init__(self, model, composite, selection, on_unsupported)
+        SelectiveLRP.__init__(self, model, composite, selection, on_unsupported, multiply_by_inputs)
         LayerAttribution.__init__(self, model, layer)
 
     def capture(self, *args: Any, **kwargs: Any) -> Captured:
@@ -308,8 +335,9 @@ class LayerSelectiveLRP(SelectiveLRP, LayerAttribution):
 
         Raises:
             LayerError: if there is no such layer, it does not run, or runs more than once.
-            InputError, TargetError, ModelError, UnsupportedOperatorError: as :meth:`SelectiveLRP.attribute`.
+            InputError, TargetError, ModelError, RuleError, UnsupportedOperatorError: as :meth:`SelectiveLRP.attribute`.
         """
+        self._check_delta(return_convergence_delta)
         several = self.layer is None or isinstance(self.layer, list | tuple)
         layers: Any = self.layer if several else [self.layer]
         if layers is None:
@@ -317,7 +345,7 @@ class LayerSelectiveLRP(SelectiveLRP, LayerAttribution):
             layers = [name for name in trace.relevance if trace.kinds[name] != "input"]
         trace, found = self._pass(
             inputs, target, additional_forward_args, layers=list(layers), of_layer_input=attribute_to_layer_input,
-            accounts=verbose,
+            accounts=verbose, multiply_by_inputs=self.multiplies_by_inputs,
         )  # fmt: skip
         if verbose:
             print(trace)

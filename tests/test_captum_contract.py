@@ -7,6 +7,7 @@ import inspect
 from typing import Any
 
 import captum.attr
+import oracles
 import pytest
 import torch
 import torch.nn.functional as F
@@ -16,8 +17,23 @@ from captum.attr._utils.lrp_rules import Alpha1_Beta0_Rule, EpsilonRule, GammaRu
 from captum.metrics import infidelity, sensitivity_max
 from torch import Tensor, nn
 
-from lrp_lightning import Composite, Epsilon, Flat, LayerSelectiveLRP, Pass, SelectiveLRP, TopK, WSquare
-from lrp_lightning.errors import LayerError, RuleError, TargetError
+from lrp_lightning import (
+    AlphaBeta,
+    Composite,
+    Epsilon,
+    EpsilonGammaBox,
+    Flat,
+    Gamma,
+    LayerSelectiveLRP,
+    Pass,
+    SelectiveLRP,
+    TopK,
+    WSquare,
+    ZBox,
+    ZPlus,
+)
+from lrp_lightning.errors import InputError, LayerError, RuleError, TargetError
+from lrp_lightning.rules import Rule
 
 TINY = 1e-12
 
@@ -300,3 +316,130 @@ def test_a_missing_target_is_an_assertion_for_both(model: nn.Module, x: Tensor) 
     for attribution in (LRP(ruled(model)), SelectiveLRP(model), LayerSelectiveLRP(model, model[0])):
         with pytest.raises(AssertionError):
             attribution.attribute(x)
+
+
+# before the multiplication by the input
+
+
+@pytest.fixture
+def signed() -> Tensor:
+    """Inputs of both signs, some of them 0."""
+    x = torch.randn(4, 3, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    return x.masked_fill_(x.abs() < 0.2, 0)
+
+
+RULES = [Epsilon(), ZPlus(), AlphaBeta(2, 1), Gamma(0.25), "epsilon_plus", "epsilon_alpha2_beta1"]
+DENSE = [(Epsilon(), oracles.epsilon()), (ZPlus(), oracles.zplus()), (AlphaBeta(2, 1), oracles.alpha_beta(2, 1)),
+         (Gamma(0.25), oracles.gamma(0.25))]  # fmt: skip
+
+
+@pytest.mark.parametrize("selection", [None, TopK(0.3)])
+@pytest.mark.parametrize("rule", RULES, ids=repr)
+def test_times_the_input_the_map_is_relevance(model: nn.Module, signed: Tensor, rule: Any, selection: TopK | None) -> None:
+    for x in (signed, signed.abs()):
+        found = SelectiveLRP(model, rule, selection, multiply_by_inputs=False).attribute(x, target=2)
+        close(x * found, SelectiveLRP(model, rule, selection).attribute(x, target=2), 1e-12)
+
+
+@pytest.mark.parametrize(("rule", "formula"), DENSE, ids=lambda v: repr(v) if isinstance(v, Rule) else "")
+@pytest.mark.parametrize("signs", ["both", "positive"])
+def test_the_map_against_the_dense_matrix(rule: Rule, formula: oracles.Formula, signs: str) -> None:
+    torch.manual_seed(3)
+    layers = [nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3)]
+    net = nn.Sequential(*layers).double()
+    x = torch.randn(5, 6, dtype=torch.float64)
+    x = x.abs() if signs == "positive" else x
+    x[:, ::3] = 0
+    found = SelectiveLRP(net, rule, multiply_by_inputs=False).attribute(x, target=1)
+    v = torch.tensor([0.0, 1.0, 0.0], dtype=torch.float64)
+    upper = oracles.hand_down_net([(layers[1], None), (layers[2], formula)], layers[0](x).detach(), v)[0]
+    w, b = oracles.dense(layers[0], (6,))
+    grown = torch.where(x == 0, 1e-9, x)  # in what is handed down, not in the denominators
+    expected = torch.zeros_like(x)
+    for n in range(len(x)):
+        for (share, c, bias, served), (_, more, _, _) in zip(formula(w, b, x[n]), formula(w, b, grown[n]), strict=True):
+            z = c.sum(1) + bias
+            s = torch.where(z == 0, 0, share * served * upper[n] / oracles.stabilised(z, 1e-6))
+            expected[n] += more.T @ s / grown[n]
+    close(found, expected)
+    assert found[:, ::3].any()
+
+
+def test_of_epsilon_in_a_network_of_relus_the_map_is_the_gradient(model: nn.Module, signed: Tensor) -> None:
+    found = SelectiveLRP(model, Epsilon(TINY), multiply_by_inputs=False).attribute(signed, target=(lambda y: y[:, 2]))
+    close(found, captum.attr.Saliency(model).attribute(signed.clone(), target=2, abs=False), 1e-6)
+
+
+@pytest.mark.parametrize("place", ["0", "1", "2", "3", "4", "7"])
+@pytest.mark.parametrize("of_input", [False, True])
+def test_at_a_layer_too(model: nn.Module, signed: Tensor, place: str, of_input: bool) -> None:
+    module = model[int(place)]
+    seen: dict[str, Tensor] = {}
+    with module.register_forward_hook(lambda _, args, y: seen.update(value=args[0] if of_input else y)):
+        model(signed)
+    for rule in (Epsilon(TINY), "epsilon_plus"):
+        of = {"target": 2, "attribute_to_layer_input": of_input}
+        found = LayerSelectiveLRP(model, place, rule, multiply_by_inputs=False).attribute(signed, **of)
+        close(seen["value"] * found, LayerSelectiveLRP(model, place, rule).attribute(signed, **of), 1e-12)
+    theirs = captum.attr.LayerGradientXActivation(model, module, multiply_by_inputs=False)
+    found = LayerSelectiveLRP(model, place, Epsilon(TINY), multiply_by_inputs=False).attribute(signed, **of)
+    close(found, theirs.attribute(signed.clone(), **of), 1e-6)
+
+
+@pytest.mark.parametrize("rule", [ZBox(-4, 4), WSquare(), Flat(), Pass()], ids=repr)
+def test_rules_that_give_relevance_to_an_input_of_zero_have_no_such_map(rule: Rule) -> None:
+    torch.manual_seed(3)
+    net = nn.Sequential(nn.Linear(6, 6), nn.ReLU(), nn.Linear(6, 3)).double()
+    x = torch.randn(5, 6, dtype=torch.float64)
+    x[:, 0] = 0
+    composite = Composite(Epsilon(), first=rule)
+    assert SelectiveLRP(net, composite).attribute(x, target=1)[:, 0].any(), "so no finite map times 0 is relevance"
+    with pytest.raises(RuleError, match="input of zero"):
+        SelectiveLRP(net, composite, multiply_by_inputs=False).attribute(x, target=1)
+    net[0].rule = rule
+    with pytest.raises(RuleError, match="input of zero"):
+        SelectiveLRP(net, Epsilon(), multiply_by_inputs=False).attribute(x, target=1)
+
+
+def test_with_a_box_on_the_input_layers_above_have_the_map(model: nn.Module, signed: Tensor) -> None:
+    box = EpsilonGammaBox(-5, 5)
+    for place in ("0", "1", "3"):
+        found = LayerSelectiveLRP(model, place, box, multiply_by_inputs=False).attribute(signed, target=2)
+        value = model[: int(place) + 1](signed).detach()
+        close(value * found, LayerSelectiveLRP(model, place, box).attribute(signed, target=2), 1e-12)
+
+
+def test_the_map_has_no_delta_and_the_trace_is_relevance(model: nn.Module, signed: Tensor) -> None:
+    for make in (SelectiveLRP, lambda net, **how: LayerSelectiveLRP(net, "0", **how)):
+        lrp = make(model, multiply_by_inputs=False)
+        assert not lrp.multiplies_by_inputs
+        assert not lrp.has_convergence_delta()
+        assert "multiply_by_inputs=False" in repr(lrp)
+        with pytest.raises(InputError, match="delta"):
+            lrp.attribute(signed, target=2, return_convergence_delta=True)
+        torch.testing.assert_close(lrp.trace(signed, target=2).inputs, SelectiveLRP(model).attribute(signed, target=2))
+    lrp = SelectiveLRP(model, multiply_by_inputs=False)
+    noisy = NoiseTunnel(lrp).attribute(signed, nt_samples=2, target=2)
+    assert noisy.shape == signed.shape
+
+
+def test_several_inputs_and_token_numbers() -> None:
+    class Two(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embedding, self.linear = nn.Embedding(7, 4), nn.Linear(4, 3)
+
+        def forward(self, a: Tensor, b: Tensor) -> Tensor:
+            return self.linear((self.embedding(b).mean(1) if not b.is_floating_point() else b) + a)
+
+    torch.manual_seed(0)
+    net, a, b = Two().double(), torch.randn(2, 4).double(), torch.randn(2, 4).double()
+    maps = SelectiveLRP(net, multiply_by_inputs=False).attribute((a, b), target=1)
+    for x, found, relevance in zip((a, b), maps, SelectiveLRP(net).attribute((a, b), target=1), strict=True):
+        close(x * found, relevance, 1e-12)
+    tokens = torch.tensor([[1, 2, 3], [3, 3, 0]])
+    with pytest.raises(InputError, match="number"):
+        SelectiveLRP(net, multiply_by_inputs=False).attribute((a, tokens), target=1)
+    found = LayerSelectiveLRP(net, "embedding", multiply_by_inputs=False).attribute((a, tokens), target=1)
+    relevance = LayerSelectiveLRP(net, "embedding").attribute((a, tokens), target=1)
+    close(net.embedding(tokens).detach() * found, relevance, 1e-12)

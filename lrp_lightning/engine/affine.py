@@ -35,6 +35,7 @@ __all__ = [
     "magnitude",
     "relevance_of",
     "sums",
+    "where_positive",
 ]
 
 _BLOCK = 2**21
@@ -545,9 +546,9 @@ def _hand_down(unit: UnitMap, a: Tensor, y: Tensor, r: Tensor, arrived: Tensor |
 
 
 def _where_part(t: Tensor, a: Tensor, a_part: Tensor, part: Part) -> Tensor:
-    """``t`` where a part of ``a`` is not 0."""
-    if part.kind == "positive":
-        return where_positive(t, a)
+    """``t`` where ``a`` is in a part of it, 0 elsewhere; an ``a`` of 0 counts as positive."""
+    if part.kind == "positive":  # and where it is 0: the limit from above is what an input of 0 gets a unit
+        return t - where_negative(t, a)
     return where_negative(t, a) if part.kind == "negative" else t.masked_fill_(a_part == 0, 0)
 
 

@@ -117,10 +117,10 @@ class Captures:
         if made_by is not None and not as_it_is:  # a batch norm may still fold into it, and then it gets no gradient itself
             self.ledger.keep_whole(made_by.layer)
             return _Captured(t.detach(), layer=made_by.layer)
-        captured, ledger = _Captured(t.detach()), self.ledger
+        captured, ledger, near_input = _Captured(t.detach()), self.ledger, self.run.of(t).near_input
 
         def note(g: Tensor) -> None:  # autograd holds it, so it must lead to nothing that holds the tensor: such rings stay
-            captured.relevance = ledger.relevance_of(captured.value, g, first=True)
+            captured.relevance = ledger.attribution(captured.value, g, near_input)
 
         t.register_hook(note)
         return captured

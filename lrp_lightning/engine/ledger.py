@@ -11,10 +11,10 @@ from collections.abc import Callable
 from torch import Tensor
 
 from lrp_lightning.axes import Axis
-from lrp_lightning.engine.affine import HandedDown, counted, relevance_of
+from lrp_lightning.engine.affine import HandedDown, counted, relevance_of, where_positive
 from lrp_lightning.engine.by_sample import by_sample, per_neuron
 from lrp_lightning.engine.layers import Layer
-from lrp_lightning.errors import UnsupportedOperatorError
+from lrp_lightning.errors import RuleError, UnsupportedOperatorError
 
 __all__ = ["Accounts", "Ledger"]
 
@@ -26,13 +26,14 @@ class Ledger:
         samples: how many there are.
         proportional: whether no rule gives relevance to an activation of zero.
         first_too: the same where a layer that reads the input itself may be what hands it down.
+        multiplied: whether what is kept value by value for the caller is ``R = a g``; else it is ``g``.
     """
 
     accounts = False
     """Whether it is written down what arrives where, and what stays there."""
 
-    def __init__(self, samples: int, proportional: bool, first_too: bool) -> None:
-        self.samples, self.proportional, self.first_too = samples, proportional, first_too
+    def __init__(self, samples: int, proportional: bool, first_too: bool, multiplied: bool = True) -> None:
+        self.samples, self.proportional, self.first_too, self.multiplied = samples, proportional, first_too, multiplied
         self.relevance: dict[Layer, Tensor] = {}
         self.activation: dict[Layer, Tensor] = {}
         self.absorbed: dict[str, Tensor] = {}
@@ -55,16 +56,38 @@ class Ledger:
         """``R`` from ``g``."""
         return relevance_of(a, g, self.proportional_below(first))
 
+    def attribution(self, a: Tensor, g: Tensor, first: bool, rectified: bool = False) -> Tensor:
+        """What the caller is given for ``a``: its relevance, or ``g`` where that is asked for.
+
+        Args:
+            a: the activation.
+            g: with it the relevance.
+            first: as of :meth:`proportional_below`.
+            rectified: whether ``a`` is given rectified, so that ``g`` means nothing where it is 0.
+
+        Raises:
+            RuleError: if ``g`` is asked for, but a rule gives relevance to an activation of zero.
+        """
+        if self.multiplied:
+            return self.relevance_of(a, g, first)
+        if not self.proportional_below(first):
+            raise RuleError(
+                "ZBox, WSquare, Flat and Pass give relevance to an input of zero, so there is nothing that makes relevance "
+                "when it is multiplied by the input: leave multiply_by_inputs=True, or use a composite without these rules"
+            )
+        return where_positive(g, a) if rectified else g.conj().resolve_conj()
+
     def keep_whole(self, layer: Layer) -> None:
         """Keep the relevance of this layer value by value, not only by neuron."""
         self.whole.setdefault(layer, None)
 
-    def keep(self, layer: Layer, y: Tensor, g: Tensor) -> None:
-        """Keep the relevance ``y g`` of a layer value by value, if that is asked for."""
+    def keep(self, layer: Layer, y: Tensor, g: Tensor, rectified: bool = False) -> None:
+        """Keep the relevance ``y g`` of a layer value by value, if that is asked for; ``rectified`` if ``y`` is."""
         if self.whole:
             for asked in self.whole:
                 if asked.standing is layer:
-                    self.whole[asked] = self.relevance_of(y, g, layer.first)
+                    may_be_read_first = layer.first and layer.kind not in ("convolution", "linear")
+                    self.whole[asked] = self.attribution(y, g, may_be_read_first, rectified)
         neurons = self.asked_by_place.get(layer)
         if neurons is not None:
             values, relevance = (layer.by_place(t)[:, neurons] for t in (y, self.relevance_of(y, g, layer.first)))
@@ -142,14 +165,16 @@ class Accounts(Ledger):
     """The same, with what arrived at every layer, by neuron, and who absorbed what of it.
 
     Args:
-        samples, proportional, first_too: as of :class:`Ledger`.
+        samples, proportional, first_too, multiplied: as of :class:`Ledger`.
         activations: whether layers' activations are wanted too.
     """
 
     accounts = True
 
-    def __init__(self, samples: int, proportional: bool, first_too: bool, activations: bool) -> None:
-        super().__init__(samples, proportional, first_too)
+    def __init__(
+        self, samples: int, proportional: bool, first_too: bool, multiplied: bool = True, activations: bool = False
+    ) -> None:
+        super().__init__(samples, proportional, first_too, multiplied)
         self.activations = activations
 
     def hand_down(self, layer: Layer, y: Tensor, down: HandedDown, has_bias: bool) -> None:

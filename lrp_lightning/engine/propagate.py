@@ -56,13 +56,15 @@ def propagate(
     along: Sequence[Sequence[tuple[str, int]]] | None = None,
     by_place: Mapping[str, Sequence[int]] | None = None,
     values: bool = True,
+    multiply_by_inputs: bool = True,
 ) -> tuple[Trace, list[Tensor | tuple[Tensor, ...]]]:
     """Hand the relevance of the model's output at ``target`` down to its inputs.
 
     The model is explained as in eval and left as it was found, whatever happens. With ``along``, paths of
     ``(layer, neuron)``, the first samples explain what runs along the first path alone, and so on, each path having as many.
     Without ``values`` nothing asks for the value of a tensor, so that the pass can be recorded: neither input nor output is
-    checked, and inputs are taken for ones that may be negative.
+    checked, and inputs are taken for ones that may be negative. Without ``multiply_by_inputs`` what is found at ``layers``,
+    or, if there are none, ``Trace.inputs``, is relevance before it is multiplied by the value that it is of.
 
     Returns:
         What the pass left behind, and the whole relevance at ``layers``, of their inputs if ``of_layer_input``. Without
@@ -77,6 +79,7 @@ def propagate(
         UnsupportedOperatorError: if the model uses an operator that has no rule.
         LayerError: if the composite, the selection or a path names a layer that the model does not have.
         GraphError: if a path does not run from the input to the output.
+        RuleError: if a rule does not fit its layer, or without ``multiply_by_inputs`` gives relevance to a value of zero.
     """
     model = unwrapped(model)
     given = inputs if isinstance(inputs, tuple) else (inputs,)
@@ -90,7 +93,16 @@ def propagate(
     with explained(model, given[0].device):
         target, *more = (t.clone() if isinstance(t, Tensor) and t.is_inference() else t for t in (target, *extra))
         run, visitor = _interpreter(
-            model, len(given[0]), composite, selection, on_unsupported, edges, per_sample, accounts, along
+            model,
+            len(given[0]),
+            composite,
+            selection,
+            on_unsupported,
+            edges,
+            per_sample,
+            accounts,
+            along,
+            multiply_by_inputs,
         )
         ledger, selecting = visitor.ledger, visitor.selecting
         captures = Captures(run, ledger, model, layers, of_layer_input)
@@ -125,7 +137,7 @@ def propagate(
             gradients = torch.autograd.grad(chosen.sum(), [*sources, *captures.sources], allow_unused=True)
 
     with torch.inference_mode(False), torch.no_grad():
-        relevances = _of_inputs(run, ledger, xs, gradients)
+        relevances = _of_inputs(run, ledger, xs, gradients, asked=not layers)
         for layer in _check_finite(selecting.explained, ledger.outside, ledger.stray) if values else ():
             warnings.warn(
                 f"layer {layer.name!r} reads values outside of its box, {layer.rule}, so its relevance is not the rule's; "
@@ -159,6 +171,7 @@ def _interpreter(
     per_sample: bool,
     accounts: bool,
     along: Paths | None,
+    multiplied: bool,
 ) -> tuple[Interpreter, Relevance]:
     """The interpreter of one pass, and its visitor."""
     names = LayerNames(model)
@@ -166,8 +179,8 @@ def _interpreter(
     proportional = composite.proportional and all(rule is None or rule.proportional for rule in own)
     follows = edges or along is not None
     layers = Layers(names, samples)
-    silent = proportional, proportional and composite.proportional_below(True)
-    ledger = Accounts(samples, *silent, edges) if accounts or edges else Ledger(samples, *silent)
+    about = samples, proportional, proportional and composite.proportional_below(True), multiplied
+    ledger = Accounts(*about, activations=edges) if accounts or edges else Ledger(*about)
     noted = Edges(layers, ledger, per_sample) if edges and isinstance(ledger, Accounts) else None
     paths = None if along is None else AlongPaths(along, samples)
     selecting = Selecting(selection, names, ledger, noted)
@@ -285,14 +298,31 @@ def _check_looked_up(run: Interpreter, dtypes: Sequence[torch.dtype]) -> None:
             )
 
 
-def _of_inputs(run: Interpreter, ledger: Ledger, xs: Sequence[Tensor], gradients: Sequence[Tensor | None]) -> list[Tensor]:
-    """The relevance of each input, shaped like it; that of a token is the sum over its row."""
+def _of_inputs(
+    run: Interpreter, ledger: Ledger, xs: Sequence[Tensor], gradients: Sequence[Tensor | None], asked: bool
+) -> list[Tensor]:
+    """The relevance of each input, shaped like it; that of a token is the sum over its row.
+
+    If it is what the caller ``asked`` for, it may be wanted before it is multiplied by the input.
+    """
+    maps = asked and not ledger.multiplied
+    if maps and run.looked_up:
+        raise InputError(
+            "relevance of a token is no multiple of its number: leave multiply_by_inputs=True, or ask LayerSelectiveLRP for "
+            "the embedding"
+        )
     inputs = [(layer, x) for layer, x in zip(run.inputs, xs, strict=True) if layer is not None]
     of_layer: dict[Layer, Tensor] = {}
+    given: list[Tensor] = []
     sources = [*inputs, *((found.layer, found.rows) for found in run.looked_up)]
     for (source, t), g in zip(sources, gradients, strict=False):
-        r = of_layer[source] = ledger.relevance_of(t, torch.zeros_like(t) if g is None else g, source.first).detach()
+        g = torch.zeros_like(t) if g is None else g
+        r = of_layer[source] = ledger.relevance_of(t, g, source.first).detach()
         ledger.arrive_at_input(source, t.detach(), r)
+        if maps:
+            given.append(ledger.attribution(t, g, source.first).detach())
+    if maps:
+        return given
     of_tokens = {  # the last place for rows that are of no token
         i: x.new_zeros(x.numel() + 1, dtype=torch.float)
         for i, (layer, x) in enumerate(zip(run.inputs, xs, strict=True))

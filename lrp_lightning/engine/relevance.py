@@ -292,7 +292,7 @@ class _Down:
             edges is not None, edges is not None and edges.per_sample, ledger.accounts, run,
         ).folded(self.scale, y)  # fmt: skip
         try:
-            ledger.keep(layer, y, g)
+            ledger.keep(layer, y, g, kept.rectified)
             down = hand_down(unit, a, y, g, by.selecting.at(layer, y, g), kept.size)
         except RuleError as error:
             raise RuleError(f"layer {layer.name!r} with {layer.rule}: {error}") from error
