@@ -48,6 +48,7 @@ nitpick_ignore_regex = [
         r"(torch|lightning|pytorch_lightning|captum|torchmetrics|networkx|nx|numpy|np|plotly|go|matplotlib|pathlib)\..*",
     ),
     ("py:.*", r"(collections|typing|os)\..*|MisconfigurationException"),
+    ("py:class", r"lrp_lightning\.(graphs\.paths\.Paths|insight\.neuron_cards\.NeuronCards)"),  # lists, but for a notebook
     ("py:class", "Figure"),  # matplotlib's, by the short name where a signature names what only type checkers import
 ]
 
