@@ -94,6 +94,7 @@ def test_python_is_written_so_that_it_is_run(page: Path):
 @pytest.mark.parametrize("page", PAGES, ids=named)
 def test_links_lead_somewhere(page: Path):
     links = re.findall(r"\]\((?!https?:)([^)#\s]+)\)", page.read_text())
+    links += re.findall(r'<a href="(?!https?:)([^"#]+)"', page.read_text())
     links += re.findall(r"^```\{(?:include|literalinclude)\} (\S+)$", page.read_text(), re.MULTILINE)
     for link in links:
         assert (page.parent / link).exists(), link
