@@ -7,14 +7,14 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 
-def save(picture: Figure | Image.Image, file: Path, photographs: bool = False, dpi: int = 100) -> None:
+def save(picture: Figure | Image.Image, file: Path, photographs: bool = False) -> None:
     """A picture as PNG, with a palette of 256 colours, a third of the size; with ``photographs``, which need more, without.
 
     The palette covers all colours of the picture, also rare ones, such as the blue of a scale in red heatmaps.
     """
     if isinstance(picture, Figure):
         drawn = io.BytesIO()
-        picture.savefig(drawn, dpi=dpi)
+        picture.savefig(drawn, dpi=110)
         picture = Image.open(drawn)
     picture = picture.convert("RGB")
     if not photographs:

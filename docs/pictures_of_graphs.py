@@ -30,7 +30,7 @@ DIGIT = 3
 
 
 def save(figure: Figure, name: str) -> None:
-    pictures.save(figure, HERE / f"{name}.png", dpi=110)
+    pictures.save(figure, HERE / f"{name}.png")
 
 
 def digits() -> TensorDataset:

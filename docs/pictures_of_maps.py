@@ -130,7 +130,7 @@ def trained_detector() -> FasterRCNN:
 
 
 def save(figure: Figure, name: str) -> None:
-    pictures.save(figure, HERE / "guides" / f"{name}.png", dpi=110)
+    pictures.save(figure, HERE / "guides" / f"{name}.png")
 
 
 def draw_segmentation(net: UNet) -> None:
