@@ -13,7 +13,7 @@ from lrp_lightning.capture import Captured, capture
 from lrp_lightning.composites import Composite, EpsilonPlus, as_composite
 from lrp_lightning.engine.propagate import propagate
 from lrp_lightning.errors import InputError, ModelError, RuleError, SelectionError
-from lrp_lightning.layers import LayerNames, check_shows_operators
+from lrp_lightning.layers import LayerNames, check_shows_operators, modules_of
 from lrp_lightning.rules import Rule, rule_on
 from lrp_lightning.selection import Search, Selection
 from lrp_lightning.trace import Trace
@@ -71,7 +71,7 @@ class SelectiveLRP(GradientAttribution):
             raise RuleError(f"on_unsupported must be 'raise' or 'gradient', got {on_unsupported!r}")
         if selection is not None and (isinstance(selection, type) or not isinstance(selection, Selection)):
             raise SelectionError(f"selection must be a selection such as TopK(0.1), got {selection!r}")
-        for module in model.modules():
+        for _, module in modules_of(model):
             rule_on(module)
         GradientAttribution.__init__(self, model)
         self.model = model
@@ -116,7 +116,7 @@ class SelectiveLRP(GradientAttribution):
         Raises:
             InputError, TargetError, ModelError, UnsupportedOperatorError: see :func:`lrp_lightning.engine.propagate`.
         """
-        trace = self.trace(inputs, target, additional_forward_args)
+        trace, _ = self._pass(inputs, target, additional_forward_args, accounts=verbose)
         if verbose:
             print(trace)
         if not return_convergence_delta:
@@ -268,6 +268,14 @@ class LayerSelectiveLRP(SelectiveLRP, LayerAttribution):
         SelectiveLRP.__init__(self, model, composite, selection, on_unsupported)
         LayerAttribution.__init__(self, model, layer)
 
+    def capture(self, *args: Any, **kwargs: Any) -> Captured:
+        """Not there: a captured pass gives the relevance of inputs.
+
+        Raises:
+            NotImplementedError: always.
+        """
+        raise NotImplementedError("capture gives the relevance of inputs; call it of SelectiveLRP(model)")
+
     def _what(self) -> str:
         names = LayerNames(self.model).of_module
         several = isinstance(self.layer, list | tuple)
@@ -308,8 +316,9 @@ class LayerSelectiveLRP(SelectiveLRP, LayerAttribution):
             trace = self.trace(inputs, target, additional_forward_args)
             layers = [name for name in trace.relevance if trace.kinds[name] != "input"]
         trace, found = self._pass(
-            inputs, target, additional_forward_args, layers=list(layers), of_layer_input=attribute_to_layer_input
-        )
+            inputs, target, additional_forward_args, layers=list(layers), of_layer_input=attribute_to_layer_input,
+            accounts=verbose,
+        )  # fmt: skip
         if verbose:
             print(trace)
         if not return_convergence_delta:

@@ -123,15 +123,17 @@ class Axis(NamedTuple):
 
     def alike_along(self, dims: Iterable[int]) -> Axis | None:
         """As it is, where values were mixed along dimensions and kept their places; None if they have different numbers."""
-        return self if all(self.terms[d] is None for d in dims) else None
+        for d in dims:
+            if self.terms[d] is not None:
+                return None
+        return self
 
     def resize(self, sizes: dict[int, int]) -> Axis | None:
         """Other sizes of dimensions whose values were mixed among themselves; None if they have different numbers."""
         if self.alike_along(sizes) is None:
             return None
-        if all(self.shape[d] == size for d, size in sizes.items()):
-            return self
-        return Axis(tuple(sizes.get(d, size) for d, size in enumerate(self.shape)), self.terms, self.base)
+        shape = tuple([sizes.get(d, size) for d, size in enumerate(self.shape)])
+        return self if shape == self.shape else Axis(shape, self.terms, self.base)
 
     def expand(self, shape: Sequence[int]) -> Axis:
         """As broadcasting expands a tensor: dimensions put before, those of size 1 made as long as they are to be."""

@@ -20,9 +20,9 @@ from torch.utils import _pytree as pytree
 
 __all__ = [
     "BackwardHookFunction", "base_of", "BatchNorm", "c_functions", "depends_on_inputs", "function_modes", "function_of",
-    "in_double",
-    "in_projection", "in_projection_packed", "is_aten", "is_lazy", "is_recording", "loaders_of", "own_parameters", "pytree",
-    "revived", "set_grad_enabled", "share_memory", "uncompiled", "unrecorded", "variable_functions",
+    "in_double", "in_projection", "in_projection_packed", "is_aten", "is_lazy", "is_recording", "loaders_of", "own_modules",
+    "own_parameters", "pytree", "revived", "set_grad_enabled", "share_memory", "uncompiled", "unrecorded",
+    "variable_functions",
 ]  # fmt: skip
 
 set_grad_enabled: Callable = torch._C._set_grad_enabled
@@ -114,6 +114,11 @@ def is_aten(function: Any) -> bool:
 def own_parameters(module: nn.Module) -> dict[str, nn.Parameter | None]:
     """A module's own parameters, without those of its children."""
     return module._parameters
+
+
+def own_modules(module: nn.Module) -> dict[str, nn.Module | None]:
+    """A module's own modules, without those of its children."""
+    return module._modules
 
 
 def uncompiled(model: nn.Module) -> nn.Module:

@@ -14,13 +14,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lrp_lightning.compat import base_of, is_aten, is_lazy, own_parameters, uncompiled
+from lrp_lightning.compat import base_of, is_aten, is_lazy, own_modules, own_parameters, uncompiled
 from lrp_lightning.errors import LayerError, LRPError, ModelError
 from lrp_lightning.rules import Rule, rule_on
 
 __all__ = [
     "LayerNames",
     "explained",
+    "modules_of",
     "neuron_dim",
     "numbered",
     "unknown_layer",
@@ -40,13 +41,35 @@ def unwrapped(model: nn.Module) -> nn.Module:
     return uncompiled(model)
 
 
+def modules_of(model: nn.Module) -> list[tuple[str, nn.Module]]:
+    """What ``model.named_modules()`` gives, which is recursive and takes several times as long; every pass asks for it."""
+    found: list[tuple[str, nn.Module]] = []
+    seen: set[int] = set()
+    todo: list[tuple[str, nn.Module]] = [("", model)]
+    while todo:
+        name, module = todo.pop()
+        if id(module) in seen:
+            continue
+        if type(module).named_modules is not nn.Module.named_modules:  # it has names of its own for them
+            named = [(inner, m) for inner, m in module.named_modules(prefix=name) if id(m) not in seen]
+            seen.update(id(m) for _, m in named)
+            found += named
+            continue
+        seen.add(id(module))
+        found.append((name, module))
+        prefix = f"{name}." if name else ""
+        children = reversed(own_modules(module).items())
+        todo += [(prefix + child_name, child) for child_name, child in children if child is not None]
+    return found
+
+
 def check_shows_operators(model: nn.Module) -> None:
     """Refuse a model that does not show the operators that it is made of.
 
     Raises:
         ModelError: naming the module, and what to explain instead.
     """
-    for name, module in model.named_modules():
+    for name, module in modules_of(model):
         where = f"module {name!r}" if name else "the model"
         if isinstance(module, torch.jit.ScriptModule):
             raise ModelError(f"{where} is scripted or traced and shows no operators; explain what it was made from")
@@ -68,7 +91,8 @@ class LayerNames:
         self.of_parameter: dict[int, str] = {}
         self.of_module: dict[int, str] = {}
         self.modules: dict[str, nn.Module] = {}
-        for name, module in model.named_modules():
+        self._rules: dict[str, Rule | None] = {}
+        for name, module in modules_of(model):
             name = without_compilation(name)
             self.of_module.setdefault(id(module), name)
             self.modules[name] = module
@@ -108,7 +132,9 @@ class LayerNames:
         Raises:
             RuleError: as :func:`lrp_lightning.rules.rule_on`.
         """
-        return rule_on(self.modules.get(layer))
+        if layer not in self._rules:
+            self._rules[layer] = rule_on(self.modules.get(layer))
+        return self._rules[layer]
 
     def here(self, what: str) -> str:
         """A name for something without parameters in the module that runs."""
@@ -143,7 +169,7 @@ def explained(model: nn.Module, device: torch.device) -> Iterator[None]:
     Several threads may explain one model at once: the last one out puts its modules back into train mode.
     """
     with _state:
-        training = [module for module in model.modules() if module.training or module in _explained]
+        training = [module for _, module in modules_of(model) if module.training or module in _explained]
         for module in training:
             _explained[module] = _explained.get(module, 0) + 1
             module.training = False

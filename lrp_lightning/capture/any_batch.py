@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Sequence
 from itertools import pairwise
@@ -23,7 +24,7 @@ def for_any_batch(recorded: Sequence[fx.GraphModule]) -> fx.GraphModule:
     """The program whose sizes follow the number of samples of its first input.
 
     What differs between the recordings, for :data:`SIZES` samples each, must be whole numbers ``a + b n`` of the ``n``
-    samples. Everything else must be the same, operator by operator.
+    samples. Everything else must be the same, operator by operator, fractions up to rounding.
 
     Raises:
         UnsupportedOperatorError: naming the operator at which they differ otherwise.
@@ -66,7 +67,7 @@ def for_any_batch(recorded: Sequence[fx.GraphModule]) -> fx.GraphModule:
                 if len({at[leaf] for at, leaf in zip(place, leaves, strict=True)}) > 1:
                     raise UnsupportedOperatorError(_refusal(f"{node.target} reads different tensors"))
                 new.append(leaves[0])
-            elif all(type(leaf) is type(leaves[0]) and leaf == leaves[0] for leaf in leaves):
+            elif all(_equal(leaf, leaves[0]) for leaf in leaves):
                 new.append(leaves[0])
             elif (line := _line(leaves)) is not None:
                 new.append(size(*line))
@@ -76,6 +77,12 @@ def for_any_batch(recorded: Sequence[fx.GraphModule]) -> fx.GraphModule:
     graph.lint()
     program.recompile()
     return program
+
+
+def _equal(a: Any, b: Any) -> bool:
+    if type(a) is float and type(b) is float:  # such as 1 / size, of sizes that differ
+        return math.isclose(a, b, rel_tol=1e-12)
+    return type(a) is type(b) and a == b
 
 
 def _line(values: Sequence[Any]) -> tuple[int, int] | None:

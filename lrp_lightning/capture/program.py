@@ -151,7 +151,7 @@ def capture(
         chosen = (lambda _: classes[0]) if takes_target else target
         trace, _ = propagate(
             model, xs if isinstance(images, tuple) else xs[0], chosen, additional_forward_args, composite, selection,
-            values=False,
+            values=False, accounts=False,
         )  # fmt: skip
         layers[:] = trace.masks
         relevance = trace.inputs if isinstance(trace.inputs, tuple) else (trace.inputs,)

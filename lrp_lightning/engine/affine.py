@@ -5,9 +5,10 @@ The tensor that travels back is ``g``, with ``R = a * g`` for every activation `
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import reduce
+from functools import cached_property, reduce
 from typing import NamedTuple, Protocol
 
 import torch
@@ -18,7 +19,7 @@ from lrp_lightning.compat import is_recording
 from lrp_lightning.composites import Kind
 from lrp_lightning.engine.by_sample import BySample, per_neuron
 from lrp_lightning.errors import RuleError
-from lrp_lightning.rules import Group, Rule
+from lrp_lightning.rules import Group, Part, Rule
 
 __all__ = [
     "AffineMap",
@@ -28,9 +29,12 @@ __all__ = [
     "UnitMap",
     "away_from_zero",
     "blocks",
+    "by_samples",
+    "counted",
     "hand_down",
-    "mean_magnitude",
+    "magnitude",
     "relevance_of",
+    "sums",
 ]
 
 _BLOCK = 2**21
@@ -134,10 +138,10 @@ class Convolution:
         return 1
 
     def mixed(self, a: Tensor, w: Tensor, y: Tensor) -> dict[int, int]:
-        meet = (d for d in range(2, a.ndim) if w.shape[d] > 1 or a.shape[d] != y.shape[d])
-        return {d: y.shape[d] for d in (1, *meet)}
+        kernel, before, after = w.shape, a.shape, y.shape
+        return {d: size for d, size in enumerate(after) if d == 1 or (d > 1 and (kernel[d] > 1 or before[d] != size))}
 
-    @property
+    @cached_property
     def _geometry(self) -> tuple:
         output_padding = self.output_padding or (0,) * len(self.stride)
         return self.stride, self.padding, self.dilation, self.transposed, output_padding, self.groups
@@ -243,58 +247,123 @@ def away_from_zero(a: Tensor) -> Tensor:
     return torch.where(a.abs() < tiny, tiny, a)
 
 
-def mean_magnitude(t: Tensor, rows: BySample, positive: bool = False) -> Tensor:
-    """Mean of ``|t|`` in each sample, to broadcast over ``t``."""
-    others = [d for d in range(t.ndim) if d != rows.dim]
+def sums(t: Tensor, rows: BySample) -> Tensor:
+    """The sum of each row of a tensor, to broadcast over it."""
     wide = torch.float32 if t.dtype == torch.float16 else t.dtype  # whose largest number sums soon exceed
-    # neither asks for memory, as |t| would; a sum is faster
-    total = (
-        t.sum(others, keepdim=True, dtype=wide)
-        if positive
-        else torch.linalg.vector_norm(t, 1, others, keepdim=True, dtype=wide)
-    )
+    return t.sum([d for d in range(t.ndim) if d != rows.dim], keepdim=True, dtype=wide)
+
+
+def magnitude(t: Tensor, rows: BySample, positive: bool = False) -> Tensor:
+    """The sum of ``|t|`` in each sample, to broadcast over ``t``; see :func:`by_samples`.
+
+    Args:
+        positive: whether no value is negative.
+    """
+    # a norm is one read of t, but on a processor takes several times what |t| and its sum do
+    if positive or t.device.type == "cpu":
+        return by_samples(sums(t if positive else t.abs(), rows), t, rows)
+    others = [d for d in range(t.ndim) if d != rows.dim]
+    wide = torch.float32 if t.dtype == torch.float16 else t.dtype
+    return by_samples(torch.linalg.vector_norm(t, 1, others, keepdim=True, dtype=wide), t, rows)
+
+
+def by_samples(of_rows: Tensor, t: Tensor, rows: BySample) -> Tensor:
+    """Sums of the rows of ``t``, summed by sample, to broadcast over ``t``.
+
+    A sample that has more or fewer values than others counts as though it had as many.
+    """
     if rows.owner is not None:
-        by_row = total.flatten()
-        values = rows.sum(torch.full_like(by_row, t.numel() / max(len(by_row), 1)))
-        return rows.over(rows.sum(by_row) / values.clamp(min=1), t).to(t.dtype)
-    if rows.each != 1:
-        total = rows.over(rows.sum(total.flatten()), t)
-    return (total * (rows.n / max(t.numel(), 1))).to(t.dtype)
+        by_row = of_rows.flatten()
+        each = t.numel() / max(len(by_row), 1)
+        values = rows.sum(torch.full_like(by_row, each)).clamp(min=1)
+        return rows.over(rows.sum(by_row) / values * (t.numel() / max(rows.n, 1)), t)
+    return of_rows if rows.each == 1 else rows.over(rows.sum(of_rows.flatten()), t)
+
+
+def where_positive(t: Tensor, of: Tensor) -> Tensor:
+    """``t`` where ``of`` is positive, else 0: a comparison and a choice in one, which vectorises where these do not."""
+    return torch.ops.aten.threshold_backward(t, of, 0)
+
+
+def where_negative(t: Tensor, of: Tensor) -> Tensor:
+    """``t`` where ``of`` is negative, else 0; likewise."""
+    return torch.ops.aten.hardtanh_backward(t, of, -math.inf, 0)
 
 
 def _divided(
-    r: Tensor, z: Tensor, rule: Rule, rows: BySample, neurons: int, mean: Tensor | None, positive: bool, own: bool
+    r: Tensor, z: Tensor, rule: Rule, rows: BySample, size: Tensor | None, positive: bool, own: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """``s = r / z`` with the denominator kept from zero: it, its sum by neuron, and what the stabiliser takes by neuron.
-
-    ``s`` is in ``r``'s memory.
+    """``s = r / z`` with the denominator kept from zero, in ``r``'s memory, the denominator, and by how much it was moved.
 
     Args:
         r: the relevance to divide, 0 where ``z`` is, as nothing contributed there.
         z: the denominator.
-        rule: says how the stabiliser is scaled, by the ``mean`` of ``|z|`` where that is known.
+        rule: says how the stabiliser is scaled.
+        size: the :func:`magnitude` of ``z``, where it is known.
         rows: how the samples lie in both.
-        neurons: which dimension holds the neurons.
         positive: whether ``z`` is known to have no negative values.
         own: whether ``z`` may be overwritten.
     """
     if rule.relative:
-        scale = (mean_magnitude(z, rows, positive) if mean is None else mean) * rule.eps
+        size = magnitude(z, rows, positive) if size is None else size
+        scale = (size * (rule.eps * rows.n / max(z.numel(), 1))).to(z.dtype)
     else:
         scale = z.new_full((1,) * z.ndim, rule.eps)
     scale.clamp_(min=_TINY[z.dtype])
-    samples = rows.dim
     if positive:
-        s = r.div_(z.add_(scale) if own else z + scale)
-        by_neuron = per_neuron(s, neurons, samples)
-        return s, by_neuron, by_neuron * scale.reshape(-1, 1)
-    away = torch.copysign(scale, z)
-    s = r.div_(z.add_(away) if own else z + away)
-    return s, per_neuron(s, neurons, samples), per_neuron(away.mul_(s), neurons, samples)
+        kept = z.add_(scale) if own else z + scale
+    else:  # away from zero
+        moved = torch.copysign(scale, z)
+        kept = z.add_(moved) if own else moved.add_(z)
+    return r.div_(kept), kept, scale
 
 
-@dataclass(frozen=True)
-class UnitMap:
+class _Stays:
+    """What the bias and the stabiliser of an affine map take of the relevance that it hands down: here, not counted."""
+
+    def without_contribution(self, share: Tensor, z: Tensor, positive: bool) -> Tensor:
+        """The relevance ``share``, 0 where nothing contributed to ``z``; ``positive`` if no value of that is negative."""
+        return where_positive(share, z) if positive else share.masked_fill_(z == 0, 0)
+
+    def divided(self, s: Tensor, z: Tensor, scale: Tensor, positive: bool, biases: Sequence[Tensor]) -> None:
+        """Relevance was divided by ``z``, which has these biases in it and was moved by ``scale`` away from zero."""
+
+    def totals(self) -> tuple[Tensor | None, Tensor | None]:
+        """What stays in the bias and in the stabiliser, ``(rows, C)`` each; None where it is not counted."""
+        return None, None
+
+
+class _Counted(_Stays):
+    """The same, counted by neuron.
+
+    Args:
+        like: (rows, C), what arrived.
+        neurons, samples: which dimensions of the output hold the neurons and the samples.
+    """
+
+    def __init__(self, like: Tensor, neurons: int, samples: int) -> None:
+        self.like, self.dims = like, (neurons, samples)
+        self.bias: list[Tensor] = []
+        self.stabiliser: list[Tensor] = []
+
+    def without_contribution(self, share: Tensor, z: Tensor, positive: bool) -> Tensor:
+        before = per_neuron(share, *self.dims)
+        share = super().without_contribution(share, z, positive)
+        self.stabiliser.append(before.sub_(per_neuron(share, *self.dims)))
+        return share
+
+    def divided(self, s: Tensor, z: Tensor, scale: Tensor, positive: bool, biases: Sequence[Tensor]) -> None:
+        by_neuron = per_neuron(s, *self.dims)
+        self.bias += [by_neuron * b for b in biases]
+        taken = by_neuron * scale.reshape(-1, 1) if positive else per_neuron(torch.copysign(scale, z).mul_(s), *self.dims)
+        self.stabiliser.append(taken)
+
+    def totals(self) -> tuple[Tensor | None, Tensor | None]:
+        bias, stabiliser = (reduce(torch.add, t) if t else torch.zeros_like(self.like) for t in (self.bias, self.stabiliser))
+        return bias, stabiliser
+
+
+class UnitMap(NamedTuple):
     """An affine map with its parameters, and how it is to hand relevance down."""
 
     op: AffineMap
@@ -312,8 +381,23 @@ class UnitMap:
     want_edges: bool = False
     """Whether the relevance between every two channels is wanted; ``per_sample`` of each sample, not summed over them."""
     per_sample: bool = False
+    accounts: bool = True
+    """Whether it is asked what arrives, and what stays in bias and stabiliser."""
     run: int = 1
     """How many features of the input, one after the other, are of one neuron, and have their edges together."""
+    scale: Tensor | None = None
+    """What a normalisation multiplies each neuron's weights by, if it is not in ``w``."""
+    own: bool = False
+    """Whether ``w`` may be overwritten."""
+
+    def folded(self, scale: Tensor | None, y: Tensor) -> UnitMap:
+        """The same, its weights multiplied by a normalisation's ``scale``, or what comes to them, where that is smaller."""
+        if scale is None:
+            return self
+        plain = not self.want_edges and all(group.plain for group in self.rule.groups)
+        if plain and y.numel() < self.w.numel():
+            return self._replace(scale=scale)
+        return self._replace(w=self.op.scaled(self.w, scale), own=True)
 
 
 class HandedDown(NamedTuple):
@@ -321,14 +405,20 @@ class HandedDown(NamedTuple):
 
     g: Tensor
     """For the input, shaped like it."""
-    arrived: Tensor
-    """(rows, C), the relevance that came, by neuron of the output."""
-    bias: Tensor
-    """(rows, C), what of it stays in the bias."""
-    stabiliser: Tensor
-    """(rows, C), what of it the stabiliser takes."""
+    arrived: Tensor | None
+    """(rows, C), the relevance that came, by neuron of the output, if anything asks for it."""
+    bias: Tensor | None
+    """(rows, C), what of it stays in the bias, if that is accounted for."""
+    stabiliser: Tensor | None
+    """(rows, C), what of it the stabiliser takes, likewise."""
     edges: Tensor | None
     """(lower channels or features, upper channels), summed over space and batch; or for each sample, first."""
+
+
+def counted(part: Tensor | None) -> Tensor:
+    """A part of :class:`HandedDown` that was asked for."""
+    assert part is not None
+    return part
 
 
 def hand_down(
@@ -337,7 +427,7 @@ def hand_down(
     y: Tensor,
     g: Tensor,
     select: Callable[[Tensor], Tensor | None] | None = None,
-    mean: Tensor | None = None,
+    size: Tensor | None = None,
 ) -> HandedDown:
     """Hand the relevance ``y g`` of ``y = w a + b`` down to ``a`` by a rule, a block of samples at a time.
 
@@ -347,67 +437,77 @@ def hand_down(
         y: its output.
         g: with ``y`` the relevance of it.
         select: says what part of the relevance, by neuron, is handed on: ``(rows, C)`` to what broadcasts over ``y``.
-        mean: mean of the output's magnitude in each sample, where it is known.
+        size: the output's :func:`magnitude`, where it is known.
 
     Raises:
         RuleError: if the rule passes relevance through but ``a`` and ``y`` differ in shape.
     """
     samples, neurons = unit.rows.dim, unit.op.neurons(y.ndim)
     places = blocks(y, unit.rows)
+    summed = unit.accounts or select is not None or unit.rows.owner is not None  # some rows may be of no sample
 
-    def arriving(start: int, size: int) -> tuple[Tensor, Tensor]:
-        r = relevance_of(y.narrow(samples, start, size), g.narrow(samples, start, size), unit.proportional)
-        return r, per_neuron(r, neurons, samples)
+    def arriving(y: Tensor, g: Tensor) -> tuple[Tensor, Tensor | None]:
+        r = relevance_of(y, g, unit.proportional)
+        return r, per_neuron(r, neurons, samples) if summed else None
 
     if len(places) == 1:
-        r, arrived = arriving(*places[0])
-        carried = None if select is None else select(arrived)
-        return _hand_down(unit, a, y, r if carried is None else r.mul_(carried), arrived, mean)
-    carried = None if select is None else select(torch.cat([arriving(*place)[1] for place in places]))
+        r, arrived = arriving(y, g)
+        carried = None if select is None else select(counted(arrived))
+        return _hand_down(unit, a, y, r if carried is None else r.mul_(carried), arrived, size)
+
+    def within(start: int, many: int) -> tuple[Tensor, Tensor | None]:
+        return arriving(y.narrow(samples, start, many), g.narrow(samples, start, many))
+
+    carried = None
+    if select is not None:
+        carried = select(torch.cat([counted(within(*place)[1]) for place in places]))
     found: list[HandedDown] = []
-    for start, size in places:
-        r, arrived = arriving(start, size)
+    for start, many in places:
+        r, arrived = within(start, many)
         if carried is not None:
-            r.mul_(carried.narrow(samples, start, size))
-        a_here, y_here = a.narrow(samples, start, size), y.narrow(samples, start, size)
-        mean_here = None if mean is None else mean.narrow(samples, start, size)
-        part = replace(unit, rows=BySample(size // unit.rows.each, samples, unit.rows.each))
-        here = _hand_down(part, a_here, y_here, r, arrived, mean_here)
+            r.mul_(carried.narrow(samples, start, many))
+        a_here, y_here = a.narrow(samples, start, many), y.narrow(samples, start, many)
+        size_here = None if size is None else size.narrow(samples, start, many)
+        part = unit._replace(rows=BySample(many // unit.rows.each, samples, unit.rows.each))
+        here = _hand_down(part, a_here, y_here, r, arrived, size_here)
         whole = found[0].g if found else torch.empty_like(a)
-        whole.narrow(samples, start, size).copy_(here.g)
+        whole.narrow(samples, start, many).copy_(here.g)
         found.append(here._replace(g=whole))
         del r, here  # before the next block asks for memory
-    arrived, bias, stabiliser = (torch.cat(parts) for parts in zip(*(here[1:4] for here in found), strict=True))
+    arrived, bias, stabiliser = (
+        None if parts[0] is None else torch.cat(parts) for parts in zip(*(here[1:4] for here in found), strict=True)
+    )
     edges = [here.edges for here in found if here.edges is not None]
     joined = None if not edges else torch.cat(edges) if unit.per_sample else torch.stack(edges).sum(0)
     return HandedDown(found[0].g, arrived, bias, stabiliser, joined)
 
 
-def _hand_down(unit: UnitMap, a: Tensor, y: Tensor, r: Tensor, arrived: Tensor, mean: Tensor | None) -> HandedDown:
+def _hand_down(unit: UnitMap, a: Tensor, y: Tensor, r: Tensor, arrived: Tensor | None, size: Tensor | None) -> HandedDown:
     """The same at once: ``r`` is the relevance to hand on, which is used up, of what ``arrived``."""
     op, rule, w, b, rows = unit.op, unit.rule, unit.w, unit.b, unit.rows
     samples, neurons = rows.dim, op.neurons(y.ndim)
+    stays = _Counted(arrived, neurons, samples) if unit.accounts and arrived is not None else _Stays()
     if rule.passes:
         if a.shape != y.shape:
             raise RuleError(f"Pass() needs an input shaped like the output, got {tuple(a.shape)} and {tuple(y.shape)}")
-        by_neuron, nothing = per_neuron(r, neurons, samples), torch.zeros_like(arrived)
         edges = None
         if unit.want_edges:
+            by_neuron = per_neuron(r, neurons, samples)
             handed = rows.sum(by_neuron) if unit.per_sample else by_neuron.sum(0)
             edges = handed.diag_embed().unflatten(-2, (-1, unit.run)).sum(-2)
-        return HandedDown(r / away_from_zero(a), arrived, nothing, nothing, edges)
+        return HandedDown(r / away_from_zero(a), arrived, *stays.totals(), edges)
 
     g_direct: Tensor | None = None  # from terms whose share of R is a * g
     r_other: Tensor | None = None  # from terms that hand relevance even to an input of zero
     edges = None
-    bias, stabiliser = [], []
     groups = [group for group in rule.groups if not unit.rectified or group.outputs.kind != "negative"]
     for group in groups:
         terms = [t for t in group.terms if not (unit.nonnegative and t.input.kind == "negative")]
+        overwrite = unit.own and len(groups) == len(terms) == 1  # nothing reads all of w after that
         parts = [
             (
                 a if unit.nonnegative and t.input.kind == "positive" else t.input(a),
-                t.weight(w),
+                w.clamp_(min=0) if overwrite and t.weight.kind == "positive" else t.weight(w),
                 None if b is None else t.bias(b),
             )
             for t in terms
@@ -415,18 +515,15 @@ def _hand_down(unit: UnitMap, a: Tensor, y: Tensor, r: Tensor, arrived: Tensor, 
         share = _share(group, y, r, last=group is groups[-1])
         z = y if group.plain else reduce(torch.Tensor.add_, (op.forward(*part) for part in parts))
         if not (group.plain or (unit.rectified and group.excitation)):  # there r is 0 where z is; here it may not be
-            stabiliser += [
-                per_neuron(share, neurons, samples).sub_(per_neuron(share.masked_fill_(z == 0, 0), neurons, samples))
-            ]
-        s, s_by_neuron, taken = _divided(
-            share, z, rule, rows, neurons, mean if group.plain else None,
-            positive=group.excitation or (group.plain and unit.rectified), own=not group.plain,
-        )  # fmt: skip
-        stabiliser.append(taken)
+            share = stays.without_contribution(share, z, group.excitation)
+        positive = group.excitation or (group.plain and unit.rectified)
+        s, z, scale = _divided(share, z, rule, rows, size if group.plain else None, positive, own=not group.plain)
+        of_terms = (b for t, (*_, b) in zip(terms, parts, strict=True) if t.bias.kind != "constant")
+        stays.divided(s, z, scale, positive, [b for b in of_terms if isinstance(b, Tensor)])
         del z  # before more memory is asked for
-        for term, (a_part, w_part, b_part) in zip(terms, parts, strict=True):
-            if b_part is not None and term.bias.kind != "constant":
-                bias.append(s_by_neuron * b_part)
+        if unit.scale is not None:
+            s = s.mul_(unit.scale.view([-1 if d == neurons else 1 for d in range(s.ndim)]))
+        for term, (a_part, w_part, _) in zip(terms, parts, strict=True):
             ga, dw = op.pull_back(s, a_part, w_part, unit.want_edges and not unit.per_sample)
             if unit.want_edges and unit.per_sample:
                 each = rows.n if rows.owner is None else y.shape[samples]
@@ -436,7 +533,7 @@ def _hand_down(unit: UnitMap, a: Tensor, y: Tensor, r: Tensor, arrived: Tensor, 
                 r_other = a_part * ga if r_other is None else r_other + a_part * ga
             else:
                 if a_part is not a and not unit.nonnegative:
-                    ga = ga.mul_(a_part != 0)
+                    ga = _where_part(ga, a, a_part, term.input)
                 g_direct = ga if g_direct is None else g_direct.add_(ga)
             if unit.want_edges:
                 part = op.edges(s, a_part, w_part, dw, unit.run)
@@ -444,17 +541,20 @@ def _hand_down(unit: UnitMap, a: Tensor, y: Tensor, r: Tensor, arrived: Tensor, 
     g = g_direct if g_direct is not None else torch.zeros_like(a)
     if r_other is not None:
         g = g + r_other / away_from_zero(a)
-    return HandedDown(g, arrived, _sum(bias, arrived), _sum(stabiliser, arrived), edges)
+    return HandedDown(g, arrived, *stays.totals(), edges)
 
 
-def _sum(parts: list[Tensor], like: Tensor) -> Tensor:
-    return reduce(torch.add, parts) if parts else torch.zeros_like(like)
+def _where_part(t: Tensor, a: Tensor, a_part: Tensor, part: Part) -> Tensor:
+    """``t`` where a part of ``a`` is not 0."""
+    if part.kind == "positive":
+        return where_positive(t, a)
+    return where_negative(t, a) if part.kind == "negative" else t.masked_fill_(a_part == 0, 0)
 
 
 def _share(group: Group, y: Tensor, r: Tensor, last: bool) -> Tensor:
     """What a group hands down of the relevance ``r``, in memory of its own, or in ``r``'s if that is not read any more."""
     if group.outputs.kind != "identity":
-        r = r * (y > 0 if group.outputs.kind == "positive" else y < 0)
+        r = where_positive(r, y) if group.outputs.kind == "positive" else where_negative(r, y)
     elif not last:
         return r * group.share
     return r if group.share == 1 else r.mul_(group.share)

@@ -118,11 +118,14 @@ def tensors_in(args: Any, kwargs: dict[str, Any] | None = None) -> list[Tensor]:
     return found
 
 
+_HOLD_NONE = frozenset([int, float, bool, str, type(None)])
 _SEQUENCES = (list, tuple)  # asked several times a call, where a union made anew would cost as much as all else
 
 
 def _collect(values: Iterable[Any], found: list[Tensor]) -> None:
     for value in values:
+        if type(value) in _HOLD_NONE:  # most of what a convolution is given
+            continue
         if isinstance(value, Tensor):
             found.append(value)
         elif isinstance(value, _SEQUENCES):

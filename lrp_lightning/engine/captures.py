@@ -19,7 +19,7 @@ from lrp_lightning.engine.interpreter import Interpreter
 from lrp_lightning.engine.layers import Layer
 from lrp_lightning.engine.ledger import Ledger
 from lrp_lightning.errors import LayerError
-from lrp_lightning.layers import unknown_layer, without_compilation
+from lrp_lightning.layers import unknown_layer
 
 __all__ = ["Captures"]
 
@@ -52,8 +52,7 @@ class Captures:
     ) -> None:
         self.run, self.ledger, self.of_input = run, ledger, of_input
         self.sources: list[Tensor] = []  # outputs of layers that no input reaches with relevance, such as an embedding's
-        by_name = {without_compilation(name): module for name, module in model.named_modules()}
-        known = {id(module) for module in by_name.values()}
+        by_name, known = run.names.modules, run.names.of_module
         self.modules: list[nn.Module | None] = []
         self.names: list[str] = []
         for layer in layers:

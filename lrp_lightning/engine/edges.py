@@ -12,7 +12,7 @@ from torch import Tensor
 from lrp_lightning.axes import NOBODY, Axis
 from lrp_lightning.engine.by_sample import per_neuron
 from lrp_lightning.engine.layers import Layer, Layers
-from lrp_lightning.engine.ledger import Ledger
+from lrp_lightning.engine.ledger import Accounts
 from lrp_lightning.engine.neuron_numbers import numbers_of
 from lrp_lightning.errors import UnsupportedOperatorError
 
@@ -36,7 +36,7 @@ def features_of(neurons: Axis | Tensor | None, shape: torch.Size, dim: int) -> F
 class Edges:
     """What is handed from neuron to neuron, and what stays in each; ``per_sample`` of each sample, else summed over them."""
 
-    def __init__(self, layers: Layers, ledger: Ledger, per_sample: bool) -> None:
+    def __init__(self, layers: Layers, ledger: Accounts, per_sample: bool) -> None:
         self.layers, self.ledger, self.per_sample = layers, ledger, per_sample
         self.between: dict[tuple[Layer, Layer], Tensor] = {}
         self.stays: dict[Layer, Tensor] = {}

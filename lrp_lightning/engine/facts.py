@@ -36,6 +36,8 @@ class MadeBy(NamedTuple):
     w: Tensor
     b: Tensor | None
     layer: Layer
+    scale: Tensor | None = None
+    """What each neuron's weights are to be multiplied by."""
 
 
 class Written(NamedTuple):

@@ -28,20 +28,20 @@ class Kept:
     value: Tensor
     layer: Layer
     rectified: bool = False
-    mean: Tensor | None = None
-    """Mean of the output's ``|y|`` in each sample, where what is kept is rectified and that is asked for."""
+    size: Tensor | None = None
+    """The output's :func:`~lrp_lightning.engine.affine.magnitude`, where what is kept is rectified and that is asked for."""
     readers: int = 0
     has_weights: bool = True
     """Whether it is a unit layer; a node without weights hands on what comes to it as it is."""
 
-    def rectify(self, rectified: Tensor, mean: Tensor | None) -> None:
-        self.value, self.rectified, self.mean = rectified, True, mean
+    def rectify(self, rectified: Tensor, size: Tensor | None) -> None:
+        self.value, self.rectified, self.size = rectified, True, size
 
     def read(self, t: Tensor) -> None:
         """Note that an operator reads the output ``t``."""
         self.readers += 1
         if self.readers > 1 and self.rectified:
-            self.value, self.rectified, self.mean = t.detach(), False, None
+            self.value, self.rectified, self.size = t.detach(), False, None
 
 
 class Affine(torch.autograd.Function):
@@ -82,24 +82,28 @@ class Activation(torch.autograd.Function):
     """An element-wise non-linearity: relevance passes unchanged, ``g_x = g_y y / x``; where ``x`` is 0 it is absorbed."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, y: Tensor, proportional: bool, absorb: Callable[[Tensor], None] | None) -> Tensor:
+    def forward(
+        ctx: Any, x: Tensor, y: Tensor, proportional: bool, keeps_zero: bool, absorb: Callable[[Tensor], None] | None
+    ) -> Tensor:
         ctx.save_for_backward(x, y)
-        ctx.proportional, ctx.absorb = proportional, absorb
+        ctx.proportional, ctx.keeps_zero, ctx.absorb = proportional, keeps_zero, absorb
         return y.view_as(y)
 
     @staticmethod
     def backward(ctx: Any, *grad: Tensor) -> tuple[Tensor | None, ...]:
         x, y = ctx.saved_tensors
         if not ctx.proportional:
-            return grad[0] * away_from_zero(y) / away_from_zero(x), None, None, None
+            return grad[0] * away_from_zero(y) / away_from_zero(x), None, None, None, None
         if x.is_complex():
-            return torch.where(x == 0, 0, grad[0] * (y / x).conj()), None, None, None
-        if ctx.absorb is None:
-            return torch.where(x == 0, 0, grad[0] * (y / x)), None, None, None
+            return torch.where(x == 0, 0, grad[0] * (y / x).conj()), None, None, None, None
+        if ctx.keeps_zero:
+            # 0 where x is: a choice by a comparison takes several times as long
+            return (y / x).nan_to_num_(0, 0, 0).mul_(grad[0]), None, None, None, None
         at_zero = x.abs() < torch.finfo(x.dtype).tiny ** 0.5
         r = grad[0] * y
-        ctx.absorb(torch.where(at_zero, r, 0))
-        return torch.where(at_zero, 0, r / torch.where(at_zero, 1, x)), None, None, None
+        if ctx.absorb is not None:
+            ctx.absorb(torch.where(at_zero, r, 0))
+        return torch.where(at_zero, 0, r / torch.where(at_zero, 1, x)), None, None, None, None
 
 
 class Valued(torch.autograd.Function):

@@ -55,7 +55,7 @@ class Gradients(Visitor):
 
     def layer(self, run: Interpreter, unit: Unit) -> Tensor:
         with torch.no_grad():
-            w = unit.w.detach()
+            w = unit.weight.detach()
         out = _Affine.apply(unit.a, unit.y.detach(), w, unit.op, self.counts)
         self.outputs[unit.layer] = out
         return out

@@ -1,30 +1,38 @@
-"""The ledger: how much relevance arrived at every layer, by neuron, and who absorbed what of it."""
+"""The ledger: how much relevance arrived at every layer, by neuron, and who absorbed what of it.
+
+A pass that is asked for the relevance of its inputs alone has a :class:`Ledger`, which keeps no accounts; all others have
+:class:`Accounts`. Relevance is the same, bit for bit.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 from torch import Tensor
 
 from lrp_lightning.axes import Axis
-from lrp_lightning.engine.affine import relevance_of
+from lrp_lightning.engine.affine import HandedDown, counted, relevance_of
 from lrp_lightning.engine.by_sample import by_sample, per_neuron
 from lrp_lightning.engine.layers import Layer
 from lrp_lightning.errors import UnsupportedOperatorError
 
-__all__ = ["Ledger"]
+__all__ = ["Accounts", "Ledger"]
 
 
 class Ledger:
-    """What the backward of one pass writes down.
+    """What the backward of every pass writes down: values that are asked for by name, and what must not be.
 
     Args:
         samples: how many there are.
         proportional: whether no rule gives relevance to an activation of zero.
         first_too: the same where a layer that reads the input itself may be what hands it down.
-        activations: whether layers' activations are wanted too.
     """
 
-    def __init__(self, samples: int, proportional: bool, first_too: bool, activations: bool) -> None:
-        self.samples, self.proportional, self.first_too, self.activations = samples, proportional, first_too, activations
+    accounts = False
+    """Whether it is written down what arrives where, and what stays there."""
+
+    def __init__(self, samples: int, proportional: bool, first_too: bool) -> None:
+        self.samples, self.proportional, self.first_too = samples, proportional, first_too
         self.relevance: dict[Layer, Tensor] = {}
         self.activation: dict[Layer, Tensor] = {}
         self.absorbed: dict[str, Tensor] = {}
@@ -62,27 +70,39 @@ class Ledger:
             values, relevance = (layer.by_place(t)[:, neurons] for t in (y, self.relevance_of(y, g, layer.first)))
             self.by_place[layer] = values.clone(), relevance
 
+    def hand_down(self, layer: Layer, y: Tensor, down: HandedDown, has_bias: bool) -> None:
+        """Note what a layer with a rule did with the relevance that arrived at it.
+
+        Raises:
+            UnsupportedOperatorError: if the samples of the layer are not known.
+        """
+        stray = None if down.arrived is None else layer.by_sample().stray(down.arrived)
+        if stray is not None:
+            self.stray.append(stray)
+
     def arrive(self, layer: Layer, y: Tensor, g: Tensor) -> None:
-        """Note the relevance ``y g`` that arrives at a layer without a rule of its own."""
+        """Note the relevance ``y g`` that arrives at a layer without a rule of its own.
+
+        Raises:
+            UnsupportedOperatorError: as :meth:`hand_down`.
+        """
         self.keep(layer, y, g)
-        rows = layer.by_sample()
-        self.arrived(layer, y, rows.sum(per_neuron(self.relevance_of(y, g, layer.first), layer.dim, rows.dim)))
+        layer.by_sample()
 
-    def arrived(self, layer: Layer, y: Tensor, relevance: Tensor) -> None:
-        """Note the relevance that arrives at a layer, by neuron: ``(N, C)``."""
-        self.relevance[layer] = self.relevance[layer] + relevance if layer in self.relevance else relevance
-        if self.activations and layer not in self.activation:
-            self.activate(layer, y)
+    def arrive_at_input(self, layer: Layer, x: Tensor, relevance: Tensor) -> None:
+        """Note the relevance that arrives at an input ``x``.
 
-    def activate(self, layer: Layer, y: Tensor) -> None:
-        """Note the activation of a layer's neurons, the mean over space of its output ``y``."""
-        rows = layer.by_sample()
-        values = max(y.numel(), 1) // (layer.neurons * self.samples)
-        self.activation[layer] = rows.sum(per_neuron(y, layer.dim, rows.dim)) / max(values, 1)
+        Raises:
+            UnsupportedOperatorError: as :meth:`hand_down`.
+        """
+        layer.by_sample()
 
-    def absorb(self, where: str, relevance: Tensor) -> None:
+    def absorb(self, where: str, relevance: Callable[[], Tensor]) -> None:
         """Count relevance that goes no further, ``(N,)``."""
-        self.absorbed[where] = self.absorbed[where] + relevance if where in self.absorbed else relevance
+
+    def ignores(self, samples: Axis | None) -> bool:
+        """Whether nothing is to be done about relevance that goes no further, whose samples lie as ``samples`` says."""
+        return samples is not None and not samples.has_nobody
 
     def absorb_values(self, where: str, relevance: Tensor, samples: Axis | None, lost: str) -> None:
         """Count relevance that goes no further, a tensor of it, whose samples lie as ``samples`` says.
@@ -90,7 +110,9 @@ class Ledger:
         Raises:
             UnsupportedOperatorError: if that is not known.
         """
-        self.absorb(where, self.per_sample(relevance, samples, lost))
+        if not self.ignores(samples):
+            by_sample = self.per_sample(relevance, samples, lost)  # which notes what is of none
+            self.absorb(where, lambda: by_sample)
 
     def per_sample(self, t: Tensor, samples: Axis | None, lost: str) -> Tensor:
         """A tensor summed by sample: ``(N,)``."""
@@ -114,3 +136,55 @@ class Ledger:
         if stray is not None:
             self.stray.append(stray)
         return rows.sum(by_row)
+
+
+class Accounts(Ledger):
+    """The same, with what arrived at every layer, by neuron, and who absorbed what of it.
+
+    Args:
+        samples, proportional, first_too: as of :class:`Ledger`.
+        activations: whether layers' activations are wanted too.
+    """
+
+    accounts = True
+
+    def __init__(self, samples: int, proportional: bool, first_too: bool, activations: bool) -> None:
+        super().__init__(samples, proportional, first_too)
+        self.activations = activations
+
+    def hand_down(self, layer: Layer, y: Tensor, down: HandedDown, has_bias: bool) -> None:
+        super().hand_down(layer, y, down, has_bias)
+        rows = layer.by_sample()
+        self._arrived(layer, y, rows.sum(counted(down.arrived)))
+        if has_bias:
+            self._absorb(f"{layer.name}.bias", rows.sum(counted(down.bias).sum(1)))
+        self._absorb(f"{layer.name}.stabiliser", rows.sum(counted(down.stabiliser).sum(1)))
+
+    def arrive(self, layer: Layer, y: Tensor, g: Tensor) -> None:
+        super().arrive(layer, y, g)
+        self.arrive_at_input(layer, y, self.relevance_of(y, g, layer.first))
+
+    def arrive_at_input(self, layer: Layer, x: Tensor, relevance: Tensor) -> None:
+        rows = layer.by_sample()
+        self._arrived(layer, x, rows.sum(per_neuron(relevance, layer.dim, rows.dim)))
+
+    def _arrived(self, layer: Layer, y: Tensor, relevance: Tensor) -> None:
+        """Note the relevance that arrives at a layer, by neuron: ``(N, C)``."""
+        self.relevance[layer] = self.relevance[layer] + relevance if layer in self.relevance else relevance
+        if self.activations and layer not in self.activation:
+            self.activate(layer, y)
+
+    def activate(self, layer: Layer, y: Tensor) -> None:
+        """Note the activation of a layer's neurons, the mean over space of its output ``y``."""
+        rows = layer.by_sample()
+        values = max(y.numel(), 1) // (layer.neurons * self.samples)
+        self.activation[layer] = rows.sum(per_neuron(y, layer.dim, rows.dim)) / max(values, 1)
+
+    def absorb(self, where: str, relevance: Callable[[], Tensor]) -> None:
+        self._absorb(where, relevance())
+
+    def _absorb(self, where: str, relevance: Tensor) -> None:
+        self.absorbed[where] = self.absorbed[where] + relevance if where in self.absorbed else relevance
+
+    def ignores(self, samples: Axis | None) -> bool:
+        return False

@@ -185,7 +185,7 @@ class EdgeMasking(_AtLayers):
         return self._connected(unit, name)
 
     def _connected(self, unit: Unit, name: str) -> Tensor:
-        mask, w = self.masks[name], unit.w
+        mask, w = self.masks[name], unit.weight
         if mask.shape != w.shape[:2]:
             raise SelectionError(
                 f"the mask of layer {name!r} has shape {tuple(mask.shape)}; its connections are {tuple(w.shape[:2])}"

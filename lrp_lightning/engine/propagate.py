@@ -15,13 +15,12 @@ from lrp_lightning.checks import is_whole
 from lrp_lightning.compat import function_modes, is_lazy
 from lrp_lightning.composites import Composite
 from lrp_lightning.engine.along import AlongPaths, Paths
-from lrp_lightning.engine.by_sample import per_neuron
 from lrp_lightning.engine.captures import Captures
 from lrp_lightning.engine.edges import Edges
 from lrp_lightning.engine.functions import is_foreign, unit_layers_below
 from lrp_lightning.engine.interpreter import Interpreter
 from lrp_lightning.engine.layers import Layer, Layers
-from lrp_lightning.engine.ledger import Ledger
+from lrp_lightning.engine.ledger import Accounts, Ledger
 from lrp_lightning.engine.operators.table import TABLE
 from lrp_lightning.engine.relevance import CHECKPOINTS, Relevance
 from lrp_lightning.engine.selecting import Selecting
@@ -53,6 +52,7 @@ def propagate(
     layers: Sequence[nn.Module | str] = (),
     of_layer_input: bool = False,
     per_sample: bool = False,
+    accounts: bool = True,
     along: Sequence[Sequence[tuple[str, int]]] | None = None,
     by_place: Mapping[str, Sequence[int]] | None = None,
     values: bool = True,
@@ -65,7 +65,9 @@ def propagate(
     checked, and inputs are taken for ones that may be negative.
 
     Returns:
-        What the pass left behind, and the whole relevance at ``layers``, of their inputs if ``of_layer_input``.
+        What the pass left behind, and the whole relevance at ``layers``, of their inputs if ``of_layer_input``. Without
+        ``accounts`` the trace does not say what arrived at layers and what stayed where, which edges need; all else is the
+        same, bit for bit.
 
     Raises:
         ModelError: if the model is no module, has parameters without a size, or its output is no tensor.
@@ -87,7 +89,9 @@ def propagate(
 
     with explained(model, given[0].device):
         target, *more = (t.clone() if isinstance(t, Tensor) and t.is_inference() else t for t in (target, *extra))
-        run, visitor = _interpreter(model, len(given[0]), composite, selection, on_unsupported, edges, per_sample, along)
+        run, visitor = _interpreter(
+            model, len(given[0]), composite, selection, on_unsupported, edges, per_sample, accounts, along
+        )
         ledger, selecting = visitor.ledger, visitor.selecting
         captures = Captures(run, ledger, model, layers, of_layer_input)
         xs = tuple((x.clone() if x.is_inference() else x.detach()).requires_grad_(x.is_floating_point()) for x in given)
@@ -153,6 +157,7 @@ def _interpreter(
     on_unsupported: str,
     edges: bool,
     per_sample: bool,
+    accounts: bool,
     along: Paths | None,
 ) -> tuple[Interpreter, Relevance]:
     """The interpreter of one pass, and its visitor."""
@@ -161,8 +166,9 @@ def _interpreter(
     proportional = composite.proportional and all(rule is None or rule.proportional for rule in own)
     follows = edges or along is not None
     layers = Layers(names, samples)
-    ledger = Ledger(samples, proportional, proportional and composite.proportional_below(True), edges)
-    noted = Edges(layers, ledger, per_sample) if edges else None
+    silent = proportional, proportional and composite.proportional_below(True)
+    ledger = Accounts(samples, *silent, edges) if accounts or edges else Ledger(samples, *silent)
+    noted = Edges(layers, ledger, per_sample) if edges and isinstance(ledger, Accounts) else None
     paths = None if along is None else AlongPaths(along, samples)
     selecting = Selecting(selection, names, ledger, noted)
     visitor = Relevance(layers, composite, ledger, selecting, noted, paths, on_unsupported)
@@ -286,8 +292,7 @@ def _of_inputs(run: Interpreter, ledger: Ledger, xs: Sequence[Tensor], gradients
     sources = [*inputs, *((found.layer, found.rows) for found in run.looked_up)]
     for (source, t), g in zip(sources, gradients, strict=False):
         r = of_layer[source] = ledger.relevance_of(t, torch.zeros_like(t) if g is None else g, source.first).detach()
-        rows = source.by_sample()
-        ledger.arrived(source, t.detach(), rows.sum(per_neuron(r, source.dim, rows.dim)))
+        ledger.arrive_at_input(source, t.detach(), r)
     of_tokens = {  # the last place for rows that are of no token
         i: x.new_zeros(x.numel() + 1, dtype=torch.float)
         for i, (layer, x) in enumerate(zip(run.inputs, xs, strict=True))

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lrp_lightning.axes import Axis
 from lrp_lightning.composites import Composite
-from lrp_lightning.engine.affine import UnitMap, hand_down, mean_magnitude
+from lrp_lightning.engine.affine import UnitMap, by_samples, counted, hand_down, sums
 from lrp_lightning.engine.along import AlongPaths
 from lrp_lightning.engine.by_sample import by_sample, per_neuron
 from lrp_lightning.engine.calls import Call, Operator, operator_name
@@ -156,33 +156,38 @@ class Relevance(Visitor):
 
     def rectifier(self, run: Interpreter, call: Call, x: Tensor) -> Tensor:
         if not self.ledger.proportional:
-            return Activation.apply(x, call.values(), False, None)
+            return Activation.apply(x, call.values(), False, True, None)
         kept = self.kept.get(x)
         if kept is None or kept.readers > 1 or kept.layer.rows is None:
             return torch.relu(x)  # autograd's backward is the rule: y / x is its derivative
         layer = kept.layer
         with torch.no_grad():
             if self.edges is not None:
-                self.ledger.activate(layer, x.detach())
-            mean = mean_magnitude(x, layer.by_sample()) if self._needs_scale(layer) else None
+                self.edges.ledger.activate(layer, x.detach())
+            rows = layer.by_sample()
+            before = sums(x.detach(), rows) if self._needs_scale(layer) else None
             # in memory of x where the model wants that; not noticed by autograd, which would mind: nothing but the layer's
             # backward kept it
             in_place = call.in_place and not run.aliases.shares(x)
             y = kept.value.data.relu_() if in_place else torch.relu(x.detach())
-        kept.rectify(y, mean)
+            after = None if before is None else sums(y, rows)
+            # |x| adds up to the positive values and what is gone of the negative ones: two sums, and no memory
+            size = None if before is None or after is None else by_samples(after - before + after, y, rows)
+        kept.rectify(y, size)
         return Rectified.apply(x, y, kept)
 
     def activation(self, run: Interpreter, call: Call, x: Tensor, keeps_sign: bool) -> Tensor:
         y = call.values()
         y = y.clone() if y is x else y
-        absorb = None
-        if not keeps_sign:
-            facts, where, ledger = run.of(x), run.names.here("activation"), self.ledger
+        absorb, ledger = None, self.ledger
+        facts = run.of(x)
+        if not (keeps_sign or ledger.ignores(facts.samples)):
+            where = run.names.here("activation")
 
             def absorb(r: Tensor) -> None:
                 ledger.absorb_values(where, r, facts.samples, facts.lost)
 
-        return Activation.apply(x, y, self.ledger.proportional, absorb)
+        return Activation.apply(x, y, ledger.proportional, keeps_sign, absorb)
 
     def one_activation(self, run: Interpreter, call: Call, root: Tensor) -> Tensor:
         return self.activation(run, call, root, keeps_sign=True)
@@ -223,7 +228,7 @@ class Relevance(Visitor):
     def constant(
         self, run: Interpreter, y: Tensor, part: Tensor | float, samples: Axis | None, where: str, lost: str
     ) -> Tensor:
-        if not y.requires_grad:
+        if not y.requires_grad or self.ledger.ignores(samples):
             return y
         return Watched.apply(y, _Taken(self.ledger, where, part, samples, lost))
 
@@ -243,13 +248,15 @@ class Relevance(Visitor):
             if not run.known(t):
                 return t
             about = run.of(t)
+            if ledger.ignores(about.samples):
+                return t
             return Watched.apply(t, _Taken(ledger, where, -t.detach(), about.samples, about.lost))
 
         result = run_it(call.map(watched))
         known = facts_of(result)
 
         def taken(t: Tensor, about: Facts | None) -> Tensor:
-            if not t.requires_grad or about is None:
+            if not t.requires_grad or about is None or ledger.ignores(about.samples):
                 return t
             return Watched.apply(t, _Taken(ledger, where, t.detach(), about.samples, about.lost))
 
@@ -267,8 +274,8 @@ class _Down:
     unit: Unit
 
     def __post_init__(self) -> None:
-        unit = self.unit  # not its tensors, which autograd keeps
-        self.op, self.facts, self.layer = unit.op, unit.facts, unit.layer
+        unit = self.unit  # not its large tensors, which autograd keeps
+        self.op, self.facts, self.layer, self.scale = unit.op, unit.facts, unit.layer, unit.scale
         self.neurons, self.shape = unit.facts.neurons if self.by.follows else None, unit.a.shape
         self.unit = None  # type: ignore[assignment]
 
@@ -282,11 +289,11 @@ class _Down:
         run = run_of(features) if self.op.kind == "linear" and edges is not None else 1
         unit = UnitMap(
             self.op, layer.rule, w, b, rows, self.facts.nonnegative, kept.rectified, ledger.proportional_below(layer.first),
-            edges is not None, edges is not None and edges.per_sample, run,
-        )  # fmt: skip
+            edges is not None, edges is not None and edges.per_sample, ledger.accounts, run,
+        ).folded(self.scale, y)  # fmt: skip
         try:
             ledger.keep(layer, y, g)
-            down = hand_down(unit, a, y, g, by.selecting.at(layer, y, g), kept.mean)
+            down = hand_down(unit, a, y, g, by.selecting.at(layer, y, g), kept.size)
         except RuleError as error:
             raise RuleError(f"layer {layer.name!r} with {layer.rule}: {error}") from error
         except Exception as error:
@@ -294,15 +301,9 @@ class _Down:
             raise
         if layer.first and layer.rule.box is not None:
             ledger.outside[layer] = layer.rule.leaves_box(a)
-        stray = rows.stray(down.arrived)
-        if stray is not None:
-            ledger.stray.append(stray)
-        ledger.arrived(layer, y, rows.sum(down.arrived))
-        stays = {"bias": down.bias, "stabiliser": down.stabiliser} if b is not None else {"stabiliser": down.stabiliser}
-        for what, by_neuron in stays.items():
-            ledger.absorb(f"{layer.name}.{what}", rows.sum(by_neuron.sum(1)))
+        ledger.hand_down(layer, y, down, b is not None)
         if edges is not None and down.edges is not None:
-            edges.stay(layer, rows.sum(sum(stays.values(), torch.zeros_like(down.bias))))
+            edges.stay(layer, rows.sum(counted(down.bias) + counted(down.stabiliser)))
             edges.connect(None if features is None else features[::run], layer, down.edges)
         if by.along is None:
             return down.g

@@ -55,8 +55,8 @@ class Selecting:
         kept = decides.select(units, layer=layer.name, output=self.explained)  # type: ignore[arg-type]
         if kept is None:
             return None
-        shapes = (units.shape, rows.first(y).shape) if rows.even else (units.shape,)
-        if not isinstance(kept, Tensor) or kept.dtype != torch.bool or kept.shape not in shapes:
+        fits = isinstance(kept, Tensor) and kept.dtype == torch.bool
+        if not (fits and (kept.shape == units.shape or (rows.even and kept.shape == rows.first(y).shape))):
             given = f"{kept.dtype} {tuple(kept.shape)}" if isinstance(kept, Tensor) else type(kept).__name__
             raise SelectionError(
                 f"{decides!r} gave {given} for layer {layer.name!r}; it must give torch.bool {tuple(units.shape)}"
@@ -64,13 +64,19 @@ class Selecting:
         self.masks[layer] = kept | self.masks[layer] if layer in self.masks else kept
         if kept.shape != units.shape:
             units = elements()
-        part, rest = ((units * on).flatten(1).sum(1) for on in (kept, ~kept))
+
+        def of(on: Tensor) -> Tensor:
+            return (units * on).flatten(1).sum(1)
+
         carried = kept
         if getattr(decides, "rescale", False):
+            part, rest = of(kept), of(~kept)
             factor = torch.where(part == 0, 1, (part + rest) / torch.where(part == 0, 1, part))
-            carried, rest = kept * factor.view(-1, *[1] * (kept.ndim - 1)), rest + part * (1 - factor)
-        self.ledger.absorb(f"{layer.name}.unselected", rest)
-        spread = _over(carried, y, layer, rows)
+            carried = kept * factor.view(-1, *[1] * (kept.ndim - 1))
+            self.ledger.absorb(f"{layer.name}.unselected", lambda: rest + part * (1 - factor))
+        else:
+            self.ledger.absorb(f"{layer.name}.unselected", lambda: of(~kept))
+        spread = _over(carried.to(y.dtype), y, layer, rows)  # products with numbers vectorise, with truths they do not
         if self.edges is not None and kept.shape == arrived.shape:
             self.edges.stay(layer, arrived - arrived * carried)
         elif self.edges is not None:

@@ -43,6 +43,13 @@ class Unit(NamedTuple):
     facts: Facts
     """Of ``a``."""
     layer: Layer
+    scale: Tensor | None = None
+    """What each neuron's weights in ``w`` are to be multiplied by, as a normalisation does that was folded in."""
+
+    @property
+    def weight(self) -> Tensor:
+        """``w`` multiplied by it."""
+        return self.w if self.scale is None else self.op.scaled(self.w, self.scale)
 
 
 class Part(NamedTuple):

@@ -216,7 +216,9 @@ def _along(
     """The relevance of each input, or at a layer, of as many samples for each path as there are."""
     target = torch.tensor([path.nodes[-1][1] for path in paths]).repeat_interleave(len(inputs[0]) // len(paths))
     along, layers = [path.nodes for path in paths], [] if at is None else [at]
-    trace, found = propagate(model, inputs, target, extra, as_composite(composite), None, layers=layers, along=along)
+    trace, found = propagate(
+        model, inputs, target, extra, as_composite(composite), None, layers=layers, along=along, accounts=False
+    )
     return (found[0],) if found else trace.inputs  # type: ignore[return-value]
 
 

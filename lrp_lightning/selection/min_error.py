@@ -143,8 +143,9 @@ class MinError:
     ) -> tuple[Selection, Tensor]:
         """See :meth:`lrp_lightning.selection.Search.search`."""
         start, _ = propagate(
-            model, inputs, target, additional_forward_args, composite, self.start, on_unsupported=on_unsupported
-        )
+            model, inputs, target, additional_forward_args, composite, self.start, on_unsupported=on_unsupported,
+            accounts=False,
+        )  # fmt: skip
         forward = _Forward(model, inputs, additional_forward_args, start.output, self.measure)
         masks, history = _optimise(forward, start.masks, self.max_passes, self.verbose)
         return Fixed(masks), history

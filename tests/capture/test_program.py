@@ -21,6 +21,7 @@ from lrp_lightning import (
     EpsilonGammaBox,
     Fixed,
     Gamma,
+    LayerSelectiveLRP,
     MinError,
     PerLayer,
     SelectiveLRP,
@@ -217,6 +218,11 @@ def test_a_search_is_refused() -> None:
     for selection in (MinError(), PerLayer(TopK(2), {"0": MinError()})):
         with pytest.raises(SelectionError, match="MinError searches by many passes"):
             SelectiveLRP(mlp(4, 8, 3), selection=selection).capture(torch.randn(2, 4), 0)
+
+
+def test_relevance_of_layers_is_refused() -> None:
+    with pytest.raises(NotImplementedError, match="relevance of inputs"):
+        LayerSelectiveLRP(mlp(4, 8, 3), "0").capture(torch.rand(2, 4), 0)
 
 
 def test_operators_by_gradient_are_refused() -> None:

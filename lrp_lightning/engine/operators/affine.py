@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -23,9 +24,12 @@ __all__ = ["ROWS", "only_input", "unit_layer"]
 
 def unit_layer(
     run: Interpreter, call: Call, op: AffineMap, a: Tensor, w: Tensor, b: Tensor | None, y: Tensor, name: str,
-    into: Layer | None = None,
+    into: Layer | None = None, scale: Tensor | None = None,
 ) -> tuple[Tensor, Facts]:  # fmt: skip
-    """Make ``y = w a + b`` the output of a unit layer; ``into`` is the layer that a normalisation was folded into."""
+    """Make ``y = w a + b`` the output of a unit layer.
+
+    A normalisation that was folded ``into`` a layer multiplies each neuron's weights by ``scale``.
+    """
     if a.is_complex():
         raise run.unsupported(
             call.func, "it reads complex numbers, of which layers have no rule; write it as a product, such as torch.einsum"
@@ -37,14 +41,14 @@ def unit_layer(
     layer = run.visitor.layers.add(name, op.kind, y, op.neurons(y.ndim), samples, lost, facts.near_input)
     if into is not None:
         run.visitor.layers.fold(into, layer)
-    out = run.visitor.layer(run, Unit(op, a, w, b, y, facts, layer))
+    out = run.visitor.layer(run, Unit(op, a, w, b, y, facts, layer, scale))
     return out, Facts(
         samples,
         layer.axis(y.shape),
         near_input=facts.near_input and op.kind == "normalisation",
         gate=Gate.THROUGH_LAYER if facts.gate else Gate.NO,
         lost=lost,
-        made_by=MadeBy(op, a, w, None if b is None else b.detach(), layer),
+        made_by=MadeBy(op, a, w, None if b is None else b.detach(), layer, scale),
     )
 
 
@@ -81,12 +85,14 @@ def _convolution(
         padding = [t // 2 for t in total]
         if any(t % 2 for t in total):  # one more on the right, which a convolution cannot say for itself
             more_right = tuple(t % 2 for t in total)
-    op = Convolution(
-        stride, _each(padding, spatial), dilation, groups, transposed, _each(output_padding, spatial), more_right
-    )
+    op = _geometry(stride, _each(padding, spatial), dilation, groups, transposed, _each(output_padding, spatial), more_right)
     with run.visitor.values():
         y = op.forward(input, weight, bias)
     return unit_layer(run, call, op, input, weight, bias, y, run.names.of_weight(weight, "convolution"))
+
+
+_geometry = lru_cache(maxsize=256)(Convolution)
+"""Networks have few, and many layers of each."""
 
 
 def _plain(n: int) -> Callable:
@@ -135,8 +141,8 @@ def _batch_norm(
     op, layer = made_by.op, made_by.layer
     with torch.no_grad():
         b = shift if made_by.b is None else made_by.b * scale + shift
-        w = op.scaled(made_by.w, scale)
-    return unit_layer(run, call, op, made_by.a, w, b, y, layer.base_name, into=layer)
+        scale = scale if made_by.scale is None else made_by.scale * scale
+    return unit_layer(run, call, op, made_by.a, made_by.w, b, y, layer.base_name, into=layer, scale=scale)
 
 
 def _torch_batch_norm(
