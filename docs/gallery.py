@@ -1,17 +1,22 @@
-"""Make the pictures of ``docs/gallery``: ``python docs/gallery.py [digits] [fashion] [photographs]``, minutes on two cores.
+"""Make what ``docs/gallery`` shows: ``python docs/gallery.py [digits] [fashion] [photographs]``, minutes on two cores.
 
-Digits and Fashion-MNIST are explained with a small VGG that is trained here, photographs with EfficientNet-Lite0.
+Digits and Fashion-MNIST are explained with a small VGG that is trained here, photographs with EfficientNet-Lite0. Pages that
+can be clicked lie in ``docs/_static/gallery``, which Sphinx copies as it is, so that a link to them leads to the same
+file in the documentation and in the repository.
 """
 
 import sys
+from collections import OrderedDict
 from pathlib import Path
 
+import networkx as nx
+import pictures
 import torch
 import torch.nn.functional as F
 from matplotlib.figure import Figure
-from PIL import Image
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
 
 from lrp_lightning import (
     EpsilonGammaBox,
@@ -19,13 +24,15 @@ from lrp_lightning import (
     SelectiveLRP,
     TopK,
     build_graph,
+    find_strategies,
     k_best_paths,
+    neuron_cards,
     neuron_heatmaps,
     path_heatmaps,
     reconstruct_top_activations,
 )
 from lrp_lightning.drawing import (
-    as_array,
+    Report,
     draw_contact_sheet,
     draw_curves,
     draw_graph,
@@ -33,25 +40,37 @@ from lrp_lightning.drawing import (
     draw_paths,
     draw_top_activations,
     report_of,
+    write_report,
 )
+from lrp_lightning.graphs.paths import Path as Chain
+from lrp_lightning.graphs.shapes import shapes_of
 
 HERE = Path(__file__).parent
-GALLERY = HERE / "gallery"
+GALLERY, PAGES = HERE / "gallery", HERE / "_static" / "gallery"
 sys.path.insert(0, str(HERE.parent / "examples"))
 
 
-def save(figure: Figure, name: str) -> None:
-    Image.fromarray(as_array(figure)).save(GALLERY / f"{name}.png", optimize=True)
-    print(f"{name}.png, {(GALLERY / f'{name}.png').stat().st_size / 1e3:.0f} kB", flush=True)
+def save(figure: Figure, name: str, photographs: bool = False) -> None:
+    pictures.save(figure, GALLERY / f"{name}.png", photographs)
+
+
+def save_page(report: Report, name: str) -> None:
+    file = write_report(report, PAGES / f"{name}.html")
+    print(f"{file.name}: {file.stat().st_size / 1e3:.0f} kB", flush=True)
 
 
 def vgg() -> nn.Module:
-    """Six convolutions in VGG's manner, for images of 28 or 32 pixels."""
-    layers: list[nn.Module] = []
-    for below, above, pool in ((1, 16, 0), (16, 16, 1), (16, 32, 0), (32, 32, 1), (32, 64, 0), (64, 64, 1)):
-        layers += [nn.Conv2d(below, above, 3, padding=1, bias=False), nn.BatchNorm2d(above), nn.ReLU()]
-        layers += [nn.MaxPool2d(2)] * pool
-    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 10))
+    """Six convolutions in VGG's manner and with its names, for images of 28 or 32 pixels."""
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    below = 1
+    for stage, width in enumerate((16, 32, 64), 1):
+        for which in (1, 2):
+            at = f"{stage}_{which}"
+            layers[f"conv{at}"] = nn.Conv2d(below, width, 3, padding=1, bias=False)
+            layers |= {f"norm{at}": nn.BatchNorm2d(width), f"relu{at}": nn.ReLU()}
+            below = width
+        layers[f"pool{stage}"] = nn.MaxPool2d(2)
+    return nn.Sequential(layers | {"mean": nn.AdaptiveAvgPool2d(1), "flat": nn.Flatten(), "classes": nn.Linear(below, 10)})
 
 
 def trained(images: Tensor, labels: Tensor, epochs: int) -> nn.Module:
@@ -79,22 +98,24 @@ def small_images(name: str, model: nn.Module, images: Tensor, labels: Tensor, cl
     of_each = torch.stack([(labels == c).nonzero()[0, 0] for c in range(10)])
     x = images[of_each]
     trace = lrp.trace(x, target=lambda output: output.argmax(1))
-    titles = [class_names[c] for c in trace.output.argmax(1).tolist()]
-    save(draw_heatmaps(x, trace.inputs, titles, columns=10, shares=True, mean=[0.0], std=[1.0]), f"{name}_heatmaps")
+    predicted = trace.output.argmax(1)
+    titles = [class_names[c] + f" ({class_names[right]})" * (c != right) for right, c in enumerate(predicted.tolist())]
+    save(draw_heatmaps(x, trace.inputs, titles, columns=5, shares=True, mean=[0.0], std=[1.0]), f"{name}_heatmaps")
 
     of_class = images[labels == 9][:64]
     of_one = lrp.trace(of_class, target=9, edges=True)
     graph = build_graph(of_one)
     paths = k_best_paths(graph, k=4)
-    save(draw_graph(graph, 6, paths, class_names, static=True), f"{name}_graph")
+    title = f"Which neurons carry the class {class_names[9]}, in {len(of_class)} images of it"
+    save(draw_graph(graph, 6, paths, class_names, title, static=True), f"{name}_graph")
     along = path_heatmaps(model, of_class[:4], paths)
     heads = [f"path {i}" for i in range(1, 5)]
     save(draw_contact_sheet(of_class[:4], along, columns=heads, mean=[0.0], std=[1.0]), f"{name}_paths_sheet")
-    save(draw_paths(graph, paths, along, class_names, static=True), f"{name}_paths")
+    save(draw_paths(graph, paths, along, class_names, "The four best paths", static=True), f"{name}_paths")
 
-    layer = "14"  # the fifth convolution
+    layer = "conv3_1"
     neurons = of_one.relevance[layer].sum(0).topk(4).indices
-    through = neuron_heatmaps(model, x[:5], layer, neurons, trace.output[:5].argmax(1), EpsilonGammaBox(0.0, 1.0))
+    through = neuron_heatmaps(model, x[:5], layer, neurons, predicted[:5], EpsilonGammaBox(0.0, 1.0))
     heads = [f"neuron {n}" for n in neurons.tolist()]
     save(draw_contact_sheet(x[:5], through, titles[:5], heads, overlay=True, mean=[0.0], std=[1.0]), f"{name}_neurons_sheet")
     for method in ("deconvnet", "guided"):
@@ -107,6 +128,38 @@ def small_images(name: str, model: nn.Module, images: Tensor, labels: Tensor, cl
     save(
         draw_curves(budgets.curves, budgets.x, budgets.xlabel, budgets.ylabel, budgets.title, static=True), f"{name}_budgets"
     )
+    if name == "digits":
+        page_of_graph(model, of_class[:2], graph, paths, class_names, title)
+    else:
+        loader, few = DataLoader(TensorDataset(images, labels), 250), x[[0, 1, 4, 8, 9]]  # few: the page stays small
+        report = report_of(
+            lrp.trace(few, target=lambda output: output.argmax(1), edges=True), few, model, lrp.composite, k=3,
+            class_names=class_names, title="Five images of clothes", mean=[0.0], std=[1.0],
+            strategies=find_strategies(model, loader, classes=[1, 9], progress=False),
+            cards=neuron_cards(model, loader, {layer: neurons[:2].tolist()}, k=4, progress=False),
+        )  # fmt: skip
+        save_page(report, "report")
+
+
+def page_of_graph(
+    model: nn.Module, images: Tensor, graph: nx.DiGraph, paths: list[Chain], class_names: list[str], title: str
+) -> None:
+    """The graph by itself; a click on any hidden neuron shows what in a few images runs through it."""
+    drawn = [circle.node for circle in shapes_of(graph, paths, class_names).circles]
+    hidden: dict[str, list[int]] = {}
+    for layer, neuron in drawn:
+        if layer.startswith("conv"):
+            hidden.setdefault(layer, []).append(neuron)
+    heatmaps = {
+        (layer, neuron): heat
+        for layer, neurons in hidden.items()
+        for neuron, heat in zip(neurons, neuron_heatmaps(model, images, layer, neurons, target=9), strict=True)
+    }
+    page = Report(
+        title=title, images=images, mean=[0.0], std=[1.0], graph=graph, paths=paths, class_names=class_names,
+        path_heatmaps=path_heatmaps(model, images, paths), neuron_heatmaps=heatmaps,
+    )  # fmt: skip
+    save_page(page, "graph")
 
 
 def photographs() -> None:
@@ -119,16 +172,16 @@ def photographs() -> None:
     lrp = SelectiveLRP(model, EpsilonGammaBox(-127 / 128, 1.0))
     trace = lrp.trace(x, target=lambda output: output.argmax(1))
     titles = [_IMAGENET_CATEGORIES[c] for c in trace.output.argmax(1).tolist()]
-    save(draw_heatmaps(x, trace.inputs, titles, shares=True, **as_seen), "photographs_heatmaps")
-    save(draw_heatmaps(x, trace.inputs, titles, shares=True, overlay=True, **as_seen), "photographs_overlay")
-    layer = "_blocks.10._depthwise_conv"
-    top = trace.relevance[layer].topk(4, dim=1).indices
+    save(draw_heatmaps(x, trace.inputs, titles, shares=True, **as_seen), "photographs_heatmaps", photographs=True)
+    save(
+        draw_heatmaps(x, trace.inputs, titles, shares=True, overlay=True, **as_seen), "photographs_overlay", photographs=True
+    )
+    layer = "_blocks.11._depthwise_conv"  # a block without a shortcut, so that all relevance runs through its neurons
+    top = trace.relevance[layer].topk(3, dim=1).indices
     through = neuron_heatmaps(model, x, layer, top, trace.output.argmax(1), lrp.composite)
-    heads = [f"its neuron no. {i}" for i in range(1, 5)]
-    save(draw_contact_sheet(x, through, titles, heads, overlay=True, **as_seen), "photographs_neurons_sheet")
-    neurons = trace.relevance[layer].sum(0).topk(3).indices.tolist()
-    tops = [reconstruct_top_activations(model, [x], layer, n, k=3, method="guided") for n in neurons]
-    save(draw_top_activations(tops, **as_seen), "photographs_guided")
+    heads = ["most relevant neuron", "second", "third"]
+    sheet = draw_contact_sheet(x, through, titles, heads, overlay=True, **as_seen)
+    save(sheet, "photographs_neurons_sheet", photographs=True)
 
 
 def of_digits() -> None:
@@ -151,6 +204,7 @@ PARTS = {"digits": of_digits, "fashion": of_fashion, "photographs": photographs}
 
 def main() -> None:
     GALLERY.mkdir(exist_ok=True)
+    PAGES.mkdir(parents=True, exist_ok=True)
     for part in sys.argv[1:] or PARTS:
         PARTS[part]()
 

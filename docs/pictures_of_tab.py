@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pictures
 import torch
 from lightning.pytorch import Trainer, seed_everything
 from lightning.pytorch.loggers import TensorBoardLogger
@@ -57,10 +58,9 @@ def train(logs: Path, name: str, marked: bool) -> None:
 
 
 def save(page: Page, name: str) -> None:
-    """Once it stands still; a third of the size by a palette."""
+    """Once it stands still."""
     page.wait_for_timeout(900)
-    picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB").quantize(256, dither=Image.Dither.NONE)
-    picture.save(Path(__file__).with_name(f"{name}.png"), optimize=True)
+    pictures.save(Image.open(io.BytesIO(page.screenshot())), Path(__file__).with_name(f"{name}.png"))
 
 
 def look(page: Page, tab: FrameLocator) -> None:

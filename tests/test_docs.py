@@ -91,12 +91,23 @@ def test_python_is_written_so_that_it_is_run(page: Path):
     assert not [kind for kind in others if re.search(r"py(thon|con)?\b", kind)]
 
 
+def links_of(page: Path) -> list[str]:
+    text = page.read_text()
+    links = re.findall(r"\]\((?!https?:)([^)#\s]+)\)", text) + re.findall(r'<a href="(?!https?:)([^"#]+)"', text)
+    return links + re.findall(r"^```\{(?:include|literalinclude)\} (\S+)$", text, re.MULTILINE)
+
+
 @pytest.mark.parametrize("page", PAGES, ids=named)
 def test_links_lead_somewhere(page: Path):
-    links = re.findall(r"\]\((?!https?:)([^)#\s]+)\)", page.read_text())
-    links += re.findall(r"^```\{(?:include|literalinclude)\} (\S+)$", page.read_text(), re.MULTILINE)
-    for link in links:
+    for link in links_of(page):
         assert (page.parent / link).exists(), link
+
+
+def test_every_picture_is_shown():
+    shown = {(page.parent / link).resolve() for page in PAGES for link in links_of(page)}
+    made = {path for kind in ("*.png", "_static/gallery/*.html") for path in (ROOT / "docs").rglob(kind)}
+    assert len(made) > 30
+    assert not {path.relative_to(ROOT) for path in made - shown if "_build" not in path.parts}
 
 
 def test_the_reference_has_every_public_name():

@@ -298,7 +298,8 @@ def _path_sheet(of: ClassGraph, shown: Sequence[Explained], settings: Settings) 
 
 
 def _drawn(of: ClassGraph, settings: Settings, epoch: int) -> Figure:
-    title = f"Critical paths of class {settings.name_of(of.label)}, epoch {epoch}, {of.n_samples} samples"
+    samples = f"{of.n_samples} sample{'s' if of.n_samples != 1 else ''}"
+    title = f"Critical paths of class {settings.name_of(of.label)}, epoch {epoch}, {samples}"
     return draw_graph(of.graph, paths=of.paths, class_names=settings.class_names, title=title, static=True)
 
 

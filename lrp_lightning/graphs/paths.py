@@ -29,6 +29,7 @@ def by_layer(nodes: Iterable[Node]) -> dict[str, list[int]]:
 
 _TELLING = 1e-3
 """Shares from here on are told in per cent."""
+_WORDS = {1e6: "million", 1e9: "billion", 1e12: "trillion"}
 _SHOWN = 12
 """Paths that a notebook shows."""
 _DRAWN = 1001
@@ -64,6 +65,10 @@ class Path:
         if self.times_median is None or abs(self.share) >= _TELLING:
             return f"{100 * self.share:.2g} %"
         sign, size = "-" if self.times_median < 0 else "", abs(self.times_median)
+        rounded = float(f"{size:.3g}")
+        for unit, word in _WORDS.items():
+            if unit <= rounded < 1000 * unit:
+                return f"{sign}{rounded / unit:.3g} {word} x median"
         return f"{sign}{size:,.0f} x median" if 10 <= size < 1e6 else f"{sign}{size:.2g} x median"
 
     def __repr__(self) -> str:

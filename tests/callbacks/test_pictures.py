@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from tensorboard_log import record_of
 
 from lrp_lightning.callbacks import RelevanceMonitor
-from lrp_lightning.callbacks.pictures import Look, draw
+from lrp_lightning.callbacks.pictures import Look, _drawn, draw
 from lrp_lightning.insight.strategies import Strategies
 
 
@@ -43,3 +45,11 @@ def test_pictures_of_strategies_and_cards_are_as_narrow_as_a_card_of_tensorboard
     pictures = draw(look(None, 3)).pictures
     assert max(pictures[name].shape[1] for name in pictures if "critical_paths" not in name) <= 800
     assert all(isinstance(picture, np.ndarray) and picture.std() > 0 for picture in pictures.values())
+
+
+@pytest.mark.parametrize(("samples", "said"), [(1, "1 sample"), (4, "4 samples")])
+def test_a_graph_says_of_how_many_samples_it_is(samples: int, said: str) -> None:
+    shown = look(None, 3)
+    figure = _drawn(replace(shown.graphs[0], n_samples=samples), shown.settings, epoch=2)
+    titles = [axis.get_title(loc="left") for axis in figure.axes] + [text.get_text() for text in figure.texts]
+    assert any(title.endswith(f"epoch 2, {said}") for title in titles)
