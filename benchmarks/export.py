@@ -85,12 +85,12 @@ def measure(name: str, of: str, side: int) -> dict[str, object]:
     return row
 
 
-def write(cache: Path) -> None:
+def write(cache: Path, out: Path) -> None:
     about = (__doc__ or "").split("\n\n", 2)[2].strip()
     lines = ["# What captured passes and their files differ by", "", about, "", "Made by `python benchmarks/export.py`.", ""]
     lines += [
-        "| model, side | selection | operators: recorded, folded | by | output | relevance | by the same neurons | flipped | "
-        "MB |",
+        "| model, side | selection | operators: recorded, folded | by | output | relevance | by the same neurons | flipped "
+        "| MB |",
         "| --- | --- | ---: | --- | ---: | ---: | ---: | ---: | ---: |",
     ]
     missed = []
@@ -110,7 +110,7 @@ def write(cache: Path) -> None:
                 if max(found["output"], found["same"]) > GOAL:
                     missed.append(f"{name} ({of}, {way})")
     lines += ["", f"Above {GOAL:.0e}, the goal, by the same neurons: {', '.join(missed) or 'nothing'}.", ""]
-    (HERE / "export.md").write_text("\n".join(lines))
+    out.write_text("\n".join(lines))
 
 
 def main() -> None:
@@ -118,6 +118,7 @@ def main() -> None:
     parser.add_argument("--models", choices=list(SIDES), nargs="+", default=list(SIDES))
     parser.add_argument("--side", type=int, help="of the images in pixels, in place of the table's")
     parser.add_argument("--cache", type=Path, default=HERE / "runs" / "export", help="where what was measured is kept")
+    parser.add_argument("--out", type=Path, default=HERE / "export.md", help="the page")
     parser.add_argument("--only-table", action="store_true")
     options = parser.parse_args()
     options.cache.mkdir(parents=True, exist_ok=True)
@@ -126,7 +127,7 @@ def main() -> None:
             file = options.cache / f"{name}_{of}.json"
             if not file.exists():
                 file.write_text(json.dumps(measure(name, of, options.side or SIDES[name])))
-    write(options.cache)
+    write(options.cache, options.out)
 
 
 if __name__ == "__main__":

@@ -429,8 +429,9 @@ def _used(captured: Captured, about: dict[str, Any], classes: int, out: Path, ki
     return [
         f"  input    images ({n}, {of_image}), float32",
         f"  outputs  output ({n}, {classes}); relevance ({n}, {of_image}){masks}",
-        f"  images   {taken['channels']}, shorter side resized to {taken['resize']}, middle {' x '.join(map(str, taken['crop']))}, "
-        f"values in [0, 1] less {taken['mean']}, divided by {taken['std']}; the file says so in its {DESCRIPTION}",
+        f"  images   {taken['channels']}, resized to a shorter side of {taken['resize']}, of which the middle "
+        f"{' x '.join(map(str, taken['crop']))}; values in [0, 1] less {taken['mean']}, divided by {taken['std']}",
+        f"           (this, and what the outputs are, stands in the file too: {DESCRIPTION})",
         f"  load it  {load}",
     ]
 
