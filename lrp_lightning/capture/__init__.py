@@ -2,7 +2,7 @@
 
 | | |
 | --- | --- |
-| ``program.py`` | records a pass: the function ``capture``, the module :class:`Captured` and what it returns, :class:`Explanation` |
+| ``program.py`` | records a pass: the module :class:`Captured`, and what it returns, :class:`Explanation` |
 | ``any_batch.py`` | one program for any number of samples, from recordings of several numbers |
 | ``folding.py`` | removes what nothing reads, and computes what depends on weights alone once |
 | ``decompositions.py`` | backward operators in terms of forward ones, for formats that have no backward |

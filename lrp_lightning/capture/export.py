@@ -131,7 +131,7 @@ def save_onnx(captured: Captured, path: str | Path, about: Mapping[str, Any] | N
         The path.
 
     Raises:
-        LRPError: if the extra is not installed.
+        LRPError: if the extra is not installed, or too old for this torch.
         UnsupportedOperatorError: if an operator of the pass has no counterpart in ONNX.
 
     Example:
@@ -163,6 +163,10 @@ def save_onnx(captured: Captured, path: str | Path, about: Mapping[str, Any] | N
             input_names=[*([f"input.{n}" for n in range(captured.inputs)] if many else ["images"]), *classes],
             output_names=["output", *relevance, *(f"mask.{layer}" for layer in captured.layers)],
         )
+    except ImportError as error:  # torch asks onnxscript for a module of torch's own version
+        raise LRPError(
+            f"this torch needs a newer onnxscript: pip install --upgrade 'lrp-lightning[onnx]' ({error})"
+        ) from error
     except torch.onnx.errors.OnnxExporterError as error:
         raise UnsupportedOperatorError(f"this pass cannot be written as ONNX: {_cause(error)}") from error
     assert written is not None
