@@ -104,7 +104,7 @@ def write(cache: Path, out: Path) -> None:
                 found = row[way]
                 left = (f"{name}, {row['side']}", of, f"{row['recorded']}, {row['folded']}") if n == 0 else ("", "", "")
                 flipped = f"{found['flipped']} of {row['neurons']}" if row["neurons"] else ""
-                differences = (f"{found[what]:.0e}" for what in ("output", "relevance", "same"))
+                differences = (f"{found[what]:.0e}" if found[what] else "0" for what in ("output", "relevance", "same"))
                 size = f"{found['MB']:.0f}" if found["MB"] else ""
                 lines.append(f"| {' | '.join((*left, way, *differences, flipped, size))} |")
                 if max(found["output"], found["same"]) > GOAL:
