@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from families import built
 from small_networks import cnn
 from torch import Tensor
 
@@ -107,6 +108,19 @@ def test_onnx(tmp_path: Path, dynamic_batch: bool) -> None:
     assert session.get_inputs()[0].shape == ["batch" if dynamic_batch else 2, 1, 8, 8]
     said = json.loads(session.get_modelmeta().custom_metadata_map["explanation.json"])
     assert (said["mean"], said["dynamic_batch"]) == ([0.5], dynamic_batch)
+    output, relevance, *masks = map(torch.from_numpy, session.run(None, {"images": x.numpy()}))
+    assert_same((output, relevance, dict(zip(explain.layers, masks, strict=True))), explain, x)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["VGG", "ResNet", "ViT"])
+def test_families_in_onnx(tmp_path: Path, name: str) -> None:
+    pytest.importorskip("onnxscript")
+    runtime = pytest.importorskip("onnxruntime")
+    model, (x, *_), target = built(name)
+    explain = SelectiveLRP(model, selection=TopK(0.2)).capture(x, target)
+    session = runtime.InferenceSession(save_onnx(explain, tmp_path / "e.onnx"), providers=["CPUExecutionProvider"])
+    x = torch.randn_like(x)
     output, relevance, *masks = map(torch.from_numpy, session.run(None, {"images": x.numpy()}))
     assert_same((output, relevance, dict(zip(explain.layers, masks, strict=True))), explain, x)
 
