@@ -132,7 +132,10 @@ def _attention_backward(
         scores = scores + attn_mask
     weights = scores.softmax(-1)
     by_scores = weights * (grad @ value.mT - (grad * out).sum(-1, keepdim=True)) * scale
-    return by_scores @ key, by_scores.mT @ query, weights.mT @ grad
+    down = by_scores @ key, by_scores.mT @ query, weights.mT @ grad
+    return tuple(
+        t.transpose(1, 2).contiguous().transpose(1, 2) for t in down
+    )  # laid out as the operator's are: views follow
 
 
 FORWARD_ONLY: dict[Any, Callable] = {
