@@ -427,7 +427,7 @@ def test_an_onnx_file_of_one_class_and_all_neurons(folder: Path, capsys: pytest.
     assert "masks" not in told
     session = runtime.InferenceSession("explain.onnx", providers=["CPUExecutionProvider"])
     said = json.loads(session.get_modelmeta().custom_metadata_map["explanation.json"])
-    assert (said["explained"], said["selection"], said["composite"]) == (2, "None", str(Epsilon()))
+    assert (said["explained"], said["selection"], said["composite"]) == (2, "None", "Composite(default=Epsilon(eps=1e-06))")
     x = torch.randn(2, 3, 16, 16)
     output, relevance = map(torch.from_numpy, session.run(None, {"images": x.numpy()}))
     trace = SelectiveLRP(model, Epsilon()).trace(x, 2)
