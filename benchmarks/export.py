@@ -109,6 +109,8 @@ def write(cache: Path, out: Path) -> None:
                 lines.append(f"| {' | '.join((*left, way, *differences, flipped, size))} |")
                 if max(found["output"], found["same"]) > GOAL:
                     missed.append(f"{name} ({of}, {way})")
+    unmeasured = [name for name in SIDES if not any(cache.glob(f"{name}_*.json"))]
+    lines += ["", f"Not measured: {', '.join(unmeasured) or 'nothing'}."]
     lines += ["", f"Above {GOAL:.0e}, the goal, by the same neurons: {', '.join(missed) or 'nothing'}.", ""]
     out.write_text("\n".join(lines))
 
