@@ -9,7 +9,8 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from lrp_lightning.captum_names import GradientAttribution, LayerAttribution, log_usage
-from lrp_lightning.capture import Captured, capture
+from lrp_lightning.capture import Captured
+from lrp_lightning.capture.program import capture
 from lrp_lightning.composites import Composite, EpsilonPlus, as_composite
 from lrp_lightning.engine.propagate import propagate
 from lrp_lightning.errors import InputError, ModelError, RuleError, SelectionError

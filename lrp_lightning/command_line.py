@@ -1,4 +1,4 @@
-"""The command line: a first look at what a classifier sees in images, without writing code."""
+"""The command line, without writing code: what a classifier sees in images, and files that say so wherever they run."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 import difflib
 import importlib
 import os
+import random
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -24,6 +25,8 @@ from torchvision.datasets.folder import IMG_EXTENSIONS
 from torchvision.transforms import v2
 
 from lrp_lightning.attribution import SelectiveLRP
+from lrp_lightning.capture import Captured, save_compiled, save_exported, save_onnx
+from lrp_lightning.capture.export import DESCRIPTION
 from lrp_lightning.composites import as_composite
 from lrp_lightning.errors import InputError, LRPError, ModelError, TargetError, UnsupportedOperatorError
 from lrp_lightning.insight.contrast import contrast
@@ -48,10 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit status: 0, or 2 with one line on the standard error that says what was wrong.
     """
     options = _parser().parse_args(arguments)
-    default = "relevance_store" if options.dataset is not None else "report.html" if options.against is None else "contrast"
-    options.out = options.out or Path(default)
     try:
-        return _explain(options)
+        return options.run(options)
     except LRPError as error:
         print(f"lrp_lightning: error: {error}", file=sys.stderr)
         return 2
@@ -59,21 +60,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("python -m lrp_lightning", description="Layer-wise relevance propagation.")
-    commands = parser.add_subparsers(
-        required=True, metavar="explain", help="explain a classifier's decisions on images, in one HTML report"
-    )
-    explain = commands.add_parser("explain", description="Explain a classifier's decisions on images, in one HTML report.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    about = "explain a classifier's decisions on images, in one HTML report"
+    explain = commands.add_parser("explain", help=about, description=f"{about[0].upper()}{about[1:]}.")
+    explain.set_defaults(run=_explain)
     explain.add_argument("images", nargs="*", type=Path, metavar="IMAGE", help="image files that Pillow reads")
-    explain.add_argument(
-        "--model", required=True,
-        help="torchvision:NAME, or package.module:NAME, a module, a class or a function without arguments that gives one",
-    )  # fmt: skip
-    explain.add_argument(
-        "--weights", metavar="PATH|DEFAULT",
-        help="a file of weights, as torch.save(model.state_dict(), PATH) writes it, or DEFAULT, torchvision's own, which "
-        "torchvision downloads once; DEFAULT unless the model is your own",
-    )  # fmt: skip
-    explain.add_argument("--checkpoint", type=Path, help="a Lightning checkpoint of the LightningModule that --model names")
+    _add_model(explain)
     explain.add_argument("--target", metavar="CLASS", help="number or name of the class to explain; else what is predicted")
     explain.add_argument(
         "--against", metavar="CLASS|runner-up",
@@ -83,17 +75,7 @@ def _parser() -> argparse.ArgumentParser:
         "--out", type=Path,
         help="the report (default: report.html); with --against a folder (contrast), with --dataset one (relevance_store)",
     )  # fmt: skip
-    explain.add_argument(
-        "--composite",
-        default="epsilon_plus",
-        help="rules: epsilon, epsilon_plus or epsilon_alpha2_beta1 (default: %(default)s)",
-    )
-    explain.add_argument(
-        "--keep", type=_budget, default=0.1, metavar="SHARE|NUMBER",
-        help="how many of each layer's neurons are critical: a share such as 0.1, or a number such as 5 "
-        "(default: %(default)s)",
-    )  # fmt: skip
-    explain.add_argument("--classes", type=Path, metavar="FILE", help="names of the classes, one a line")
+    _add_rules(explain, explain)
     many = explain.add_argument_group(
         "a data set", "in place of images: no report, but a store, for RelevanceStore to read."
     )
@@ -104,11 +86,65 @@ def _parser() -> argparse.ArgumentParser:
     many.add_argument("--batch-size", type=_natural, default=16, help="images in a pass (default: %(default)s)")
     many.add_argument("--workers", type=int, default=2, help="processes that read images (default: %(default)s)")
     many.add_argument("--keep-inputs", action="store_true", help="keep the images in the store, as find_strategies needs")
-    taken = explain.add_argument_group("what the model takes", "torchvision's models say so themselves, if you do not.")
+    _add_preparation(explain)
+
+    about = "write a file that predicts and explains, and runs without this library"
+    export = commands.add_parser("export", help=about, description=f"{about[0].upper()}{about[1:]}.")
+    export.set_defaults(run=_export)
+    _add_model(export)
+    export.add_argument(
+        "--target", default="predicted", metavar="CLASS|predicted",
+        help="number or name of the class to explain, or what is predicted for each image (default: %(default)s)",
+    )  # fmt: skip
+    export.add_argument("--out", type=Path, required=True, metavar="FILE", help="the file, which ends in .pt2 or .onnx")
+    export.add_argument(
+        "--format", choices=("pt2", "compiled", "onnx"),
+        help="pt2, for torch.export.load; compiled, a .pt2 for this kind of processor, which C++ loads too and for which a "
+        "C++ compiler must be here; onnx (default: as --out ends)",
+    )  # fmt: skip
+    export.add_argument(
+        "--batch", type=_samples, default="any", metavar="N|any",
+        help="how many images it takes at a time (default: %(default)s)",
+    )  # fmt: skip
+    kept = export.add_mutually_exclusive_group()
+    _add_rules(export, kept)
+    kept.add_argument("--all-neurons", action="store_true", help="relevance through all neurons, and no masks")
+    _add_preparation(export)
+    return parser
+
+
+def _add_model(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--model", required=True,
+        help="torchvision:NAME, or package.module:NAME, a module, a class or a function without arguments that gives one",
+    )  # fmt: skip
+    parser.add_argument(
+        "--weights", metavar="PATH|DEFAULT",
+        help="a file of weights, as torch.save(model.state_dict(), PATH) writes it, or DEFAULT, torchvision's own, which "
+        "torchvision downloads once; DEFAULT unless the model is your own",
+    )  # fmt: skip
+    parser.add_argument("--checkpoint", type=Path, help="a Lightning checkpoint of the LightningModule that --model names")
+    parser.add_argument("--classes", type=Path, metavar="FILE", help="names of the classes, one a line")
+
+
+def _add_rules(parser: argparse.ArgumentParser, selection: argparse._ActionsContainer) -> None:
+    parser.add_argument(
+        "--composite",
+        default="epsilon_plus",
+        help="rules: epsilon, epsilon_plus or epsilon_alpha2_beta1 (default: %(default)s)",
+    )
+    selection.add_argument(
+        "--keep", type=_budget, default=0.1, metavar="SHARE|NUMBER",
+        help="how many of each layer's neurons are critical: a share such as 0.1, or a number such as 5 "
+        "(default: %(default)s)",
+    )  # fmt: skip
+
+
+def _add_preparation(parser: argparse.ArgumentParser) -> None:
+    taken = parser.add_argument_group("what the model takes", "torchvision's models say so themselves, if you do not.")
     taken.add_argument("--size", type=int, help="side of the images in pixels (default: 224)")
     taken.add_argument("--mean", type=float, nargs="+", help="what is subtracted from values in [0, 1], one a channel")
     taken.add_argument("--std", type=float, nargs="+", help="what they are divided by")
-    return parser
 
 
 def _budget(text: str) -> int | float:
@@ -129,6 +165,11 @@ def _natural(text: str) -> int:
     return int(text)
 
 
+def _samples(text: str) -> int | None:
+    """How many images a file takes; None for any number."""
+    return None if text == "any" else _natural(text)
+
+
 @dataclass(frozen=True)
 class _Classifier:
     """A model, what images become for it, and what its outputs are called."""
@@ -138,15 +179,18 @@ class _Classifier:
     mean: Sequence[float] | None
     std: Sequence[float] | None
     class_names: Sequence[str] | None
+    resized: tuple[int, str]  # the shorter side of an image before its middle is taken, and by which interpolation
 
 
 def _explain(options: argparse.Namespace) -> int:
+    default = "relevance_store" if options.dataset is not None else "report.html" if options.against is None else "contrast"
+    options.out = options.out or Path(default)
     if options.dataset is not None:
         return _explain_data_set(options)
     if not options.images:
         raise InputError("give images, such as photo.jpg, or --dataset FOLDER")
     pictures = [_read(path) for path in options.images]
-    _check(options)
+    _check(options, "--against" if options.against is not None else "")
     classifier = _classifier(options)
     model, names = classifier.model.eval(), classifier.class_names
     images = torch.stack([classifier.prepare(picture) for picture in pictures])
@@ -188,7 +232,7 @@ def _explain_data_set(options: argparse.Namespace) -> int:
     if options.images or options.against is not None:
         raise InputError("--dataset takes neither images nor --against: it explains one class of each image in a folder")
     folder = _Folder.of(options.dataset)
-    _check(options)
+    _check(options, "--dataset")
     classifier = _classifier(options)
     folder.prepare = classifier.prepare
     classes = _classes(options, classifier, classifier.prepare(_read(folder.paths[0]))[None])
@@ -236,16 +280,19 @@ def _contrast(options: argparse.Namespace, classifier: _Classifier, images: Tens
     return 0
 
 
-def _check(options: argparse.Namespace) -> None:
-    """What would else go wrong only when the work is done, or not be noticed at all."""
+def _check(options: argparse.Namespace, of_folder: str = "", example: str = "report.html") -> None:
+    """What would else go wrong only when the work is done, or not be noticed at all.
+
+    Args:
+        options: the command's.
+        of_folder: the option that makes ``--out`` a folder.
+        example: what a file for ``--out`` may be called.
+    """
     above = next(folder for folder in options.out.absolute().parents if folder.exists())
-    of_folder = "--dataset" if options.dataset is not None else "--against" if options.against is not None else ""
     if of_folder and options.out.is_file():
         raise InputError(f"--out must be a folder with {of_folder}; {str(options.out)!r} is a file")
     if not of_folder and options.out.is_dir():
-        raise InputError(
-            f"--out must be a file, such as {str(options.out / 'report.html')!r}; {str(options.out)!r} is a folder"
-        )
+        raise InputError(f"--out must be a file, such as {str(options.out / example)!r}; {str(options.out)!r} is a folder")
     if not above.is_dir() or not os.access(options.out if options.out.exists() else above, os.W_OK):
         raise InputError(f"--out {str(options.out)!r} cannot be written: see {str(above)!r}")
     if options.size is not None and options.size < 1:
@@ -301,6 +348,92 @@ def _target(given: str | None, names: Sequence[str] | None, classes: int) -> Any
     close = difflib.get_close_matches(given.lower(), spelt, n=3) or [name for name in spelt if given.lower() in name][:3]
     hint = f"did you mean {', '.join(repr(spelt[name]) for name in close)}?" if close else "give its number"
     raise TargetError(f"there is no class {given!r}; {hint}")
+
+
+# export
+
+
+def _export(options: argparse.Namespace) -> int:
+    kind, save = _kind(options.out, options.format)
+    _check(options, example="explain.pt2")
+    classifier = _classifier(options)
+    noise = Image.frombytes("RGB", (64, 64), random.Random(0).randbytes(3 * 64 * 64))
+    image = classifier.prepare(noise)[None]
+    classes = _classes(options, classifier, image)
+    target = _target(None if options.target == "predicted" else options.target, classifier.class_names, classes)
+    selection = None if options.all_neurons else TopK(options.keep)
+    lrp = SelectiveLRP(classifier.model.eval(), options.composite, selection)
+    print(f"recording a pass of {options.model}", flush=True)
+    try:
+        captured = lrp.capture(image.repeat(options.batch or 1, 1, 1, 1), target, dynamic_batch=options.batch is None)
+    except UnsupportedOperatorError as error:
+        raise UnsupportedOperatorError(str(error).replace("dynamic_batch=False", "--batch N")) from error
+    about = {
+        "model": options.model,
+        "composite": str(lrp.composite),
+        "selection": str(selection),
+        "explained": "predicted" if callable(target) else target,
+        "classes": classifier.class_names,
+        "images": _prepared(classifier, image),
+    }
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    save(captured, options.out, about)
+    beside = options.out.with_name(f"{options.out.name}.data")  # the weights of what is too large for one ONNX file
+    size = sum(file.stat().st_size for file in (options.out, beside) if file.exists())
+    print(
+        f"written to {options.out} ({size / 1e6:.1f} MB), {kind}",
+        *_used(captured, about, classes, options.out, kind),
+        sep="\n",
+    )
+    return 0
+
+
+def _kind(out: Path, asked: str | None) -> tuple[str, Callable[..., Path]]:
+    """The format of a file, and what writes it."""
+    suffix = out.suffix.lower()
+    if suffix not in (".pt2", ".onnx"):
+        raise InputError(f"--out must end in .pt2 or .onnx, got {str(out)!r}")
+    kind = asked or suffix[1:]
+    if (kind == "onnx") != (suffix == ".onnx"):
+        raise InputError(
+            f"--format {kind} is written to a file that ends in {'.onnx' if kind == 'onnx' else '.pt2'}, got {str(out)!r}"
+        )
+    return kind, {"pt2": save_exported, "compiled": save_compiled, "onnx": save_onnx}[kind]
+
+
+def _prepared(classifier: _Classifier, image: Tensor) -> dict[str, Any]:
+    """How an image becomes an input of the model, for who loads the file."""
+    _, channels, height, width = image.shape
+    side, interpolation = classifier.resized
+    return {
+        "channels": "grey" if channels == 1 else "RGB",
+        "resize": side,
+        "interpolation": interpolation,
+        "crop": [height, width],
+        "mean": list(classifier.mean or ()),
+        "std": list(classifier.std or ()),
+    }
+
+
+def _used(captured: Captured, about: dict[str, Any], classes: int, out: Path, kind: str) -> list[str]:
+    """What a file takes and gives, and how to load it, line by line."""
+    [(samples, *image)], taken = captured.shapes, about["images"]
+    n = "N" if captured.dynamic_batch else samples
+    of_image = ", ".join(map(str, image))
+    masks = f"; masks (critical neurons) of {len(captured.layers)} layers" if captured.layers else ""
+    load = {
+        "pt2": f"torch.export.load({str(out)!r}).module()(images)",
+        "compiled": f"torch._inductor.aoti_load_package({str(out)!r})(images)",
+        "onnx": f'onnxruntime.InferenceSession({str(out)!r}).run(None, {{"images": images}})',
+    }[kind]
+    return [
+        f"  input    images ({n}, {of_image}), float32",
+        f"  outputs  output ({n}, {classes}); relevance ({n}, {of_image}){masks}",
+        f"  images   {taken['channels']}, resized to a shorter side of {taken['resize']}, of which the middle "
+        f"{' x '.join(map(str, taken['crop']))}; values in [0, 1] less {taken['mean']}, divided by {taken['std']}",
+        f"           (this, and what the outputs are, stands in the file too: {DESCRIPTION})",
+        f"  load it  {load}",
+    ]
 
 
 # files
@@ -448,7 +581,8 @@ def _torchvision(options: argparse.Namespace) -> _Classifier:
         model = torchvision.models.get_model(name, num_classes=classes, **given)
         model = _fill(model, Path(options.weights), state)
         categories = categories if classes == len(weights.meta["categories"]) else None
-    return _Classifier(model, transform, transform.mean, transform.std, categories)
+    resized = transform.resize_size[0], transform.interpolation.value
+    return _Classifier(model, transform, transform.mean, transform.std, categories, resized)
 
 
 def _own(options: argparse.Namespace) -> _Classifier:
@@ -477,7 +611,7 @@ def _own(options: argparse.Namespace) -> _Classifier:
         v2.Resize(size), v2.CenterCrop(size), v2.ToImage(), v2.ToDtype(torch.float32, scale=True),
         v2.Normalize(mean, std),
     ]  # fmt: skip
-    return _Classifier(model, v2.Compose(steps), mean, std, None)
+    return _Classifier(model, v2.Compose(steps), mean, std, None, (size, "bilinear"))
 
 
 def _normalisation(options: argparse.Namespace, channels: int) -> tuple[list[float], list[float]]:

@@ -17,7 +17,7 @@ from lightning.pytorch import LightningModule, Trainer
 from PIL import Image
 from torchvision.transforms import v2
 
-from lrp_lightning import RelevanceStore, SelectiveLRP, TopK
+from lrp_lightning import Epsilon, EpsilonPlus, RelevanceStore, SelectiveLRP, TopK
 from lrp_lightning.command_line import main
 
 OWN = """
@@ -262,7 +262,8 @@ def test_help(capsys: pytest.CaptureFixture) -> None:
         assert option in said
     with pytest.raises(SystemExit):
         main(["--help"])
-    assert capsys.readouterr().out.count("\n  explain") == 1
+    commands = re.findall(r"^    (\w+) ", capsys.readouterr().out, re.MULTILINE)
+    assert commands == ["explain", "export"]
 
 
 def test_why_a_class_and_not_another_is_a_folder(folder: Path, capsys: pytest.CaptureFixture) -> None:
@@ -378,3 +379,144 @@ def test_data_sets_that_are_refused(data_set: Path, arguments: str, message: str
     said = capsys.readouterr().err
     assert message in said
     assert [line for line in said.splitlines() if line.startswith("lrp_lightning: error: ")] == said.splitlines()[-1:]
+
+
+TAKEN = "--model own_models:Small --size 16 --weights weights.pt"
+HOW = {
+    "channels": "RGB", "resize": 16, "interpolation": "bilinear", "crop": [16, 16], "mean": [0.5, 0.5, 0.5],
+    "std": [0.25, 0.25, 0.25],
+}  # fmt: skip
+
+
+def export(arguments: str) -> int:
+    return main(["export", *arguments.split()])
+
+
+@pytest.mark.slow
+def test_a_file_that_explains_any_number_of_images(folder: Path, capsys: pytest.CaptureFixture) -> None:
+    model = weights(folder)
+    (folder / "names.txt").write_text("cat\ndog\nfox\n")
+    assert export(f"{TAKEN} --classes names.txt --mean 0.5 --std 0.25 --keep 2 --out new/explain.pt2") == 0
+    told = capsys.readouterr().out
+    assert re.search(r"^written to new/explain.pt2 \(\d+\.\d MB\), pt2$", told, re.MULTILINE)
+    assert "images (N, 3, 16, 16), float32" in told
+    assert "output (N, 3); relevance (N, 3, 16, 16); masks (critical neurons) of 1 layers" in told
+    assert "torch.export.load('new/explain.pt2').module()(images)" in told
+    extra = {"explanation.json": ""}
+    program = torch.export.load("new/explain.pt2", extra_files=extra).module()
+    assert json.loads(extra["explanation.json"]) == {
+        "shapes": [[1, 3, 16, 16]], "dynamic_batch": True, "layers": ["0"], "model": "own_models:Small",
+        "composite": str(EpsilonPlus()), "selection": "TopK(keep=2, by='magnitude')", "explained": "predicted",
+        "classes": ["cat", "dog", "fox"], "images": HOW,
+    }  # fmt: skip
+    x = torch.randn(3, 3, 16, 16)
+    trace = SelectiveLRP(model, selection=TopK(2)).trace(x, lambda y: y.argmax(1))
+    output, relevance, masks = program(x)
+    torch.testing.assert_close((output, relevance), (trace.output, trace.inputs))
+    assert torch.equal(masks["0"], trace.masks["0"])
+
+
+@pytest.mark.slow
+def test_an_onnx_file_of_one_class_and_all_neurons(folder: Path, capsys: pytest.CaptureFixture) -> None:
+    pytest.importorskip("onnxscript")
+    runtime = pytest.importorskip("onnxruntime")
+    model = weights(folder)
+    assert export(f"{TAKEN} --composite epsilon --all-neurons --target -1 --batch 2 --out explain.onnx") == 0
+    told = capsys.readouterr().out
+    assert "images (2, 3, 16, 16), float32" in told
+    assert "masks" not in told
+    session = runtime.InferenceSession("explain.onnx", providers=["CPUExecutionProvider"])
+    said = json.loads(session.get_modelmeta().custom_metadata_map["explanation.json"])
+    assert (said["explained"], said["selection"], said["composite"]) == (2, "None", "Composite(default=Epsilon(eps=1e-06))")
+    x = torch.randn(2, 3, 16, 16)
+    output, relevance = map(torch.from_numpy, session.run(None, {"images": x.numpy()}))
+    trace = SelectiveLRP(model, Epsilon()).trace(x, 2)
+    torch.testing.assert_close((output, relevance), (trace.output, trace.inputs), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="AOTInductor needs a C++ compiler")
+def test_a_compiled_package_of_grey_images(folder: Path, capsys: pytest.CaptureFixture) -> None:
+    assert export("--model own_models:grey --size 16 --format compiled --out explain.pt2") == 0
+    assert "torch._inductor.aoti_load_package('explain.pt2')(images)" in capsys.readouterr().out
+    program = torch._inductor.aoti_load_package("explain.pt2")
+    assert json.loads(program.get_metadata()["explanation.json"])["images"]["channels"] == "grey"
+    assert program(torch.rand(2, 1, 16, 16))[1].shape == (2, 1, 16, 16)
+
+
+def test_what_torchvision_says_of_images_stands_in_the_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = {}
+    saved = lambda captured, out, about: said.update(about) or out.touch()  # noqa: E731
+    monkeypatch.setattr("lrp_lightning.command_line.save_exported", saved)
+    torch.save(torchvision.models.squeezenet1_1().state_dict(), folder / "weights.pt")
+    monkeypatch.setattr(SelectiveLRP, "capture", lambda lrp, x, *_, **__: Recorded(x))
+    assert export("--model torchvision:squeezenet1_1 --weights weights.pt --out explain.pt2 --target tabby") == 0
+    assert said["images"] == {
+        "channels": "RGB", "resize": 256, "interpolation": "bilinear", "crop": [224, 224],
+        "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225],
+    }  # fmt: skip
+    assert said["classes"][said["explained"]] == "tabby"
+
+
+class Recorded:
+    """What the command reads of a captured pass."""
+
+    dynamic_batch, layers = True, ()
+
+    def __init__(self, x: torch.Tensor) -> None:
+        self.shapes = (x.shape,)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("--out explain.bin", "--out must end in .pt2 or .onnx, got 'explain.bin'"),
+        ("--out explain.onnx --format compiled", "--format compiled is written to a file that ends in .pt2, got 'explain.o"),
+        ("--out explain.pt2 --format onnx", "--format onnx is written to a file that ends in .onnx, got 'explain.pt2'"),
+        ("--out folder.pt2", "--out must be a file, such as 'folder.pt2/explain.pt2'; 'folder.pt2' is a folder"),
+        ("--out text.png/explain.pt2", "cannot be written: see"),
+        ("--out explain.pt2 --target cat", "there is no class 'cat'; give its number"),
+        ("--out explain.pt2 --target 3", "there is no class 3; classes are 0 to 2"),
+        ("--out explain.pt2 --keep 1.5", "got 1.5"),
+        ("--out explain.pt2 --composite gold", "'gold'"),
+        ("--out explain.pt2 --mean 0.5", "--mean and --std belong together"),
+        ("--out explain.pt2 --model own_models:Big", "cannot be imported: module 'own_models' has no attribute 'Big'"),
+        ("--out explain.pt2 --model own_models:Asking", "Asking cannot be captured: its forward"),
+        (
+            "--out explain.pt2 --model own_models:OneByOne",
+            "Capture it for the number of samples that you need, with --batch N",
+        ),
+    ],
+)
+def test_what_is_not_exported_is_one_line(folder: Path, arguments: str, message: str, capsys: pytest.CaptureFixture) -> None:
+    (folder / "own_models.py").write_text(
+        OWN
+        + """
+import torch
+
+class Asking(Small):
+    def forward(self, x):
+        h = super().forward(x)
+        return h if h.sum() > 0 else 2 * h
+
+class OneByOne(Small):
+    def forward(self, x):
+        return torch.cat([super(OneByOne, self).forward(image[None]) for image in x])
+"""
+    )
+    (folder / "folder.pt2").mkdir()
+    assert export(f"--model own_models:Small --size 16 {arguments}") == 2
+    said = capsys.readouterr()
+    assert message in said.err
+    assert said.err.startswith("lrp_lightning: error: ")
+    assert len(said.err.splitlines()) == 1
+    assert not (folder / "explain.pt2").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments", ["", "--out e.pt2 --batch 0", "--out e.pt2 --keep 2 --all-neurons", "--out e --format so"]
+)
+def test_options_that_argparse_refuses(folder: Path, arguments: str) -> None:
+    with pytest.raises(SystemExit) as done:
+        export(f"--model own_models:Small {arguments}")
+    assert done.value.code == 2

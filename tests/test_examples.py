@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import io
+import json
 import os
 import re
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
+from small_networks import cnn
+from torch import Tensor
+from torchvision.transforms import v2
 
-from lrp_lightning import masked_forward
+from lrp_lightning import SelectiveLRP, TopK, masked_forward
+from lrp_lightning.capture import save_compiled, save_exported, save_onnx
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -182,9 +194,88 @@ def test_a_vision_transformer_is_explained_both_ways(tmp_path: Path):
     assert (tmp_path / "vit.png").stat().st_size > 10_000
 
 
+def predicted(y: Tensor) -> Tensor:
+    return y.argmax(1)
+
+
+SAVED = [("explain.pt2", save_exported, False), ("explain.onnx", save_onnx, True)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "save", "any_batch"), SAVED, ids=["pt2", "onnx"])
+def test_heatmaps_are_served_without_the_library(tmp_path: Path, name: str, save: Callable, any_batch: bool):
+    if save is save_onnx:
+        pytest.importorskip("onnxscript")
+        pytest.importorskip("onnxruntime")
+    lrp = SelectiveLRP(cnn(), selection=TopK(0.3))
+    captured = lrp.capture(torch.rand(2, 1, 8, 8), predicted, dynamic_batch=any_batch)
+    how = {"channels": "grey", "resize": 9, "interpolation": "bilinear", "crop": [8, 8], "mean": [0.4], "std": [0.2]}
+    file = save(captured, tmp_path / name, {"images": how, "classes": list("abcde")})
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 255, (15, 20, 3), dtype=np.uint8))
+    bytes_of = io.BytesIO()
+    picture.save(bytes_of, "PNG")
+    prepare = v2.Compose(
+        [
+            v2.Grayscale(), v2.Resize(9), v2.CenterCrop(8), v2.ToImage(), v2.ToDtype(torch.float32, scale=True),
+            v2.Normalize([0.4], [0.2]),
+        ]
+    )  # fmt: skip
+    trace = lrp.trace(prepare(picture)[None], predicted)
+
+    # an import of the library would fail
+    alone = "import sys, runpy; sys.modules['lrp_lightning'] = None; runpy.run_path(sys.argv.pop(1), run_name='__main__')"
+    asked = [sys.executable, "-c", alone, EXAMPLES / "serve_heatmaps.py", file, "--port", "0"]
+    server = subprocess.Popen(asked, stdout=subprocess.PIPE, text=True)
+    try:
+        assert server.stdout is not None
+        address = server.stdout.readline().split()[-1]
+        found = json.load(urlopen(f"{address}/explanation.json", bytes_of.getvalue()))
+        heatmap = np.asarray(Image.open(urlopen(f"{address}/heatmap.png", bytes_of.getvalue())))
+        for path, body in (("/heatmap.png", b"text"), ("/other", bytes_of.getvalue()), ("/heatmap.png", b"")):
+            with pytest.raises(HTTPError, match="400"):
+                urlopen(f"{address}{path}", body)
+    finally:
+        server.kill()
+        server.communicate()
+    right = trace.inputs[0, 0]
+    assert found["predicted"] == "abcde"[int(trace.output.argmax())]
+    assert found["logit"] == pytest.approx(trace.output.max().item(), rel=1e-4)
+    torch.testing.assert_close(torch.tensor(found["heatmap"]), right, rtol=1e-3, atol=1e-4 * right.abs().max().item())
+    assert found["critical"] == {layer: mask[0].nonzero()[:, 0].tolist() for layer, mask in trace.masks.items()}
+    strongest = np.unravel_index(int(right.abs().argmax()), right.shape)
+    assert heatmap.shape == (8, 8, 3)
+    assert heatmap[strongest].tolist() == ([255, 0, 0] if right[strongest] > 0 else [0, 0, 255])
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not (shutil.which("g++") and shutil.which("cmake")), reason="needs g++ and cmake")
+def test_a_compiled_package_explains_in_cpp(tmp_path: Path):
+    lrp, x = SelectiveLRP(cnn(), selection=TopK(0.3)), torch.rand(3, 1, 8, 8)
+    file = save_compiled(lrp.capture(x, predicted, dynamic_batch=True), tmp_path / "explain.pt2", {"mean": [0.5]})
+    x.numpy().tofile(tmp_path / "images.f32")
+    build = ["cmake", "-S", EXAMPLES / "cpp", "-B", tmp_path / "build", f"-DPython_EXECUTABLE={sys.executable}"]
+    for command in (build, ["cmake", "--build", tmp_path / "build"]):
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    program = [tmp_path / "build" / "explain", file, tmp_path / "images.f32"]
+    said = subprocess.run([*program, "3", "1", "8", "8"], capture_output=True, text=True, check=True).stdout.splitlines()
+    assert json.loads(said[0])["mean"] == [0.5]
+    trace = lrp.trace(x, predicted)
+    assert len(said) == 4
+    for n, line in enumerate(said[1:]):
+        [of, c, logit, relevance, critical] = re.findall(r"-?\d[\d.e-]*", line)
+        assert (int(of), int(c)) == (n, int(trace.output[n].argmax()))
+        assert float(logit) == pytest.approx(trace.output[n].max().item(), rel=1e-3)
+        assert float(relevance) == pytest.approx(trace.inputs[n].sum().item(), rel=1e-3, abs=1e-5)
+        assert int(critical) == sum(int(mask[n].sum()) for mask in trace.masks.values())
+    wrong = subprocess.run([*program, "4", "1", "8", "8"], capture_output=True, text=True, check=False)
+    assert wrong.returncode == 2
+    assert "must hold 256 float32 values" in wrong.stderr
+
+
 def test_examples_are_short_enough_to_read():
     for path in EXAMPLES.glob("*.py"):
-        longest = 600 if path.name == "vgg16_case_study.py" else 80
+        longest = {"vgg16_case_study.py": 600, "serve_heatmaps.py": 100}.get(path.name, 80)
         assert len(path.read_text().splitlines()) < longest, path.name
 
 

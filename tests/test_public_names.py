@@ -71,6 +71,7 @@ NAMES = {
         draw_neuron_cards draw_paths relevance_as_images save_contrast
         draw_series draw_strategies draw_tokens draw_top_activations report_of write_report
     """,
+    "lrp_lightning.capture": "Captured Explanation export save_compiled save_exported save_onnx",
     "lrp_lightning.callbacks": "Explainer RelevanceMonitor RelevanceWriter",
 }
 PUBLIC = [(module, name) for module, names in NAMES.items() for name in names.split()]

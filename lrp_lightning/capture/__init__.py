@@ -2,7 +2,7 @@
 
 | | |
 | --- | --- |
-| ``program.py`` | records a pass: :func:`capture`, the module :class:`Captured` and what it returns, :class:`Explanation` |
+| ``program.py`` | records a pass: the module :class:`Captured`, and what it returns, :class:`Explanation` |
 | ``any_batch.py`` | one program for any number of samples, from recordings of several numbers |
 | ``folding.py`` | removes what nothing reads, and computes what depends on weights alone once |
 | ``decompositions.py`` | backward operators in terms of forward ones, for formats that have no backward |
@@ -10,6 +10,6 @@
 """
 
 from lrp_lightning.capture.export import export, save_compiled, save_exported, save_onnx
-from lrp_lightning.capture.program import Captured, Explanation, capture
+from lrp_lightning.capture.program import Captured, Explanation
 
-__all__ = ["Captured", "Explanation", "capture", "export", "save_compiled", "save_exported", "save_onnx"]
+__all__ = ["Captured", "Explanation", "export", "save_compiled", "save_exported", "save_onnx"]

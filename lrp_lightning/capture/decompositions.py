@@ -13,6 +13,8 @@ __all__ = ["FORWARD_ONLY"]
 
 aten = torch.ops.aten
 
+# Constants are made by arange, for torch.tensor leaves an operator in place, which run_decompositions refuses
+
 
 def _copysign(magnitude: Tensor, sign: Tensor) -> Tensor:
     return torch.where(sign < 0, -magnitude.abs(), magnitude.abs())  # -0 counts as 0: what is divided there is 0
@@ -89,8 +91,9 @@ def _average_pool_backward(
 
 def _values(size: int, pooled: int, kernel: int, stride: int, padding: int, padded: bool) -> Tensor:
     """``(pooled,)``: how many values each window of an average has along one dimension, the padding counted or not."""
-    windows = [(n * stride - padding, min(n * stride - padding + kernel, size + padding)) for n in range(pooled)]
-    return torch.tensor([end - start if padded else min(end, size) - max(start, 0) for start, end in windows])
+    start = torch.arange(pooled) * stride - padding
+    end = (start + kernel).clamp(max=size + padding)
+    return end - start if padded else end.clamp(max=size) - start.clamp(min=0)
 
 
 def _adaptive_average_backward(grad: Tensor, x: Tensor) -> Tensor:
@@ -100,8 +103,39 @@ def _adaptive_average_backward(grad: Tensor, x: Tensor) -> Tensor:
 
 def _averages(size: int, pooled: int) -> Tensor:
     """``(pooled, size)``: adaptive average pooling along one dimension, as a matrix."""
-    windows = [range(n * size // pooled, -(-(n + 1) * size // pooled)) for n in range(pooled)]
-    return torch.tensor([[1 / len(window) if at in window else 0.0 for at in range(size)] for window in windows])
+    window, at = torch.arange(pooled)[:, None], torch.arange(size)
+    start, end = window * size // pooled, ((window + 1) * size + pooled - 1) // pooled
+    return ((at >= start) & (at < end)) / (end - start)
+
+
+def _attention_backward(
+    grad: Tensor,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    out: Tensor,
+    logsumexp: Tensor,
+    dropout: float,
+    causal: bool,
+    *,
+    attn_mask: Tensor | None = None,
+    scale: float | None = None,
+) -> Any:
+    if dropout:
+        return NotImplemented
+    scale = query.shape[-1] ** -0.5 if scale is None else scale
+    scores = query @ key.mT * scale  # anew: runtimes without a backward do not give logsumexp
+    if causal:
+        queries, keys = (torch.arange(scores.shape[d], device=scores.device) for d in (-2, -1))
+        scores = scores.masked_fill(keys > queries[:, None], float("-inf"))
+    if attn_mask is not None:
+        scores = scores + attn_mask
+    weights = scores.softmax(-1)
+    by_scores = weights * (grad @ value.mT - (grad * out).sum(-1, keepdim=True)) * scale
+    down = by_scores @ key, by_scores.mT @ query, weights.mT @ grad
+    return tuple(
+        t.transpose(1, 2).contiguous().transpose(1, 2) for t in down
+    )  # laid out as the operator's are: views follow
 
 
 FORWARD_ONLY: dict[Any, Callable] = {
@@ -120,10 +154,12 @@ FORWARD_ONLY: dict[Any, Callable] = {
     aten.max_pool2d_with_indices_backward.default: _max_pool_backward,
     aten.avg_pool2d_backward.default: _average_pool_backward,
     aten._adaptive_avg_pool2d_backward.default: _adaptive_average_backward,
+    aten._scaled_dot_product_flash_attention_for_cpu_backward.default: _attention_backward,
     aten.copysign.Tensor: _copysign,
 }  # fmt: skip
 """What each backward operator of a pass is in terms of forward operators, for ``ExportedProgram.run_decompositions``.
 
 That of a convolution is a transposed convolution, that of a transposed one a convolution; that of max pooling adds each
-value to the place that its maximum came from. The rest are torch's own decompositions.
+value to the place that its maximum came from; that of attention computes its weights anew. The rest are torch's own
+decompositions.
 """

@@ -3,22 +3,33 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch.export import Dim, ExportedProgram
 
 from lrp_lightning.capture.decompositions import FORWARD_ONLY
 from lrp_lightning.capture.program import Captured
-from lrp_lightning.errors import LRPError
+from lrp_lightning.errors import LRPError, UnsupportedOperatorError
 
-__all__ = ["export", "save_compiled", "save_exported", "save_onnx"]
+__all__ = ["DESCRIPTION", "export", "save_compiled", "save_exported", "save_onnx"]
+
+DESCRIPTION = "explanation.json"
+"""Under which name each kind of file says what it holds."""
 
 
 def export(captured: Captured) -> ExportedProgram:
     """The captured pass as ``torch.export`` has it, with the number of samples left open if it was captured so.
 
     Its module returns ``(output, relevance, masks)``, plain tensors and a dictionary.
+
+    Args:
+        captured: the module that :meth:`lrp_lightning.SelectiveLRP.capture` gives.
+
+    Returns:
+        The exported program.
 
     Example:
         >>> import torch
@@ -35,38 +46,102 @@ def export(captured: Captured) -> ExportedProgram:
     return torch.export.export(captured, captured.example(), dynamic_shapes=shapes)
 
 
-def save_exported(captured: Captured, path: str | Path) -> Path:
+def save_exported(captured: Captured, path: str | Path, about: Mapping[str, Any] | None = None) -> Path:
     """Save it as a ``.pt2`` file, which ``torch.export.load(path).module()`` reads.
 
+    The file says what it holds, as JSON, in its extra file ``explanation.json``.
+
+    Args:
+        captured: the module that :meth:`lrp_lightning.SelectiveLRP.capture` gives.
+        path: where the file goes.
+        about: what whoever loads it must know besides, such as how images are prepared; JSON.
+
     Returns:
         The path.
+
+    Example:
+        >>> import json, tempfile
+        >>> import torch
+        >>> from lrp_lightning import SelectiveLRP
+        >>> from lrp_lightning.capture import save_exported
+        >>> model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3))
+        >>> captured = SelectiveLRP(model).capture(torch.rand(5, 4), target=1)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     file = save_exported(captured, f"{folder}/explain.pt2", about={"mean": [0.5]})
+        ...     said = {"explanation.json": ""}
+        ...     output, relevance, masks = torch.export.load(file, extra_files=said).module()(torch.rand(5, 4))
+        >>> relevance.shape, json.loads(said["explanation.json"])["mean"]
+        (torch.Size([5, 4]), [0.5])
     """
-    torch.export.save(export(captured), path, extra_files={"explanation.json": _described(captured)})
+    torch.export.save(export(captured), path, extra_files={DESCRIPTION: _described(captured, about)})
     return Path(path)
 
 
-def save_compiled(captured: Captured, path: str | Path) -> Path:
+def save_compiled(captured: Captured, path: str | Path, about: Mapping[str, Any] | None = None) -> Path:
     """Compile it by AOTInductor into a ``.pt2`` package, for ``torch._inductor.aoti_load_package(path)`` and for C++.
 
-    That needs a C++ compiler here, and none where the package runs.
+    That needs a C++ compiler here, and none where the package runs. The package says what it holds, as JSON, under
+    ``explanation.json`` of its metadata.
 
-    Returns:
-        The path.
-    """
-    torch._inductor.aoti_compile_and_package(export(captured), package_path=str(path))
-    return Path(path)
-
-
-def save_onnx(captured: Captured, path: str | Path) -> Path:
-    """Save it as an ONNX file, without a backward operator: outputs are ``output``, ``relevance`` and ``mask.LAYER`` each.
-
-    Needs ``pip install lrp-lightning[onnx]``.
+    Args:
+        captured: the module that :meth:`lrp_lightning.SelectiveLRP.capture` gives.
+        path: where the package goes; it must end in ``.pt2``.
+        about: as for :func:`save_exported`.
 
     Returns:
         The path.
 
     Raises:
-        LRPError: if the extra is not installed.
+        LRPError: if the path ends otherwise, or nothing can be compiled here.
+
+    Example:
+        >>> import torch
+        >>> from lrp_lightning import SelectiveLRP
+        >>> from lrp_lightning.capture import save_compiled
+        >>> model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3))
+        >>> captured = SelectiveLRP(model).capture(torch.rand(5, 4), target=1, dynamic_batch=True)
+        >>> save_compiled(captured, "explain.pt2")  # doctest: +SKIP
+        PosixPath('explain.pt2')
+    """
+    if Path(path).suffix != ".pt2":
+        raise LRPError(f"the name of a compiled package must end in .pt2, got {str(path)!r}")
+    metadata = {"aot_inductor.metadata": {DESCRIPTION: _described(captured, about)}}
+    try:
+        torch._inductor.aoti_compile_and_package(export(captured), package_path=str(path), inductor_configs=metadata)
+    except RuntimeError as error:  # of inductor's many, and of the compiler's
+        raise LRPError(
+            f"AOTInductor cannot compile this pass here, is there a C++ compiler? {_first_line(error)}"
+        ) from error
+    return Path(path)
+
+
+def save_onnx(captured: Captured, path: str | Path, about: Mapping[str, Any] | None = None) -> Path:
+    """Save it as an ONNX file, without a backward operator: outputs are ``output``, ``relevance`` and ``mask.LAYER`` each.
+
+    The input is ``images``. Of several inputs there are ``input.0``, ``input.1`` and ``relevance.0``, ``relevance.1``; where
+    the target was a tensor, ``classes`` is the last input. The file says what it holds, as JSON, under ``explanation.json``
+    of its ``metadata_props``. Needs ``pip install 'lrp-lightning[onnx]'``.
+
+    Args:
+        captured: the module that :meth:`lrp_lightning.SelectiveLRP.capture` gives.
+        path: where the file goes. What is larger than ONNX's 2 GB has its weights in a second file beside it.
+        about: as for :func:`save_exported`.
+
+    Returns:
+        The path.
+
+    Raises:
+        LRPError: if the extra is not installed, or too old for this torch.
+        UnsupportedOperatorError: if an operator of the pass has no counterpart in ONNX.
+
+    Example:
+        >>> import torch
+        >>> from lrp_lightning import SelectiveLRP
+        >>> from lrp_lightning.capture import save_onnx
+        >>> model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3))
+        >>> captured = SelectiveLRP(model).capture(torch.rand(5, 4), target=1, dynamic_batch=True)
+        >>> save_onnx(captured, "explain.onnx")  # doctest: +SKIP
+        PosixPath('explain.onnx')
     """
     try:
         import onnxscript  # noqa: F401
@@ -75,17 +150,46 @@ def save_onnx(captured: Captured, path: str | Path) -> Path:
     program = export(captured).run_decompositions(FORWARD_ONLY)
     many = captured.inputs > 1
     relevance = [f"relevance.{n}" for n in range(captured.inputs)] if many else ["relevance"]
-    written = torch.onnx.export(
-        program,
-        dynamo=True,
-        verbose=False,
-        input_names=[f"input.{n}" for n in range(captured.inputs)] if many else ["images"],
-        output_names=["output", *relevance, *(f"mask.{layer}" for layer in captured.layers)],
-    )
+    classes = ["classes"] * (len(captured.shapes) - captured.inputs)
+    batch = (
+        ({0: "batch"}, *[None] * (len(captured.shapes) - 1)) if captured.dynamic_batch else None
+    )  # only its name: all share it
+    try:
+        written = torch.onnx.export(
+            program,
+            dynamo=True,
+            verbose=False,
+            dynamic_shapes=batch,
+            input_names=[*([f"input.{n}" for n in range(captured.inputs)] if many else ["images"]), *classes],
+            output_names=["output", *relevance, *(f"mask.{layer}" for layer in captured.layers)],
+        )
+    except ImportError as error:  # torch asks onnxscript for a module of torch's own version
+        raise LRPError(
+            f"this torch needs a newer onnxscript: pip install --upgrade 'lrp-lightning[onnx]' ({error})"
+        ) from error
+    except torch.onnx.errors.OnnxExporterError as error:
+        raise UnsupportedOperatorError(f"this pass cannot be written as ONNX: {_cause(error)}") from error
     assert written is not None
+    written.model.metadata_props[DESCRIPTION] = _described(captured, about)
     written.save(str(path))
     return Path(path)
 
 
-def _described(captured: Captured) -> str:
-    return json.dumps({"shapes": [list(shape) for shape in captured.shapes], "layers": captured.layers})
+def _cause(error: BaseException) -> str:
+    """What is at the bottom of torch's page of it."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return _first_line(error)
+
+
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+def _described(captured: Captured, about: Mapping[str, Any] | None) -> str:
+    own = {
+        "shapes": [list(shape) for shape in captured.shapes],
+        "dynamic_batch": captured.dynamic_batch,
+        "layers": captured.layers,
+    }
+    return json.dumps({**own, **(about or {})})

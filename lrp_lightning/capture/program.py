@@ -41,6 +41,14 @@ class Explanation(NamedTuple):
         output: the model's output, ``(N, classes)``.
         relevance: of the input, shaped like it; a tuple for several inputs.
         masks: ``{layer: (N, C) bool}``, the critical neurons of each hidden layer; empty without a selection.
+
+    Example:
+        >>> import torch
+        >>> from lrp_lightning import SelectiveLRP, TopK
+        >>> model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3))
+        >>> found = SelectiveLRP(model, selection=TopK(2)).capture(torch.rand(5, 4), target=1)(torch.rand(5, 4))
+        >>> found.relevance.shape, found.masks["0"].sum(1)
+        (torch.Size([5, 4]), tensor([2, 2, 2, 2, 2]))
     """
 
     output: Tensor
@@ -57,6 +65,18 @@ class Captured(nn.Module):
         shapes: of these, and, where the target was a tensor, of the classes that follow them, ``(N,)``.
         layers: of the masks, in the order in which the program returns them.
         dynamic_batch: whether it takes any number of samples.
+
+    Args:
+        program, inputs, layers, dynamic_batch: as above.
+        example: the tensors that were recorded, of which shapes, device and precision are kept.
+
+    Example:
+        >>> import torch
+        >>> from lrp_lightning import SelectiveLRP
+        >>> model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3))
+        >>> captured = SelectiveLRP(model).capture(torch.rand(1, 4), target=1, dynamic_batch=True)
+        >>> captured.shapes, captured(torch.rand(7, 4)).relevance.shape
+        ((torch.Size([1, 4]),), torch.Size([7, 4]))
     """
 
     def __init__(

@@ -23,7 +23,8 @@ from lrp_lightning.rules import Rule
 __all__ = ["along_own_path", "neuron_heatmaps", "path_heatmaps", "through_own_neuron"]
 
 _ALL = torch.iinfo(torch.long).min
-"""In place of a neuron's number: the whole layer."""
+_NONE = _ALL + 1
+"""In place of a neuron's number: the whole layer, and none of it."""
 
 
 def neuron_heatmaps(
@@ -39,7 +40,8 @@ def neuron_heatmaps(
     """The relevance that runs through each of the chosen neurons of a layer, by one batched pass.
 
     In that layer only the neuron carries relevance on, as in concept relevance propagation (Achtibat et al. 2023); all other
-    layers are whole. Over all neurons of the layer the heatmaps add up to that of the whole output.
+    layers are whole. What reaches the input around the layer, along a shortcut or a branch beside it, is left out. Over all
+    neurons of the layer the heatmaps add up to that of the whole output, less what runs around the layer.
 
     Args:
         model: the classifier.
@@ -53,7 +55,7 @@ def neuron_heatmaps(
 
     Returns:
         ``(K, *inputs.shape)``, or ``(K, N, ...)`` shaped like the output of ``at``. The pass takes the memory of one over
-        ``K * N`` samples.
+        ``(K + 1) * N`` samples.
 
     Raises:
         LayerError: if there is no such layer or neuron.
@@ -81,42 +83,73 @@ def neuron_heatmaps(
 
     def for_each(value: Any) -> Any:
         if isinstance(value, list) and len(value) == samples:
-            return value * k
-        return _repeated(value, samples, k)
+            return value * (k + 1)
+        return _repeated(value, samples, k + 1)
 
-    extra = _in_each(additional_forward_args, for_each)
     name = layer if isinstance(layer, str) else _name(model, layer)
-    nodes = [(name, neuron) for neuron in chosen.reshape(-1).tolist()]
-    return through_own_neuron(model, for_each(inputs), nodes, for_each(target), composite, at, extra).unflatten(
-        0, (k, samples)
-    )
+    only = {name: torch.cat([chosen.reshape(-1), torch.full((samples,), _NONE)])}
+    extra = _in_each(additional_forward_args, for_each)
+    found = _through(model, for_each(inputs), only, for_each(target), composite, at, extra).unflatten(0, (k + 1, samples))
+    if at is not None and (at if isinstance(at, str) else _name(model, at)) == name:
+        return found[:-1]  # what arrives at the layer itself
+    return found[:-1] - found[-1]
 
 
 def through_own_neuron(
     model: nn.Module,
     inputs: Tensor,
     nodes: Sequence[Node],
-    target: Any = None,
+    target: Tensor,
     composite: Composite | Rule | str = EpsilonPlus(),  # noqa: B008  (a frozen value)
-    at: nn.Module | str | None = None,
-    additional_forward_args: Any = None,
 ) -> Tensor:
     """The relevance of each sample that runs through one neuron, each sample's own, of any layer, by one pass.
 
+    A second pass is made for layers that relevance can run around, as around the layers of a residual block.
+
     Args:
-        model, target, composite, at, additional_forward_args: as in :func:`neuron_heatmaps`.
+        model, composite: as in :func:`neuron_heatmaps`.
         inputs: ``(N, ...)``.
         nodes: ``N`` layers and neurons.
+        target: ``(N,)``, the class to explain in each.
 
     Returns:
-        Shaped like ``inputs``, or like the output of ``at``.
+        Shaped like ``inputs``.
 
     Raises:
         LayerError, InputError, TargetError, ModelError, UnsupportedOperatorError: as :func:`neuron_heatmaps`.
     """
+    first = {layer: n for n, (layer, _) in reversed(list(enumerate(nodes)))}
+    rows = torch.tensor([*range(len(nodes)), *first.values()])
+    samples = rows.to(inputs.device)
+    only = _each_own([*nodes, *((layer, _NONE) for layer in first)])
+    heat, around = _through(model, inputs[samples], only, target[samples], composite).split([len(nodes), len(first)])
+    passed_by = {layer for layer, one in zip(first, around, strict=True) if one.any()}
+    at = [n for n, (layer, _) in enumerate(nodes) if layer in passed_by]
+    if at:
+        some = torch.tensor(at, device=inputs.device)
+        none = _each_own([(nodes[n][0], _NONE) for n in at])
+        heat = heat.index_add(0, some, _through(model, inputs[some], none, target[some], composite), alpha=-1)
+    return heat
+
+
+def _each_own(nodes: Sequence[Node]) -> dict[str, Tensor]:
+    """Of each layer the neuron of each sample, where that is of another layer all."""
     only = {layer: torch.full((len(nodes),), _ALL) for layer, _ in nodes}
     for n, (layer, neuron) in enumerate(nodes):
         only[layer][n] = neuron
+    return only
+
+
+def _through(
+    model: nn.Module,
+    inputs: Tensor,
+    only: Mapping[str, Tensor],
+    target: Any,
+    composite: Composite | Rule | str,
+    at: nn.Module | str | None = None,
+    additional_forward_args: Any = None,
+) -> Tensor:
+    """Relevance of the inputs, or at a layer, where layers carry that of each sample's own neurons on alone."""
     if at is None:
         return SelectiveLRP(model, composite, _OneEach(only)).attribute(inputs, target, additional_forward_args)
     return LayerSelectiveLRP(model, at, composite, _OneEach(only)).attribute(inputs, target, additional_forward_args)
@@ -256,7 +289,7 @@ class _OneEach:
         if layer not in self.neurons:
             return None
         neurons = self.neurons[layer]
-        wrong = neurons[(neurons != _ALL) & ((neurons < 0) | (neurons >= relevance.shape[1]))]
+        wrong = neurons[(neurons > _NONE) & ((neurons < 0) | (neurons >= relevance.shape[1]))]
         if len(wrong):
             raise LayerError(
                 f"layer {layer!r} has {relevance.shape[1]} neurons, 0 to {relevance.shape[1] - 1}, and no {int(wrong[0])}"

@@ -41,6 +41,13 @@ CALLS: dict[str, tuple[tuple[int, ...], Callable[[Tensor], Tensor]]] = {
     "layer norm": ((2, 5), lambda x: F.layer_norm(x, (5,))),
     "group norm": ((2, 4, 5), lambda x: F.group_norm(x, 2)),
     "slice": ((4, 5), lambda x: x[1:3, ::2]),
+    "attention": ((2, 2, 5, 4), lambda x: F.scaled_dot_product_attention(x, 2 * x, x.flip(-1))),
+    "attention, scaled": (
+        (2, 2, 5, 4),
+        lambda x: F.scaled_dot_product_attention(x, x[..., :3, :], x[..., :3, :], scale=0.3),
+    ),
+    "attention, causal": ((2, 2, 5, 4), lambda x: F.scaled_dot_product_attention(x, x.sin(), x, is_causal=True)),
+    "attention, masked": ((2, 2, 5, 4), lambda x: F.scaled_dot_product_attention(x, x.sin(), x, weight(5, 5))),
     "gather": ((4, 5), lambda x: x.gather(1, torch.tensor([[0], [3], [2], [2]]))),
 }
 
@@ -62,6 +69,26 @@ def test_backward_in_terms_of_forward_operators(name: str) -> None:
     program = make_fx(make_fx(gradient)(x, g), FORWARD_ONLY)(x, g)
     assert not [node for node in program.graph.nodes if "backward" in str(node.target)]
     torch.testing.assert_close(program(x, g), gradient(x, g))
+
+
+OWN = ("strided", "max pooling", "padding not counted", "adaptive, uneven", "attention, causal")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", OWN)
+def test_exported_programs_take_them(name: str) -> None:
+    """Which asks more of a decomposition than make_fx does: nothing in place, no constants."""
+    shape, function = CALLS[name]
+    x = torch.randn(shape, dtype=torch.double)
+    g = torch.randn_like(function(x))
+
+    def gradient(x: Tensor, g: Tensor) -> Tensor:
+        x = x.detach().requires_grad_()
+        return torch.autograd.grad(function(x), x, g)[0]
+
+    exported = torch.export.export(make_fx(gradient)(x, g), (x, g)).run_decompositions(FORWARD_ONLY)
+    assert not [node for node in exported.graph.nodes if "backward" in str(node.target)]
+    torch.testing.assert_close(exported.module()(x, g), gradient(x, g))
 
 
 def test_the_sign_of_a_stabiliser() -> None:

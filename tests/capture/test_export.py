@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from families import built
 from small_networks import cnn
 from torch import Tensor
 
 from lrp_lightning import SelectiveLRP, TopK
 from lrp_lightning.capture import Captured, export, save_compiled, save_exported, save_onnx
-from lrp_lightning.errors import LRPError
+from lrp_lightning.errors import LRPError, UnsupportedOperatorError
 
 ALONE = """
 import sys, torch
@@ -56,11 +57,12 @@ def assert_same(found: tuple[Tensor, Tensor, dict[str, Tensor]], explain: Captur
 @pytest.mark.parametrize("dynamic_batch", [False, True])
 def test_an_exported_program_runs_without_the_library(tmp_path: Path, dynamic_batch: bool) -> None:
     explain, x = captured(dynamic_batch), torch.randn(5 if dynamic_batch else 2, 1, 8, 8)
-    file = save_exported(explain, tmp_path / "explain.pt2")
+    file = save_exported(explain, tmp_path / "explain.pt2", {"mean": [0.5]})
     assert_same(alone("torch.export.load(sys.argv[1]).module()", file, x, tmp_path), explain, x)
     extra = {"explanation.json": ""}
     torch.export.load(file, extra_files=extra)
-    assert json.loads(extra["explanation.json"])["layers"] == ["0", "4"]
+    said = json.loads(extra["explanation.json"])
+    assert said == {"shapes": [[2, 1, 8, 8]], "dynamic_batch": dynamic_batch, "layers": ["0", "4"], "mean": [0.5]}
 
 
 def test_torchs_own_export_takes_it_as_it_is(tmp_path: Path) -> None:
@@ -78,8 +80,18 @@ def test_a_number_of_samples_that_was_not_exported_is_refused() -> None:
 @pytest.mark.skipif(shutil.which("g++") is None, reason="AOTInductor needs a C++ compiler")
 def test_a_compiled_package_runs_without_the_library(tmp_path: Path) -> None:
     explain, x = captured(True), torch.randn(4, 1, 8, 8)
-    file = save_compiled(explain, tmp_path / "explain.pt2")
+    file = save_compiled(explain, tmp_path / "explain.pt2", {"mean": [0.5]})
     assert_same(alone("torch._inductor.aoti_load_package(sys.argv[1])", file, x, tmp_path), explain, x)
+    said = json.loads(torch._inductor.aoti_load_package(str(file)).get_metadata()["explanation.json"])
+    assert (said["mean"], said["layers"]) == ([0.5], ["0", "4"])
+
+
+def test_a_compiled_package_needs_a_compiler_and_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(LRPError, match=r"must end in \.pt2, got '.*explain\.so'"):
+        save_compiled(captured(), tmp_path / "explain.so")
+    monkeypatch.setattr(torch._inductor.config.cpp, "cxx", ("no-such-compiler",))
+    with pytest.raises(LRPError, match=r"is there a C\+\+ compiler\?.*no-such-compiler"):
+        save_compiled(captured(), tmp_path / "explain.pt2")
 
 
 @pytest.mark.slow
@@ -88,13 +100,55 @@ def test_onnx(tmp_path: Path, dynamic_batch: bool) -> None:
     pytest.importorskip("onnxscript")
     onnx, runtime = pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
     explain, x = captured(dynamic_batch), torch.randn(5 if dynamic_batch else 2, 1, 8, 8)
-    file = save_onnx(explain, tmp_path / "explain.onnx")
+    file = save_onnx(explain, tmp_path / "explain.onnx", {"mean": [0.5]})
     onnx.checker.check_model(file)
     session = runtime.InferenceSession(file, providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
     assert names == ["output", "relevance", "mask.0", "mask.4"]
+    assert session.get_inputs()[0].shape == ["batch" if dynamic_batch else 2, 1, 8, 8]
+    said = json.loads(session.get_modelmeta().custom_metadata_map["explanation.json"])
+    assert (said["mean"], said["dynamic_batch"]) == ([0.5], dynamic_batch)
     output, relevance, *masks = map(torch.from_numpy, session.run(None, {"images": x.numpy()}))
     assert_same((output, relevance, dict(zip(explain.layers, masks, strict=True))), explain, x)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["VGG", "ResNet", "ViT"])
+def test_families_in_onnx(tmp_path: Path, name: str) -> None:
+    pytest.importorskip("onnxscript")
+    runtime = pytest.importorskip("onnxruntime")
+    model, (x, *_), target = built(name)
+    x = x.float()  # onnxruntime has no convolutions in double precision
+    explain = SelectiveLRP(model.float(), selection=TopK(0.2)).capture(x, target)
+    session = runtime.InferenceSession(save_onnx(explain, tmp_path / "e.onnx"), providers=["CPUExecutionProvider"])
+    x = torch.randn_like(x)
+    output, relevance, *masks = map(torch.from_numpy, session.run(None, {"images": x.numpy()}))
+    assert_same((output, relevance, dict(zip(explain.layers, masks, strict=True))), explain, x)
+
+
+@pytest.mark.slow
+def test_onnx_with_classes_as_an_input(tmp_path: Path) -> None:
+    pytest.importorskip("onnxscript")
+    runtime = pytest.importorskip("onnxruntime")
+    lrp, x, classes = SelectiveLRP(cnn()), torch.randn(4, 1, 8, 8), torch.tensor([3, 0, 2, 4])
+    file = save_onnx(lrp.capture(x[:2], classes[:2], dynamic_batch=True), tmp_path / "explain.onnx")
+    session = runtime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    _, relevance = session.run(None, {"images": x.numpy(), "classes": classes.numpy()})
+    right = lrp.attribute(x, classes)
+    torch.testing.assert_close(torch.from_numpy(relevance), right, rtol=1e-4, atol=1e-6 * right.abs().max().item())
+
+
+@pytest.mark.slow
+def test_an_operator_that_onnx_lacks_is_named(tmp_path: Path) -> None:
+    pytest.importorskip("onnxscript")
+
+    class Bessel(torch.nn.Linear):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x) * torch.special.i0e(x[:, :1].detach())
+
+    explain = SelectiveLRP(Bessel(4, 3)).capture(torch.rand(2, 4), 1)
+    with pytest.raises(UnsupportedOperatorError, match=r"cannot be written as ONNX: .*i0e"):
+        save_onnx(explain, tmp_path / "explain.onnx")
 
 
 def test_onnx_without_its_packages_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from lrp_lightning import Epsilon, EpsilonPlus, Fixed, LayerSelectiveLRP, SelectiveLRP, neuron_heatmaps
 from lrp_lightning.errors import InputError, LayerError
+from lrp_lightning.insight.heatmaps import through_own_neuron
 
 
 class Model(nn.Module):
@@ -109,3 +110,46 @@ def test_a_residual_sum_has_heatmaps_of_its_neurons() -> None:
     torch.testing.assert_close(of_one.sum((2, 3))[:, 7], relevance[:, 7])
     below = neuron_heatmaps(model, x, "layer2.0.add", [7], target=1, composite="epsilon", at="layer1.1.add")[0]
     torch.testing.assert_close(below.sum((1, 2, 3)), relevance[:, 7], rtol=1e-2, atol=1e-4)
+
+
+class Residual(nn.Module):
+    """Without biases, and with ReLU, so that the epsilon rule is gradient x input."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(1)
+        self.stem, self.inner = nn.Conv2d(2, 5, 3, bias=False), nn.Conv2d(5, 5, 3, padding=1, bias=False)
+        self.side, self.head = nn.Conv2d(2, 3, 3, bias=False), nn.Linear(8, 4, bias=False)
+
+    def forward(self, x: Tensor, layer: str = "", neuron: int = 0) -> Tensor:
+        """With a layer, gradients run through one of its neurons alone."""
+
+        def only(name: str, h: Tensor) -> Tensor:
+            if not layer:
+                return h
+            if name != layer:
+                return h if (name, layer) in (("stem", "inner"),) else h.detach()
+            return torch.cat([h[:, :neuron].detach(), h[:, neuron : neuron + 1], h[:, neuron + 1 :].detach()], 1)
+
+        stem = self.stem(x)
+        below = F.relu(only("stem", stem) if layer == "stem" else stem)
+        inner = only("inner", self.inner(below))
+        inner = self.inner(below) if layer == "stem" else inner
+        block = (below.detach() if layer in ("inner", "side") else below) + F.relu(inner)
+        side = F.relu(only("side", self.side(x)))
+        block = block.detach() if layer == "side" else block
+        return self.head(torch.cat([block, side], 1).mean((2, 3)))
+
+
+@pytest.mark.parametrize("layer", ["stem", "inner", "side"])
+def test_what_runs_around_a_layer_is_left_out(layer: str) -> None:
+    model = Residual().double().eval()
+    x = torch.randn(3, 2, 7, 7, dtype=torch.double)
+    heat = neuron_heatmaps(model, x, layer, [0, 2], target=1, composite=Epsilon(1e-12))
+    own = through_own_neuron(model, x, [(layer, 2), ("stem", 1), (layer, 0)], torch.tensor([1, 1, 1]), Epsilon(1e-12))
+    for n, ours in zip((0, 2), heat, strict=True):
+        given = x.clone().requires_grad_()
+        [gradient] = torch.autograd.grad(model(given, layer, n)[:, 1].sum(), given)
+        torch.testing.assert_close(ours, gradient * x)
+    torch.testing.assert_close(own[0], heat[1, 0])
+    torch.testing.assert_close(own[2], heat[0, 2])
