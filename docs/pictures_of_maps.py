@@ -11,12 +11,12 @@ import pictures
 import torch
 import torch.nn.functional as F
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 from torchvision.models.detection import FasterRCNN
 from torchvision.models.detection.rpn import AnchorGenerator
 from torchvision.ops import MultiScaleRoIAlign
+from torchvision.utils import draw_bounding_boxes
 
 from lrp_lightning import EpsilonPlus, SelectiveLRP
 from lrp_lightning.drawing import draw_heatmaps
@@ -153,13 +153,11 @@ def draw_detection(net: FasterRCNN) -> None:
         found = net(list(images))
     relevance = SelectiveLRP(Scores(net), EpsilonPlus()).attribute(images, target=0)
     titles = [f"{int(f['labels'][0]) - 1}, score {f['scores'][0]:.2f}" for f in found]
-    figure = draw_heatmaps(images, relevance, titles=titles)
-    for axes in (figure.axes[:6], figure.axes[6:12]):
-        for axis, f in zip(axes, found, strict=True):
-            left, top, right, bottom = f["boxes"][0].tolist()
-            box = Rectangle((left, top), right - left, bottom - top, fill=False, edgecolor="tab:green", linewidth=2)
-            axis.add_patch(box)
-    save(figure, "detection")
+    boxed = [
+        draw_bounding_boxes(image.expand(3, -1, -1).clamp(0, 1), f["boxes"][:1], colors="#2ca02c")
+        for image, f in zip(images, found, strict=True)
+    ]
+    save(draw_heatmaps(torch.stack(boxed), relevance, titles=titles), "detection")
 
 
 PICTURES = {
