@@ -148,12 +148,12 @@ def test_exported_files_are_compared_with_the_pass(tmp_path: Path) -> None:
     pytest.importorskip("onnxscript")
     page = tmp_path / "page.md"
     done = run(
-        BENCHMARKS / "export.py", "--models", "efficientnet_b0", "--side", "32", "--cache", tmp_path, "--out", page
+        BENCHMARKS / "export.py", "--models", "efficientnet_b0", "--side", "64", "--cache", tmp_path, "--out", page
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     rows = [[cell.strip() for cell in line.split("|")] for line in page.read_text().splitlines()]
     ways = [row for row in rows if len(row) == 11 and row[4] in ("captured", ".pt2", "ONNX")]
-    assert [row[1:3] for row in ways[::3]] == [["efficientnet_b0, 32", "all neurons"], ["efficientnet_b0, 32", "TopK(0.1)"]]
+    assert [row[1:3] for row in ways[::3]] == [["efficientnet_b0, 64", "all neurons"], ["efficientnet_b0, 64", "TopK(0.1)"]]
     assert all(float(row[5]) < 1e-2 and float(row[7]) < 1e-2 for row in ways)
 
 

@@ -182,7 +182,7 @@ def test_no_device_is_mixed_and_the_host_waits_for_none(name: str, monkeypatch: 
     """On the meta device, whose tensors have no values: reading one raises, and so does mixing it with another device."""
     monkeypatch.setattr(torch, "is_autocast_enabled", lambda *_: False)  # which does not know this device
     monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())
-    monkeypatch.setattr(PASS, "check_inputs", lambda model, inputs, **_: [False] * len(inputs))  # the looks before
+    monkeypatch.setattr(PASS, "check_inputs", lambda model, inputs, *_: [False] * len(inputs))  # the looks before
     monkeypatch.setattr(PASS, "_check_finite", lambda explained, outside, stray: [])  # and after
     monkeypatch.setattr(sys.modules["lrp_lightning.masking"], "check_inputs", lambda *_, **__: [])
     with torch.device("meta"):
