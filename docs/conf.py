@@ -49,7 +49,7 @@ nitpick_ignore_regex = [
     ),
     ("py:.*", r"(collections|typing|os)\..*|MisconfigurationException"),
     ("py:class", r"lrp_lightning\.(graphs\.paths\.Paths|insight\.neuron_cards\.NeuronCards)"),  # lists, but for a notebook
-    ("py:class", "Figure"),  # matplotlib's, by the short name where a signature names what only type checkers import
+    ("py:class", "Figure|Tensor"),  # by the short names that signatures of type checkers and fields of tuples have
 ]
 
 
