@@ -84,7 +84,7 @@ def test_eighty_epochs_of_pictures(tmp_path: Path) -> None:
     tensors, objects, resident = weighing.growth
     assert tensors < 0.5
     assert objects < 5
-    assert resident < 1_000_000  # the pictures of an epoch are some more
+    assert resident < 2_000_000  # one picture, as an array, is 5 MB; the heap of a long test run is in pieces
     first, last = weighing.written[19] - weighing.written[9], weighing.written[-1] - weighing.written[-11]
     assert last < 1.3 * first
     assert last < 300_000 * 20
