@@ -397,12 +397,18 @@ def page(rows: Sequence[dict], why: dict[str, list[dict[str, float]]]) -> str:
     return "\n".join([*lines, ""])
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def parser_of(name: str, description: str | None, small: str) -> argparse.ArgumentParser:
+    """Of a script that keeps the figures of each seed, and makes a page of them."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--cache", type=Path, default=HERE / "runs" / "ground_truth", help="where figures are kept")
-    parser.add_argument("--out", type=Path, default=HERE / "ground_truth.md")
-    parser.add_argument("--small", action="store_true", help="one epoch, four images: whether it runs")
+    parser.add_argument("--cache", type=Path, default=HERE / "runs" / name, help="where figures are kept")
+    parser.add_argument("--out", type=Path, default=HERE / f"{name}.md")
+    parser.add_argument("--small", action="store_true", help=f"{small}: whether it runs")
+    return parser
+
+
+def main() -> None:
+    parser = parser_of("ground_truth", __doc__, "one epoch, four images")
     parser.add_argument("--only-table", action="store_true")
     options = parser.parse_args()
     torch.set_num_threads(1)

@@ -11,7 +11,6 @@ structural similarity of the magnitudes, each map divided by its greatest; both 
 
 from __future__ import annotations
 
-import argparse
 import json
 import warnings
 from functools import partial
@@ -21,7 +20,7 @@ import captum.attr
 import numpy as np
 import torch
 import torch.nn.functional as F
-from ground_truth import COMPOSITES, Explain, accuracy, mean_and_error, train
+from ground_truth import COMPOSITES, Explain, accuracy, mean_and_error, parser_of, train
 from scipy.stats import spearmanr
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
@@ -135,12 +134,7 @@ FINDINGS = """## What was found
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--cache", type=Path, default=HERE / "runs" / "sanity", help="where figures are kept")
-    parser.add_argument("--out", type=Path, default=HERE / "sanity.md")
-    parser.add_argument("--small", action="store_true", help="one epoch: whether it runs")
-    options = parser.parse_args()
+    options = parser_of("sanity", __doc__, "one epoch").parse_args()
     torch.set_num_threads(1)
     options.cache.mkdir(parents=True, exist_ok=True)
     results = []

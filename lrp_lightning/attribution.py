@@ -188,7 +188,7 @@ class SelectiveLRP(GradientAttribution):
             target: as in :meth:`attribute`. A function such as ``lambda y: y.argmax(1)`` is recorded and explains what is
                 predicted for each sample. A tensor of classes, ``(N,)``, becomes an input of the module, after the images.
             additional_forward_args: as in :meth:`attribute`; recorded as constants.
-            dynamic_batch: whether the module takes any number of samples. It is recorded for one sample, and vectorised.
+            dynamic_batch: whether the module takes any number of samples. It is recorded for several numbers of them.
             freeze: whether what depends on weights alone, such as folded batch norms and positive parts of weights, is
                 computed once and kept in buffers. If not, the module shares the model's parameters, under their names with
                 ``__`` for dots, and explains the model as it is when called, also while it trains.

@@ -68,13 +68,18 @@ def function_of(node: Any) -> type | None:
     return node._forward_cls if isinstance(node, BackwardCFunction) else None  # type: ignore[attr-defined]
 
 
-paused = threading.local()
-"""The modes of ``make_fx`` that :func:`unrecorded` switches off, as ``modes``."""
+class _Paused(threading.local):
+    """The modes of ``make_fx`` that :func:`unrecorded` switches off, outermost first."""
+
+    modes: tuple[Any, ...] = ()
+
+
+_paused = _Paused()
 
 
 def is_recording() -> bool:
     """Whether ``make_fx`` records the operators that run, or will again, outside of :func:`unrecorded`."""
-    return get_proxy_mode() is not None or bool(getattr(paused, "modes", []))
+    return get_proxy_mode() is not None or bool(_paused.modes)
 
 
 @contextmanager
@@ -84,17 +89,17 @@ def unrecorded() -> Iterator[None]:
     if mode is None:
         yield
         return
-    paused.modes = [*getattr(paused, "modes", []), mode]
+    _paused.modes = (*_paused.modes, mode)
     try:
         with disable_proxy_modes_tracing():
             yield
     finally:
-        paused.modes = paused.modes[:-1]
+        _paused.modes = _paused.modes[:-1]
 
 
 def depends_on_inputs(t: Tensor) -> bool:
     """Whether a tensor was made of the inputs of what ``make_fx`` records."""
-    mode = get_proxy_mode() or next(reversed(getattr(paused, "modes", [])), None)
+    mode = get_proxy_mode() or next(reversed(_paused.modes), None)
     found = None if mode is None else get_proxy_slot(t, mode.tracer, None)
     todo, seen = [] if found is None else [found.proxy.node], set()
     while todo:

@@ -765,7 +765,8 @@ class _Undrawn:
 def _fingerprint(model: nn.Module) -> Tensor:
     """What tells whether weights have changed: their norms."""
     weights = [p.detach() for p in model.parameters() if p.is_floating_point()]
-    return torch.stack([n.float().cpu() for n in torch._foreach_norm(weights)]) if weights else torch.zeros(0)
+    norms = torch._foreach_norm(weights) if weights else ()
+    return torch.stack([n.to(weights[0].device, torch.float) for n in norms]) if weights else torch.zeros(0)
 
 
 def _tell(epoch: int, why: str, seconds: float) -> None:

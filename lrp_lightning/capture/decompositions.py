@@ -38,13 +38,31 @@ def _convolution_backward(
     if transposed:
         down = aten.convolution.default(grad, weight, None, stride, padding, dilation, False, [0] * len(stride), groups)
         return down, None, None
-    spatial = range(len(stride))
-    missing = [  # of the input's size, where the last steps of the kernel did not fit
-        x.shape[2 + d] - ((grad.shape[2 + d] - 1) * stride[d] - 2 * padding[d] + dilation[d] * (weight.shape[2 + d] - 1) + 1)
-        for d in spatial
+    return _spread(grad, weight, x.shape[2:], stride, padding, dilation, groups), None, None
+
+
+def _spread(
+    grad: Tensor,
+    weight: Tensor,
+    sizes: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    groups: int,
+) -> Tensor:
+    """The backward of a convolution of an input of these sizes: a transposed one."""
+    missing = [  # of the input's size: below 0 where the last step of the kernel reaches beyond it
+        size - ((pooled - 1) * step - 2 * pad + apart * (kernel - 1) + 1)
+        for size, pooled, kernel, step, pad, apart in zip(
+            sizes, grad.shape[2:], weight.shape[2:], stride, padding, dilation, strict=True
+        )
     ]
-    down = aten.convolution.default(grad, weight, None, stride, padding, dilation, True, missing, groups)
-    return down, None, None
+    more = [max(size, 0) for size in missing]
+    down = aten.convolution.default(grad, weight, None, stride, padding, dilation, True, more, groups)
+    for d, size in enumerate(missing, 2):
+        if size < 0:
+            down = down.narrow(d, 0, sizes[d - 2])
+    return down
 
 
 def _max_pool_backward(
@@ -83,10 +101,7 @@ def _average_pool_backward(
             for d in range(2)
         )
         grad = grad / (tall[:, None] * wide)
-    missing = [x.shape[d - 2] - ((grad.shape[d - 2] - 1) * stride[d] - 2 * padding[d] + kernel[d]) for d in range(2)]
-    beyond = [max(size, 0) for size in missing]  # below 0 where the last window reaches over the edge
-    down = aten.convolution.default(grad, ones, None, stride, padding, [1, 1], True, beyond, channels)
-    return down[..., : x.shape[-2], : x.shape[-1]]
+    return _spread(grad, ones, x.shape[-2:], stride, padding, [1, 1], channels)
 
 
 def _values(size: int, pooled: int, kernel: int, stride: int, padding: int, padded: bool) -> Tensor:

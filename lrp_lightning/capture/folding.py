@@ -7,9 +7,9 @@ from torch import Tensor, fx
 
 __all__ = ["drop_unread", "fold_constants", "without_dead_code"]
 
+aten = torch.ops.aten
 
-_VIEWS = {torch.ops.aten.alias.default, torch.ops.aten.detach.default, torch.ops.aten.slice.Tensor}
-_VIEWS |= {torch.ops.aten.view.default, torch.ops.aten.expand.default}
+_VIEWS = {aten.alias.default, aten.detach.default, aten.expand.default, aten.slice.Tensor, aten.view.default}
 
 
 def without_dead_code(graph: fx.Graph) -> None:
@@ -53,22 +53,24 @@ def fold_constants(module: fx.GraphModule) -> None:
     ]
     for n, node in enumerate(kept):
         name = f"folded_{n}"
-        module.register_buffer(name, known[node].clone())
+        module.register_buffer(name, known[node])
         with module.graph.inserting_before(node):
             node.replace_all_uses_with(module.graph.get_attr(name), delete_user_cb=lambda user: user not in known)
     without_dead_code(module.graph)
     drop_unread(module)
-    for name, parameter in list(module.named_parameters()):
+    for name, value in _owned(module):
         delattr(module, name)
-        module.register_buffer(name, parameter.detach().clone())
-    for name, buffer in list(module.named_buffers()):
-        module.register_buffer(name, buffer.detach().clone())
+        module.register_buffer(name, value.detach().clone())
     module.recompile()
 
 
 def drop_unread(module: fx.GraphModule) -> None:
     """Let go of the weights and constants that no operator reads."""
     read = {node.target for node in module.graph.nodes if node.op == "get_attr"}
-    owned = (*module.named_parameters(remove_duplicate=False), *module.named_buffers(remove_duplicate=False))
-    for name in [name for name, _ in owned if name not in read]:
-        delattr(module, name)
+    for name, _ in _owned(module):
+        if name not in read:
+            delattr(module, name)
+
+
+def _owned(module: fx.GraphModule) -> list[tuple[str, Tensor]]:
+    return [*module.named_parameters(remove_duplicate=False), *module.named_buffers(remove_duplicate=False)]

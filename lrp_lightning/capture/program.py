@@ -22,7 +22,6 @@ from lrp_lightning.trace import Trace
 
 __all__ = ["Captured", "Explanation", "capture"]
 
-
 _ROUNDING = 1e-2
 """Of the largest value. What is wrong differs by as much as itself; half precision and long sums by less than this."""
 
@@ -157,30 +156,26 @@ def capture(
         )
     model = unwrapped(model)
     given = images if isinstance(images, tuple) else (images,)
-    check_inputs(model, given, tokens=False)
+    check_inputs(model, given, values=False, tokens=False)
     takes_target = isinstance(target, Tensor)
     if takes_target and (target.shape != (len(given[0]),) or target.is_floating_point() or target.dtype == torch.bool):
         raise TargetError(
             f"a target that becomes an input must be one class a sample, integers ({len(given[0])},), got {target.dtype} "
             f"{tuple(target.shape)}; give a class by its number"
         )
-    layers: list[str] = []
 
-    def explain(*tensors: Tensor) -> list[Tensor]:
+    def trace_of(*tensors: Tensor, **how: Any) -> Trace:
         xs, classes = tensors[: len(given)], tensors[len(given) :]
         chosen = (lambda _: classes[0]) if takes_target else target
-        trace, _ = propagate(
-            model, xs if isinstance(images, tuple) else xs[0], chosen, additional_forward_args, composite, selection,
-            values=False, accounts=False,
-        )  # fmt: skip
-        layers[:] = trace.masks
-        relevance = trace.inputs if isinstance(trace.inputs, tuple) else (trace.inputs,)
-        return [trace.output, *relevance, *trace.masks.values()]
+        inputs = xs if isinstance(images, tuple) else xs[0]
+        return propagate(model, inputs, chosen, additional_forward_args, composite, selection, accounts=False, **how)[0]
+
+    def explain(*tensors: Tensor) -> list[Tensor]:
+        return _returned(trace_of(*tensors, values=False))
 
     tensors = (*given, *([target.to(given[0].device)] if takes_target else []))
     # what is wrong with the model or the target is said by an ordinary pass, which checks all values too
-    asked = target if not takes_target else lambda _: tensors[-1]
-    trace, _ = propagate(model, images, asked, additional_forward_args, composite, selection, on_unsupported=on_unsupported)
+    trace = trace_of(*tensors, on_unsupported=on_unsupported)
     if trace.unsupported:
         raise UnsupportedOperatorError(
             f"relevance passes {', '.join(trace.unsupported)} by plain gradient, which cannot be captured. Give the "
@@ -188,9 +183,9 @@ def capture(
         )
     try:
         if dynamic_batch:
-            program = for_any_batch([_recorded(explain, [_repeated(t, n) for t in tensors]) for n in SIZES])
+            program = for_any_batch([_recorded(model, explain, [_repeated(t, n) for t in tensors]) for n in SIZES])
         else:
-            program = _recorded(explain, tensors)
+            program = _recorded(model, explain, tensors)
     except LRPError:
         raise
     except Exception as error:
@@ -198,25 +193,27 @@ def capture(
             f"{type(model).__name__} cannot be captured: its forward, or a rule or selection of your own, asks for the "
             f"value of a tensor, as branches and shapes that depend on data do, or leaves torch's operators ({error})"
         ) from error
-    _name_weights(program, model)
     if freeze:
         fold_constants(program)
-    captured = Captured(program, tensors, len(given), layers, dynamic_batch)
-    _check_same(captured(*tensors), trace)
-    return captured
+    _check_same(program(*tensors), _returned(trace), len(given))
+    return Captured(program, tensors, len(given), list(trace.masks), dynamic_batch)
 
 
-def _check_same(found: Explanation, trace: Trace) -> None:
+def _returned(trace: Trace) -> list[Tensor]:
+    """What a program returns of a pass: the output, the relevance of each input, and the mask of each layer."""
+    relevance = trace.inputs if isinstance(trace.inputs, tuple) else (trace.inputs,)
+    return [trace.output, *relevance, *trace.masks.values()]
+
+
+def _check_same(found: Sequence[Tensor], expected: Sequence[Tensor], inputs: int) -> None:
     """Refuse a program that does not find what the pass found in the images that it was recorded of.
 
     Raises:
         UnsupportedOperatorError: if outputs, or relevance where the same neurons were selected, differ beyond rounding.
     """
-    pairs = [(found.output, trace.output)]
-    if all(torch.equal(found.masks[layer], trace.masks[layer]) for layer in trace.masks):
-        whole = trace.inputs if isinstance(trace.inputs, tuple) else (trace.inputs,)
-        pairs += zip((found.relevance,) if isinstance(found.relevance, Tensor) else found.relevance, whole, strict=True)
-    for one, other in pairs:
+    output, *rest = zip(found, expected, strict=True)
+    relevance, masks = rest[:inputs], rest[inputs:]
+    for one, other in [output, *(relevance if all(torch.equal(*mask) for mask in masks) else [])]:
         if not (one - other).abs().max() <= _ROUNDING * other.abs().max():
             raise UnsupportedOperatorError(
                 "the recorded pass does not find what the pass itself finds in these images, so it cannot be captured; does "
@@ -231,15 +228,16 @@ def _search_in(selection: Selection | None) -> Selection | None:
     return selection if isinstance(selection, Search) else None
 
 
-def _recorded(explain: Callable[..., list[Tensor]], tensors: Sequence[Tensor]) -> fx.GraphModule:
-    """The graph of a function of tensors, functional and without dead code."""
+def _recorded(model: nn.Module, explain: Callable[..., list[Tensor]], tensors: Sequence[Tensor]) -> fx.GraphModule:
+    """The graph of a function of tensors, functional and without dead code, with weights called as in the model."""
     plain = make_fx(explain)(*tensors)
     weights = _lift_weights(plain)
     program = make_fx(functionalize(plain, remove="mutations"))(*weights, *tensors)
-    _lower_weights(program, weights)
+    _lower_weights(program, weights, model)
     if any(node.op == "call_function" and _writes(node.target) for node in program.graph.nodes):
         raise UnsupportedOperatorError("the forward writes to a buffer of the model, so a pass of it cannot be captured")
     without_dead_code(program.graph)
+    drop_unread(program)
     program.recompile()
     return program
 
@@ -265,12 +263,16 @@ def _lift_weights(module: fx.GraphModule) -> list[Tensor]:
     return [getattr(module, name) for name in reads]
 
 
-def _lower_weights(module: fx.GraphModule, weights: Sequence[Tensor]) -> None:
-    """Make the first inputs of a graph attributes of its module."""
+def _lower_weights(module: fx.GraphModule, weights: Sequence[Tensor], model: nn.Module) -> None:
+    """Make the first inputs of a graph attributes of its module, called as in the model, or by a number if constants."""
+    names = {id(t): name for name, t in (*model.named_parameters(), *model.named_buffers())}
     placeholders = [node for node in module.graph.nodes if node.op == "placeholder"]
     for n, (node, weight) in enumerate(zip(placeholders, weights, strict=False)):
-        name = f"weight_{n}"
-        _register(module, name, weight)
+        name = names.get(id(weight), f"weight_{n}").replace(".", "__")
+        if isinstance(weight, nn.Parameter):
+            module.register_parameter(name, weight)
+        else:
+            module.register_buffer(name, weight)
         with module.graph.inserting_before(node):
             node.replace_all_uses_with(module.graph.get_attr(name))
         module.graph.erase_node(node)
@@ -278,29 +280,6 @@ def _lower_weights(module: fx.GraphModule, weights: Sequence[Tensor]) -> None:
 
 def _repeated(t: Tensor, samples: int) -> Tensor:
     return t[torch.arange(samples, device=t.device) % len(t)]
-
-
-def _name_weights(program: fx.GraphModule, model: nn.Module) -> None:
-    """Call the weights of a program what the model calls them; what is read of neither is a constant."""
-    names = {id(t): name for name, t in (*model.named_parameters(), *model.named_buffers())}
-    drop_unread(program)
-    reads = [node for node in program.graph.nodes if node.op == "get_attr"]
-    values = {node.target: getattr(program, node.target) for node in reads}
-    called = {target: names.get(id(value), target).replace(".", "__") for target, value in values.items()}
-    for target in values:
-        delattr(program, target)
-    for target, name in called.items():
-        _register(program, name, values[target])
-    for node in reads:
-        node.target = called[node.target]
-    program.recompile()
-
-
-def _register(module: nn.Module, name: str, value: Tensor) -> None:
-    if isinstance(value, nn.Parameter):
-        module.register_parameter(name, value)
-    else:
-        module.register_buffer(name, value)
 
 
 def _moved(kind: _Kind, fn: Callable[[Tensor], Tensor]) -> _Kind:

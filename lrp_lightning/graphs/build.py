@@ -16,7 +16,7 @@ from lrp_lightning.errors import GraphError
 from lrp_lightning.graphs.arrays import Node
 from lrp_lightning.trace import Trace
 
-__all__ = ["build_graph", "check_graph"]
+__all__ = ["build_graph", "check_graph", "outputs_of"]
 
 _MOST_EDGES = 1_000_000
 """networkx takes about 0.5 kB an edge."""
@@ -132,6 +132,11 @@ def check_graph(graph: object, nodes: Collection[str] = (), edges: Collection[st
             for other, about in above.items():
                 if name not in about:
                     raise GraphError(f"edge {(node, other)!r} has no {name!r}; relevance graphs are made by build_graph")
+
+
+def outputs_of(graph: nx.DiGraph) -> list[Node]:
+    """The output's neurons; in a graph that does not name them, all from which no edge leads up."""
+    return [n for n, output in graph.nodes(data="output") if output] or [n for n in graph if graph.out_degree(n) == 0]
 
 
 Found = tuple[Tensor, Tensor, Tensor]

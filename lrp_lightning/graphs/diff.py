@@ -5,8 +5,7 @@ from __future__ import annotations
 import networkx as nx
 
 from lrp_lightning.errors import GraphError
-from lrp_lightning.graphs.build import check_graph
-from lrp_lightning.graphs.paths import Node
+from lrp_lightning.graphs.build import check_graph, outputs_of
 
 __all__ = ["diff_graphs"]
 
@@ -76,7 +75,7 @@ def _check_same_network(before: nx.DiGraph, after: nx.DiGraph) -> None:
     at_one, at_other = ({order: layer for layer, order in layers.items()} for layers in (one, other))
     agree = all(one[layer] == other[layer] for layer in one.keys() & other.keys())
     agree = agree and all(at_one[place] == at_other[place] for place in at_one.keys() & at_other.keys())
-    outputs = [{node[0] for node in _outputs(graph)} for graph in (before, after)]
+    outputs = [{node[0] for node in outputs_of(graph)} for graph in (before, after)]
     if not agree or outputs[0] != outputs[1]:
         mine, theirs = (sorted({*layers} - {*others}, key=str) for layers, others in ((one, other), (other, one)))
         raise GraphError(
@@ -90,12 +89,8 @@ def _listed(layers: list[str], most: int = 5) -> str:
     return f"{shown} and {len(layers) - most} more" if len(layers) > most else shown
 
 
-def _outputs(graph: nx.DiGraph) -> list[Node]:
-    return [n for n, output in graph.nodes(data="output") if output] or [n for n in graph if graph.out_degree(n) == 0]
-
-
 def _output_relevance(graph: nx.DiGraph) -> float:
-    total = sum(graph.nodes[n]["relevance"] for n in _outputs(graph))
+    total = sum(graph.nodes[n]["relevance"] for n in outputs_of(graph))
     if total == 0:
         raise GraphError("the graph's output has no relevance, so nothing can be compared as a share of it")
     return total

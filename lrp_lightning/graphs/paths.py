@@ -14,7 +14,7 @@ import numpy as np
 from lrp_lightning.checks import is_whole
 from lrp_lightning.errors import GraphError
 from lrp_lightning.graphs.arrays import Arrays, Node
-from lrp_lightning.graphs.build import check_graph
+from lrp_lightning.graphs.build import check_graph, outputs_of
 
 __all__ = ["Node", "Path", "Paths", "by_layer", "k_best_paths"]
 
@@ -148,8 +148,7 @@ def k_best_paths(
             raise GraphError(f"node {node!r} is not in the graph; nodes are (layer, neuron)")
     arrays = Arrays(graph)
 
-    outputs = [n for n, output in graph.nodes(data="output") if output] or [n for n in graph if graph.out_degree(n) == 0]
-    ends = outputs if target is None else [target]
+    ends = outputs_of(graph) if target is None else [target]
     relevance = {n: graph.nodes[n].get("relevance", 1.0) for n in ends}
     whole = sum(map(abs, relevance.values())) * (1 if sum(relevance.values()) >= 0 else -1)
     weight = {n: 1.0 if target is not None else whole and relevance[n] / whole for n in ends}

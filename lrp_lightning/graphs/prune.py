@@ -9,7 +9,7 @@ import numpy as np
 
 from lrp_lightning.errors import GraphError
 from lrp_lightning.graphs.arrays import Arrays
-from lrp_lightning.graphs.build import check_graph
+from lrp_lightning.graphs.build import check_graph, outputs_of
 
 __all__ = ["prune_graph"]
 
@@ -55,7 +55,7 @@ def prune_graph(graph: nx.DiGraph, node_share: float = 0.8, edge_share: float = 
         if not 0 < share <= 1:
             raise GraphError(f"{name} must be in (0, 1], got {share!r}")
     arrays = Arrays(graph)
-    outputs = {n for n, output in graph.nodes(data="output") if output} or {n for n in graph if graph.out_degree(n) == 0}
+    outputs = set(outputs_of(graph))
     inputs = {n for n, kind in graph.nodes(data="kind") if kind == "input"}
     if not any(graph.nodes[n]["relevance"] for n in outputs):
         raise GraphError("the graph's output has no relevance, so nothing has influence on it")

@@ -56,16 +56,21 @@ def weight(*shape: int) -> Tensor:
     return torch.linspace(-1, 1, torch.Size(shape).numel(), dtype=torch.double).sin().view(shape)
 
 
-@pytest.mark.parametrize("name", CALLS)
-def test_backward_in_terms_of_forward_operators(name: str) -> None:
+def backward_of(name: str) -> tuple[Callable[[Tensor, Tensor], Tensor], Tensor, Tensor]:
+    """Autograd's own backward of a call, and what it takes."""
     shape, function = CALLS[name]
     x = torch.randn(shape, dtype=torch.double)
-    g = torch.randn_like(function(x))
 
     def gradient(x: Tensor, g: Tensor) -> Tensor:
         x = x.detach().requires_grad_()
         return torch.autograd.grad(function(x), x, g)[0]
 
+    return gradient, x, torch.randn_like(function(x))
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_backward_in_terms_of_forward_operators(name: str) -> None:
+    gradient, x, g = backward_of(name)
     program = make_fx(make_fx(gradient)(x, g), FORWARD_ONLY)(x, g)
     assert not [node for node in program.graph.nodes if "backward" in str(node.target)]
     torch.testing.assert_close(program(x, g), gradient(x, g))
@@ -78,14 +83,7 @@ OWN = ("strided", "max pooling", "padding not counted", "adaptive, uneven", "att
 @pytest.mark.parametrize("name", OWN)
 def test_exported_programs_take_them(name: str) -> None:
     """Which asks more of a decomposition than make_fx does: nothing in place, no constants."""
-    shape, function = CALLS[name]
-    x = torch.randn(shape, dtype=torch.double)
-    g = torch.randn_like(function(x))
-
-    def gradient(x: Tensor, g: Tensor) -> Tensor:
-        x = x.detach().requires_grad_()
-        return torch.autograd.grad(function(x), x, g)[0]
-
+    gradient, x, g = backward_of(name)
     exported = torch.export.export(make_fx(gradient)(x, g), (x, g)).run_decompositions(FORWARD_ONLY)
     assert not [node for node in exported.graph.nodes if "backward" in str(node.target)]
     torch.testing.assert_close(exported.module()(x, g), gradient(x, g))
