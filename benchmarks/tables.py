@@ -429,7 +429,7 @@ def results_page(records: Records, head: str, device: str) -> list[str]:
             "",
             "## Where the time goes",
             "",
-            "Shares of the total time, measured by torch's profiler, which takes some time itself. Kernels count by their own time.",
+            "Shares of the total time by torch's profiler, which itself takes time; kernels count by their own time.",
             "",
             *shares(records),
             "",
