@@ -86,7 +86,7 @@ def test_a_planted_mark_is_warned_of_by_itself_and_is_in_the_log(tmp_path: Path)
         fit(tmp_path, monitor(), logger=logger)
     told = [str(w.message) for w in caught if "shortcut" in str(w.message)]
     assert len(told) == 1
-    assert "of still hangs on" in told[0]
+    assert "of class still by" in told[0]
     assert "corner" in told[0] or "moves" in told[0]
     assert "relevance/strategies" in told[0]
     logged = EventAccumulator(logger.log_dir, {"images": 0}).Reload()
@@ -97,8 +97,11 @@ def test_a_planted_mark_is_warned_of_by_itself_and_is_in_the_log(tmp_path: Path)
     assert {s["class"] for s in found[last]["strategies"]} == {0, 1, 2}
     assert {s["class"] for s in found[last]["strategies"] if s["shortcut"]} == {0}
     contest, shortcut = found[last]["headline"]
-    assert re.match(r"With its own 10% of each layer's neurons the predicted class wins in \d+% of 16 images", contest)
-    assert re.match(r"Likely shortcut: \d+% of still hangs on the upper right corner: ", shortcut)
+    assert re.match(
+        r"With only its own 10% of each layer's neurons, the predicted class beats the runner-up in \d+% of 16 images",
+        contest,
+    )
+    assert re.match(r"Likely shortcut: the network decides \d+% of class still by the upper right corner; ", shortcut)
     assert not any("shortcut" in sentence for step in sorted(found)[:-1] for sentence in found[step]["headline"])
     assert found[last]["measures"]["shortcuts"] >= 1
     layers = [card["layer"] for card in found[last]["cards"]]

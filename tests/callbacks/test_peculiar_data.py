@@ -61,7 +61,7 @@ def quiet() -> Iterator[None]:
     """Whatever the monitor warns of is an error, but shortcuts, of which noise has some."""
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message="RelevanceMonitor|The variance of predictions")
-        warnings.filterwarnings("ignore", message="RelevanceMonitor: a likely shortcut")
+        warnings.filterwarnings("ignore", message="RelevanceMonitor: likely shortcut")
         yield
 
 
