@@ -163,7 +163,7 @@ class Thrift:
         known = {name: state[name] for name in self.state_dict() if state.get(name) is not None}
         for name, value in known.items():
             if not isinstance(value, int | float):
-                raise TypeError(f"{name} is {value!r}, which is no number")
+                raise TypeError(f"{name} must be a number, got {value!r}")
         self.samples = known.get("samples")
         self.price_of_sample, self.price_of_pictures = known.get("price_of_sample"), known.get("price_of_pictures")
         self.price_of_insights, self._at_last_look = known.get("price_of_insights"), known.get("at_last_look")

@@ -60,10 +60,10 @@ def test_forms_that_are_read(batch: object, labels: Tensor):
 @pytest.mark.parametrize(
     ("batch", "message"),
     [
-        (X, "no tensor, or more than one, that can be its labels, in a Tensor of"),
-        (((X, X + 1), Y), "can be its inputs"),
+        (X, "no tensor, or more than one, that can be the labels, in a Tensor of"),
+        (((X, X + 1), Y), "can be the inputs"),
         ({"left": X, "right": X + 1, "label": Y}, r"\(batch\['left'\]: \(4, 3, 8, 8\) torch.float32; batch\['right'\]"),
-        ({"image": X, "first": Y, "second": Y + 1}, "can be its labels"),
+        ({"image": X, "first": Y, "second": Y + 1}, "can be the labels"),
         ((X, Y[:3]), r"4 inputs and labels of shape \(3,\)"),
         ({"text": ["a", "b"]}, "no tensors"),
         (None, "NoneType"),

@@ -103,10 +103,13 @@ def test_labels_of_a_single_logit(labels: Tensor):
 
 @pytest.mark.parametrize(
     ("labels", "message"),
-    [(torch.tensor([0, 4, 1]), "the label 4 is not among the 4 classes"), (torch.rand(3), r"got \(3,\) of torch.float32")],
+    [
+        (torch.tensor([0, 4, 1]), "0 to 3, as the model's output has 4 classes; got 4"),
+        (torch.rand(3), r"got \(3,\) of torch.float32"),
+    ],
 )
 def test_labels_that_cannot_be_read(labels: Tensor, message: str):
-    with pytest.raises(MisconfigurationException, match=f"RelevanceMonitor reads.*{message}"):
+    with pytest.raises(MisconfigurationException, match=f"RelevanceMonitor: labels must be class numbers.*{message}"):
         label_sets(labels, LOGITS)
 
 

@@ -111,7 +111,7 @@ def test_a_state_that_lacks_something_is_read_as_far_as_it_goes(tmp_path: Path, 
     ],
 )
 def test_what_cannot_be_read_is_named_and_begins_anew(tmp_path: Path, part: str, found: object) -> None:
-    with pytest.warns(UserWarning, match=f"cannot read {part!r} of the checkpoint, which begins anew: ") as told:
+    with pytest.warns(UserWarning, match=f"cannot restore {part!r} from the checkpoint and starts it afresh: ") as told:
         monitor, _ = resumed(tmp_path, {**FIRST, "thrift": SPENT, part: found}, log=SCALARS)
     assert len([w for w in told if "RelevanceMonitor" in str(w.message)]) == 1
     assert [row["epoch"] for row in monitor._history] == ([1] if part == "history" else [0, 1])

@@ -227,13 +227,13 @@ def test_a_short_training_has_all_measures_of_few_samples_and_pictures_first_and
         assert [event.step for event in log.Images(tag)] == [steps[0], steps[-1]]
     assert [event.step for event in log.Tensors("relevance/record")] == [steps[0], steps[-1]]
     [text] = log.Tensors("relevance/settings/text_summary")
-    assert b"16 samples at most, by max_share" in text.tensor_proto.string_val[0]
+    assert b"at most 16 samples, limited by max_share" in text.tensor_proto.string_val[0]
     [first, last] = [read_head(make_ndarray(event.tensor_proto))["notes"][0] for event in log.Tensors(RECORD)]
-    assert first.startswith("Measured on 16 of 80 samples; the look took ")
+    assert first.startswith("Measured on 16 of 80 samples in ")
     assert first.endswith(
-        "pays for no more. Strategies, shortcuts and cards come with the last look, or once max_share pays for them."
+        "allows no more. Strategies, shortcuts and neuron cards follow at the last epoch, or earlier if max_share allows."
     )
-    assert last.endswith("pays for no more.")
+    assert last.endswith("allows no more.")
 
 
 def test_without_a_share_nothing_is_saved(tmp_path: Path):
@@ -254,8 +254,11 @@ def test_without_a_sanity_check_the_first_look_tells_the_price(tmp_path: Path, m
     log = logged(tmp_path, brief(max_samples=80), num_sanity_val_steps=0, epochs=3)
     assert samples(log) == [20, 80, 80]
     texts = log.Tensors("relevance/settings/text_summary")
-    assert [b"20 samples at most, by max_share" in text.tensor_proto.string_val[0] for text in texts] == [True, False]
-    assert b"80 samples at most, by max_samples" in texts[1].tensor_proto.string_val[0]
+    assert [b"at most 20 samples, limited by max_share" in text.tensor_proto.string_val[0] for text in texts] == [
+        True,
+        False,
+    ]
+    assert b"at most 80 samples, limited by max_samples" in texts[1].tensor_proto.string_val[0]
 
 
 def test_validate_and_test_know_no_share(tmp_path: Path):
