@@ -234,11 +234,17 @@ def test_is_refused_in_words(call: Callable[[], Any], error: type[LRPError], mes
 @pytest.mark.parametrize(
     "run", [lambda x: masked_forward(NET, x, TRACE.masks), lambda x: SelectiveLRP(NET).attribute(x, target=1)]
 )
-@pytest.mark.parametrize(("x", "layer"), [(torch.rand(3, 5, 8, 8), "0"), (torch.rand(3, 2, 9, 9), "5")])
-def test_what_torch_refuses_names_the_layer(run: Callable[[Tensor], Any], x: Tensor, layer: str) -> None:
+@pytest.mark.parametrize(
+    ("x", "layer", "reads"),
+    [
+        (torch.rand(3, 5, 8, 8), "0", "2 channels, in dimension 1"),
+        (torch.rand(3, 2, 9, 9), "5", "64 features, in the last dimension"),
+    ],
+)
+def test_what_torch_refuses_names_the_layer(run: Callable[[Tensor], Any], x: Tensor, layer: str, reads: str) -> None:
     with pytest.raises(RuntimeError) as caught:
         run(x)
-    assert caught.value.__notes__ == [f"in module '{layer}' of the model; does the input fit it?"]
+    assert caught.value.__notes__ == [f"in module '{layer}' of the model; does the input fit it? It reads {reads}"]
 
 
 # graphs of two networks

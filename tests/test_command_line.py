@@ -329,9 +329,9 @@ def test_a_data_set_is_explained_into_a_store(data_set: Path, capsys: pytest.Cap
     assert explain(f"--dataset set --classes names.txt --keep-inputs --keep 2 {GIVEN}") == 0
     assert "6 images, 6 of them from before" in capsys.readouterr().out
     assert explain(f"--dataset set --classes names.txt --keep-inputs --keep 3 {GIVEN}") == 2
-    assert "is a store of something else: selection" in capsys.readouterr().err
+    assert "holds a store with other settings: selection" in capsys.readouterr().err
     assert explain(f"--dataset set --classes names.txt --keep-inputs --keep 2 --mean 0.5 --std 0.5 {GIVEN}") == 2
-    assert "is a store of something else: prepared 'Compose(" in capsys.readouterr().err
+    assert "holds a store with other settings: prepared 'Compose(" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -239,7 +239,7 @@ def _unread(batch: Any, found: str) -> MisconfigurationException:
 
     tensors = "; ".join(shown(path, leaf) for path, leaf in _leaves(batch)) or "no tensors"
     return MisconfigurationException(
-        f"RelevanceMonitor cannot tell inputs and labels apart in a batch: it found {found}, in a {type(batch).__name__} of "
+        f"RelevanceMonitor cannot read inputs and labels from a batch: it found {found}, in a {type(batch).__name__} of "
         f"({tensors}). Name them: RelevanceMonitor(batch_fn=f), where f(batch) returns (inputs, labels), such as "
         "lambda batch: (batch[0], batch[1]); with batch_fn, inputs may also be token numbers"
     )

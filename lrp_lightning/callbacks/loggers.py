@@ -211,7 +211,7 @@ class _Folder(Destination):
         self.refuge = self.refuge or tempfile.mkdtemp(prefix="relevance_")
         self._put(self.refuge, findings, step)
         if failure is not None:
-            self.warn(f"could not write to {self.to}: {failure!r}; files are written to {self.refuge} instead")
+            self.warn(f"could not write to {self.to}: {failure!r}; its files are written to {self.refuge}")
 
     def end(self, name: str, report: Report, step: int) -> str | None:
         return self.report and f"report: {self.report}"

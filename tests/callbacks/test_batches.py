@@ -70,7 +70,9 @@ def test_forms_that_are_read(batch: object, labels: Tensor):
     ],
 )
 def test_forms_that_cannot_be_told(batch: object, message: str):
-    with pytest.raises(MisconfigurationException, match=r"^RelevanceMonitor reads.*batch_fn=f.*token num") as error:
+    with pytest.raises(
+        MisconfigurationException, match=r"^RelevanceMonitor cannot read inputs and labels.*batch_fn=f.*token num"
+    ) as error:
         read_batch(batch)
     assert error.match(message)
 
@@ -112,8 +114,8 @@ def test_batch_fn():
     [
         (X, r"must return \(inputs, labels\), got Tensor"),
         ((X, Y, Y), "must return"),
-        (("X", Y), "inputs must be a tensor"),
-        ((X, ["a", "b"]), "labels must be a tensor or None"),
+        (("X", Y), "whose inputs are a tensor"),
+        ((X, ["a", "b"]), "whose labels are a tensor or None"),
         ((X, Y[:2]), "4 inputs and labels of shape"),
         (((X, X[:2]), Y), "inputs of 4 and 2 samples"),
     ],

@@ -52,7 +52,7 @@ def test_a_single_logit_is_two_classes_whose_softmax_is_its_sigmoid():
 
 @pytest.mark.parametrize("output", [lambda y: "a", lambda y: {"y": y}, lambda y: y.sum(), lambda y: ()])
 def test_outputs_without_logits(output: object):
-    with pytest.raises(MisconfigurationException, match=r"explains outputs \(N, classes\).*by model="):
+    with pytest.raises(MisconfigurationException, match=r"explains outputs \(N, classes\).*with model="):
         Classifier(Module(output))(torch.rand(5, 3))
 
 
@@ -141,6 +141,6 @@ def test_a_forward_that_takes_other_things_than_inputs_is_named() -> None:
         def forward(self, **batch: Tensor) -> Tensor:
             return self.net(batch["x"])
 
-    with pytest.raises(MisconfigurationException, match=r"with the 1 tensors of inputs.*Whole does not take these.*model="):
+    with pytest.raises(MisconfigurationException, match=r"with the 1 input tensors.*Whole does not take these.*model="):
         Classifier(Whole())(torch.randn(2, 4))
     assert Classifier(Whole(), "net")(torch.randn(2, 4)).shape == (2, 3)

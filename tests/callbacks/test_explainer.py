@@ -124,7 +124,7 @@ def test_the_model_is_as_before() -> None:
 @pytest.mark.parametrize(
     ("arguments", "error", "says"),
     [
-        ({"model": lambda x: x}, ModelError, "must be a torch.nn.Module, got function"),
+        ({"model": lambda x: x}, ModelError, "must be a torch.nn.Module, got a function"),
         ({"selection": TopK}, SelectionError, "selection must be a selection"),
         ({"target": "labels"}, TargetError, "'predicted', 'label' or what SelectiveLRP takes, got 'labels'"),
     ],

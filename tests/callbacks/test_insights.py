@@ -189,7 +189,7 @@ def test_an_error_of_theirs_is_a_warning_and_all_else_is_logged(tmp_path: Path, 
         raise RuntimeError("no strategies today")
 
     monkeypatch.setattr("lrp_lightning.callbacks.pictures.strategies_of", fails)
-    with pytest.warns(UserWarning, match="draws no strategies: no strategies today"):
+    with pytest.warns(UserWarning, match="could not draw the strategies: no strategies today"):
         fit(tmp_path, monitor(), epochs=1)
     names = {path.parent.name for path in tmp_path.rglob("*.png")}
     assert "relevance_cards" in names

@@ -343,7 +343,7 @@ def test_a_logger_without_its_service_is_one_warning_in_a_run(tmp_path: Path):
 
     monitor = RelevanceMonitor(max_samples=8, n_paths=0, max_share=None)
     [warning] = told(trainer(tmp_path, monitor, Unplugs()).fit, Classifier(), *loaders())
-    assert "does without Unreachable: ConnectionError" in warning
+    assert "does not log to Unreachable: ConnectionError" in warning
     assert len(list((tmp_path / "relevance_heatmaps").iterdir())) == 2
 
 
@@ -354,7 +354,7 @@ def test_an_experiment_like_neptunes_that_raises_when_asked_what_it_has(tmp_path
 
     to: list[Destination] = []
     [warning] = told(lambda: to.extend(opened(tmp_path, Foreign(Run()))))
-    assert "does without Foreign: RuntimeError('legacy usage')" in warning
+    assert "does not log to Foreign: RuntimeError('legacy usage')" in warning
     write(to, FOUND, 3)
     assert files_in(tmp_path) == FILES
 
@@ -376,7 +376,7 @@ def test_what_cannot_be_written_is_told_once_and_goes_elsewhere(tmp_path: Path, 
     [warning] = told(lambda: [write(to, FOUND, step) for step in (3, 4)])
     assert f"could not write to {folder}: " in warning
     assert where == "no such scheme" or "No space left on device" in warning
-    elsewhere = Path(warning.rpartition("goes to ")[2])
+    elsewhere = Path(warning.rpartition("written to ")[2])
     assert elsewhere.parent == tmp_path
     assert files_in(elsewhere) == FILES | {file.replace("3.", "4.") for file in FILES}
     assert end(to) == [f"report: {elsewhere}/relevance_report/last.html"]

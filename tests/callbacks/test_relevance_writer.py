@@ -210,7 +210,7 @@ def test_a_store_of_something_else_is_refused(
 ) -> None:
     before = write(tmp_path, Explainer(model()), DataLoader(images(12), 4))
     files = sorted(tmp_path.iterdir())
-    with pytest.raises(StoreError, match=f"is a store of something else: .*{says}"):
+    with pytest.raises(StoreError, match=f"holds a store with other settings: .*{says}"):
         write(tmp_path, explainer(), DataLoader(loader, 4), **more)
     assert sorted(tmp_path.iterdir()) == files
     assert len(before) == 12

@@ -136,7 +136,7 @@ def test_another_networks_state_is_of_no_use_and_no_harm(tmp_path: Path) -> None
         },
         "measures": {"classes": 100, "neurons": {"features.0": 64}, "degrees": torch.zeros(100, 64)},
     }
-    with pytest.warns(UserWarning, match="draws no heatmaps"):
+    with pytest.warns(UserWarning, match="could not draw the heatmaps"):
         monitor, run = resumed(tmp_path, other)
     assert "relevance/stability" not in run.callback_metrics
     assert monitor._measures.stability.num_classes == 10

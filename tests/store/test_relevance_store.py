@@ -110,7 +110,7 @@ def test_what_is_known_of_a_store(store: RelevanceStore) -> None:
     assert store.masks["blocks/0.conv#1"].shape == (12, 11)
     assert "RelevanceStore of 12 of 12 samples, 3 files" in repr(store)
     assert sum(1 for _ in store.relevance["blocks/0.conv#1"]) == 12
-    with pytest.raises(LayerError, match=r"no layer 'conv'; it has 'blocks/0.conv#1'"):
+    with pytest.raises(LayerError, match=r"no layer 'conv'; layers are 'blocks/0.conv#1'"):
         store.relevance["conv"]
 
 
