@@ -196,7 +196,7 @@ def test_a_model_of_torchvision_with_weights_of_a_file(folder: Path) -> None:
         ),
         (
             "one.png --model own_models:Small --size 16 --classes few.txt",
-            "'few.txt' names 2 classes; own_models:Small tells 3",
+            "'few.txt' names 2 classes; the output of own_models:Small has 3",
         ),
         ("one.png --model own_models:Wide", "cannot read images (3, 224, 224): mat1 and mat2"),
         ("one.png --model own_models:Wide", "give the side that it takes by --size"),

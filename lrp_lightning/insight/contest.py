@@ -169,4 +169,4 @@ def check_selects(who: str, lrp: object) -> None:
     if not isinstance(lrp, SelectiveLRP):
         raise SelectionError(f"{who}: lrp must be a SelectiveLRP with a selection, such as {example}, got {got(lrp)}")
     if lrp.selection is None:
-        raise SelectionError(f"{who} needs critical neurons: give SelectiveLRP a selection, such as {example}")
+        raise SelectionError(f"{who} needs critical neurons: give the SelectiveLRP a selection, as in {example}")

@@ -178,7 +178,7 @@ def test_two_runs_are_compared(tab: Tab):
     assert "critical neurons in common" in tab("aside").inner_text()
     tab.until(lambda: tab(".samples .tile").first.locator(".over").count() == 2, "heatmap, and the other's")
     tab("aside .neuron").first.click()
-    tab("aside dt", has_text="compared with").wait_for()
+    tab("aside dt", has_text="in the compared step").wait_for()
 
 
 def seen(tab: Tab) -> tuple[bool, bool]:
