@@ -29,7 +29,7 @@ from lrp_lightning.callbacks.pictures import DRAWN, Look, add_insights, draw, lo
 from lrp_lightning.callbacks.sampling import LoaderShare, Sampling
 from lrp_lightning.callbacks.settings import DEFAULT, LOGGED, SCALARS, GraphClasses, OnError, Settings, TargetFn
 from lrp_lightning.callbacks.text import read
-from lrp_lightning.callbacks.thrift import LEAST, Thrift, is_last_look, is_looked_at
+from lrp_lightning.callbacks.time_share import LEAST, TimeShare, is_last_look, is_looked_at
 from lrp_lightning.compat import loaders_of
 from lrp_lightning.composites import Composite, as_composite
 from lrp_lightning.errors import LRPError, NotFiniteError
@@ -210,7 +210,7 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
         )  # fmt: skip
         self._measures = Measures(log, circuits_of_every=1 if max_samples <= 64 else 4)
         self._budget = Budget(max_seconds)
-        self._thrift = Thrift(max_share, max_samples)
+        self._time_share = TimeShare(max_share, max_samples)
         self._remembered: dict[str, Remembered] = {}
         self._on_unsupported: Literal["raise", "gradient"] = "raise"
         self._has_worked = False
@@ -224,7 +224,7 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
 
     def _forget(self) -> None:
         """Hold nothing of a run: neither model nor samples nor open files."""
-        self._thrift.stop()
+        self._time_share.stop()
         self._active = False
         self._observation: Observation | None = None
         self._fault: Exception | None = None
@@ -254,7 +254,7 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
         self._name = "relevance" if number == 1 else f"relevance_{number}"
         self._folder = trainer.log_dir
         if stage == "fit":
-            self._thrift = Thrift(self.settings.max_share, self.settings.max_samples)
+            self._time_share = TimeShare(self.settings.max_share, self.settings.max_samples)
             # another fit trains another network, or goes on from a checkpoint, which brings these
             self._measures.stability, self._remembered, self._history, self._told_of = None, {}, [], set()
             self._has_worked, self._on_unsupported, self._warned = False, "raise", set()
@@ -271,7 +271,7 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
             self.__dict__.pop(name, None)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._thrift.start()
+        self._time_share.start()
         if not trainer.enable_validation or not sum(trainer.num_val_batches):
             self._warn(
                 "RelevanceMonitor needs validation batches, and this fit has none, so it does nothing: pass fit a "
@@ -281,10 +281,10 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         # a checkpoint is saved after validation, or at an epoch's end after other callbacks; the weights are still those
         undrawn = self._undrawn
-        if self._has_new_best(trainer) and undrawn is not None and undrawn.is_of(trainer) and self._thrift.pays_for_best():
+        if self._has_new_best(trainer) and undrawn is not None and undrawn.is_of(trainer) and self._time_share.allows_best():
             before = self._budget.seconds
-            self._draw_late(trainer, undrawn, None, ", the best so far", self._thrift.price_of_pictures or math.inf)
-            self._thrift.pay(self._budget.seconds - before)
+            self._draw_late(trainer, undrawn, None, ", the best so far", self._time_share.seconds_of_pictures or math.inf)
+            self._time_share.spend(self._budget.seconds - before)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._draw_the_end(trainer, in_a_hurry=False)
@@ -305,20 +305,20 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
         self._active = True
         self._budget.start_epoch()
         in_fit = trainer.state.fn == "fit"
-        to_settle = in_fit and not trainer.sanity_checking and self._thrift.samples is None
+        to_settle = in_fit and not trainer.sanity_checking and self._time_share.samples is None
         # what may fail, what waits for all processes, and what may fail again: so that none waits for one that is gone
         with self._guarded(trainer):
             self._measures.reset(pl_module.device, training=in_fit)
             sampling = _sampling(trainer, self.settings.max_samples)
-            settled = self._thrift.settle(self.settings.every_n_epochs, sampling.total) if to_settle else None
+            settled = self._time_share.choose_samples(self.settings.every_n_epochs, sampling.total) if to_settle else None
         self._agree(trainer)
         if not self._active:
             return
         if to_settle:
-            self._thrift.samples = trainer.strategy.broadcast(settled)  # one clock for all processes
+            self._time_share.samples = trainer.strategy.broadcast(settled)  # one clock for all processes
         whole = _whole(trainer.strategy, pl_module)
         with self._guarded(trainer):
-            sampling.most = self._thrift.most if in_fit else sampling.most
+            sampling.most = self._time_share.most if in_fit else sampling.most
             remembered = self._remembered.setdefault("test" if trainer.testing else "validation", Remembered())
             self._observation = Observation(
                 self.settings,
@@ -348,8 +348,8 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
             if trainer.sanity_checking:
                 if observation.samples == 0 and (groups := read_batch(batch, self.settings.batch_fn)):
                     observation.glance(groups)  # which is slow for once
-                    if self._thrift.most < self.settings.max_samples:
-                        self._thrift.price_of_sample = observation.glance(groups, LEAST) / trainer.world_size
+                    if self._time_share.most < self.settings.max_samples:
+                        self._time_share.seconds_per_sample = observation.glance(groups, LEAST) / trainer.world_size
                 return
             measured = not observation.stopped_early and not observation.sampling.done
             groups = read_batch(batch, self.settings.batch_fn) if measured or self._kept is not None else []
@@ -408,7 +408,7 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
             "remembered": remembered,
             "measures": self._measures.state_dict(),
             "history": self._history,
-            "thrift": self._thrift.state_dict(),
+            "time_share": self._time_share.state_dict(),
             "has_worked": self._has_worked,
         }
 
@@ -429,7 +429,7 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
 
         parts: dict[str, Callable[[Any], None]] = {
             "remembered": read_remembered, "measures": self._measures.load_state_dict, "history": read_history,
-            "thrift": self._thrift.load_state_dict, "has_worked": read_has_worked,
+            "time_share": self._time_share.load_state_dict, "has_worked": read_has_worked,
         }  # fmt: skip
         for part, read_part in parts.items():
             try:
@@ -455,15 +455,15 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
         assert observation is not None
         observation.finish()
         now = self._budget.now
-        if self._thrift.price_of_sample is None and observation.samples:
-            self._thrift.price_of_sample = now / observation.samples / trainer.world_size
+        if self._time_share.seconds_per_sample is None and observation.samples:
+            self._time_share.seconds_per_sample = now / observation.samples / trainer.world_size
         if trainer.is_global_zero and observation.samples and self._draws(trainer, now):
             self._look = look_at(observation, self._epoch_of(trainer), has_tab(self._open(trainer)))
             self._passes, self._complete = self._budget.now - now, self._kept is None
             if self._kept is not None and self._looks_for_insights(trainer, self._budget.now, len(self._kept)):
                 if trainer.state.fn == "fit":
-                    self._kept.most = self._thrift.insights_of(len(self._kept))
-                    _tell(trainer.current_epoch, "", self._thrift.insights_take(len(self._kept)))
+                    self._kept.most = self._time_share.samples_for_insights(len(self._kept))
+                    _tell(trainer.current_epoch, "", self._time_share.seconds_of_insights(len(self._kept)))
                 self._add_insights(self._look, observation)
 
     def _epoch_of(self, trainer: Trainer) -> int:
@@ -476,11 +476,11 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
         """Whether this look has pictures, having taken ``now`` seconds."""
         if trainer.state.fn != "fit" or not set(DRAWN) & set(self.settings.log):
             return True
-        return self._thrift.pays_for_pictures(now) or is_last_look(trainer, self.settings.every_n_epochs)
+        return self._time_share.allows_pictures(now) or is_last_look(trainer, self.settings.every_n_epochs)
 
     def _looks_for_insights(self, trainer: Trainer, now: float, samples: int) -> bool:
         """Whether this look has strategies and cards, having taken ``now`` seconds."""
-        if trainer.state.fn != "fit" or self._thrift.pays_for_insights(now, samples):
+        if trainer.state.fn != "fit" or self._time_share.allows_insights(now, samples):
             return True
         return is_last_look(trainer, self.settings.every_n_epochs)
 
@@ -490,7 +490,7 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
         add_insights(look, observation, kept)
         self._complete = True
         if len(kept):
-            self._thrift.price_of_insights = (self._budget.now - before) / len(kept)
+            self._time_share.insight_seconds_per_sample = (self._budget.now - before) / len(kept)
         for strategy in look.strategies.shortcuts:
             if strategy.label not in self._told_of:  # of each class once: numbers differ from epoch to epoch
                 self._told_of.add(strategy.label)
@@ -502,9 +502,9 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
     def _account(self, trainer: Trainer) -> None:
         """Count what a look took."""
         if trainer.sanity_checking:
-            self._thrift.spent += self._budget.seconds
+            self._time_share.spent += self._budget.seconds
         elif trainer.state.fn == "fit":
-            self._thrift.end_look(self._budget.seconds)
+            self._time_share.end_look(self._budget.seconds)
 
     def _log(self, trainer: Trainer, pl_module: LightningModule, observation: Observation) -> None:
         seen = observation.samples > 0
@@ -558,7 +558,7 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
         except Exception as error:
             self._warn(f"RelevanceMonitor could not log what it found: {error!r}")
         if look is not None:
-            self._thrift.price_of_pictures = self._passes + self._budget.seconds - before
+            self._time_share.seconds_of_pictures = self._passes + self._budget.seconds - before
 
     def _draw_the_end(self, trainer: Trainer, in_a_hurry: bool) -> None:
         """Draw the network that a fit ends with, where nobody knew beforehand that its last look was the last."""
@@ -567,13 +567,13 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
             return
         kept = self._kept
         if kept is not None:
-            kept.most = self._thrift.insights_of(len(kept))
-        insights = 0.0 if kept is None else self._thrift.insights_take(len(kept))
+            kept.most = self._time_share.samples_for_insights(len(kept))
+        insights = 0.0 if kept is None else self._time_share.seconds_of_insights(len(kept))
         if in_a_hurry and insights > _HURRIED:
             kept, insights = None, 0.0
             if undrawn.look is not None:
                 return
-        pictures = 0.0 if undrawn.look is not None else self._thrift.price_of_pictures or math.inf
+        pictures = 0.0 if undrawn.look is not None else self._time_share.seconds_of_pictures or math.inf
         self._draw_late(trainer, undrawn, kept, ", where training ended", insights + pictures)
 
     def _draw_late(self, trainer: Trainer, undrawn: _Undrawn, kept: Kept | None, why: str, seconds: float) -> None:
@@ -624,9 +624,9 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
     def _tell_settings(self, trainer: Trainer, step: int) -> None:
         """As text, at the start and when it is settled how much is looked at."""
         rows = {name: f"`{text}`" for name, text in self.settings.told().items()}
-        if trainer.state.fn == "fit" and self._thrift.max_share is not None:
-            limit = "max_share" if self._thrift.most < self.settings.max_samples else "max_samples"
-            rows["measured in each epoch"] = f"at most {self._thrift.most} samples, limited by {limit}"
+        if trainer.state.fn == "fit" and self._time_share.max_share is not None:
+            limit = "max_share" if self._time_share.most < self.settings.max_samples else "max_samples"
+            rows["measured in each epoch"] = f"at most {self._time_share.most} samples, limited by {limit}"
             rows["pictures"] = "of the first and the last epoch, and of others as max_share allows"
         text = "\n".join(f"| {name} | {told} |" for name, told in rows.items())
         if "settings" in self.settings.log and text != self._told:

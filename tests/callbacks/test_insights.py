@@ -21,7 +21,7 @@ from trainings import Witness, same, trainer
 from lrp_lightning.callbacks import RelevanceMonitor
 from lrp_lightning.callbacks.batches import Samples
 from lrp_lightning.callbacks.kept import Kept
-from lrp_lightning.callbacks.thrift import Thrift
+from lrp_lightning.callbacks.time_share import TimeShare
 from lrp_lightning.tensorboard_plugin import schema
 
 SIDE = 16
@@ -240,16 +240,16 @@ def test_large_images_are_kept_in_bounded_memory() -> None:
 
 
 def test_insights_are_paid_for_by_what_is_saved_up() -> None:
-    account = Thrift(0.1, 256)
+    account = TimeShare(0.1, 256)
     account.start()
-    assert not account.pays_for_insights(0.0, 1000)  # what they cost is not known
+    assert not account.allows_insights(0.0, 1000)  # what they cost is not known
     account._trained = 10_000.0
-    account.price_of_sample = 0.1
-    assert account.pays_for_insights(0.0, 1000)
-    assert not account.pays_for_insights(900.0, 1000)
-    account.price_of_insights = 0.005
-    assert account.pays_for_insights(450.0, 1000)
-    assert Thrift(None, 256).pays_for_insights(0.0, 1000)
-    other = Thrift(0.1, 256)
-    other.load_state_dict({key: value for key, value in account.state_dict().items() if key != "price_of_insights"})
-    assert other.price_of_insights is None
+    account.seconds_per_sample = 0.1
+    assert account.allows_insights(0.0, 1000)
+    assert not account.allows_insights(900.0, 1000)
+    account.insight_seconds_per_sample = 0.005
+    assert account.allows_insights(450.0, 1000)
+    assert TimeShare(None, 256).allows_insights(0.0, 1000)
+    other = TimeShare(0.1, 256)
+    other.load_state_dict({key: value for key, value in account.state_dict().items() if key != "insight_seconds_per_sample"})
+    assert other.insight_seconds_per_sample is None
