@@ -135,7 +135,7 @@ def of_fits(folder: str, say: Callable[[str], None]) -> Net:
         looks = sum(seconds for seconds, *_ in monitor.looks[1:])
         each = sum(seconds for seconds, *_ in between) / len(between)
         drawn = sum(drawn for *_, drawn in monitor.looks[1:])
-        epoch, samples = without / epochs, monitor._thrift.samples
+        epoch, samples = without / epochs, monitor._time_share.samples
         say(
             f"| {epoch:.1f} | {n:,} | {samples} | {drawn} of {epochs} | {first:.1f} | {each:.2f} | {last:.1f} | "
             f"{each / epoch:.1%} | {looks / (beside - looks):.1%} | {beside / without:.3f} |"

@@ -64,12 +64,14 @@ def _parser() -> argparse.ArgumentParser:
     about = "explain a classifier's decisions on images, in one HTML report"
     explain = commands.add_parser("explain", help=about, description=f"{about[0].upper()}{about[1:]}.")
     explain.set_defaults(run=_explain)
-    explain.add_argument("images", nargs="*", type=Path, metavar="IMAGE", help="image files that Pillow reads")
+    explain.add_argument("images", nargs="*", type=Path, metavar="IMAGE", help="image files, in a format that Pillow reads")
     _add_model(explain)
-    explain.add_argument("--target", metavar="CLASS", help="number or name of the class to explain; else what is predicted")
+    explain.add_argument(
+        "--target", metavar="CLASS", help="number or name of the class to explain (default: the predicted class)"
+    )
     explain.add_argument(
         "--against", metavar="CLASS|runner-up",
-        help="explain why --target, else what is predicted, and not this class; --out is then a folder",
+        help="explain why --target, or the predicted class, and not this class; --out is then a folder",
     )  # fmt: skip
     explain.add_argument(
         "--out", type=Path,
@@ -81,7 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     many.add_argument(
         "--dataset", type=Path, metavar="FOLDER",
-        help="a folder of images, or with a folder for each class; a second run goes on where the first ended",
+        help="a folder of images, or of one folder per class; a second run continues where the first ended",
     )  # fmt: skip
     many.add_argument("--batch-size", type=_natural, default=16, help="images in a pass (default: %(default)s)")
     many.add_argument("--workers", type=int, default=2, help="processes that read images (default: %(default)s)")
@@ -124,7 +126,7 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
         "torchvision downloads once; DEFAULT unless the model is your own",
     )  # fmt: skip
     parser.add_argument("--checkpoint", type=Path, help="a Lightning checkpoint of the LightningModule that --model names")
-    parser.add_argument("--classes", type=Path, metavar="FILE", help="names of the classes, one a line")
+    parser.add_argument("--classes", type=Path, metavar="FILE", help="names of the classes, one per line")
 
 
 def _add_rules(parser: argparse.ArgumentParser, selection: argparse._ActionsContainer) -> None:
@@ -141,9 +143,9 @@ def _add_rules(parser: argparse.ArgumentParser, selection: argparse._ActionsCont
 
 
 def _add_preparation(parser: argparse.ArgumentParser) -> None:
-    taken = parser.add_argument_group("what the model takes", "torchvision's models say so themselves, if you do not.")
+    taken = parser.add_argument_group("what the model takes", "torchvision's models have their own defaults.")
     taken.add_argument("--size", type=int, help="side of the images in pixels (default: 224)")
-    taken.add_argument("--mean", type=float, nargs="+", help="what is subtracted from values in [0, 1], one a channel")
+    taken.add_argument("--mean", type=float, nargs="+", help="what is subtracted from values in [0, 1], one per channel")
     taken.add_argument("--std", type=float, nargs="+", help="what they are divided by")
 
 
@@ -209,7 +211,7 @@ def _explain(options: argparse.Namespace) -> int:
         print(f"the report has no graph: {error}")
     titles = [f"{path.name}: {caption}" for path, caption in zip(options.images, captions(trace, names), strict=True)]
     print(*(f"  {title}" for title in titles), sep="\n")
-    print("drawing what its neurons see", flush=True)
+    print("drawing what drives its neurons", flush=True)
     settings = {
         "model": options.model,
         "weights": options.checkpoint or options.weights or "as made",
@@ -253,7 +255,7 @@ def _explain_data_set(options: argparse.Namespace) -> int:
     except InputError as error:
         said = str(error).strip().splitlines()  # of an image that another process read, with where it did
         raise InputError(said[-1].partition(": ")[2] if len(said) > 1 else said[0]) from None
-    there = f", {before} of which were there" if before else ""
+    there = f", {before} of them from before" if before else ""
     size = sum(path.stat().st_size for path in options.out.iterdir())
     rate = f", {(len(store) - before) / seconds:.1f} images/s" if len(store) > before else ""
     print(f"written to {options.out}: {len(store)} images{there}, {size / 1e6:.1f} MB{rate}")
@@ -298,7 +300,7 @@ def _check(options: argparse.Namespace, of_folder: str = "", example: str = "rep
     if options.size is not None and options.size < 1:
         raise InputError(f"--size must be at least 1 pixel, got {options.size}")
     if (options.mean is None) != (options.std is None):
-        raise InputError("--mean and --std belong together: give both or neither")
+        raise InputError("--mean and --std must be given together")
     if not all(s > 0 for s in options.std or ()):
         raise InputError(f"--std must be above 0, since values are divided by it, got {options.std}")
 
@@ -322,9 +324,9 @@ def _classes(options: argparse.Namespace, classifier: _Classifier, image: Tensor
         ) from None
     if not isinstance(output, Tensor) or output.ndim != 2:
         got = f"shape {tuple(output.shape)}" if isinstance(output, Tensor) else type(output).__name__
-        raise ModelError(f"{name} is no classifier: its output must be a tensor (N, classes), got {got}")
+        raise ModelError(f"{name} is not a classifier: its output must be a tensor (N, classes), got {got}")
     if names is not None and len(names) != output.shape[1]:
-        raise InputError(f"{str(options.classes)!r} names {len(names)} classes; {name} tells {output.shape[1]} apart")
+        raise InputError(f"{str(options.classes)!r} names {len(names)} classes; the output of {name} has {output.shape[1]}")
     return output.shape[1]
 
 
@@ -498,7 +500,7 @@ def _read(path: Path) -> Image.Image:
     except IsADirectoryError:
         raise InputError(f"{str(path)!r} is a folder; give its images, such as {path}/*.jpg") from None
     except UnidentifiedImageError:
-        raise InputError(f"{str(path)!r} is no image that Pillow can read") from None
+        raise InputError(f"{str(path)!r} is not an image that Pillow can read") from None
     except OSError as error:
         raise InputError(f"the image {str(path)!r} cannot be read: {error}") from None
 
@@ -518,7 +520,7 @@ def _state(path: Path) -> dict[str, Tensor]:
         raise InputError(f"there is no file {str(path)!r}") from None
     except Exception as error:  # whatever unpickling comes to
         raise InputError(
-            f"{str(path)!r} holds no weights that torch.load can read safely: {_shortly(error)}; a state dict is wanted, as "
+            f"{str(path)!r} holds no weights that torch.load can read safely: {_shortly(error)}; give a state dict, as "
             "torch.save(model.state_dict(), PATH) writes it"
         ) from None
     state = state.get("state_dict", state) if isinstance(state, dict) else state
@@ -615,7 +617,7 @@ def _own(options: argparse.Namespace) -> _Classifier:
 
 
 def _normalisation(options: argparse.Namespace, channels: int) -> tuple[list[float], list[float]]:
-    """One value a channel."""
+    """One value per channel."""
     mean, std = options.mean or [0.0], options.std or [1.0]
     if {len(mean), len(std)} - {1, channels}:
         raise InputError(f"--mean and --std must have one value for each of {channels} channels, got {mean} and {std}")
@@ -628,7 +630,7 @@ def _made(name: str, made: Any) -> nn.Module:
     except Exception as error:
         raise ModelError(f"{name} cannot be called without arguments: {_shortly(error)}") from None
     if not isinstance(model, nn.Module):
-        raise ModelError(f"{name} gives no torch.nn.Module but {type(model).__name__}")
+        raise ModelError(f"{name} must give a torch.nn.Module, got {type(model).__name__}")
     return model
 
 
@@ -642,7 +644,8 @@ def _checkpoint(made: Any, path: Path) -> nn.Module:
     except Exception as error:
         if error.args == ("pytorch-lightning_version",):  # what Lightning looks for first
             raise InputError(
-                f"{str(path)!r} is no Lightning checkpoint, as Trainer.save_checkpoint writes it; is it for --weights?"
+                f"{str(path)!r} is not a Lightning checkpoint, as Trainer.save_checkpoint writes it; should it be given as "
+                "--weights?"
             ) from None
         raise ModelError(f"the checkpoint {str(path)!r} does not fit {made.__name__}: {_shortly(error)}") from None
 

@@ -120,9 +120,14 @@ def test_another_class_than_the_predicted(folder: Path, capsys: pytest.CaptureFi
     assert "explaining class 2 in 1 image with" in said
     assert "one.png: predicted class 1 (100%), explained class 2 (<1%, logit -" in said
     page = (folder / "report.html").read_text()
-    for part in ("explained class 2 (&lt;1%, logit -", "is explained is negative", "No path is shown", "TopK(keep=2"):
+    for part in (
+        "explained class 2 (&lt;1%, logit -",
+        "The explained output is negative",
+        "No path is shown",
+        "TopK(keep=2",
+    ):
         assert part in page
-    assert "kept by the critical neurons" not in page
+    assert "kept with critical neurons" not in page
 
 
 def test_size_and_normalisation_of_a_model_of_torchvision(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -154,7 +159,7 @@ def test_a_model_of_torchvision_with_weights_of_a_file(folder: Path) -> None:
     ("arguments", "message"),
     [
         ("missing.png --model own_models:Small", "there is no file 'missing.png'"),
-        ("text.png --model own_models:Small", "'text.png' is no image that Pillow can read"),
+        ("text.png --model own_models:Small", "'text.png' is not an image that Pillow can read"),
         ("one.png --model torchvision:vgg61", "no classifier 'vgg61'; did you mean"),
         ("one.png --model torchvision:vgg16 --weights missing.pt", "there is no file 'missing.pt'"),
         ("one.png --model torchvision:vgg16 --weights text.png", "no weights that torch.load can read safely"),
@@ -169,7 +174,7 @@ def test_a_model_of_torchvision_with_weights_of_a_file(folder: Path) -> None:
         ("one.png --model no_such_module:Big", "No module named 'no_such_module'"),
         ("one.png --model own_models", "must be torchvision:NAME or package.module:NAME"),
         ("one.png --model own_models:number", "cannot be called without arguments"),
-        ("one.png --model builtins:dict", "gives no torch.nn.Module but dict"),
+        ("one.png --model builtins:dict", "must give a torch.nn.Module, got dict"),
         ("one.png --model own_models:Small --checkpoint other.pt", "needs a LightningModule; 'Small' is none"),
         ("one.png --model own_models:Lit --checkpoint missing.ckpt", "there is no file 'missing.ckpt'"),
         ("one.png --model own_models:Lit --checkpoint text.png", "does not fit Lit"),
@@ -191,7 +196,7 @@ def test_a_model_of_torchvision_with_weights_of_a_file(folder: Path) -> None:
         ),
         (
             "one.png --model own_models:Small --size 16 --classes few.txt",
-            "'few.txt' names 2 classes; own_models:Small tells 3",
+            "'few.txt' names 2 classes; the output of own_models:Small has 3",
         ),
         ("one.png --model own_models:Wide", "cannot read images (3, 224, 224): mat1 and mat2"),
         ("one.png --model own_models:Wide", "give the side that it takes by --size"),
@@ -204,15 +209,15 @@ def test_a_model_of_torchvision_with_weights_of_a_file(folder: Path) -> None:
         ("folder --model own_models:Small", "'folder' is a folder; give its images"),
         (
             "one.png --model own_models:Small --weights whole.pt",
-            "it holds a whole model or other objects; a state dict is wanted",
+            "it holds a whole model or other objects; give a state dict",
         ),
-        ("one.png --model own_models:Lit --checkpoint other.pt", "'other.pt' is no Lightning checkpoint"),
+        ("one.png --model own_models:Lit --checkpoint other.pt", "'other.pt' is not a Lightning checkpoint"),
         (
             "one.png --model own_models:Lit --checkpoint whole.pt",
             "does not fit Lit: it holds a whole model or other objects",
         ),
         ("one.png --model own_models:Small --size 16 --classes missing.txt", "'missing.txt' cannot be read"),
-        ("one.png --model own_models:Small --size 16 --mean 0.5", "--mean and --std belong together"),
+        ("one.png --model own_models:Small --size 16 --mean 0.5", "--mean and --std must be given together"),
         ("one.png --model own_models:Small --size 16 --mean 0.5 0.5 --std 1 1", "one value for each of 3 channels"),
         ("one.png --model own_models:Small --size 16 --composite gold", "'gold'"),
         ("one.png --model own_models:Small --size 16 --keep 1.5", "got 1.5"),
@@ -278,7 +283,7 @@ def test_why_a_class_and_not_another_is_a_folder(folder: Path, capsys: pytest.Ca
     assert "fox, not fox" not in capsys.readouterr().out
     assert (folder / "contrast" / "report.html").exists()
     assert explain(f"{given} --target fox --against fox") == 2
-    assert "a and b are both class 2" in capsys.readouterr().err
+    assert "both are class 2" in capsys.readouterr().err
     assert explain(f"{given} --against cow") == 2
     assert "there is no class 'cow'" in capsys.readouterr().err
     assert explain(f"{given} --against cat --out names.txt") == 2
@@ -322,11 +327,11 @@ def test_a_data_set_is_explained_into_a_store(data_set: Path, capsys: pytest.Cap
     trace = SelectiveLRP(model, selection=TopK(2)).trace(store.kept_inputs[:], lambda y: y.argmax(1))
     assert torch.allclose(store.relevance["0"][:], trace.relevance["0"], rtol=1e-2, atol=1e-5)
     assert explain(f"--dataset set --classes names.txt --keep-inputs --keep 2 {GIVEN}") == 0
-    assert "6 images, 6 of which were there" in capsys.readouterr().out
+    assert "6 images, 6 of them from before" in capsys.readouterr().out
     assert explain(f"--dataset set --classes names.txt --keep-inputs --keep 3 {GIVEN}") == 2
-    assert "is a store of something else: selection" in capsys.readouterr().err
+    assert "holds a store with other settings: selection" in capsys.readouterr().err
     assert explain(f"--dataset set --classes names.txt --keep-inputs --keep 2 --mean 0.5 --std 0.5 {GIVEN}") == 2
-    assert "is a store of something else: prepared 'Compose(" in capsys.readouterr().err
+    assert "holds a store with other settings: prepared 'Compose(" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -362,10 +367,10 @@ def test_labels_of_a_data_set(
         ("--dataset set one.png", "--dataset takes neither images nor --against"),
         ("--dataset set --against cat", "--dataset takes neither images nor --against"),
         ("--dataset set --out one.png", "--out must be a folder with --dataset; 'one.png' is a file"),
-        ("--dataset set --out set", "'set' is there and is not a store; give an empty or a new folder"),
+        ("--dataset set --out set", "'set' exists and is not a store; use an empty or a new folder"),
         ("--dataset set --target 3", "there is no class 3"),
-        ("--dataset spoilt", "'spoilt/b.png' is no image that Pillow can read"),
-        ("--dataset spoilt --workers 1", "'spoilt/b.png' is no image that Pillow can read"),
+        ("--dataset spoilt", "'spoilt/b.png' is not an image that Pillow can read"),
+        ("--dataset spoilt --workers 1", "'spoilt/b.png' is not an image that Pillow can read"),
         ("", "give images, such as photo.jpg, or --dataset FOLDER"),
     ],
 )
@@ -479,7 +484,7 @@ class Recorded:
         ("--out explain.pt2 --target 3", "there is no class 3; classes are 0 to 2"),
         ("--out explain.pt2 --keep 1.5", "got 1.5"),
         ("--out explain.pt2 --composite gold", "'gold'"),
-        ("--out explain.pt2 --mean 0.5", "--mean and --std belong together"),
+        ("--out explain.pt2 --mean 0.5", "--mean and --std must be given together"),
         ("--out explain.pt2 --model own_models:Big", "cannot be imported: module 'own_models' has no attribute 'Big'"),
         ("--out explain.pt2 --model own_models:Asking", "Asking cannot be captured: its forward"),
         (

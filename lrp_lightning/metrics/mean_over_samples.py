@@ -37,7 +37,7 @@ class Drawn(Metric):
 
 
 class MeanOverSamples(Drawn):
-    """The mean of one value a sample, which an ``update`` hands to :meth:`add`. NaN before the first sample."""
+    """The mean of one value per sample, which an ``update`` hands to :meth:`add`. NaN before the first sample."""
 
     is_differentiable = False
     full_state_update = False

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lrp_lightning.checks import is_whole
+from lrp_lightning.checks import is_whole, meant
 from lrp_lightning.errors import InputError, LayerError, StoreError
 from lrp_lightning.store.segments import SCALES, Column, Segment, read_about, segments_of
 
@@ -111,7 +111,7 @@ class RelevanceStore:
 
     @cached_property
     def labels(self) -> Tensor | None:
-        """``(N,)``; None if the batches had no labels, one whole number a sample."""
+        """``(N,)``; None if the batches had no labels, one whole number per sample."""
         return self._sample("labels").long() if "labels" in self._in_samples else None
 
     @cached_property
@@ -142,7 +142,7 @@ class RelevanceStore:
         if not is_whole(batch_size) or batch_size < 1:
             raise InputError(f"batch_size must be at least 1, got {batch_size!r}")
         if not isinstance(self.kept_inputs, StoredRows):
-            why = "keeps no inputs; write it with RelevanceWriter(..., keep_inputs=True)"
+            why = "has no inputs; write it with RelevanceWriter(..., keep_inputs=True)"
             raise StoreError(f"{str(self.path)!r} {'has several inputs' if self.kept_inputs else why}")
         return _Batches(self.kept_inputs, self.labels, batch_size)
 
@@ -251,7 +251,7 @@ class _Layers(dict[str, StoredRows]):
     """By layer; one that is not there is an error that says which are."""
 
     def __missing__(self, layer: object) -> StoredRows:
-        raise LayerError(f"the store has no layer {layer!r}; it has {', '.join(map(repr, self)) or 'none'}")
+        raise LayerError(f"the store has no layer {layer!r}; {meant(layer, self)}")
 
 
 class _Batches:
