@@ -127,7 +127,11 @@ def test_a_cell_that_raises_ends_a_run(notebooks: ModuleType):
 
 def test_cells_of_a_source(notebooks: ModuleType):
     source = "# %% [markdown]\n# # Title\n#\n# text\n\n# %%\nx = 1  # one\n\n# %% [picture]\nx\n"
-    assert notebooks.percent(source) == [("markdown", "# Title\n\ntext", ""), ("code", "x = 1  # one", ""), ("code", "x", "picture")]
+    assert notebooks.percent(source) == [
+        ("markdown", "# Title\n\ntext", ""),
+        ("code", "x = 1  # one", ""),
+        ("code", "x", "picture"),
+    ]
 
 
 def test_kept_outputs_are_text_and_pictures(notebooks: ModuleType):

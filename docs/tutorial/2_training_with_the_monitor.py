@@ -1,10 +1,11 @@
 # %% [markdown]
 # # 2. Training with the monitor
 #
-# *You learn to watch, epoch by epoch, which neurons a network decides by and whether they really decide, with one callback.*
+# *You learn to watch, epoch by epoch, which neurons a network decides by and whether they really decide, with one
+# callback.*
 #
-# A small convolutional network learns scikit-learn's handwritten digits. What follows `class DigitsNet` is what you would write anyway,
-# but for one line.
+# A small convolutional network learns scikit-learn's handwritten digits. What follows `class DigitsNet` is what you
+# would write anyway, but for one line.
 
 # %%
 import torch
@@ -45,12 +46,12 @@ class DigitsNet(LightningModule):
 
 
 # %% [markdown]
-# The line is `RelevanceMonitor(...)`. It works on validation batches, adds nothing to the loss, draws no random number: training ends in
-# the same weights with and without it.
+# The line is `RelevanceMonitor(...)`. It works on validation batches, adds nothing to the loss, draws no random number:
+# training ends in the same weights with and without it.
 #
 # - `selection` says which neurons count as critical, here the fifth of each layer with the largest relevance.
-# - `max_share=None` shows everything in every epoch. By default the monitor may take only a few per cent of the training time and
-#   draws less often.
+# - `max_share=None` shows everything in every epoch. By default the monitor may take only a few per cent of the
+#   training time and draws less often.
 
 # %%
 from lrp_lightning import TopK
@@ -71,27 +72,30 @@ for name, value in sorted(trainer.callback_metrics.items()):
 # %% [markdown]
 # Which of these to watch?
 #
-# - `contest_accuracy`: the predicted class and the runner-up each get their own critical neurons, and nothing else. In what share of
-#   images does the predicted class still win? `random_contest_accuracy` beside it is the same with random neurons, about a half.
-# - `runner_up_accuracy`: in what share the *runner-up's* neurons turn the image into the runner-up. Near 1 it is a warning that sets
-#   of neurons force their class whatever the image shows.
-# - `shortcuts`: how many groups of images depend on a small region of the image; [notebook 3](3_right_for_the_wrong_reasons.ipynb)
-#   has one.
+# - `contest_accuracy`: the predicted class and the runner-up each get their own critical neurons, and nothing else. In
+#   what share of images does the predicted class still win? `random_contest_accuracy` beside it is the same with random
+#   neurons, about a half.
+# - `runner_up_accuracy`: in what share the *runner-up's* neurons turn the image into the runner-up. Near 1 it is a
+#   warning that sets of neurons force their class whatever the image shows.
+# - `shortcuts`: how many groups of images depend on a small region of the image; [notebook
+#   3](3_right_for_the_wrong_reasons.ipynb) has one.
 #
 # All of them are ordinary logged values, so `ModelCheckpoint(monitor="relevance/contest_accuracy", mode="max")` works.
 #
 # ## The tab in TensorBoard
 #
-# `tensorboard --logdir runs` in a shell, or in a notebook `%load_ext tensorboard` and then `%tensorboard --logdir runs`, shows all of it:
-# the tab *Relevance* has a graph of each class to click through, epoch by epoch, and its button *Compare* sets one epoch beside another.
+# `tensorboard --logdir runs` in a shell, or in a notebook `%load_ext tensorboard` and then `%tensorboard --logdir
+# runs`, shows all of it: the tab *Relevance* has a graph of each class to click through, epoch by epoch, and its button
+# *Compare* sets one epoch beside another.
 #
 # ## Reading the log back
 #
 # What was logged is in an ordinary log of TensorBoard, which its own reader opens.
 
 # %%
-from lrp_lightning.drawing import draw_curves
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from lrp_lightning.drawing import draw_curves
 
 log = EventAccumulator(trainer.logger.log_dir).Reload()
 measures = {
@@ -104,7 +108,9 @@ curves = {name: [event.value for event in log.Scalars(tag)] for name, tag in mea
 draw_curves(curves, xlabel="epoch", ylabel="share of images", static=True)
 
 # %% [markdown]
-# CURVES TEXT
+# After one epoch critical neurons win two thirds of their contests, not much more often than random neurons, and
+# runner-ups force themselves on half of the images. From the second epoch on they win about nine in ten, while random
+# ones stay near a half, and the network learns to tell classes apart: what forces the runner-up falls with every epoch.
 #
 # Pictures are in the log as PNG. These are the heatmaps of the first and of the last epoch.
 
@@ -115,23 +121,32 @@ heatmaps = log.Images("relevance/heatmaps")
 display(Image(heatmaps[0].encoded_image_string), Image(heatmaps[-1].encoded_image_string))
 
 # %% [markdown]
-# HEATMAP TEXT
+# For each digit the image, then what runs through its critical neurons, then what runs through all. "42 %" says which
+# part of the logit the heatmap holds; the rest stayed in biases and in neurons that were not selected. After the first
+# epoch the three was taken for an eight, by the upper part of its stroke, and the seven for a one. After the last epoch
+# both are right. The three now has heat on both ends of its upper arc, the four on its left corner and its right
+# stroke, the six along its left stroke and the lower right of its loop.
 #
-# The record that the tab reads can be read too. Its head has the measures, and what was found in sentences.
+# The record that the tab reads can be read too. Its head has the measures, and what was found, in sentences.
 
 # %%
-from lrp_lightning.tensorboard_plugin.schema import read_head
 from tensorboard.util.tensor_util import make_ndarray
+
+from lrp_lightning.tensorboard_plugin.schema import read_head
 
 for event in log.Tensors("relevance/record"):
     head = read_head(make_ndarray(event.tensor_proto))
     print(f"epoch {head['epoch']}:", *head["headline"])
 
 # %% [markdown]
+# The warning after the first epoch is worth a thought: copying the middle of a one into other digits made many of them
+# ones. That is no planted mark, it is what a one looks like to a network that has hardly learned anything, and it is
+# gone an epoch later. A likely shortcut is a place to look at, not a verdict.
+#
 # ## What changed between two epochs?
 #
-# The checkpoints give the network of each epoch back. `class_graph` is the graph of a class, mean over its images; `diff_graphs` says
-# for each neuron and edge whether it carries more or less of the class than before.
+# The checkpoints give the network of each epoch back. `class_graph` is the graph of a class, mean over its images;
+# `diff_graphs` says for each neuron and edge whether it carries more or less of the class than before.
 
 # %% [picture]
 from lrp_lightning import class_graph, diff_graphs
@@ -154,6 +169,9 @@ from collections import Counter
 print(Counter(change for (layer, _), change in diff.nodes(data="change") if layer != "input"))
 
 # %% [markdown]
-# DIFF TEXT
+# Red carries more of the class than after the first epoch, blue less. The class 3 has left neurons 16 of `conv2` and 13
+# of `conv3` and moved to others, such as 7 and 18 of `conv2` and 4 and 29 of `conv3`. As many neurons appeared as
+# nearly vanished: which neurons are critical is still changing, and `relevance/stability` says by how much for all
+# classes.
 #
 # Next: [a network that is right for the wrong reasons](3_right_for_the_wrong_reasons.ipynb).

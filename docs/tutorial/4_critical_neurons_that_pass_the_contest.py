@@ -8,11 +8,12 @@
 # %%
 import torch
 import torch.nn.functional as F
-from lrp_lightning import MinError, SelectiveLRP, TopK, contest, masked_forward
-from lrp_lightning.drawing import draw_curves, draw_heatmaps
-from lrp_lightning.selection import random_masks
 from sklearn.datasets import load_digits
 from torch import nn
+
+from lrp_lightning import MinError, SelectiveLRP, TopK, contest, masked_forward
+from lrp_lightning.drawing import draw_curves
+from lrp_lightning.selection import random_masks
 
 torch.manual_seed(0)
 images, labels = map(torch.tensor, load_digits(return_X_y=True))  # 1,797 images of 8 x 8, values 0 to 16
@@ -37,8 +38,8 @@ print(f"accuracy on {len(test)} test images {(model(test).argmax(1) == truth).fl
 # %% [markdown]
 # ## A proof that proves nothing
 #
-# Keep, for each image, only the fifth of each layer's neurons with the *highest* relevance for the predicted class. Is the
-# prediction still there?
+# Keep, for each image, only the fifth of each layer's neurons with the *highest* relevance for the predicted class. Is
+# the prediction still there?
 
 # %%
 predicted = model(test).argmax(1).detach()
@@ -46,10 +47,12 @@ by_relevance = SelectiveLRP(model, "epsilon", TopK(0.2, by="relevance"))
 masks = by_relevance.trace(test, target=predicted).masks
 kept = masked_forward(model, test, masks).argmax(1)
 chance = masked_forward(model, test, random_masks(masks, torch.Generator().manual_seed(0))).argmax(1)
-print(f"critical neurons keep {(kept == predicted).float().mean():.3f} of the predictions, random neurons {(chance == predicted).float().mean():.3f}")
+same = [f"{(of == predicted).float().mean():.3f}" for of in (kept, chance)]
+print(f"predictions that survive: {same[0]} with critical neurons, {same[1]} with random ones")
 
 # %% [markdown]
-# It looks like proof. Now explain a class that the image does *not* show, the one that comes second, and keep that class's neurons.
+# It looks like proof. Now explain a class that the image does *not* show, the one that comes second, and keep that
+# class's neurons.
 
 # %%
 second = model(test).topk(2).indices[:, 1]
@@ -62,8 +65,9 @@ print(f"the runner-up's neurons turn {(forced == second).float().mean():.3f} of 
 #
 # ## The contest
 #
-# A fair question sets two classes against each other. The predicted class gets its own critical neurons, the runner-up gets its own; each
-# logit is computed with nothing else. Does the predicted class still win? `contest` asks this for each image and adds two controls:
+# A fair question sets two classes against each other. The predicted class gets its own critical neurons, the runner-up
+# gets its own; each logit is computed with nothing else. Does the predicted class still win? `contest` asks this for
+# each image and adds two controls:
 #
 # - random sets of the same size, which win about half of the contests;
 # - how often the runner-up's neurons force the runner-up, as above. It should be low.
@@ -71,7 +75,8 @@ print(f"the runner-up's neurons turn {(forced == second).float().mean():.3f} of 
 # Three ways to choose a fifth of the neurons:
 #
 # - the highest relevance, as above;
-# - `TopK(0.2)`, the default: the largest relevance *by magnitude*, so that what speaks against the class is kept as well;
+# - `TopK(0.2)`, the default: the largest relevance *by magnitude*, so that what speaks against the class is kept as
+#   well;
 # - `MinError`, which starts from there and exchanges neurons until the logits are near those of the whole network.
 
 # %%
@@ -92,7 +97,7 @@ for name, result in results.items():
 
 # %% [picture]
 budgets = [0.05, 0.1, 0.2, 0.3, 0.5]
-few = test[:120]
+few = test[:100]
 won = {"largest magnitude": [], "highest relevance": [], "random neurons": []}
 for budget in budgets:
     result = contest(SelectiveLRP(model, "epsilon", TopK(budget)), few)
@@ -107,8 +112,8 @@ draw_curves(won, x=budgets, xlabel="share of neurons kept", ylabel="contests won
 #
 # ## Why this class and not the other?
 #
-# The contest suggests a better question for a heatmap, too. `contrast` explains the predicted class, the runner-up, and the difference of
-# their logits. Here are the three images where the network was least sure.
+# The contest suggests a better question for a heatmap, too. `contrast` explains the predicted class, the runner-up, and
+# the difference of their logits. Here are the three images where the network was least sure.
 
 # %%
 from lrp_lightning import contrast
@@ -123,8 +128,9 @@ draw_contrast(contrast(model, test[closest]))
 #
 # ## One set for all images of a class
 #
-# Until now each image had its own neurons. A *circuit* is harder to have: one set for each class, the same for all images, whose logit
-# must follow the whole network's where the class is shown and where it is not. It is found on training images and judged on others.
+# Until now each image had its own neurons. A *circuit* is harder to have: one set for each class, the same for all
+# images, whose logit must follow the whole network's where the class is shown and where it is not. It is found on
+# training images and judged on others.
 
 # %%
 from lrp_lightning import class_circuits
@@ -132,8 +138,8 @@ from lrp_lightning.metrics import CircuitAgreement
 
 loader = list(zip(images[:1437].split(128), labels[:1437].split(128)))
 circuits = class_circuits(model, loader, keep=0.2, steps=40, progress=False)
-at_first = class_circuits(model, loader, keep=0.2, steps=0, progress=False)
-for name, of in {"most relevant neurons": at_first, "after 40 steps of search": circuits}.items():
+at_first = class_circuits(model, loader, keep=0.2, steps=1, progress=False)
+for name, of in {"after one step of search": at_first, "after 40 steps": circuits}.items():
     agreement = CircuitAgreement()
     agreement.update(of.logits(model, test), model(test).detach())
     print(f"{name:<26} {agreement.compute():.3f} of the predictions are those of the circuits")
@@ -160,5 +166,5 @@ draw_curves(shares, x=curve.counts, xlabel="paths of each class", ylabel="share 
 # %% [markdown]
 # PATH TEXT
 #
-# The same measures on larger networks are in the [results](../../docs/results/selection.md). Next:
-# [models of Hugging Face](5_hugging_face.ipynb).
+# The same measures on larger networks are in the [results](../../docs/results/selection.md). Next: [models of Hugging
+# Face](5_hugging_face.ipynb).

@@ -1,18 +1,20 @@
 # %% [markdown]
 # # 5. Transformers of Hugging Face
 #
-# *You learn to explain a vision transformer by its patches and a language model by its tokens, with attention or without.*
+# *You learn to explain a vision transformer by its patches and a language model by its tokens, with attention or
+# without.*
 #
-# Nothing is downloaded: both models are built from a configuration of `transformers` and trained here, in seconds, on tasks small enough
-# for us to know what a right explanation is. A pretrained model is used in the same way.
+# Nothing is downloaded: both models are built from a configuration of `transformers` and trained here, in seconds, on
+# tasks small enough for us to know what a right explanation is. A pretrained model is used in the same way.
 
 # %%
 import torch
 import torch.nn.functional as F
-from lrp_lightning import Composite, Epsilon, Flat, Gamma, SelectiveLRP
-from lrp_lightning.drawing import draw_contact_sheet, draw_tokens
 from sklearn.datasets import load_digits
 from transformers import BertConfig, BertForSequenceClassification, ViTConfig, ViTForImageClassification
+
+from lrp_lightning import Composite, Epsilon, Flat, Gamma, SelectiveLRP
+from lrp_lightning.drawing import draw_contact_sheet, draw_tokens
 
 torch.manual_seed(0)
 images, labels = map(torch.tensor, load_digits(return_X_y=True))  # 1,797 images of 8 x 8, values 0 to 16
@@ -52,12 +54,13 @@ with torch.no_grad():
 print(f"accuracy on {len(test)} test images {(predicted == truth).float().mean():.3f}")
 
 # %% [markdown]
-# The model goes into `SelectiveLRP` as it is; that its output has `logits` is known. Two things are worth choosing for a transformer:
+# The model goes into `SelectiveLRP` as it is; that its output has `logits` is known. Two things are worth choosing for
+# a transformer:
 #
-# - *What attention redistributes.* By default the attention weights are constants and relevance goes through the values alone
-#   (Ali et al. 2022). With `attention="attnlrp"` it goes through queries and keys as well (Achtibat et al. 2024).
-# - *The rules.* `Gamma` in linear layers makes calmer heatmaps than `Epsilon`; `Flat` in the first layer spreads a patch's relevance
-#   evenly over its pixels, since the patch is the smallest thing that attention sees.
+# - *What attention redistributes.* By default the attention weights are constants and relevance goes through the values
+#   alone (Ali et al. 2022). With `attention="attnlrp"` it goes through queries and keys as well (Achtibat et al. 2024).
+# - *The rules.* `Gamma` in linear layers makes calmer heatmaps than `Epsilon`; `Flat` in the first layer spreads a
+#   patch's relevance evenly over its pixels, since the patch is the smallest thing that attention sees.
 
 # %% [picture]
 ways = {
@@ -72,7 +75,8 @@ draw_contact_sheet(shown, heatmaps, rows=["0", "2", "4", "7"], columns=[*ways], 
 # %% [markdown]
 # VIT TEXT
 #
-# How much of a logit reaches the pixels at all? The rest stays where the network adds a constant; `absorbed` says where.
+# How much of a logit reaches the pixels at all? The rest stays where the network adds a constant; `absorbed` says
+# where.
 
 # %%
 for way, trace in traces.items():
@@ -88,8 +92,8 @@ for way, trace in traces.items():
 #
 # ## A model of language
 #
-# For text we need a task where we know which words matter. Here is a grammar of film reviews: some words praise, some blame,
-# most say nothing, and `not` turns the word that follows into its opposite.
+# For text we need a task where we know which words matter. Here is a grammar of film reviews: some words praise, some
+# blame, most say nothing, and `not` turns the word that follows into its opposite.
 
 # %%
 praise, blame = ["fine", "great", "lovely"], ["dull", "awful", "weak"]
@@ -123,8 +127,8 @@ with torch.no_grad():
 print(f"accuracy on {len(predicted)} other reviews {(predicted == praises[2500:]).float().mean():.3f}")
 
 # %% [markdown]
-# Token numbers go in as they are, and relevance comes back as one number a token. The target is the difference of the two logits: what
-# speaks for praise rather than blame.
+# Token numbers go in as they are, and relevance comes back as one number a token. The target is the difference of the
+# two logits: what speaks for praise rather than blame.
 
 # %%
 texts = [
