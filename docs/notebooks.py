@@ -27,8 +27,8 @@ NAMES = sorted(source.stem for source in SOURCES.glob("*.py"))
 CASE_STUDY = ROOT / "examples" / "vgg16_case_study.ipynb"
 PICTURE = "picture"
 """The tag of the cell whose picture stands on the page."""
-COLOURS = 256
-"""Of each picture that is kept, which makes it a fourth of the size."""
+COLOURS, WIDEST = 128, 1200
+"""Of each picture that is kept, so that a file is small: its colours, and its width in pixels."""
 
 
 def percent(source: str) -> list[tuple[str, str, str]]:
@@ -85,9 +85,11 @@ def kept(made: NotebookNode) -> NotebookNode:
 
 
 def _small(png: str) -> str:
-    """The picture with a palette of colours."""
+    """The picture with a palette of colours, and no wider than a page."""
     with Image.open(io.BytesIO(base64.b64decode(png))) as picture:
-        palette = picture.convert("RGB").quantize(COLOURS, Image.Quantize.MAXCOVERAGE, kmeans=2)  # rare colours too
+        drawn = picture.convert("RGB")
+        drawn.thumbnail((WIDEST, 10 * WIDEST))
+        palette = drawn.quantize(COLOURS, Image.Quantize.MAXCOVERAGE, kmeans=2)  # rare colours too
     written = io.BytesIO()
     palette.save(written, "PNG", optimize=True)
     return base64.b64encode(written.getvalue()).decode()

@@ -61,8 +61,8 @@ draw_heatmaps(images, relevance, titles=[names[c] for c in label[:, 0].tolist()]
 # %% [markdown]
 # Above the photographs, below them their heatmaps: red pixels speak for the class, blue ones against it. The cat's heat
 # is on the outlines of the eyes, the pupils and the nose; whiskers and fur have a little. The espresso's is on the rim
-# of the cup, and most on the line where the coffee meets it; the spoon and the handle have some, the table has almost
-# none.
+# of the cup, and most on the line where the coffee meets it; the spoon and the handle have some, the saucer's edge a
+# little, the table almost none.
 #
 # ## Through which neurons?
 #
@@ -83,8 +83,8 @@ print("\n".join([*str(trace).splitlines()[:9], "  ..."]))
 # stabilisers and neurons that were not selected, is the logit. If it is much above 0.001, do not trust the picture.
 #
 # With `edges=True` the trace also knows how much relevance went from each neuron to each other neuron. That is a graph,
-# a `networkx.DiGraph` whose nodes are `(layer, neuron)`; the *best paths* are the chains of neurons from image to logit
-# that carry most.
+# a `networkx.DiGraph` whose nodes are `(layer, neuron)`; the *best paths* are the chains of neurons from the image to
+# the logit that carry the most relevance.
 
 # %%
 from lrp_lightning import build_graph, k_best_paths
@@ -93,37 +93,39 @@ from lrp_lightning.drawing import draw_graph
 graph = build_graph(trace)
 paths = k_best_paths(graph, k=3)
 print(f"{graph.number_of_nodes():,} neurons, {graph.number_of_edges():,} edges; the best path ends in", *paths[0].nodes[-3:])
-draw_graph(graph, neurons_per_layer=6, paths=paths, title=names[label[0, 0]], static=True)
+draw_graph(graph, neurons_per_layer=5, paths=paths, title=names[label[0, 0]], static=True)
 
 # %% [markdown]
 # Layers run from the image on the left to the class on the right; of this deep network the last layer of each block is
-# drawn, with the six strongest neurons. Darker red is more relevance, wider lines carry more, black lines are the three
-# best paths. They share their way up to the third-last column and differ only in the last neurons: the runners-up of a
-# best path are mostly small detours from it.
+# drawn, with the five strongest neurons. Darker red is more relevance, wider lines carry more, black lines are the
+# three best paths. They run through the same neurons nearly all the way and differ only at both ends: the second-best
+# path is mostly the best one with a small detour.
 #
 # A neuron is a number until one sees what it reads. `neuron_heatmaps` shows the part of the relevance that runs through
-# one neuron alone: here through the four strongest of a layer in the middle of the network. (`path_heatmaps` does the
-# same for a path.)
+# one neuron alone: here for a layer in the middle of the network. Part of a neuron's relevance stays in biases on its
+# way down, so of the layer's twenty strongest neurons the three are shown of which most reaches the pixels.
+# (`path_heatmaps` does the same for a path.)
 
 # %%
 from lrp_lightning import neuron_heatmaps
 from lrp_lightning.drawing import draw_contact_sheet
 
 layer = "_blocks.11._depthwise_conv"
-strongest = trace.relevance[layer][0].topk(4).indices
+strongest = trace.relevance[layer][0].topk(20).indices
 through = neuron_heatmaps(model, cat, layer, strongest, target=label[0, 0].item(), composite=composite)
-draw_contact_sheet(cat, through, columns=[f"neuron {n}" for n in strongest.tolist()], overlay=True)
+reaching = through.flatten(1).sum(1).topk(3).indices
+draw_contact_sheet(cat, through[reaching], columns=[f"neuron {n}" for n in strongest[reaching].tolist()], overlay=True)
 
 # %% [markdown]
-# Each neuron reads something of its own. The first has the outlines of both eyes and the pupils, for the cat. The third
-# has the nose, and a little of the fur above the eyes. The second and the fourth have the rims of the eyes with the
-# opposite sign: blue pixels speak *against* what the neuron contributes.
+# Each neuron reads something of its own. The first has the outlines of both eyes and the pupils. The second has the
+# edge of the nose, the inner corner of an eye and some fur on the forehead. The third has the stripes of the fur above
+# and below the left eye.
 #
 # ## Do those neurons decide?
 #
-# Switch all others off and see. `masked_forward` runs the network with only the neurons of a mask; `trace.masks` are
-# the critical neurons. A result means little without a control, so the same number of neurons in each layer is drawn at
-# random.
+# Switch all others off and see. `masked_forward` runs the network with only the neurons of a mask; the `masks` of a
+# trace are the critical neurons. A result means little without a control, so the same number of neurons in each layer
+# is drawn at random.
 
 # %%
 from lrp_lightning import masked_forward

@@ -17,8 +17,8 @@ from lrp_lightning import Composite, Epsilon, Flat, Gamma, SelectiveLRP
 from lrp_lightning.drawing import draw_contact_sheet, draw_tokens
 
 torch.manual_seed(0)
-images, labels = map(torch.tensor, load_digits(return_X_y=True))  # 1,797 images of 8 x 8, values 0 to 16
-images = F.interpolate(images.view(-1, 1, 8, 8).float() / 16, size=(16, 16), mode="bilinear")
+images, labels = map(torch.tensor, load_digits(return_X_y=True))  # 1,797 images of 8 x 8, values 0 to 16; here -1 to 1
+images = F.interpolate(images.view(-1, 1, 8, 8).float() / 8 - 1, size=(16, 16), mode="bilinear")
 order = torch.randperm(len(images))
 images, labels = images[order], labels[order]
 
@@ -45,7 +45,7 @@ def train(model, inputs, labels, steps, rate):
 # %%
 config = ViTConfig(
     image_size=16, patch_size=2, num_channels=1, num_labels=10, hidden_size=64, num_hidden_layers=3, num_attention_heads=4,
-    intermediate_size=128,
+    intermediate_size=128, initializer_range=0.1,
 )  # fmt: skip
 vit = train(ViTForImageClassification(config), images[:1437], labels[:1437], steps=400, rate=2e-3)
 test, truth = images[1437:], labels[1437:]
@@ -73,7 +73,10 @@ heatmaps = torch.stack([trace.inputs for trace in traces.values()])
 draw_contact_sheet(shown, heatmaps, rows=["0", "2", "4", "7"], columns=[*ways], overlay=True)
 
 # %% [markdown]
-# VIT TEXT
+# Red patches speak for the digit. Both columns have heat on the strokes: on the foot and the stem of the two, on the
+# crossbar of the four, on the stroke through the seven. With queries and keys it is gathered in fewer patches, such as
+# the lower end of the two's foot. Neither picture is as smooth as that of a convolutional network: a few patches carry
+# most.
 #
 # How much of a logit reaches the pixels at all? The rest stays where the network adds a constant; `absorbed` says
 # where.
@@ -88,7 +91,10 @@ for way, trace in traces.items():
         print(f"  {stayed[where]:>5.0%} stays in {where}")
 
 # %% [markdown]
-# STAYED TEXT
+# Everything is accounted for: the conservation error is rounding. But the larger part of the logit never reaches a
+# pixel. It stays in the position table, since a patch's embedding and its position are added and each gets its
+# proportion; with AttnLRP the softmax keeps a part as well. A heatmap of a transformer is a picture of the rest. Look
+# at this number before you trust one.
 #
 # ## A model of language
 #
@@ -148,4 +154,12 @@ attnlrp = SelectiveLRP(bert, Composite(Epsilon(), attention="attnlrp"))
 draw_tokens(tokens, attnlrp.attribute(x, target=margin), titles=titles)
 
 # %% [markdown]
-# TOKEN TEXT
+# Red words speak for praise, blue ones for blame, and the scale is each text's own. "great" alone is red and "dull"
+# alone is blue. In "not great" both words are blue, in "not dull" the opinion has turned red: the network has learned
+# that the pair counts, and the relevance of an opinion depends on the word before it. "not" itself leans to blame in
+# both, also where the review praises. Of the words that say nothing, "music" in the last text gets some heat, more by
+# AttnLRP; the others get little.
+#
+# For a pretrained model take its tokenizer's numbers and strings: `tokens = [tokenizer.convert_ids_to_tokens(row) for
+# row in ids]`, with the attention mask as `additional_forward_args`. The
+# [guide](../../docs/guides/hugging_face_models.md) has that, inputs by keyword, and language models.
