@@ -22,8 +22,10 @@ FOUND = {
     "1_first_look": """
 assert names[trace.output.argmax()] == names[label[0, 0]]
 assert trace.conservation_error.max() < 1e-3
-assert masked_forward(model, cat, trace.masks).argmax() == label[0, 0]
-assert masked_forward(model, cat, ways["as many random ones"]).argmax() != label[0, 0]
+alone, chance, without = (logits.argmax() for logits in ways.values())
+assert alone == label[0, 0] != chance
+assert without != label[0, 0]
+assert len(paths) == 3
 """,
     "2_training_with_the_monitor": """
 assert curves["accuracy"][-1] > 0.9
@@ -33,7 +35,7 @@ assert diff.number_of_edges() > 100
 """,
     "3_right_for_the_wrong_reasons": """
 assert shortcut.label == 7
-assert found.float().mean() > 0.9
+assert found.float().mean() > 0.8
 assert turned_into_sevens(model) > 0.2 > turned_into_sevens(repaired)
 assert not again.shortcuts
 """,
@@ -41,12 +43,17 @@ assert not again.shortcuts
 forcing, default, searched = results.values()
 assert forcing.accuracy < default.accuracy <= searched.accuracy
 assert searched.runner_up_accuracy < default.runner_up_accuracy < forcing.runner_up_accuracy
-assert min(won["largest magnitude"]) > max(won["random neurons"]) - 0.1
+assert all(by_size > by_chance for by_size, by_chance in zip(won["largest magnitude"], won["random neurons"]))
+assert curve.without.nanmean(1)[0] > curve.without.nanmean(1)[-1]
 """,
     "5_hugging_face": """
 assert (vit(test).logits.argmax(1) == truth).float().mean() > 0.9
 assert (predicted == praises[2500:]).float().mean() > 0.95
 assert all(trace.conservation_error.max() < 1e-3 for trace in traces.values())
+of_words = SelectiveLRP(bert, Epsilon()).attribute(x, target=margin)
+assert of_words[0].argmax() == tokens[0].index("great")
+assert of_words[2].argmin() == tokens[2].index("dull")
+assert of_words[1, tokens[1].index("great")] < 0 < of_words[3, tokens[3].index("dull")]
 """,
 }
 """What the text says was found, to be run after the last cell."""

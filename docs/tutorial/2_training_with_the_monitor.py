@@ -108,9 +108,10 @@ curves = {name: [event.value for event in log.Scalars(tag)] for name, tag in mea
 draw_curves(curves, xlabel="epoch", ylabel="share of images", static=True)
 
 # %% [markdown]
-# After one epoch critical neurons win two thirds of their contests, not much more often than random neurons, and
-# runner-ups force themselves on half of the images. From the second epoch on they win about nine in ten, while random
-# ones stay near a half, and the network learns to tell classes apart: what forces the runner-up falls with every epoch.
+# After the first epoch critical neurons win two thirds of their contests, and in half of the images the runner-up's
+# neurons make the runner-up win: these neurons force their class more than they tell it from others. From the second
+# epoch on critical neurons win about nine contests in ten, random ones about half, and the runner-up wins less with
+# every epoch.
 #
 # Pictures are in the log as PNG. These are the heatmaps of the first and of the last epoch.
 
@@ -170,8 +171,7 @@ print(Counter(change for (layer, _), change in diff.nodes(data="change") if laye
 
 # %% [markdown]
 # Red carries more of the class than after the first epoch, blue less. The class 3 has left neurons 16 of `conv2` and 13
-# of `conv3` and moved to others, such as 7 and 18 of `conv2` and 4 and 29 of `conv3`. As many neurons appeared as
-# nearly vanished: which neurons are critical is still changing, and `relevance/stability` says by how much for all
-# classes.
+# of `conv3` and moved to others, such as 7 and 18 of `conv2` and 4 and 29 of `conv3`. About as many neurons are new as
+# are gone: which neurons are critical is still changing, and `relevance/stability` says by how much for all classes.
 #
 # Next: [a network that is right for the wrong reasons](3_right_for_the_wrong_reasons.ipynb).
