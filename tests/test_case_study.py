@@ -77,8 +77,9 @@ def test_the_notebook_is_the_script(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.syspath_prepend(ROOT / "docs")
     import notebooks
 
-    assert nbformat.read(NOTEBOOK, as_version=4) == notebooks.of_case_study(), "run python docs/notebooks.py vgg16_case_study"
-    nbformat.validate(nbformat.read(NOTEBOOK, as_version=4))
+    written = nbformat.read(NOTEBOOK, as_version=4)
+    assert written == notebooks.of_case_study(), "run python docs/notebooks.py vgg16_case_study"
+    nbformat.validate(written)
 
 
 @pytest.mark.slow

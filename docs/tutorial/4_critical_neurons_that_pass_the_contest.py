@@ -131,7 +131,7 @@ draw_contrast(contrast(model, test[closest], composite="epsilon"))
 
 # %% [markdown]
 # For each image the upper row is what runs through critical neurons, the lower one what runs through all. The second
-# and the third column, one for each class, have much in common: what speaks for both classes does not decide between
+# and the third column, one for each class, share some places, and what speaks for both classes does not decide between
 # them. The last column is the difference. The first image is a one that the network takes for a six, by a hair; for
 # either class the heat is on its stem. In the second image, an eight that the network nearly took for a three, the red
 # of "8, not 3" is in the middle, where the strokes of an eight cross and a three is open on the left. "Holds 311 %" is
