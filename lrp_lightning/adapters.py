@@ -72,7 +72,8 @@ class ByKeyword(View):
         super().__init__(model)
         if not names or not all(isinstance(name, str) for name in names):
             raise InputError(f"name the keywords of the inputs, such as 'pixel_values', got {names!r}")
-        self.names, self.constants = names, constants
+        self.names: tuple[str, ...] = names
+        self.constants: dict[str, Any] = constants
 
     def forward(self, *inputs: Any) -> Any:
         """What the model gives.

@@ -88,7 +88,7 @@ class SelectiveLRP(GradientAttribution):
             rule_on(module)
         GradientAttribution.__init__(self, model)
         self.model = model
-        self.composite = as_composite(composite)
+        self.composite: Composite = as_composite(composite)
         self.selection = selection
         self.on_unsupported = on_unsupported
         self._multiply_by_inputs = bool(multiply_by_inputs)

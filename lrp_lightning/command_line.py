@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import difflib
 import importlib
+import io
 import os
 import random
+import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -39,6 +41,8 @@ from lrp_lightning.store.segments import ABOUT
 __all__ = ["main"]
 
 _TORCHVISION = "torchvision:"
+_INSTANTIATORS = (None, "lightning.pytorch.cli.instantiate_module", "pytorch_lightning.cli.instantiate_module")
+"""What a checkpoint may have its module made by: its class, or LightningCLI."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -512,20 +516,30 @@ def _text(path: Path) -> str:
         raise InputError(f"{str(path)!r} cannot be read: {error}") from None
 
 
-def _state(path: Path) -> dict[str, Tensor]:
-    """The weights in a file: a state dict, or a Lightning checkpoint with one."""
+def _unpickled(path: Path) -> Any:
+    """What torch.save wrote, where that is tensors and plain values; nothing else is made of a file."""
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise InputError(f"there is no file {str(path)!r}") from None
     except Exception as error:  # whatever unpickling comes to
+        other = re.search(r"GLOBAL (\S+)", str(error)) if isinstance(error, UnpicklingError) else None
+        if other is None:
+            short = "torch.save did not write it" if isinstance(error, UnpicklingError | EOFError) else _shortly(error)
+            raise InputError(f"{str(path)!r} holds no weights that torch.load can read safely: {short}") from None
         raise InputError(
-            f"{str(path)!r} holds no weights that torch.load can read safely: {_shortly(error)}; give a state dict, as "
-            "torch.save(model.state_dict(), PATH) writes it"
+            f"{str(path)!r} holds no weights that torch.load can read safely: it holds {other[1]}, and making objects of a "
+            "file can run any program. If you trust the file, load it in Python with torch.load(PATH, weights_only=False), "
+            "write its state dict alone with torch.save, and give that to --weights"
         ) from None
+
+
+def _state(path: Path) -> dict[str, Tensor]:
+    """The weights in a file: a state dict, or a Lightning checkpoint with one."""
+    state = _unpickled(path)
     state = state.get("state_dict", state) if isinstance(state, dict) else state
     if not isinstance(state, dict) or not all(isinstance(t, Tensor) for t in state.values()) or not state:
-        raise InputError(f"{str(path)!r} holds no state dict")
+        raise InputError(f"{str(path)!r} holds no state dict, as torch.save(model.state_dict(), PATH) writes it")
     for prefix in ("module.", "model.", "_orig_mod."):
         if all(name.startswith(prefix) for name in state):
             state = {name.removeprefix(prefix): t for name, t in state.items()}
@@ -639,20 +653,34 @@ def _checkpoint(made: Any, path: Path) -> nn.Module:
         raise ModelError(f"--checkpoint needs a LightningModule; got {getattr(made, '__name__', made)!r}")
     if not path.is_file():
         raise InputError(f"there is no file {str(path)!r}")
+    saved = _unpickled(path)
+    if not isinstance(saved, dict) or "pytorch-lightning_version" not in saved:
+        raise InputError(
+            f"{str(path)!r} is not a Lightning checkpoint, as Trainer.save_checkpoint writes it; should it be given as "
+            "--weights?"
+        )
+    _check_instantiator(path, saved)
+    safe = io.BytesIO()  # written anew, since Lightning below 2.6 takes no weights_only, and 2.4 and 2.5 unpickle anything
+    torch.save(saved, safe)
+    safe.seek(0)
     try:
-        return made.load_from_checkpoint(path, map_location="cpu")
+        return made.load_from_checkpoint(safe, map_location="cpu")
     except Exception as error:
-        if error.args == ("pytorch-lightning_version",):  # what Lightning looks for first
-            raise InputError(
-                f"{str(path)!r} is not a Lightning checkpoint, as Trainer.save_checkpoint writes it; should it be given as "
-                "--weights?"
-            ) from None
         raise ModelError(f"the checkpoint {str(path)!r} does not fit {made.__name__}: {_shortly(error)}") from None
 
 
+def _check_instantiator(path: Path, saved: dict[str, Any]) -> None:
+    """Refuse a checkpoint that names a function or class to import: Lightning below 2.6.6 calls whatever it names."""
+    for key in ("hparams", "module_arguments", "hyper_parameters"):
+        arguments = saved[key] if isinstance(saved.get(key), dict) else {}
+        maker, kind = arguments.get("_instantiator"), str(arguments.get("_class_path", ""))
+        if maker not in _INSTANTIATORS or kind.rpartition(".")[0] not in {"", *sys.modules}:
+            raise InputError(
+                f"{str(path)!r} asks for {kind or maker!r} to be imported, which can run any program. If you trust the "
+                "file, give it to --weights, which reads its weights alone"
+            )
+
+
 def _shortly(error: Exception) -> str:
-    """The first line, of what may be a page; of torch.load's page what it comes to."""
-    if isinstance(error, UnpicklingError):
-        known = "Unsupported global" in str(error)
-        return "it holds a whole model or other objects" if known else "torch.save did not write it"
+    """The first line, of what may be a page."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -46,6 +47,7 @@ class Lit(LightningModule):
 
 number = 7
 """
+CLI = "lightning.pytorch.cli.instantiate_module"
 
 
 @pytest.fixture
@@ -106,6 +108,72 @@ def test_a_lightning_checkpoint(folder: Path, capsys: pytest.CaptureFixture) -> 
     trainer.save_checkpoint(folder / "last.ckpt")
     assert explain("one.png --model own_models:Lit --size 16 --checkpoint last.ckpt") == 0
     assert "one.png: class 0 (100%)" in capsys.readouterr().out
+
+
+class Ran:
+    """What a pickle can do: a folder, made when it is read."""
+
+    def __reduce__(self) -> tuple:
+        return os.mkdir, ("ran",)
+
+
+@pytest.fixture
+def unsafe_lightning(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As Lightning 2.4 and 2.5 read checkpoints, and torch where it is told to."""
+    monkeypatch.setattr(
+        "lightning.pytorch.core.saving.pl_load",
+        lambda file, map_location=None, **_: torch.load(file, map_location=map_location, weights_only=False),
+    )
+    monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
+
+
+def save_checkpoint(path: Path, **changed: object) -> None:
+    import own_models
+
+    trainer = Trainer(logger=False, enable_checkpointing=False, accelerator="cpu", max_steps=0, enable_progress_bar=False)
+    trainer.strategy.connect(own_models.Lit(width=7))
+    trainer.save_checkpoint(path)
+    torch.save(torch.load(path, weights_only=True) | changed, path)
+
+
+@pytest.mark.usefixtures("unsafe_lightning")
+@pytest.mark.parametrize(
+    "arguments", ["Lit --checkpoint unsafe.ckpt", "Lit --weights unsafe.ckpt", "Small --weights unsafe.ckpt"]
+)
+def test_no_file_runs_a_program(folder: Path, arguments: str, capsys: pytest.CaptureFixture) -> None:
+    save_checkpoint(folder / "unsafe.ckpt", callbacks=Ran())
+    assert explain(f"one.png --size 16 --model own_models:{arguments}") == 2
+    said = capsys.readouterr().err
+    assert f"it holds {os.mkdir.__module__}.mkdir, and making objects of a file can run any program" in said
+    assert "If you trust the file" in said
+    assert not (folder / "ran").exists()
+    torch.load(folder / "unsafe.ckpt", weights_only=False)
+    assert (folder / "ran").exists()  # so it would have run
+
+
+@pytest.mark.usefixtures("unsafe_lightning")
+def test_a_checkpoint_of_tensors_is_read_whatever_lightning_does(folder: Path) -> None:
+    save_checkpoint(folder / "safe.ckpt")
+    assert explain("one.png --size 16 --model own_models:Lit --checkpoint safe.ckpt") == 0
+
+
+@pytest.mark.parametrize(
+    "named", [{"_instantiator": "made_by.function"}, {"_instantiator": CLI, "_class_path": "made_by.Lit"}]
+)
+@pytest.mark.parametrize("place", ["hyper_parameters", "hparams"])
+def test_no_checkpoint_has_anything_imported(
+    folder: Path, place: str, named: dict[str, str], capsys: pytest.CaptureFixture
+) -> None:
+    (folder / "made_by.py").write_text("import os\nos.mkdir('ran')\n")
+    save_checkpoint(folder / "unsafe.ckpt", **{place: {"width": 7, **named}})
+    assert explain("one.png --size 16 --model own_models:Lit --checkpoint unsafe.ckpt") == 2
+    assert "to be imported, which can run any program" in capsys.readouterr().err
+    assert not (folder / "ran").exists()
+
+
+def test_a_checkpoint_of_lightning_cli(folder: Path, capsys: pytest.CaptureFixture) -> None:
+    save_checkpoint(folder / "cli.ckpt", hyper_parameters={"width": 7, "_instantiator": CLI})
+    assert explain("one.png --size 16 --model own_models:Lit --checkpoint cli.ckpt") == 0
 
 
 def test_another_class_than_the_predicted(folder: Path, capsys: pytest.CaptureFixture) -> None:
@@ -177,7 +245,7 @@ def test_a_model_of_torchvision_with_weights_of_a_file(folder: Path) -> None:
         ("one.png --model builtins:dict", "must give a torch.nn.Module, got dict"),
         ("one.png --model own_models:Small --checkpoint other.pt", "needs a LightningModule; got 'Small'"),
         ("one.png --model own_models:Lit --checkpoint missing.ckpt", "there is no file 'missing.ckpt'"),
-        ("one.png --model own_models:Lit --checkpoint text.png", "does not fit Lit"),
+        ("one.png --model own_models:Lit --checkpoint text.png", "torch.save did not write it"),
         ("one.png --model torchvision:vgg16 --checkpoint other.pt", "give --weights to a model of torchvision"),
         (
             "one.png --model own_models:Small --size 16 --target 3",
@@ -209,12 +277,12 @@ def test_a_model_of_torchvision_with_weights_of_a_file(folder: Path) -> None:
         ("folder --model own_models:Small", "'folder' is a folder; give its images"),
         (
             "one.png --model own_models:Small --weights whole.pt",
-            "it holds a whole model or other objects; give a state dict",
+            "it holds own_models.Small, and making objects of a file can run any program",
         ),
         ("one.png --model own_models:Lit --checkpoint other.pt", "'other.pt' is not a Lightning checkpoint"),
         (
             "one.png --model own_models:Lit --checkpoint whole.pt",
-            "does not fit Lit: it holds a whole model or other objects",
+            "it holds own_models.Small, and making objects of a file can run any program",
         ),
         ("one.png --model own_models:Small --size 16 --classes missing.txt", "'missing.txt' cannot be read"),
         ("one.png --model own_models:Small --size 16 --mean 0.5", "--mean and --std must be given together"),

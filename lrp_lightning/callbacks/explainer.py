@@ -69,8 +69,12 @@ class Explainer(LightningModule):
         lrp = SelectiveLRP(model, composite, selection, on_unsupported)
         if isinstance(target, str) and target not in ("predicted", "label"):
             raise TargetError(f"target must be 'predicted', 'label' or what SelectiveLRP takes, got {target!r}")
-        self.model, self.target, self.batch_fn = model, target, batch_fn
-        self.composite, self.selection, self.on_unsupported = lrp.composite, lrp.selection, lrp.on_unsupported
+        self.model: nn.Module = model
+        self.target: Any = target
+        self.batch_fn: BatchFn | None = batch_fn
+        self.composite: Composite = lrp.composite
+        self.selection: Selection | None = lrp.selection
+        self.on_unsupported: Literal["raise", "gradient"] = lrp.on_unsupported
         self.wanted: Tensor | None = None
         """Which samples of the next batch are explained, ``(n,)``; None for all. A writer leaves out what it has."""
 

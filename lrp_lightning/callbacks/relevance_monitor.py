@@ -204,7 +204,7 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
         super().__init__()
         composite = read(composite) if isinstance(composite, str) and "(" in composite else composite
         selection = read(selection) if isinstance(selection, str) else selection
-        self.settings = Settings(
+        self.settings: Settings = Settings(
             as_composite(composite), selection, every_n_epochs, max_samples, n_heatmaps, class_names, model, batch_fn,
             target_fn, graph_classes, n_paths, log, max_seconds, max_share, on_error,
         )  # fmt: skip

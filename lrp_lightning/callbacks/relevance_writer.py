@@ -92,9 +92,11 @@ class RelevanceWriter(BasePredictionWriter):
             raise InputError(f"input_relevance must be 'values', 'places' or 'none', got {input_relevance!r}")
         if not is_whole(samples_per_file) or samples_per_file < 1:
             raise InputError(f"samples_per_file must be a whole number >= 1, got {samples_per_file!r}")
-        self.out, self.dtype, self.input_relevance = Path(out), dtype, input_relevance
-        self.keep_inputs, self.samples_per_file = bool(keep_inputs), samples_per_file
-        self.about = {str(name): str(text) for name, text in (about or {}).items()}
+        self.out: Path = Path(out)
+        self.dtype, self.input_relevance = dtype, input_relevance
+        self.keep_inputs: bool = bool(keep_inputs)
+        self.samples_per_file: int = samples_per_file
+        self.about: dict[str, str] = {str(name): str(text) for name, text in (about or {}).items()}
         self._facts: dict[Column, dict[str, Any]] = {}
         self._started = False
 

@@ -88,8 +88,10 @@ class Captured(nn.Module):
     ) -> None:
         super().__init__()
         self.program = program
-        self.inputs, self.layers, self.dynamic_batch = inputs, tuple(layers), dynamic_batch
-        self.shapes = tuple(t.shape for t in example)
+        self.inputs: int = inputs
+        self.layers: tuple[str, ...] = tuple(layers)
+        self.dynamic_batch: bool = dynamic_batch
+        self.shapes: tuple[torch.Size, ...] = tuple(t.shape for t in example)
         self._kind = _Kind(example[0].device, example[0].dtype)
 
     def forward(self, *images: Tensor) -> Explanation:

@@ -76,7 +76,9 @@ class Circuits(dict[int, Masks]):
         of: Literal["neurons", "edges"] = "neurons",
     ) -> None:
         super().__init__(masks)
-        self.means, self.calibration, self.of = means, dict(calibration or {}), of
+        self.means: Masks | None = means
+        self.calibration: dict[int, tuple[float, float]] = dict(calibration or {})
+        self.of = of
 
     def logits(
         self,

@@ -219,7 +219,7 @@ class Strategies(list[Strategy]):
 
     def __init__(self, strategies: Iterable[Strategy] = (), odd: Iterable[OddSample] = ()) -> None:
         super().__init__(strategies)
-        self.odd = tuple(odd)
+        self.odd: tuple[OddSample, ...] = tuple(odd)
 
     @property
     def shortcuts(self) -> list[Strategy]:

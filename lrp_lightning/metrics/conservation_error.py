@@ -26,7 +26,7 @@ class ConservationError(MeanOverSamples):
         True
     """
 
-    higher_is_better = False
+    higher_is_better: bool = False
 
     def update(self, error: Tensor) -> None:
         """Add the samples of one batch.

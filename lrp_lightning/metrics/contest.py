@@ -1,6 +1,6 @@
 """Whether critical neurons distinguish classes: each class's logit is computed with that class's own neurons alone.
 
-That a class's neurons keep its prediction proves little: chosen by what speaks for a class, they make any image look like
+That a class's neurons keep its prediction proves little: chosen by what supports a class, they make any image look like
 it. In the contest the runner-up is given neurons of its own too, and the prediction must win against them.
 """
 
@@ -175,9 +175,9 @@ class ContestAccuracy(MeanOverSamples):
         True
     """
 
-    higher_is_better = True
-    plot_upper_bound = 1.0
-    summed_as = torch.long
+    higher_is_better: bool = True
+    plot_upper_bound: float = 1.0
+    summed_as: torch.dtype = torch.long
 
     def update(self, own_logits: Tensor, logits: Tensor) -> None:
         """Count the samples of one batch; see :func:`contest_won`."""
@@ -198,9 +198,9 @@ class RunnerUpAccuracy(MeanOverSamples):
         tensor(0.5000)
     """
 
-    higher_is_better = False
-    plot_upper_bound = 1.0
-    summed_as = torch.long
+    higher_is_better: bool = False
+    plot_upper_bound: float = 1.0
+    summed_as: torch.dtype = torch.long
 
     def update(self, masked_logits: Tensor, logits: Tensor) -> None:
         """Count the samples of one batch; see :func:`runner_up_wins`."""
@@ -221,9 +221,9 @@ class CircuitAgreement(MeanOverSamples):
         tensor(0.5000)
     """
 
-    higher_is_better = True
-    plot_upper_bound = 1.0
-    summed_as = torch.long
+    higher_is_better: bool = True
+    plot_upper_bound: float = 1.0
+    summed_as: torch.dtype = torch.long
 
     def update(self, own_logits: Tensor, logits: Tensor) -> None:
         """Count the samples of one batch; see :func:`circuits_agree`."""
