@@ -97,7 +97,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from lrp_lightning.drawing import draw_curves
 
-log = EventAccumulator(trainer.logger.log_dir).Reload()
+log = EventAccumulator(trainer.logger.log_dir, size_guidance={"images": 0}).Reload()  # 0: all, else the reader drops some
 measures = {
     "accuracy": "accuracy",
     "contest, critical neurons": "relevance/contest_accuracy",
