@@ -132,12 +132,13 @@ def of_fits(folder: str, say: Callable[[str], None]) -> Net:
         monitor = Timed()
         net, beside = fitted(n, epochs, folder, monitor)
         _, (first, *_), *between, (last, *_) = monitor.looks
+        looks = sum(seconds for seconds, *_ in monitor.looks[1:])
         each = sum(seconds for seconds, *_ in between) / len(between)
         drawn = sum(drawn for *_, drawn in monitor.looks[1:])
-        epoch, samples = without / epochs, monitor._thrift.samples
+        epoch, samples = without / epochs, monitor._time_share.samples
         say(
             f"| {epoch:.1f} | {n:,} | {samples} | {drawn} of {epochs} | {first:.1f} | {each:.2f} | {last:.1f} | "
-            f"{each / epoch:.1%} | {beside / without:.3f} |"
+            f"{each / epoch:.1%} | {looks / (beside - looks):.1%} | {beside / without:.3f} |"
         )
     return net
 
@@ -194,18 +195,19 @@ ten classes; {torch.get_num_threads()} threads, torch {torch.__version__}.
 
 ## In a fit, by default (`max_share=0.03`)
 
-Seconds by the clock. The first look and the last draw whatever it takes, and the last looks for strategies, shortcuts and
-cards; so the fewer epochs, the more of the fit is theirs.
+Wall time. The first and the last epoch are always drawn, and the last has strategies, shortcuts and cards too, so the fewer
+epochs there are, the greater is the monitor's share. *Of the rest* is the monitor's time divided by all other time of the
+same fit; *of without* compares two fits, one after the other, and so has the machine's noise in it.
 
-| epoch, s | images | measured | drawn | first look, s | between, s | last, s | between, of an epoch | fit, of without |
-| --- | --- | --- | --- | --- | --- | --- | --- | --- |""")
+| epoch, s | images | measured | drawn | first, s | between | last | of an epoch | all, of the rest | fit, of without |
+| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |""")
     with tempfile.TemporaryDirectory() as folder:
         net = of_fits(folder, say)
         say("""
 ## One look (`max_share=None`, and in `validate` and `test`)
 
-Seconds of the processor, on one thread; its cost does not grow with the training set. Kilobytes: of TensorBoard's file, for
-a look.
+Seconds of the processor, on one thread; the cost does not grow with the training set. Kilobytes: of TensorBoard's file, per
+epoch that is drawn.
 
 | measured samples | logged | seconds | of these passes | drawing and writing | kB |
 | --- | --- | --- | --- | --- | --- |""")

@@ -19,7 +19,7 @@ from trainings import Classifier, Witness, images
 
 from lrp_lightning.callbacks import RelevanceMonitor
 from lrp_lightning.callbacks.settings import SCALARS
-from lrp_lightning.callbacks.thrift import Thrift
+from lrp_lightning.callbacks.time_share import TimeShare
 
 options = asked()
 
@@ -106,12 +106,12 @@ run = trainer(monitor(log=["circuit_agreement", "stability"], max_share=None), m
 run.fit(Still(), *data(16 // options.processes))
 seen["circuits"] = measures(run)
 
-settle = Thrift.settle
-Thrift.settle = lambda *_: 16 if run.is_global_zero else 64  # type: ignore[method-assign]  # by clocks that disagree
+choose_samples = TimeShare.choose_samples
+TimeShare.choose_samples = lambda *_: 16 if run.is_global_zero else 64  # type: ignore[method-assign]  # by clocks that disagree
 of_disagreeing = trainer(monitor(max_samples=64), max_epochs=1)
 of_disagreeing.fit(Classifier(), *data(8))
 seen["clocks"] = measures(of_disagreeing)
-Thrift.settle = settle  # type: ignore[method-assign]
+TimeShare.choose_samples = choose_samples  # type: ignore[method-assign]
 
 if options.processes > 1:
     with warnings.catch_warnings(record=True) as told:

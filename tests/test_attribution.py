@@ -304,7 +304,7 @@ def test_target_that_does_not_fit(target: Any) -> None:
 
 @pytest.mark.parametrize("wrong", [lambda logits: logits, lambda logits: logits.argmax(), lambda logits: 1])
 def test_a_target_function_that_gives_no_classes(wrong: Callable) -> None:
-    with pytest.raises(TargetError, match=r"one class a sample"):
+    with pytest.raises(TargetError, match=r"one class per sample"):
         SelectiveLRP(TwoInputs(4)).attribute(batch(5), wrong)
 
 

@@ -238,7 +238,7 @@ def test_calls_and_junctions_are_layers_too(x: Tensor) -> None:
         LayerSelectiveLRP(model, model.conv).attribute(x, target=1)
     with pytest.raises(LayerError, match="did you mean 'conv#2'"):
         LayerSelectiveLRP(model, "conw").attribute(x, target=1)
-    with pytest.raises(LayerError, match="no module of the model"):
+    with pytest.raises(LayerError, match="not a module of the model"):
         LayerSelectiveLRP(model, nn.ReLU()).attribute(x, target=1)
 
 

@@ -156,7 +156,7 @@ def test_zbox_per_channel() -> None:
 
 def test_zbox_needs_a_value_for_every_channel() -> None:
     model = Weighted(nn.Conv2d(3, 4, 3), torch.rand(1, 3, 4, 4))
-    with pytest.raises(RuleError, match=r"2 values, one a channel.*\(2, 3, 4, 4\)"):
+    with pytest.raises(RuleError, match=r"2 values, one per channel.*\(2, 3, 4, 4\)"):
         SelectiveLRP(model, ZBox((0.0, 0.0), (1.0, 1.0))).trace(torch.rand(2, 3, 4, 4))
 
 

@@ -178,7 +178,7 @@ def test_neurons_place_by_place_are_what_arrived_at_them() -> None:
     torch.testing.assert_close(relevance.sum(2), trace.relevance["0"][:, [3, 1]])
     assert trace.by_place["3"][0].shape == (5, 1, 1)
     assert SelectiveLRP(model).trace(x, target=1).by_place == {}
-    with pytest.raises(LayerError, match="no 4"):
+    with pytest.raises(LayerError, match="0 to 3, got 4"):
         SelectiveLRP(model).trace(x, target=1, by_place={"0": [4]})
     with pytest.raises(LayerError, match="'1'"):
         SelectiveLRP(model).trace(x, target=1, by_place={"1": [0]})

@@ -47,25 +47,24 @@ def draw_graph(
     layers: Sequence[str] | None = None,
     static: bool = False,
 ) -> go.Figure | Figure:
-    """The strongest neurons of each layer and what flows between them; paths drawn over them in black.
+    """The strongest neurons of each layer and the relevance between them, with paths drawn over them in black.
 
-    Layers stand from left (input) to right (output), in each the neurons with the most ``|relevance|``, those on ``paths``
-    always among them, ordered so that few edges cross. Edges are as wide as the relevance that they carry, red positive and
-    blue negative. Interactive, numbers are shown where the pointer rests, and the figure's own ``write_html`` makes one
-    self-contained file of it.
+    Layers are drawn from left (input) to right (output), each with its neurons of most ``|relevance|`` and those on
+    ``paths``, ordered so that few edges cross. The width of an edge is the relevance that it carries; red is positive, blue
+    negative. The interactive figure shows numbers under the pointer, and its ``write_html`` writes a self-contained file.
 
     Args:
         graph: from :func:`lrp_lightning.build_graph`.
-        neurons_per_layer: how many are shown of each layer.
+        neurons_per_layer: number of neurons shown in each layer.
         paths: from :func:`lrp_lightning.k_best_paths`.
         class_names: names of the output layer's neurons; None for those in the graph, if it has any.
         title: above the picture.
-        layers: which layers are shown. None for all; where they are more than 24, for the last of each block, so that a
-            ResNet-50 is shown by its 16 residual junctions. What flows through layers that are not shown is one edge.
+        layers: which layers are shown. None for all or, if there are more than 24, for the last of each block: of a
+            ResNet-50 its 16 residual sums. Relevance through layers that are not shown is merged into one edge.
         static: whether to draw a matplotlib figure instead.
 
     Returns:
-        A plotly figure, or with ``static`` one of matplotlib that pyplot does not know.
+        A plotly figure, or with ``static`` a matplotlib one that is not registered with pyplot.
 
     Raises:
         GraphError: if the graph is empty, a path is not in it, or ``neurons_per_layer`` is below 1.

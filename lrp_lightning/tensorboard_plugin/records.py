@@ -202,7 +202,7 @@ class Records:
         """What ``take`` takes of each step: of what is told of it, or of a class's relevances."""
         now = self.runs(place.context, place.experiment, place.run).get(place.run)
         if now is None:
-            raise errors.NotFoundError("no such run, or it has no records")
+            raise errors.NotFoundError("there is no such run, or it has no records")
         # every record that is written changes these two
         stamp, key = (now.max_step, seconds(now.max_wall_time)), (place.experiment, place.run, label)
         if (kept := self._kept.all(key, stamp)) is not None:
@@ -236,7 +236,7 @@ class Records:
                     raise
         data = found.get(place.run, {}).get(RECORD)
         if not data:
-            raise errors.NotFoundError("no such run, or it has no records")
+            raise errors.NotFoundError("there is no such run, or it has no records")
         by_step: dict[int, Any] = {}
         for datum in data:
             by_step.setdefault(datum.step, datum)

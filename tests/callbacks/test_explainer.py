@@ -124,7 +124,7 @@ def test_the_model_is_as_before() -> None:
 @pytest.mark.parametrize(
     ("arguments", "error", "says"),
     [
-        ({"model": lambda x: x}, ModelError, "must be a torch.nn.Module, got function"),
+        ({"model": lambda x: x}, ModelError, "must be a torch.nn.Module, got a function"),
         ({"selection": TopK}, SelectionError, "selection must be a selection"),
         ({"target": "labels"}, TargetError, "'predicted', 'label' or what SelectiveLRP takes, got 'labels'"),
     ],
@@ -138,14 +138,14 @@ def test_arguments_that_are_refused(arguments: dict, error: type[LRPError], says
 @pytest.mark.parametrize(
     ("batch", "more", "error", "says"),
     [
-        ({"x": torch.rand(2, 4)}, {}, InputError, "got dict; say which are which by batch_fn"),
+        ({"x": torch.rand(2, 4)}, {}, InputError, "got dict; name inputs and labels with batch_fn"),
         (torch.rand(2, 4), {"target": "label"}, TargetError, r"target='label' needs batches \(inputs, labels\)"),
         (torch.rand(2, 4), {"batch_fn": lambda batch: batch}, InputError, r"batch_fn must return \(inputs, labels\)"),
         (
             torch.rand(2, 4),
             {"batch_fn": lambda batch: ((batch, batch[:1]), None)},
             InputError,
-            "tensors of one number of samples",
+            "must all have the same number of samples",
         ),
         (torch.full((2, 4), torch.nan), {}, InputError, "NaN"),
         (torch.rand(2, 4), {"target": 7}, TargetError, "does not fit an output of shape"),

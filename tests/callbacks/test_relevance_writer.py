@@ -210,7 +210,7 @@ def test_a_store_of_something_else_is_refused(
 ) -> None:
     before = write(tmp_path, Explainer(model()), DataLoader(images(12), 4))
     files = sorted(tmp_path.iterdir())
-    with pytest.raises(StoreError, match=f"is a store of something else: .*{says}"):
+    with pytest.raises(StoreError, match=f"holds a store with other settings: .*{says}"):
         write(tmp_path, explainer(), DataLoader(loader, 4), **more)
     assert sorted(tmp_path.iterdir()) == files
     assert len(before) == 12
@@ -314,9 +314,9 @@ class Growing(Dataset):
     ("loader", "says"),
     [
         (DataLoader(Endless(), 2), "a data set with a length and an order, got DataLoader of Endless"),
-        ([DataLoader(images(4), 2), DataLoader(images(4), 2)], "there are 2 loaders; write a store for each"),
+        ([DataLoader(images(4), 2), DataLoader(images(4), 2)], "got 2 loaders; write a separate store for each"),
         (DataLoader(list(torch.rand(3, 2, 1, 8, 8)), batch_size=None), "give the DataLoader a batch_size"),
-        (DataLoader(images(6), 2, collate_fn=lambda batch: torch.rand(5, 1, 8, 8)), "5 samples, of which Lightning knows 2"),
+        (DataLoader(images(6), 2, collate_fn=lambda batch: torch.rand(5, 1, 8, 8)), "5 samples, but the sampler gave 2"),
         (DataLoader(Growing(), 2), r"input.* \(\(1, 8, 8\), 'float16'\) before, \(\(1, 10, 8\), 'float16'\) now"),
     ],
     ids=["iterable", "several", "no batches", "collated", "shapes"],
@@ -350,7 +350,7 @@ def test_folders_that_are_refused(tmp_path: Path) -> None:
     (tmp_path / "own").mkdir()
     (tmp_path / "own" / "thesis.tex").write_text("")
     (tmp_path / "file").write_text("")
-    for name, says in (("own", "is not a store; give an empty or a new folder"), ("file", "is not a store")):
+    for name, says in (("own", "is not a store; use an empty or a new folder"), ("file", "is not a store")):
         with pytest.raises(StoreError, match=says):
             write(tmp_path / name, Explainer(Classifier()), loader)
     (tmp_path / "own" / "store.json").write_text('{"format": 99}')

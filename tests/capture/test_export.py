@@ -90,7 +90,7 @@ def test_a_compiled_package_needs_a_compiler_and_a_name(tmp_path: Path, monkeypa
     with pytest.raises(LRPError, match=r"must end in \.pt2, got '.*explain\.so'"):
         save_compiled(captured(), tmp_path / "explain.so")
     monkeypatch.setattr(torch._inductor.config.cpp, "cxx", ("no-such-compiler",))
-    with pytest.raises(LRPError, match=r"is there a C\+\+ compiler\?.*no-such-compiler"):
+    with pytest.raises(LRPError, match=r"is a C\+\+ compiler installed\?.*no-such-compiler"):
         save_compiled(captured(), tmp_path / "explain.pt2")
 
 

@@ -389,7 +389,7 @@ def test_paths_stand_one_below_the_other(static: bool) -> None:
 def test_paths_that_cannot_be_drawn() -> None:
     graph = small_graph()
     paths = k_best_paths(graph, 2)
-    with pytest.raises(GraphError, match="no paths"):
+    with pytest.raises(GraphError, match="paths is empty"):
         draw_paths(graph, [])
     with pytest.raises(GraphError, match="which is not in the graph"):
         draw_paths(graph, [Path((("input", 0), ("head", 0)), 0.5)])

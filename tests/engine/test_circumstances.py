@@ -260,11 +260,11 @@ def vmapped() -> nn.Module:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: torch.jit.script(small()), "the model is scripted or traced and shows no operators"),
+        (lambda: torch.jit.script(small()), "the model is scripted or traced, which hides its operators"),
         (lambda: nn.Sequential(torch.jit.script(small()[:2]), small()[2]), "module '0' is scripted or traced"),
         (lambda: torch.ao.quantization.quantize_dynamic(small(), {nn.Linear}), "module '0' is quantised"),
         (lambda: torch.export.export(small(), (torch.randn(2, 4),)).module(), "the model was exported"),
-        (vmapped, "of what torch.func's transforms compute, such as vmap, no operator is seen"),
+        (vmapped, "operators inside torch.func's transforms, such as vmap, cannot be seen"),
     ],
     ids=["scripted", "scripted part", "quantised", "exported", "vmap"],
 )

@@ -180,9 +180,9 @@ def test_in_a_validation_loop(state: type) -> None:
         ({"steps": 0}, SelectionError, "steps must be a whole number"),
         ({"classes": [3]}, TargetError, "there is no class 3; the model has classes 0 to 2"),
         ({"classes": []}, TargetError, "classes is empty"),
-        ({"loader": torch.randn(10, 6)}, InputError, r"for one batch give \[batch\]"),
+        ({"loader": torch.randn(10, 6)}, InputError, r"pass a single batch as \[batch\]"),
         ({"loader": []}, InputError, "gives no batch"),
-        ({"loader": [torch.randn(1, 6)]}, InputError, "two samples or more"),
+        ({"loader": [torch.randn(1, 6)]}, InputError, "at least two samples"),
         ({"loader": [{"x": 1}]}, InputError, "got dict"),
         ({"loader": iter(batches(2)), "steps": 5}, InputError, "only once"),
     ],
@@ -196,11 +196,11 @@ def test_bad_arguments(arguments: dict, error: type[Exception], says: str) -> No
 def test_bad_replacements() -> None:
     model, x = network(), batches(1)[0]
     masks = {"0": torch.ones(12, dtype=torch.bool)}
-    with pytest.raises(SelectionError, match="no replacement for what layer '0' gives; there are 2"):
+    with pytest.raises(SelectionError, match="no replacement for the output of layer '0'; replacements were given for 2"):
         masked_forward(model, x, masks, replacement={"2": torch.zeros(12)})
     with pytest.raises(SelectionError, match=r"shape of one sample's output, \(12,\), got \(3,\)"):
         masked_forward(model, x, masks, replacement={"0": torch.zeros(3)})
-    with pytest.raises(SelectionError, match="no circuit of any class"):
+    with pytest.raises(SelectionError, match="there is none for any class"):
         Circuits({}).logits(model, x)
     with pytest.raises(TargetError, match="there is no class 7"):
         Circuits({7: masks}).logits(model, x)

@@ -63,7 +63,7 @@ def test_numbers_of_paths_up_to_the_most(found: tuple[nn.Module, dict[int, list[
 
 def test_bad_arguments(found: tuple[nn.Module, dict[int, list[Path]], Tensor]) -> None:
     model, paths, x = found
-    with pytest.raises(GraphError, match="no paths of any class"):
+    with pytest.raises(GraphError, match="paths is empty for every class"):
         path_curve(model, {0: []}, x)
     with pytest.raises(GraphError, match=r"whole numbers >= 1, got \[0\]"):
         path_curve(model, paths, x, [0])

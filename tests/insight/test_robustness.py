@@ -60,7 +60,7 @@ def test_changes_leave_the_inputs_and_the_generator_alone() -> None:
 
 def test_bad_arguments() -> None:
     model, x = network(), torch.rand(3, 1, 7, 7)
-    with pytest.raises(SelectionError, match=r"such as TopK\(0.2\)"):
+    with pytest.raises(SelectionError, match=r"selection=TopK\(0.2\)"):
         robustness(SelectiveLRP(model), x)
     with pytest.raises(InputError, match=r"'half' must give inputs of the shape \(3, 1, 7, 7\), got \(1, 1, 7, 7\)"):
         robustness(SelectiveLRP(model, selection=TopK(2)), x, {"half": lambda x: x[:1]})

@@ -266,7 +266,7 @@ def test_plots(name: str) -> None:
         (lambda: SelectionStability(3, {}), errors.InputError, "needs classes and layers"),
         (lambda: SelectionStability(3, {"a": 4}).update(MASKS, LABELS), errors.InputError, "layers and neurons {'a': 4}"),
         (lambda: SelectionStability(2, {"a": 4, "b": 2}).update(MASKS, LABELS), errors.InputError, "in 0 to 1, got 0 to 2"),
-        (lambda: ConservationError().update(torch.tensor(1.0)), errors.InputError, "one number a sample"),
+        (lambda: ConservationError().update(torch.tensor(1.0)), errors.InputError, "one number per sample"),
     ],
 )
 def test_bad_input(call: Callable[[], object], error: type[Exception], message: str) -> None:

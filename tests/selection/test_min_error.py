@@ -208,7 +208,7 @@ def test_agreement_takes_the_better_rule_in_each_layer() -> None:
         (lambda: Agreement(rules=()), "at least one rule"),
         (
             lambda: SelectiveLRP(cnn(), selection=MinError(keep=TopK(3, unit="element"))).trace(torch.rand(2, 1, 8, 8), 1),
-            "only channels can be searched",
+            "MinError can search only channels",
         ),
     ],
 )

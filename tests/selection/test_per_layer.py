@@ -23,7 +23,7 @@ def test_per_layer_budgets_and_layers_left_whole() -> None:
 
 def test_per_layer_patterns_fit_a_layer() -> None:
     for selection in (PerLayer(TopK(1), layers={"head.*": TopK(2)}), PerLayer(TopK(1), exclude=("head.*",))):
-        with pytest.raises(LayerError, match=r"layer 'head\.\*' is none of the hidden layers '0', '4'"):
+        with pytest.raises(LayerError, match=r"layer 'head\.\*' matches no hidden layer;.* hidden layers are '0', '4'"):
             SelectiveLRP(cnn(), selection=selection).attribute(torch.rand(3, 1, 8, 8), target=1)
     with pytest.raises(SelectionError, match="default must be a selection"):
         PerLayer(0.1)  # type: ignore[arg-type]
@@ -58,5 +58,5 @@ def test_what_is_in_it_is_reached_through_it() -> None:
         assert SelectiveLRP(model, selection=selection).trace(x, 1).masks["0"].shape == (2, 4, 6, 6)
     fixed = PerLayer(Fixed({model[0]: [1]}))
     assert SelectiveLRP(model, selection=fixed).trace(x, 1).masks["0"].nonzero()[:, 1].tolist() == [1, 1]
-    with pytest.raises(LayerError, match="'5' is none of the hidden layers"):
+    with pytest.raises(LayerError, match="'5' matches no hidden layer"):
         SelectiveLRP(model, selection=PerLayer(Fixed({"5": [1]}))).trace(x, 1)

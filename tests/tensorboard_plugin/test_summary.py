@@ -208,7 +208,7 @@ def test_a_step_never_takes_more_than_its_room(log: Log, record: Record, monkeyp
     lost = [abs(record.graphs[0].graph.nodes[layer, n]["relevance"]) for layer, n, ref, _ in head["neurons"] if not ref]
     assert min(kept) >= np.median(lost)
     [note] = [note for note in head["notes"] if "neuron heatmaps" in note]
-    assert f"{len(lost)} of them" in note
+    assert f"left out {len(lost)} pictures" in note
 
 
 @pytest.mark.parametrize(
@@ -230,7 +230,7 @@ def test_graphs_that_do_not_fit_are_refused(log: Log, record: Record, graph: nx.
     [of_class] = record.graphs
     with pytest.raises(RecordError, match="2 paths and 1 heatmaps"):
         log.summary.write(replace(record, graphs=[replace(of_class, path_heatmaps=np.zeros((1, S, 8, 8)))]), 0)
-    with pytest.raises(RecordError, match="each class has one graph"):
+    with pytest.raises(RecordError, match="each class must have exactly one graph"):
         log.summary.write(replace(record, graphs=[of_class, of_class]), 0)
     stray = replace(of_class, paths=[Path((("nowhere", 0),), 1.0)], path_heatmaps=None)
     with pytest.raises(RecordError, match="nowhere"):

@@ -24,7 +24,7 @@ import { apart, counted } from "./words.js";
 import { emptyState } from "./empty_state.js";
 
 const POLL_MS = 5000;
-const LEGEND = "In pictures and in the graph red speaks for the class, blue against it; what is clear, or as the page, does neither.";
+const LEGEND = "In heatmaps and in the graph, red supports the class and blue opposes it; transparent or plain areas do neither.";
 
 export class App {
   constructor(root) {
@@ -47,7 +47,7 @@ export class App {
       graph: () => this.now?.graph ?? null,
     });
     this.sort = h("select", { "aria-label": "Order of the samples", onchange: () => this.update({ sort: this.sort.value }) },
-      [["order", "as they come"], ["error", "by error"], ["label", "by label"]].map(([value, text]) => h("option", { value }, text)));
+      [["order", "as logged"], ["error", "by error"], ["label", "by label"]].map(([value, text]) => h("option", { value }, text)));
     this.samples = h("div", { class: "samples-body" });
     this.measures = new Measures();
     this.side = h("aside", { "aria-label": "Details" });
@@ -191,7 +191,7 @@ export class App {
     const { samples } = head;
     this.sort.value = sort;
     if (!samples?.heatmaps) {
-      this.samples.replaceChildren(h("p", { class: "quiet" }, "These records have no samples; RelevanceMonitor keeps some of image batches (n_heatmaps)."));
+      this.samples.replaceChildren(h("p", { class: "quiet" }, "This step has no samples. RelevanceMonitor logs some if the batches are images (n_heatmaps)."));
       return;
     }
     const earlier = against?.head.samples;
@@ -212,10 +212,10 @@ export class App {
       const [a, b] = against ? this.twoNames() : ["", ""];
       showPairs({ view: paired ? view : null, slide, a, b }, (changed) => this.update(changed));
       const what = paired ? `, A: ${a}, and B: ${b}`
-        : against ? ". The samples of what it is compared with are others, so these stand alone"
-          : whole ? ": what runs through critical neurons, and through all; below, which parts of the logit these hold" : "";
+        : against ? ". The compared step has other samples, so only these are shown"
+          : whole ? ", first through the critical neurons, then through all neurons; below, the part of the logit that each heatmap holds" : "";
       this.samples.classList.toggle("comparing", Boolean(paired || whole));
-      this.samples.replaceChildren(h("p", { class: "quiet" }, `Image, then over it where the predicted class's relevance lies${what}.`, h("span", { class: "live" }, " Click to enlarge.")),
+      this.samples.replaceChildren(h("p", { class: "quiet" }, `Each image, then the image with a heatmap of the predicted class's relevance${what}.`, h("span", { class: "live" }, " Click to enlarge.")),
         tiles({ samples, images, grids, sort, nameOf, shares: true }));
     }).catch((error) => this.samples.replaceChildren(h("p", { class: "problem", role: "alert" }, error.message)));
   }
@@ -240,7 +240,7 @@ export class App {
     else if (picked?.path !== undefined && picked !== null) shown = pathDetails(look, picked.path);
     else if (now.merged) shown = changes(now.merged, overlap(against.graph, graph), this.words(), pick);
     else shown = overview(look);
-    const parts = [now.itself && h("p", { class: "quiet" }, "This is the step that it is compared with."), ...shown].flat().filter(Boolean);
+    const parts = [now.itself && h("p", { class: "quiet" }, "This step is the one to compare with: choose another."), ...shown].flat().filter(Boolean);
     const mine = this.asked;
     soon(parts.flatMap((part) => [...part.querySelectorAll(".later")].map((place) => place.ready))).then(() => {
       if (mine !== this.asked) return;

@@ -1,4 +1,4 @@
-// The graph of critical paths: layers as columns, neurons as pictures of what drives them, edges as wide as what they carry.
+// The graph of critical paths: layers as columns, neurons as pictures of what drives them, edges as wide as the relevance that they carry.
 
 import { FEW, chosen, mostOf, weightOf } from "./amount.js";
 import { cardsByKey, namedClasses } from "./cards.js";
@@ -29,7 +29,7 @@ export class GraphView {
     this.edges = s("g", { class: "edges" });
     this.paths = s("g", { class: "paths" });
     this.nodes = s("g", { class: "nodes" });
-    this.svg = s("svg", { class: "graph", role: "group", "aria-label": "Graph of critical paths. Arrow keys move between neurons, Enter looks at one, + and − zoom, 0 fits, F is full screen." },
+    this.svg = s("svg", { class: "graph", role: "group", "aria-label": "Graph of critical paths. Arrow keys move between neurons, Enter selects one, + and − zoom, 0 fits, F is full screen." },
       this.columns, this.edges, this.paths, this.nodes);
     this.told = h("div", { class: "told", "aria-hidden": "true" });
     this.scroller = h("div", { class: "scroller" }, this.svg);
@@ -37,7 +37,7 @@ export class GraphView {
     this.amount = h("input", { type: "range", min: 0, step: 1, "aria-label": "Neurons of each layer", oninput: () => this.choose() });
     this.showPaths = h("input", { type: "checkbox", checked: true, onchange: () => this.draw() });
     this.fill = button("Full screen", "Full screen (F)", () => this.toggleFull(), { "aria-pressed": "false" });
-    this.naming = h("input", { type: "text", class: "naming", maxlength: LONGEST_NAME, placeholder: "Name this neuron", "aria-label": "Own name of the neuron that is looked at",
+    this.naming = h("input", { type: "text", class: "naming", maxlength: LONGEST_NAME, placeholder: "Name this neuron", "aria-label": "Your name for the selected neuron",
       hidden: true, onchange: () => this.name() });
     this.pinning = button("Pin", "Always draw this neuron", () => this.pin(), { class: "pinning", hidden: true });
     this.legend = h("div", { class: "legend" });
@@ -77,7 +77,7 @@ export class GraphView {
     const { graph } = shown;
     if (shown.run !== this.shown?.run) this.pictures = new Map();
     this.shown = { ...shown, cards: cardsByKey(shown.cards), names: layerNames(graph.layers) };
-    this.title.textContent = shown.compared ? "What changed, neuron by neuron" : `What makes it “${brief(shown.nameOf(graph.label))}”: critical neurons, layer by layer`;
+    this.title.textContent = shown.compared ? "What changed, neuron by neuron" : `Critical neurons for “${brief(shown.nameOf(graph.label))}”, layer by layer`;
     this.amount.max = mostOf(graph);
     const layers = JSON.stringify(graph.layers.map((layer) => layer.name));
     const others = layers !== this.layers;
@@ -288,15 +288,15 @@ export class GraphView {
     const { compared, graph } = this.shown;
     if (compared) return Object.entries(CHANGES);
     const against = [...graph.nodes, ...graph.edges].some(({ relevance }) => relevance < 0);
-    return [["positive", "relevance for the class"], ...(against ? [["negative", "against it"]] : []), ["part", "bar or size: its part of its layer's relevance"],
-      ...(this.pictures.size ? [["picture", "picture: what drives it most; dot: the class it speaks for"]] : []), ["path", "best paths"]];
+    return [["positive", "relevance for the class"], ...(against ? [["negative", "against it"]] : []), ["part", "bar or size: share of the layer's relevance"],
+      ...(this.pictures.size ? [["picture", "picture: what drives the neuron most; dot: the class it is most relevant for"]] : []), ["path", "best paths"]];
   }
 
   drawLegend() {
     const signs = { part: "stroke part", picture: "picture", path: "stroke" };
     this.legend.replaceChildren(...this.keys().map(([kind, text]) => h(kind === "path" ? "label" : "span", { class: signs[kind] ? "key" : `key ${kind}` },
       kind === "path" ? this.showPaths : null, h("span", { class: signs[kind] ?? "dot" }), text)),
-    ...(this.shown.compared ? [h("span", { class: "quiet wide" }, "by shares of the output's relevance")] : []));
+    ...(this.shown.compared ? [h("span", { class: "quiet wide" }, "compared by share of the output's relevance")] : []));
   }
 
   /** @param about where it is from. */
