@@ -156,9 +156,9 @@ for name, of in {"after one step of search": at_first, "after 30 steps": circuit
     print(f"{name:<26} {agreement.compute():.3f} of the predictions are those of the circuits")
 
 # %% [markdown]
-# Sets of the neurons that are most relevant on average, which is where the search starts, do much worse than those it
-# ends with. One small set for each class says what the network says for most images, but not for all: a network decides
-# different images of a class by different neurons.
+# The search starts from the neurons that are most relevant on average, and after one step the sets are still nearly
+# those; after thirty steps they do much better. One small set for each class says what the network says for most
+# images, but not for all: a network decides different images of a class by different neurons.
 #
 # ## Do the best paths matter?
 #
@@ -177,10 +177,10 @@ shares = {
 draw_curves(shares, x=curve.counts, xlabel="paths of each class", ylabel="share of images", static=True)
 
 # %% [markdown]
-# The blue line lies at a tenth, which is chance: the neurons on fifty paths alone keep no prediction, and the green
-# one, below a half, says that they win no contests either. But the orange line falls: without these neurons fewer and
-# fewer predictions are left. So the best paths run through neurons that the network needs, and do not suffice. A graph
-# with a few black paths shows where to look; it is not the whole reason.
+# The blue line lies at a tenth, which is chance: the neurons on fifty paths alone keep no more predictions than that,
+# and the green one, below a half, says that they win no contests either. But the orange line falls: without these
+# neurons fewer and fewer predictions are left. So the best paths run through neurons that the network needs, and do not
+# suffice. A graph with a few black paths shows where to look; it is not the whole reason.
 #
 # The same measures on larger networks are in the [results](../../docs/results/selection.md). Next: [models of Hugging
 # Face](5_hugging_face.ipynb).

@@ -78,8 +78,8 @@ draw_contact_sheet(shown, heatmaps, rows=["0", "2", "4", "7"], columns=[*ways], 
 # the lower end of the two's foot. Neither picture is as smooth as that of a convolutional network: a few patches carry
 # most.
 #
-# How much of a logit reaches the pixels at all? The rest stays where the network adds a constant; `absorbed` says
-# where.
+# How much of a logit reaches the pixels at all? The rest stays on the way, such as where the network adds a constant;
+# `absorbed` says where.
 
 # %%
 for way, trace in traces.items():
