@@ -109,8 +109,8 @@ def _captum(name: str, given: dict, model: nn.Module, x: Tensor, c: Tensor) -> T
 
 
 def random_attribution(model: nn.Module, x: Tensor, c: Tensor) -> Tensor:
-    """Noise, the same in every call."""
-    return torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
+    """Noise, another in every call."""
+    return torch.randn_like(x)
 
 
 def attempt(name: str, explain: Explain, model: nn.Module, x: Tensor, c: Tensor) -> Tensor | str:
