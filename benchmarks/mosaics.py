@@ -87,25 +87,26 @@ def by_photograph(scores: Scores, method: str, which: int) -> list[float]:
 
 FINDINGS = """## What was found
 
-Figures here are those of EfficientNet-Lite0.
+Figures are those of EfficientNet-Lite0, of Lite2 in brackets.
 
-- Of the default's positive relevance, `epsilon_plus`, .67 lies in the quadrant of the class that is explained, of box
-  .72, but of Captum's gradient methods .35 to .39, and of epsilon, which is nearly one, .36. Rules in convolutions that
-  favour one sign make the difference.
-- `TopK(0.1)` puts more of it there, with each composite: .81 with the default, .63 with epsilon. What few neurons carry
-  is more the object's own. It is the other way round for [the order of pixels](perturbation.md).
-- **Where ours loses**: Occlusion, .82, and Shapley values, .81, of squares that are half a quadrant wide, are better
-  than all without a selection, and point better than all. They ask the network what it does without a square, and the
+- Of the default's positive relevance, `epsilon_plus`, .67 (.65) lies in the quadrant of the class that is explained, of
+  box .72 (.74), but of Captum's gradient methods .35 to .39 (.37 to .41), and of epsilon, which is nearly one, .36
+  (.39). Rules in convolutions that favour one sign make the difference.
+- **Where ours loses**: Occlusion, .82 (.80), and Shapley values, .81 (.85), of squares that are half a quadrant wide,
+  are better than all without a selection, and point better. They ask the network what it does without a square, and the
   squares of this test end where quadrants do. They take 16 and 32 passes forward a class, LRP one forward and one back.
-- `epsilon_alpha2_beta1` and gamma in every layer, .59 and .58, are behind gamma in convolutions alone,
-  [.70](default_composite.md): above the convolutions epsilon should stay.
-- Maps that are not multiplied by the input localise no better than relevance, and the default's worse, .52: a
+- `TopK(0.1)` puts more of it there with every composite in Lite0, .81 with the default, .63 with epsilon, but not in
+  Lite2 (.67 and .44; box .69, which is less). Whether it localises is open, and with the default it points less well in
+  both.
+- `epsilon_alpha2_beta1` and gamma in every layer, .59 and .58 (.60 and .62), are behind the default; gamma in
+  convolutions alone [is not](default_composite.md): above the convolutions epsilon should stay.
+- Maps that are not multiplied by the input localise no better than relevance, and the default's worse, .52 (.58): a
   photograph's object may be anywhere.
 - GuidedBackprop and Deconvolution change nn.ReLU alone, so with ReLU6 they are the gradient, and DeepLift gradient
   times input; Captum's LRP has no rule for some of the modules and ends in a TypeError.
 - Six photographs are few: methods less than .1 apart are not ranked here, unless [pairs of them](default_composite.md)
-  are compared. Only .38 of the classes explained are among the five that the network finds most probable in the whole
-  mosaic, whose quadrants are small."""
+  are compared. Only .38 (.50) of the classes explained are among the five that the network finds most probable in the
+  whole mosaic, whose quadrants are small."""
 
 
 def page(results: dict[str, dict]) -> str:

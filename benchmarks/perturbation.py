@@ -119,8 +119,7 @@ FINDINGS = """## What was found
 - Maps that are not multiplied by the input have little or a negative area elsewhere: their sign says which way a pixel
   should change, not what it did. They are no order of pixels.
 - `TopK(0.1)` loses area everywhere, on photographs .10 with the default and .37 with box: where few neurons carry the
-  relevance, more of the image is left without any, in a random order. It is for neurons, and for what a mosaic asks
-  for, not for ranking all pixels.
+  relevance, more of the image is left without any, in a random order. It is for neurons, not for ranking all pixels.
 - GuidedBackprop and Deconvolution change nn.ReLU alone, so with EfficientNet's ReLU6 they are the gradient, and
   DeepLift gradient times input; Captum's LRP has no rule for some of its modules and ends in a TypeError.
 - By decisions the order is nearly the same."""
