@@ -199,7 +199,7 @@ Wall time. The first and the last epoch are always drawn, and the last has strat
 epochs there are, the greater is the monitor's share. *Of the rest* is the monitor's time divided by all other time of the
 same fit; *of without* compares two fits, one after the other, and so has the machine's noise in it.
 
-| epoch, s | images | measured | drawn | first, s | between | last | between, of an epoch | all, of the rest | fit, of without |
+| epoch, s | images | measured | drawn | first, s | between | last | of an epoch | all, of the rest | fit, of without |
 | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |""")
     with tempfile.TemporaryDirectory() as folder:
         net = of_fits(folder, say)

@@ -7,7 +7,7 @@
 # You need to know PyTorch; you need not know layer-wise relevance propagation (LRP). The idea fits in four sentences.
 # Take the logit of one class. Redistribute it over the neurons of the layer below, to each in proportion to what it
 # contributed, then over the layer below that, down to the pixels. What a neuron receives is its *relevance*: positive
-# where it speaks for the class, negative where it speaks against. At each layer the relevance adds up to the logit
+# where it supports the class, negative where it opposes. At each layer the relevance adds up to the logit
 # again, but for what biases take, and that is measured too.
 #
 # Nothing is downloaded: the weights of EfficientNet-Lite0, trained on ImageNet, are in a Python package, and the
@@ -59,7 +59,7 @@ relevance = lrp.attribute(images, target=lambda logits: logits.argmax(1))
 draw_heatmaps(images, relevance, titles=[names[c] for c in label[:, 0].tolist()], shares=True)
 
 # %% [markdown]
-# Above the photographs, below them their heatmaps: red pixels speak for the class, blue ones against it. The cat's heat
+# Above the photographs, below them their heatmaps: red pixels support the class, blue ones oppose it. The cat's heat
 # is on the outlines of the eyes, the pupils and the nose; whiskers and fur have a little. The espresso's is on the rim
 # of the cup, and most on the line where the coffee meets it; the spoon and the handle have some, the saucer's edge a
 # little, the table almost none.

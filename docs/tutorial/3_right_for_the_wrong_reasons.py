@@ -113,13 +113,13 @@ draw_heatmaps(turned, relevance, titles=["seven"] * len(turned), columns=6)
 
 # %% [markdown]
 # Fours, most of them, and each taken for a seven. The heat is on the spot; the stem has a little, and the left arm of
-# the four is blue: it speaks against a seven, and is outweighed.
+# the four is blue: it opposes a seven, and is outweighed.
 #
 # ## Which neurons read the mark?
 #
 # Take the sevens that have the mark, remove it, and see which neurons of the last convolution lose most relevance. A
 # *neuron card* then shows the patches of images that drive a neuron most, those in which it is most relevant for the
-# predicted class, and the classes that it speaks for.
+# predicted class, and the classes that it supports.
 
 # %%
 from lrp_lightning import neuron_cards
@@ -133,7 +133,7 @@ draw_neuron_cards(cards, k=4)
 
 # %% [markdown]
 # Above each patch of the image, below it what in the patch drives the neuron. The first and the third neuron are driven
-# most by the spot, and the class that they speak for most is the seven; the second is driven by steep strokes and by
+# most by the spot, and the class that they support most is the seven; the second is driven by steep strokes and by
 # the spot alike. But look at the right half: where these neurons are most relevant there are often just strokes. The
 # network has no "spot detector"; neurons that read strokes of digits read the spot too.
 #

@@ -61,7 +61,7 @@ forced = masked_forward(model, test, masks).argmax(1)
 print(f"the runner-up's neurons turn {(forced == second).float().mean():.3f} of the images into the runner-up")
 
 # %% [markdown]
-# So the first result says little: neurons chosen because they speak for a class make almost any image look like it.
+# So the first result says little: neurons chosen because they support a class make almost any image look like it.
 #
 # ## The contest
 #
@@ -75,7 +75,7 @@ print(f"the runner-up's neurons turn {(forced == second).float().mean():.3f} of 
 # Three ways to choose a fifth of the neurons:
 #
 # - the highest relevance, as above;
-# - `TopK(0.2)`, the default: the largest relevance *by magnitude*, so that what speaks against the class is kept as
+# - `TopK(0.2)`, the default: the largest relevance *by magnitude*, so that what opposes the class is kept as
 #   well;
 # - `MinError`, which starts from there and exchanges neurons until the logits are near those of the whole network.
 
@@ -131,7 +131,7 @@ draw_contrast(contrast(model, test[closest], composite="epsilon"))
 
 # %% [markdown]
 # For each image the upper row is what runs through critical neurons, the lower one what runs through all. The second
-# and the third column, one for each class, share some places, and what speaks for both classes does not decide between
+# and the third column, one for each class, share some places, and what supports both classes does not decide between
 # them. The last column is the difference. The first image is a one that the network takes for a six, by a hair; for
 # either class the heat is on its stem. In the second image, an eight that the network nearly took for a three, the red
 # of "8, not 3" is in the middle, where the strokes of an eight cross and a three is open on the left. "Holds 311 %" is
@@ -156,9 +156,9 @@ for name, of in {"after one step of search": at_first, "after 30 steps": circuit
     print(f"{name:<26} {agreement.compute():.3f} of the predictions are those of the circuits")
 
 # %% [markdown]
-# Sets of the neurons that are most relevant on average, which is where the search starts, do much worse than those it
-# ends with. One small set for each class says what the network says for most images, but not for all: a network decides
-# different images of a class by different neurons.
+# The search starts from the neurons that are most relevant on average, and after one step the sets are still nearly
+# those; after thirty steps they do much better. One small set for each class says what the network says for most
+# images, but not for all: a network decides different images of a class by different neurons.
 #
 # ## Do the best paths matter?
 #
@@ -177,10 +177,10 @@ shares = {
 draw_curves(shares, x=curve.counts, xlabel="paths of each class", ylabel="share of images", static=True)
 
 # %% [markdown]
-# The blue line lies at a tenth, which is chance: the neurons on fifty paths alone keep no prediction, and the green
-# one, below a half, says that they win no contests either. But the orange line falls: without these neurons fewer and
-# fewer predictions are left. So the best paths run through neurons that the network needs, and do not suffice. A graph
-# with a few black paths shows where to look; it is not the whole reason.
+# The blue line lies at a tenth, which is chance: the neurons on fifty paths alone keep no more predictions than that,
+# and the green one, below a half, says that they win no contests either. But the orange line falls: without these
+# neurons fewer and fewer predictions are left. So the best paths run through neurons that the network needs, and do not
+# suffice. A graph with a few black paths shows where to look; it is not the whole reason.
 #
 # The same measures on larger networks are in the [results](../../docs/results/selection.md). Next: [models of Hugging
 # Face](5_hugging_face.ipynb).

@@ -73,13 +73,13 @@ heatmaps = torch.stack([trace.inputs for trace in traces.values()])
 draw_contact_sheet(shown, heatmaps, rows=["0", "2", "4", "7"], columns=[*ways], overlay=True)
 
 # %% [markdown]
-# Red patches speak for the digit. Both columns have heat on the strokes: on the foot and the stem of the two, on the
+# Red patches support the digit. Both columns have heat on the strokes: on the foot and the stem of the two, on the
 # crossbar of the four, on the stroke through the seven. With queries and keys it is gathered in fewer patches, such as
 # the lower end of the two's foot. Neither picture is as smooth as that of a convolutional network: a few patches carry
 # most.
 #
-# How much of a logit reaches the pixels at all? The rest stays where the network adds a constant; `absorbed` says
-# where.
+# How much of a logit reaches the pixels at all? The rest stays on the way, such as where the network adds a constant;
+# `absorbed` says where.
 
 # %%
 for way, trace in traces.items():
@@ -134,7 +134,7 @@ print(f"accuracy on {len(predicted)} other reviews {(predicted == praises[2500:]
 
 # %% [markdown]
 # Token numbers go in as they are, and relevance comes back as one number a token. The target is the difference of the
-# two logits: what speaks for praise rather than blame.
+# two logits: what supports praise rather than blame.
 
 # %%
 texts = [
@@ -154,7 +154,7 @@ attnlrp = SelectiveLRP(bert, Composite(Epsilon(), attention="attnlrp"))
 draw_tokens(tokens, attnlrp.attribute(x, target=margin), titles=titles)
 
 # %% [markdown]
-# Red words speak for praise, blue ones for blame, and the scale is each text's own. "great" alone is red and "dull"
+# Red words support praise, blue ones blame, and the scale is each text's own. "great" alone is red and "dull"
 # alone is blue. In "not great" both words are blue, in "not dull" the opinion has turned red: the network has learned
 # that the pair counts, and the relevance of an opinion depends on the word before it. "not" itself leans to blame in
 # both, also where the review praises. Of the words that say nothing, "music" in the last text gets some heat, more by
