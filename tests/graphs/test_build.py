@@ -8,7 +8,7 @@ from pathlib import Path
 import networkx as nx
 import pytest
 import torch
-from models import cnn, mlp
+from small_networks import cnn, mlp
 from torch import Tensor, nn
 from torchvision.models import resnet18
 
