@@ -1,7 +1,7 @@
 """Whether attributions fall where the truth is known to lie: writes ``benchmarks/ground_truth.md``.
 
 ``python benchmarks/ground_truth.py`` makes the data, trains the networks, explains them and writes the page, on a processor,
-without downloading anything. ``--seeds 0`` does with one seed; ``--only-table`` writes the page of figures that are there.
+without downloading anything. ``--seeds 0`` does with one seed, ``--quick`` with one epoch and four images.
 
 Images of 8 x 8 pixels as XAI-TRIS has them, made after the description in Clark et al. (2023), not by its authors' code.
 Two tetrominoes, T and L, lie in noise, *white* or *correlated* (smoothed by a Gaussian of 3 pixels). *LIN*: T at the upper
@@ -19,28 +19,21 @@ predicted one; *pair* is its logit less that of the other class. *Map* is releva
 
 from __future__ import annotations
 
-import argparse
-import copy
-import json
-import warnings
 from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
-from pathlib import Path
 from typing import NamedTuple
 
-import captum.attr
 import numpy as np
 import torch
 import torch.nn.functional as F
-from captum.attr._utils.lrp_rules import EpsilonRule
+from attributions import COMPOSITES, Explain, captums, kept, mean_and_error, options_of, ours, quietly
 from scipy.ndimage import gaussian_filter, laplace, sobel
 from scipy.optimize import linprog
 from scipy.sparse import csr_matrix, kron, vstack
 from torch import Tensor, nn
 
-from lrp_lightning import Composite, Epsilon, EpsilonGammaBox, Gamma, SelectiveLRP, TopK, ZPlus
+from lrp_lightning import Composite, Epsilon, ZPlus
 
-HERE = Path(__file__).parent
 SIDE, TRAIN, TEST, EXPLAINED, MOVED = 8, 6000, 1000, 64, 8
 LEAST_ACCURACY = 0.8
 
@@ -187,38 +180,6 @@ def _marginals(sources: int, aims: int) -> csr_matrix:
 
 # methods
 
-Explain = Callable[[nn.Module, Tensor, Tensor], Tensor]
-COMPOSITES = {
-    "epsilon": Composite(Epsilon()),
-    "epsilon_plus": "epsilon_plus",
-    "epsilon_alpha2_beta1": "epsilon_alpha2_beta1",
-    "gamma": Composite(Gamma(0.25)),
-    "box": EpsilonGammaBox(-1.0, 1.0),
-}
-"""Ours. Without convolutions the second and the third are epsilon."""
-
-
-def difference(labels: Tensor) -> Callable[[Tensor], Tensor]:
-    """Of an output with two classes, the logit of each sample's class less that of the other."""
-    return lambda y: y.gather(1, labels[:, None])[:, 0] - y.gather(1, 1 - labels[:, None])[:, 0]
-
-
-def _ours(
-    composite: Composite | str, pair: bool, select: bool, mapped: bool, model: nn.Module, x: Tensor, c: Tensor
-) -> Tensor:
-    lrp = SelectiveLRP(model, composite, TopK(0.1) if select else None, multiply_by_inputs=not mapped)
-    return lrp.attribute(x, target=difference(c) if pair else c)
-
-
-def _captum(name: str, options: dict, given: dict, model: nn.Module, x: Tensor, c: Tensor) -> Tensor:
-    model = copy.deepcopy(model)  # some leave hooks
-    if name == "LRP":  # which has no rule for these by itself
-        for module in model.modules():
-            if isinstance(module, nn.Flatten):
-                module.rule = EpsilonRule()
-    how = {key: value(x) if callable(value) else value for key, value in given.items()}
-    return getattr(captum.attr, name)(model, **options).attribute(x.clone().requires_grad_(), target=c, **how)
-
 
 def _filtered(filtered: Callable[[np.ndarray], np.ndarray], model: nn.Module, x: Tensor, c: Tensor) -> Tensor:
     return torch.tensor(np.stack([filtered(image) for image in x[:, 0].numpy()])[:, None])
@@ -234,20 +195,11 @@ def methods() -> dict[str, Explain]:
     for name, composite in COMPOSITES.items():
         for pair in (False, True):
             end = ", pair" if pair else ""
-            found[f"{name}{end}"] = partial(_ours, composite, pair, False, False)
+            found[f"{name}{end}"] = ours(composite, pair=pair)
             if name != "box":
-                found[f"{name}, map{end}"] = partial(_ours, composite, pair, False, True)
-        found[f"{name}, TopK(0.1)"] = partial(_ours, composite, False, True, False)
-    zeros = {"baselines": torch.zeros_like}
-    window = {"sliding_window_shapes": (1, 2, 2)}
-    others: list[tuple[str, dict, dict]] = [
-        ("Saliency", {}, {}), ("InputXGradient", {}, {}), ("IntegratedGradients", {}, {"n_steps": 20}),
-        ("DeepLift", {}, {}), ("GuidedBackprop", {}, {}), ("Deconvolution", {}, {}),
-        ("GradientShap", {}, {"n_samples": 10, "stdevs": 0.1, **zeros}), ("ShapleyValueSampling", {}, {"n_samples": 5}),
-        ("Occlusion", {}, window), ("LRP", {}, {}),
-    ]  # fmt: skip
-    for name, options, given in others:
-        found[f"Captum {name}"] = partial(_captum, name, options, given)
+                found[f"{name}, map{end}"] = ours(composite, mapped=True, pair=pair)
+        found[f"{name}, TopK(0.1)"] = ours(composite, select=True)
+    found.update(captums(window=(1, 2, 2)))
     found["Sobel filter of the image"] = partial(_filtered, _edges)
     found["Laplace filter of the image"] = partial(_filtered, laplace)
     found["random"] = lambda model, x, c: torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
@@ -261,7 +213,7 @@ def score(attribution: Tensor, truth: Tensor) -> tuple[float, float]:
     return float(np.mean([precision(*pair) for pair in each])), float(np.mean([emd(*pair) for pair in each[:MOVED]]))
 
 
-def measure(scenario: str, background: str, seed: int, small: bool = False) -> list[dict]:
+def measure(scenario: str, background: str, seed: int, quick: bool = False) -> list[dict]:
     """All models and methods on one data set: rows of results."""
     data = generate(scenario, background, TRAIN + TEST, seed)
     images, labels, _ = (part[:TRAIN] for part in data)
@@ -269,17 +221,16 @@ def measure(scenario: str, background: str, seed: int, small: bool = False) -> l
     rows = []
     for kind, make in MODELS.items():
         torch.manual_seed(seed)
-        model = train(make(), images, labels, seed, epochs=1 if small else 10)
+        model = train(make(), images, labels, seed, epochs=1 if quick else 10)
         right = accuracy(model, x, classes)
         row = {"scenario": scenario, "background": background, "seed": seed, "model": kind, "accuracy": right, "scores": {}}
         rows.append(row)
         if right < LEAST_ACCURACY:
             continue
         torch.manual_seed(seed)
-        shown = x[: 4 if small else EXPLAINED]
+        shown = x[: 4 if quick else EXPLAINED]
         predicted = model(shown).argmax(1)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # Captum's, of hooks and gradients
+        with quietly():
             for name, explain in methods().items():
                 row["scores"][name] = score(explain(model, shown, predicted), truth[: len(shown)])
         print(scenario, background, seed, kind, f"{right:.3f}", flush=True)
@@ -294,31 +245,23 @@ REASONS: dict[str, Composite | str] = {
 }
 
 
-def reasons(scenario: str, seed: int, small: bool = False) -> dict[str, float]:
+def reasons(scenario: str, seed: int, quick: bool = False) -> dict[str, float]:
     """Precision of the CNN on white noise: where z+ loses it, and what the data's being centred on 0 does."""
     data = generate(scenario, "white", TRAIN + TEST, seed)
     found = {}
     for shift, end in ((0.0, ""), (1.0, ", images from 0 to 2")):
         images, labels = data.images[:TRAIN] + shift, data.labels[:TRAIN]
         torch.manual_seed(seed)
-        model = train(cnn(), images, labels, seed, epochs=1 if small else 10)
+        model = train(cnn(), images, labels, seed, epochs=1 if quick else 10)
         x, truth = (part[TRAIN:][:EXPLAINED] for part in (data.images + shift, data.truth))
         predicted = model(x).argmax(1)
         for name, composite in REASONS.items():
-            attribution = _ours(composite, False, False, False, model, x, predicted)[:, 0].detach().numpy()
+            attribution = ours(composite)(model, x, predicted)[:, 0].detach().numpy()
             found[name + end] = float(np.mean([precision(*pair) for pair in zip(attribution, truth.numpy(), strict=True)]))
     return found
 
 
 # the page
-
-
-def mean_and_error(values: Sequence[float]) -> str:
-    """A mean with its standard error."""
-    if not values:
-        return ""
-    error = np.std(values, ddof=1) / len(values) ** 0.5 if len(values) > 1 else float("nan")
-    return f"{np.mean(values):.2f} ± {error:.2f}" if len(values) > 1 else f"{np.mean(values):.2f}"
 
 
 def table(rows: Sequence[dict], kinds: Sequence[str], which: int) -> list[str]:
@@ -397,38 +340,19 @@ def page(rows: Sequence[dict], why: dict[str, list[dict[str, float]]]) -> str:
     return "\n".join([*lines, ""])
 
 
-def parser_of(name: str, description: str | None, small: str) -> argparse.ArgumentParser:
-    """Of a script that keeps the figures of each seed, and makes a page of them."""
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--cache", type=Path, default=HERE / "runs" / name, help="where figures are kept")
-    parser.add_argument("--out", type=Path, default=HERE / f"{name}.md")
-    parser.add_argument("--small", action="store_true", help=f"{small}: whether it runs")
-    return parser
-
-
 def main() -> None:
-    parser = parser_of("ground_truth", __doc__, "one epoch, four images")
-    parser.add_argument("--only-table", action="store_true")
-    options = parser.parse_args()
+    options = options_of("ground_truth", __doc__, "one epoch, four images")
     torch.set_num_threads(1)
-    options.cache.mkdir(parents=True, exist_ok=True)
-    rows = []
+    rows: list[dict] = []
+    why: dict[str, list[dict[str, float]]] = {scenario: [] for scenario in SIGNAL}
     for seed in options.seeds:
         for scenario in SIGNAL:
             for background in BACKGROUNDS:
                 file = options.cache / f"{scenario}_{background}_{seed}.json"
-                if not file.exists() and not options.only_table:
-                    file.write_text(json.dumps(measure(scenario, background, seed, options.small)))
-                rows += json.loads(file.read_text()) if file.exists() else []
-    why: dict[str, list[dict[str, float]]] = {scenario: [] for scenario in SIGNAL}
-    for seed in options.seeds:
-        for scenario in SIGNAL:
+                rows += kept(file, partial(measure, scenario, background, seed, options.quick))
             file = options.cache / f"reasons_{scenario}_{seed}.json"
-            if not file.exists() and not options.only_table:
-                file.write_text(json.dumps(reasons(scenario, seed, options.small)))
-            why[scenario] += [json.loads(file.read_text())] if file.exists() else []
-    options.out.write_text(page(rows, {scenario: found for scenario, found in why.items() if found}))
+            why[scenario].append(kept(file, partial(reasons, scenario, seed, options.quick)))
+    options.out.write_text(page(rows, why))
 
 
 if __name__ == "__main__":

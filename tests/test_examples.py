@@ -17,8 +17,8 @@ from urllib.request import urlopen
 import numpy as np
 import pytest
 import torch
+from models import cnn
 from PIL import Image
-from small_networks import cnn
 from torch import Tensor
 from torchvision.transforms import v2
 

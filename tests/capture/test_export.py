@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from families import built
-from small_networks import cnn
+from models import cnn
 from torch import Tensor
 
 from lrp_lightning import SelectiveLRP, TopK

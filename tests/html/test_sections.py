@@ -14,6 +14,7 @@ import networkx as nx
 import numpy as np
 import pytest
 import torch
+from models import mlp
 from PIL import Image
 from torch import nn
 
@@ -331,9 +332,7 @@ def test_shortcuts_come_first() -> None:
 
 
 def test_cards_without_images_are_words() -> None:
-    [card] = neuron_cards(
-        nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)), [torch.rand(9, 4)], {"0": [1]}, progress=False
-    )
+    [card] = neuron_cards(mlp(4, 8, 3), [torch.rand(9, 4)], {"0": [1]}, progress=False)
     assert isinstance(card, NeuronCard)
     part = Part(card._repr_html_())
     assert part.images == []
