@@ -6,7 +6,7 @@
 
 Cosmic Ray makes the mutants. For each one a child process is forked from a process that has already imported torch. The
 child reads the mutated source from memory and runs the module's tests until one fails. A mutant also counts as noticed if
-its tests take more than three times as long as those of the original. The sample has a fixed seed. Mutants that differ only in
+its tests take three times as long as those of the original. The sample has a fixed seed. Mutants that differ only in
 annotations are left out. Mutants that no test can notice are listed, with the reason, in ``equivalent_mutants.json``.
 """
 
