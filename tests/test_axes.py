@@ -150,13 +150,14 @@ MOVES: list[Move] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", ["samples", "neurons"])
+@pytest.mark.parametrize("kind", ["samples", "neurons", "repeated labels"])
 def test_random_programs_of_moves(kind: str) -> None:
     rng = random.Random(0)
     known = 0
     for _ in range(800):
-        d = 0 if kind == "samples" else 1
-        axis: Axis | None = Axis.along((3, 4, 6), d)
+        d = 0 if kind == "samples" else 1 if kind == "neurons" else rng.randrange(3)
+        labels = tuple(rng.choice((0, 0, 1, 2)) for _ in range((3, 4, 6)[d])) if kind == "repeated labels" else None
+        axis: Axis | None = Axis.along((3, 4, 6), d, labels)
         t = numbers(axis)
         names = []
         for _ in range(rng.choice((2, 3, 4, 5))):
@@ -201,6 +202,20 @@ def test_random_programs_of_moves_of_what_is_partly_nobodys() -> None:
 def test_windows_that_hold_only_what_is_nobodys() -> None:
     axis = Axis.along((3,), 0, (NOBODY, 5, NOBODY)).windows(0, 1, 2)
     assert axis == Axis.constant((2, 1), NOBODY)
+
+
+def test_sizes_of_dimensions_that_add_nothing_do_not_matter() -> None:
+    large, x = 10**9, Axis.along((4, 10**18, 6), 0)  # no list is that long
+    assert x.reshape((4, large, large, 2, 3)) == Axis.along((4, large, large, 2, 3), 0)
+    assert x.reshape((4, 2, large // 2, large, 6)) == Axis.along((4, 2, large // 2, large, 6), 0)
+    assert x.reshape((4, 6, 10**18)) == Axis.along((4, 6, 10**18), 0)
+
+
+def test_equal_numbers_are_equal_axes() -> None:
+    for labels in itertools.product(range(3), repeat=4):
+        x = Axis.along((4, 2), 0, labels)
+        assert x.reshape((8,)) == Axis.along((8,), 0, tuple(n for n in labels for _ in range(2)))
+        assert x.permute((1, 0)).reshape((8,)) == Axis.along((8,), 0, labels * 2)
 
 
 def test_axes_as_text() -> None:
