@@ -311,7 +311,7 @@ FINDINGS = """## What was found
 - GradientShap, whose baselines are noisy, is best in MULT with white noise. GuidedBackprop is best in XOR with the
   MLP.
 - In correlated noise, the Laplace filter, which ignores the network, finds the patterns of RIGID and XOR better than
-  any attribution of the CNN, because the noise is smooth and the pattern is not. The CNN need not use all of the
+  any attribution of the CNN, because the noise is smooth and the pattern is not. The CNN may not need all of the
   pattern's pixels to distinguish the classes, so a low precision there is not by itself an error of the attribution.
 - `TopK(0.1)` leaves few neurons in layers as narrow as these and mostly finds fewer pixels of the pattern. With
   epsilon it finds more in RIGID with white noise.
