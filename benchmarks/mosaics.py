@@ -1,7 +1,7 @@
 """Whether relevance of a class lies in the quadrant that shows it: writes ``benchmarks/mosaics.md``.
 
-``python benchmarks/mosaics.py`` explains and writes the page, on a processor, without downloading anything, in about ten
-minutes a network. ``--quick`` does with one mosaic of one network.
+``python benchmarks/mosaics.py`` explains and writes the page, on a processor, without downloading anything, in four
+minutes. ``--quick`` does with one mosaic of one network.
 
 Four different photographs, whose class the network predicts rightly when it sees one alone, are put together to a mosaic
 of 2 x 2, and the class of each is explained in it. *Share* is the part of the positive relevance, added up over channels,
