@@ -1,16 +1,18 @@
-"""What class circuits tell of the whole network: writes ``benchmarks/circuits.md``.
+"""How closely class circuits follow the whole network: writes ``benchmarks/circuits.md``.
 
 ``python benchmarks/circuits.py --cache FOLDER`` trains what is not in the folder yet (the networks of ``selection.py``),
 finds the circuits that are missing there, and writes the table of all that is there. ``--networks "narrow VGG" --seeds 0 1``
 does a part, ``--only-table`` only the writing.
 
-A class's circuit is one set of neurons (or edges) for all images. *Agreement*: share of held-out images whose class, as the
-whole network predicts it, has the highest logit where each class's logit is computed with its own circuit alone; after one
-scale and offset a class, fitted on training images, and without. *Correlation*: Pearson's, of a class's logit with its
-circuit and in the whole network over held-out images of all classes, mean over classes. What is off gives its mean.
-Sets that are not optimised are the highest of each layer by the mean over 512 training images: of the class's relevance
-(by the epsilon rule; signed, on the class's own images), of its size on all images, of the activation on the class's own
-images; or of the size of a channel's weights.
+A class's circuit is one set of neurons (or edges) for all images. Each class's logit is computed with its own circuit
+alone; everything outside it gives its mean. *Agreement* is the share of held-out images for which the class with the
+highest such logit is the whole network's prediction. It is measured after one scale and offset for each class, fitted on
+training images, and without (*not calibrated*). *Correlation* is Pearson's correlation of a class's logit from its circuit
+with that of the whole network, over held-out images of all classes; mean over classes.
+
+Sets that are not optimised have the highest values of each layer, as means over 512 training images: *mean relevance* of
+the class (by the epsilon rule; signed, on the class's own images), *mean size of relevance* (its magnitude on all images),
+*activation* (on the class's own images), or *weights* (magnitude of a channel's weights).
 """
 
 from __future__ import annotations
@@ -123,10 +125,10 @@ def measure(name: str, seed: int, options: argparse.Namespace) -> None:
 def write(cache: Path) -> None:
     """Tables of what is in the cache."""
     about = (__doc__ or "").split("\n\n", 2)[2].strip()
-    lines = ["# What class circuits tell of the whole network", "", about, ""]
+    lines = ["# How closely class circuits follow the whole network", "", about, ""]
     lines += [
-        f"Made by `python benchmarks/circuits.py`: optimised in {STEPS} steps of {BATCH} of {TRAINED_ON:,} training images, "
-        f"{HELD_OUT} held-out test images. Mean ± deviation over networks that differ in their seed.", ""
+        f"Made by `python benchmarks/circuits.py`: optimised in {STEPS} steps on {BATCH} of {TRAINED_ON:,} training images "
+        f"each, {HELD_OUT} held-out test images. Mean ± standard deviation over networks of different seeds.", ""
     ]  # fmt: skip
     for name in selection.NETWORKS:
         runs = [json.loads(file.read_text()) for file in sorted(cache.glob(f"circuits of {name}_*.json"))]

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+import torch._inductor.config
 from models import subject
 from torch import Tensor, nn
 from torch.fx.experimental.proxy_tensor import make_fx
@@ -51,6 +52,7 @@ def seconds(runs: dict[str, Callable[[], object]], rounds: int) -> dict[str, flo
 
 
 def rows(name: str, side: int, batch: int, rounds: int, say: Callable[[str], None]) -> None:
+    torch.compiler.reset()  # else modules of all rows count against one limit, beyond which they run uncompiled
     of = subject(name, side, batch)
     of.model.requires_grad_(False)
     explain = gradient_x_input(of.model, of.target)
@@ -96,6 +98,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("compiled.md"))
     options = parser.parse_args()
     torch.set_num_threads(1)
+    torch._inductor.config.force_disable_caches = True  # so that what compiling takes is measured
     lines: list[str] = []
 
     def say(line: str) -> None:
@@ -105,9 +108,10 @@ def main() -> None:
 
     say(f"""# Captured and compiled passes
 
-`SelectiveLRP.capture` records a pass, weights frozen; `torch.compile` compiles it, as it does gradient x input, recorded in
-the same way. Seconds of the processor on one thread, median of {options.rounds} rounds in which all take turns; torch
-{torch.__version__}. Ratios are to eager gradient x input in the same run, the last to the compiled one.
+`SelectiveLRP.capture` records a pass with frozen weights, and `torch.compile` compiles it. Gradient x input is recorded and
+compiled in the same way. Times are seconds of the processor on one thread, as the median of {options.rounds} interleaved
+rounds, with torch {torch.__version__}. Ratios are relative to eager gradient x input in the same run, the last one to
+compiled gradient x input.
 
 | | | eager | captured | compiled | compiled, of compiled gradient x input | compiling, s | operators |
 | --- | --- | --- | --- | --- | --- | --- | --- |""")

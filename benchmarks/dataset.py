@@ -1,4 +1,4 @@
-"""What explaining a data set takes beside predicting it: time, memory, disk; writes ``benchmarks/dataset.md``.
+"""Time, memory and disk space to explain a data set, relative to predicting it; writes ``benchmarks/dataset.md``.
 
     python benchmarks/dataset.py
 
@@ -143,12 +143,13 @@ def main() -> None:
         lines.append(line)
         options.out.write_text("\n".join([*lines, ""]))
 
-    say(f"""# What explaining a data set takes
+    say(f"""# The cost of explaining a data set
 
-By `Trainer.predict`, one thread a process, torch {torch.__version__}; relevance of all layers by epsilon-plus, the tenth of
-neurons that are critical, in half precision, compressed. Images per second of one processor's time, the slower process of
-two; memory of the larger process, and by how much it grew over the last nine tenths. A million images: these figures times
-a million, on one such core. Images are noise, which compresses worst.
+`Trainer.predict` runs with one thread per process and torch {torch.__version__}. It computes relevance of all layers by
+epsilon-plus and the critical tenth of the neurons, and writes both in half precision, compressed. *images/s* is per second
+of processor time, of the slower of two processes. *peak* is the memory of the larger process, *grown* its growth over the
+last nine tenths of the images. Figures for a million images are extrapolated, on one such core. Images are noise, which
+compresses worst.
 
 | model, images | processes | | images/s | of predict | peak, MB | grown, MB | kB/image | a million: core days | GB |
 | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |""")

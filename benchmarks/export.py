@@ -1,17 +1,19 @@
-"""What captured passes and their files differ by from the pass itself: writes ``benchmarks/export.md``.
+"""How far captured passes and their files differ from the pass itself: writes ``benchmarks/export.md``.
 
-``python benchmarks/export.py`` measures what is not in ``--cache`` yet and writes the table of all that is there;
+``python benchmarks/export.py`` measures what ``--cache`` lacks and writes the table of all results in it;
 ``--models vit_b_16`` measures a part, ``--only-table`` only writes. A model takes a few minutes on one core and up to 4 GB.
 
-torchvision's models, untrained, with weights such that relevance reaches the input (``models.py``). Each is captured of
-one batch, by EpsilonPlus, for the class that is predicted, and explains another batch of two images: as the module that
-``capture`` gives (*captured*), by ``torch.export.load`` of what ``save_exported`` wrote (*.pt2*), and by onnxruntime on the
-CPU of what ``save_onnx`` wrote (*ONNX*). A difference is the largest of any value from what ``SelectiveLRP.trace`` finds in
-the same images, divided by the largest value there; everything is in float32. *Flipped* are the neurons, of all hidden
-layers and both images, that are critical in one and not in the other: they tie within rounding with a neuron that takes
-their place, and relevance then runs another way. *By the same neurons* is therefore the difference of relevance from a pass
-in which ``Fixed`` selects what the file selected. *Operators* are those of the captured graph, as recorded and after all
-that depends on weights alone was computed once.
+Untrained torchvision models have weights with which relevance reaches the input (``models.py``). Each pass is captured
+with one batch, by EpsilonPlus and for the predicted class, and then explains another batch of two images in three forms:
+the module that ``capture`` returns (*captured*), a file of ``save_exported`` loaded by ``torch.export.load`` (*.pt2*), and
+a file of ``save_onnx`` run by onnxruntime on the CPU (*ONNX*). Everything is in float32.
+
+*output* and *relevance* are the greatest difference of any value from the result of ``SelectiveLRP.trace`` for the same
+images, divided by the greatest value there. *flipped* counts the neurons, over all hidden layers and both images, that are
+critical in only one of the two: they tie within rounding with the neuron that replaces them, and relevance then takes
+another path. *by the same neurons* is therefore the difference of relevance from a pass in which ``Fixed`` selects the
+file's neurons. *operators* counts those of the captured graph, as recorded, and after computing everything that depends on
+weights alone.
 """
 
 from __future__ import annotations
@@ -111,7 +113,7 @@ def write(cache: Path, out: Path) -> None:
                     missed.append(f"{name} ({of}, {way})")
     unmeasured = [name for name in SIDES if not any(cache.glob(f"{name}_*.json"))]
     lines += ["", f"Not measured: {', '.join(unmeasured) or 'nothing'}."]
-    lines += ["", f"Above {GOAL:.0e}, the goal, by the same neurons: {', '.join(missed) or 'nothing'}.", ""]
+    lines += ["", f"Above the goal of {GOAL:.0e}, by the same neurons: {', '.join(missed) or 'nothing'}.", ""]
     out.write_text("\n".join(lines))
 
 

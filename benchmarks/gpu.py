@@ -47,11 +47,11 @@ WAYS = [METHODS[name] for name in ("epsilon", "EpsilonPlus", "EpsilonPlus, TopK(
 EPOCHS = 4
 UNMEASURED, LEFT_OUT = "not measured", "left out, no time"
 FLOAT32, BY_AUTOCAST, BFLOAT16 = "in float32", "in bfloat16 by autocast", "of a model in bfloat16"
-OF_PASSES = """Untrained models, images of {side} pixels. Of gradient x input: milliseconds, and by how many megabytes memory
-grows at most. Of the others: the ratio of times (rounds of one gradient x input and one of it; the median, ± half the
-distance of the quartiles), the ratio of those megabytes, and how often the host waits for the GPU in a pass."""
-OF_BFLOAT16 = """The last number is |relevance - float32's| / |float32's|. A pass undoes autocast, and is computed in the
-precision of the model; gradient x input is not."""
+OF_PASSES = """Untrained models, images of {side} pixels. For gradient x input: milliseconds, and peak memory in
+megabytes. For the others: the ratio of times (rounds of one gradient x input and one pass; the median ± half the
+interquartile range), the ratio of peak memory, and how often the host waits for the GPU in a pass."""
+OF_BFLOAT16 = """The last number is |relevance - relevance in float32| / |relevance in float32|. A pass switches
+autocast off and computes in the precision of the model; gradient x input does not."""
 OF_MONITOR = f"""In a fit of {EPOCHS} epochs: VGG16 with batch norm, images of 32 pixels, logged to TensorBoard. Seconds by
 the clock of an epoch without the monitor, and of its looks: the first and the last have pictures, the last strategies and
 cards too. The share is that of all looks, in what the epochs take without them. `max_share` is 0.03 by default."""

@@ -1,14 +1,16 @@
-"""Whether mislabelled samples are found: writes ``benchmarks/mislabelled.md``.
+"""How well mislabelled samples are found: writes ``benchmarks/mislabelled.md``.
 
-``python benchmarks/mislabelled.py --cache FOLDER`` trains what is not in the folder yet, and writes the table.
-``--only-table`` does nothing but the writing. cleanlab is compared with where it is installed.
+``python benchmarks/mislabelled.py --cache FOLDER`` trains the networks that the folder lacks, and writes the table.
+``--only-table`` only writes. cleanlab is included if it is installed.
 
 Small convolutional networks are trained on 12,000 images of Fashion-MNIST (scikit-learn's digits where that is not
-installed), of which 5 % have another class's label; so have 5 % of 3,000 test images, among which the wrong labels are
-looked for. *Average precision* is that of a ranking of all test images. The odd samples of ``find_strategies`` are ranked
-by margin, all others after them, by margin too; *precision* and *recall* are those of the list. Rankings by relevance alone:
-the likelihood of a sample among its class's, by its relevance for the label; and that likelihood less the same among the
-class that has the highest logit of the others, by its relevance for that one.
+installed). 5 % of them have the label of another class, and so have 5 % of 3,000 test images. The task is to find the wrong
+labels of the test images. Each method ranks all test images; *average precision* is that of the ranking.
+
+*odd samples* ranks the odd samples of ``find_strategies`` by margin, followed by all other samples, also by margin; the
+last line gives precision and recall of the list of odd samples. *relevance: unlikely in its class* ranks by the likelihood
+of a sample's relevance for its label among the samples of that class. *relevance: likelier in another* subtracts the
+likelihood of its relevance for the other class with the highest logit, among the samples of that class.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
-"""What is left of a network when channels are taken out: writes ``benchmarks/pruning.md`` and its plot.
+"""The accuracy of a network after channels are removed: writes ``benchmarks/pruning.md`` and its plot.
 
 ``python benchmarks/pruning.py --cache FOLDER`` trains what is not in the folder yet (the networks of ``selection.py``) and
 prunes each as ``examples/prune_critical_channels.py`` does, by each criterion, at rates 0 to .95 by .05.
 
-The criteria see 10 training images a class. Channels of all layers are
-ranked together, the worths of each layer divided by their Euclidean norm; nothing is trained or calibrated again. Area
-is the mean test accuracy over the rates; half, the highest rate at which half of the whole network's accuracy is left.
-Relevance is by the z+ rule and for the label, summed over images and space. That rule and the norm were chosen by
-looking at the first narrow network; other readings stand below it.
+Each criterion uses 10 training images per class. Channels of all layers are ranked together, after the scores of each
+layer are divided by their Euclidean norm. Nothing is trained or calibrated again. *Area* is the mean test accuracy over the
+rates. *Half* is the highest rate at which at least half of the whole network's accuracy remains. *Relevance* is computed by
+the z+ rule for the label, summed over images and space. This rule and the norm were chosen on the first narrow network;
+the rows below it show other choices.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def section(width: str, runs: list[dict]) -> list[str]:
     channels = "-".join(map(str, WIDTHS[width]))
     lines = [
         f"## VGG16-BN, {channels} channels", "",
-        f"{len(runs)} networks, {runs[0]['samples']} test images each; mean ± deviation over networks.", "",
+        f"{len(runs)} networks, {runs[0]['samples']} test images each; mean ± standard deviation over networks.", "",
         "| by | area under accuracy | half | " + " | ".join(f"without {rate:.0%}" for rate in SHOWN) + " |",
         "| --- |" + " ---: |" * (len(SHOWN) + 2),
     ]  # fmt: skip

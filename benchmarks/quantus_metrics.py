@@ -1,24 +1,26 @@
-"""Metrics of Quantus, one of each of its five kinds: writes ``benchmarks/quantus_metrics.md``.
+"""What do the metrics of Quantus say, one of each of its five kinds? Writes ``benchmarks/quantus_metrics.md``.
 
-``pip install '.[truth]'`` first. ``python benchmarks/quantus_metrics.py`` trains the small networks, measures and writes
-the page, on a processor, without downloading anything, in four minutes. ``--quick`` does with one epoch, and two images
-of each.
+``python benchmarks/quantus_metrics.py`` trains the small networks, measures and writes the page, on a CPU, without
+downloading anything, in about four minutes. It needs ``pip install '.[truth]'``. ``--quick`` trains for one epoch and
+measures two images and one mosaic.
 
-Quantus (Hedström et al. 2023) calls a metric with a model, images, classes and a function that explains, so LRP is
-evaluated as it stands (``explain_func``). Of each of its kinds one metric:
+Quantus (Hedström et al. 2023) calls a metric with a model, images, classes and a function that explains them
+(``explain_func``), so it can evaluate LRP as it is. One metric of each kind is measured:
 
-- *faithfulness*: faithfulness correlation (Bhatt et al. 2020), of the relevance of a random tenth of the pixels and what
-  the logit loses when they are set to 0, 50 draws an image; 1 is best;
-- *robustness*: max-sensitivity (Yeh et al. 2019), how far an attribution moves, by its own norm, when noise of up to .05
-  is added to the image, 5 draws; 0 is best;
-- *localisation*: attribution localisation (Kohlbrenner et al. 2020), the part of the positive relevance in the object:
-  pixels of digits and clothes that are not black, of mosaics of photographs the quadrant of the class;
+- *faithfulness*: faithfulness correlation (Bhatt et al. 2020) between the relevance of a random tenth of the pixels and
+  the change of the logit when they are set to 0, over 50 draws for each image; 1 is best;
+- *robustness*: max-sensitivity (Yeh et al. 2019), the greatest change of an attribution, relative to its norm, over 5
+  draws of uniform noise of up to .05 added to the image; 0 is best;
+- *localisation*: attribution localisation (Kohlbrenner et al. 2020), the part of the positive relevance that lies in the
+  object. Objects are the pixels of digits and clothes that are not black, and in mosaics of photographs the quadrant of
+  the explained class;
 - *complexity*: sparseness (Chalasani et al. 2020), the Gini index of magnitudes; 1 is sparsest;
-- *randomisation*: random logit (Sixt et al. 2020), structural similarity to the attribution of another class; 0 is best.
+- *randomisation*: random logit (Sixt et al. 2020), the structural similarity to the attribution of another class; 0 is
+  best.
 
-Relevance is added up over channels and divided by its greatest magnitude. Pixels of digits and clothes are from 0 to 1.
-The class explained is the predicted one, of mosaics, for EfficientNet-Lite0, that of a quadrant. Means over images, with
-standard errors.
+Relevance is summed over channels and divided by its greatest magnitude. Pixels of digits and clothes range from 0 to 1.
+The explained class is the predicted one; in mosaics, explained for EfficientNet-Lite0, it is the class of one quadrant.
+Figures are means over images with standard errors; of the small networks one each was trained.
 """
 
 from __future__ import annotations
@@ -139,23 +141,23 @@ def measure(show: Callable[[], Shown]) -> Scores:
 
 FINDINGS = """## What was found
 
-- **Faithfulness** of digits and clothes: epsilon, which is InputXGradient, is best, .97 and .82; gamma has .85 and .71,
-  the default .70 and .60. Here ours loses by default: the test sets a tenth of the pixels to 0, for which gradient
-  times input is the first-order answer. Of mosaics no method is told from random.
-- **Robustness**: the default moves little, .11 on digits, where gamma, box and GuidedBackprop have .09 to .11 too, .14
-  on clothes and .34 on mosaics, the least of all. On mosaics epsilon, InputXGradient and GuidedBackprop move as far as
-  noise does. Relevance through a tenth of the neurons moves more, by up to three times: a small change exchanges
-  neurons.
-- **Localisation** in mosaics: box .82, the default .71, .96 through a tenth of the neurons, gradients .34 to .38; three
-  mosaics only, for more see [there](mosaics.md). Of digits and clothes it says nothing of rules that multiply by the
-  input: black pixels get 0, so they have 1. Box and what does not multiply give some of it to black pixels.
-- **Complexity**: relevance is sparser than Saliency everywhere. On digits and clothes black pixels make it so.
-- **Randomisation**: on digits and clothes box changes most with the class of all our relevance, .23 and .39, Saliency
-  still more on clothes, .28; the default has .42 and .55, GuidedBackprop .57 and .49. On mosaics gradients change most,
-  .37 to .52, then the default, .55; where maps are sparse their zeros are alike.
-- Quantus 0.6 runs with torch 2.14 and numpy 2.4; its extra for TensorFlow alone asks for numpy below 2. Relevance must
-  be scaled first: where little of a logit reaches the pixels, constants that Quantus adds to relevance otherwise
-  outweigh it."""
+- **Faithfulness, where this library does worse**: on digits and clothes epsilon, which equals InputXGradient, is best
+  with .97 and .82. Gamma has .85 and .71, the default, `epsilon_plus`, .70 and .60. The metric sets a tenth of the
+  pixels to 0, and gradient times input is the first-order estimate of exactly that. In mosaics no method differs
+  clearly from random.
+- **Robustness**: the default changes little: .11 on digits, where gamma, box and GuidedBackprop have .09 to .11, .14 on
+  clothes and .34 in mosaics, the least of all on both. In mosaics epsilon, InputXGradient and GuidedBackprop change as
+  much as random attributions. Relevance through a tenth of the neurons changes more, up to three times as much.
+- **Localisation**: in mosaics box reaches .82, the default .71 (.96 with `TopK(0.1)`), gradient methods .34 to .38.
+  These are three mosaics; [more of them](mosaics.md) show less for `TopK`. On digits and clothes the metric cannot tell
+  apart rules that multiply by the input: black pixels get no relevance, so all of them reach 1.
+- **Complexity**: relevance is sparser than Saliency everywhere. On digits and clothes black pixels are one reason.
+- **Randomisation**: on digits and clothes box changes most with the class among composites without selection, .23 and
+  .39; Saliency changes still more on clothes, .28. The default has .42 and .55, GuidedBackprop .57 and .49. In mosaics
+  gradient methods change most, .37 to .52, then the default, .55.
+- Quantus 0.6 runs with torch 2.14 and numpy 2.4; only its extra for TensorFlow requires numpy below 2. It adds
+  constants of 1e-9 and 1e-7 to relevance, so relevance has to be scaled first: for EfficientNet-Lite0 with `TopK(0.1)`
+  these constants are greater than the relevance."""
 
 
 def page(results: dict[str, Scores]) -> str:
@@ -163,7 +165,7 @@ def page(results: dict[str, Scores]) -> str:
     lines = ["# Metrics of Quantus", "", about, "", "Made by `make bench-truth`.", "", FINDINGS, ""]
     for data, found in results.items():
         kinds = list(next(iter(found.values())))
-        lines += [f"## {data.title()}", "", "| | " + " | ".join(kinds) + " |", "| --- |" + " ---: |" * len(kinds)]
+        lines += [f"## {data.capitalize()}", "", "| | " + " | ".join(kinds) + " |", "| --- |" + " ---: |" * len(kinds)]
         for name, scores in found.items():
             cells = [mean_and_error([score for score in scores[kind] if np.isfinite(score)]) for kind in kinds]
             lines.append(f"| {name} | " + " | ".join(cells) + " |")

@@ -1,15 +1,16 @@
-"""Whether planted marks are found, and nothing is found where there is none: writes ``benchmarks/shortcuts.md``.
+"""How many planted marks are found, and how many false alarms occur: writes ``benchmarks/shortcuts.md``.
 
-``python benchmarks/shortcuts.py --cache FOLDER`` trains what is not in the folder yet, looks for strategies in each network,
-and writes the table of all that is there. ``--only-table`` does nothing but the writing, ``--marks 0 3 7`` a part.
+``python benchmarks/shortcuts.py --cache FOLDER`` trains the networks that the folder lacks, finds the strategies of each,
+and writes the table of all results in it. ``--only-table`` only writes; ``--marks 0 3 7`` does a part.
 
 Small convolutional networks are trained on 12,000 images of Fashion-MNIST (scikit-learn's digits where that is not
-installed), grey, or tinted before patches of scikit-image's photographs, of which a share of one class has a mark, or none
-has. Strategies are looked for in 3,000 test images, of which
-the same share is marked. A mark *helps* if it raises the test accuracy of its class by a point or more; it is *found* if a
-shortcut of its class has marked samples mostly. *Precision* and *recall* are those of that strategy's samples. Beside them
-stand those of the best cluster, by F1, of the class's samples by other features, clustered alike: activations of all hidden
-layers, pixels, heatmaps (as SpRAy clusters), features below the classifier. A *false alarm* is a shortcut of a class
+installed). The images are grey, or tinted and placed on patches of scikit-image's photographs. A share of one class has a
+mark, or no class has one. ``find_strategies`` runs on 3,000 test images, of which the same share has the mark.
+
+A mark *helps* if it raises the test accuracy of its class by a point or more. It is *found* if most samples of a shortcut
+of its class have the mark. *Precision* and *recall* refer to the samples of that strategy. The other columns give them for
+the best cluster, by F1, when the class's samples are clustered in the same way by other features: activations of all hidden
+layers, pixels, heatmaps (as SpRAy does), or features below the classifier. A *false alarm* is a shortcut of a class
 without a mark.
 """
 

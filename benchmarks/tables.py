@@ -30,28 +30,29 @@ TOLERANCE = 1.15
 FAMILIES = ("convolutions, products", "element-wise", "copies", "Python, dispatch")
 Record = dict[str, Any]
 
-OF_RATIOS = """Ratios are to gradient x input in the same process and round: each round times one gradient x input, then
-one of the method; the median over two to fifteen rounds, as many as fit in the time for a cell, ± half the distance of
-the quartiles. Peers are called as for one batch, with what they set up for it."""
-OF_RIGHT = """Untrained models where nothing but the input can take relevance (biases, class token and positions are
-zero, batch norms have the variances of the images and no mean), two images of 64 pixels. Smallest and largest sum of
-relevance / logit, and in brackets |relevance - oracle| / |oracle|. The oracle is gradient x input of rewritten modules
-in float64 (`benchmarks/oracle.py`). A neuron without inputs of the sign that a rule asks for hands nothing down, so with
-z+ and alpha-beta the oracle's own sum, too, is another than 1 where activations can be negative. Right: within 5 % of
-the oracle. zennit has its own canonizer (ResNets), or the one that merges batch norms."""
-OF_LEAST = """The least: gradient x input and those kernels that cannot be saved, timed alone: for z+ one more forward of
-each convolution (of inputs of both signs two, and a backward); for edges a weight gradient of each convolution, and of each
-linear layer of tokens."""
-OF_OVERHEAD = """A net of 500 tiny layers, epsilon. Plain is gradient x input; eager hooks keep each module's output and
-scale the gradient that comes to it, which is the least that hooks do."""
-OF_GRAPHS = """Ours: every edge between all neurons of all layers, in one pass. zennit-crp gives the edges into one
-neuron by one conditional pass. Beside it stands the smaller graph of the ten most relevant neurons of every hidden
-layer; its passes are batched by ten, and timed in three layers, since they cost the same in all. Ratios are medians of
-interleaved rounds."""
+OF_RATIOS = """Ratios are relative to gradient x input in the same process and round: each round times one gradient x
+input, then one pass of the method. Cells show the median over two to fifteen rounds, depending on the time available, ±
+half the interquartile range. Peers are called as for one batch, including what they set up for it."""
+OF_RIGHT = """In these untrained models only the input can receive relevance: biases, class token and positions are
+zero, and batch norms have the variances of the images and zero means. The input is two images of 64 pixels. Cells show
+the smallest and largest sum of relevance / logit, and in brackets |relevance - oracle| / |oracle|. The oracle is
+gradient x input of rewritten modules in float64 (`benchmarks/oracle.py`). A result within 5 % of the oracle is right. A
+neuron without inputs of the sign that a rule requires propagates nothing. With z+ and alpha-beta, the oracle's own sum
+therefore also differs from 1 where activations can be negative. zennit uses its own canonizer for ResNets, and
+elsewhere the one that merges batch norms."""
+OF_LEAST = """*The least* is gradient x input plus the kernels that no implementation can avoid, timed alone: for z+,
+one more forward of each convolution (for inputs of both signs two, and a backward); for edges, a weight gradient of
+each convolution and of each linear layer of tokens."""
+OF_OVERHEAD = """The network has 500 tiny layers; the rule is epsilon. *Plain* is gradient x input. *Eager hooks* keep
+each module's output and scale the gradient that arrives at it, which is the least that hooks do."""
+OF_GRAPHS = """This library gives every edge between all neurons of all layers in one pass. zennit-crp gives the edges
+into one neuron in one conditional pass. The last table therefore also has a smaller graph for zennit-crp, of the ten
+most relevant neurons of every hidden layer. Its passes are batched by ten and timed in three layers, since they cost
+the same in all. Ratios are medians of interleaved rounds."""
 
-NOT_ON_A_GPU = """Not measured yet. `python benchmarks/gpu.py --out benchmarks/gpu.md` does, in ten minutes on one GPU:
-whether the tests marked `gpu` pass; times, peaks of memory and waits of passes in float32 and bfloat16; what
-RelevanceMonitor takes of a fit. `make bench` puts its page here."""
+NOT_ON_A_GPU = """Not measured yet. `python benchmarks/gpu.py --out benchmarks/gpu.md` takes ten minutes on one GPU. It
+measures whether the tests marked `gpu` pass; time, peak memory and waits of passes in float32 and bfloat16; and the
+share of a fit that RelevanceMonitor takes. `make bench` puts its page here."""
 
 
 class Records:
@@ -387,7 +388,7 @@ def results_page(records: Records, head: str, device: str) -> list[str]:
         "",
         "## Goals",
         "",
-        f"Times at a batch of {main}.",
+        f"Times for a batch of {main}.",
         "",
         *goals(records, main),
         "",
@@ -422,13 +423,13 @@ def results_page(records: Records, head: str, device: str) -> list[str]:
         text += [
             "## Peak memory",
             "",
-            f"By how much a process of its own grows at most, {', '.join(map(str, at)) or 'no'} images.",
+            f"Peak growth of a process that runs only this pass; {', '.join(map(str, at)) or 'no'} images.",
             "",
             *memory(records),
             "",
             "## Where the time goes",
             "",
-            "By torch's profiler, which itself takes some: shares of the whole, of kernels their own time.",
+            "Shares of the total time by torch's profiler, which itself takes time; kernels count by their own time.",
             "",
             *shares(records),
             "",

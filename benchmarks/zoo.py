@@ -92,20 +92,25 @@ def row_of_family(name: str) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-FAMILIES = """Small networks with random weights and biases, 3 samples each, explained with the epsilon rule as its
-epsilon goes to zero, from images, sound, patches or token ids on. *Conservation* is |input + absorbed - output| /
-|output|; *oracle* the greatest difference, over the greatest relevance, from gradient times input of a forward in which
-every gate, weight of attention and scale is a constant, which `tests/detached.py` writes out without a line of this
-library; *batch* the same from the sample alone; *edges* pairs of layers with relevance between neurons, *flow* what of
-any neuron's relevance they and what is absorbed miss, over the output. Language models compute their norms in single
-precision whatever they are given, and the ratios of an epsilon of zero enlarge what that rounds off."""
+FAMILIES = """Small networks with random weights and biases are explained for 3 samples each. Their inputs are images,
+sound, patches or token ids. The rule is epsilon, with an epsilon of 1e-12.
 
-TORCHVISION = """Ours: |input + absorbed - output| / |output| with every bias random, so that what biases take counts.
-Peers cannot say what biases took, so they, and ours beside them, are measured with biases at zero: sum of relevance /
-logit, which is 1 but for class tokens and position embeddings. No model is changed and no canonizer chosen; peers have
-their default stabilisers, which are absolute, so the tiny outputs of some untrained models drown in them. Logits differ
-in the last bits where torch takes its fused path for attention, which it does only without gradients. 2 images, random
-weights."""
+- *conservation*: |input + absorbed - output| / |output|.
+- *oracle*: the greatest difference, divided by the greatest relevance, from gradient times input of a forward in which
+  every gate, attention weight and scale is a constant. `tests/detached.py` implements it without this library.
+- *batch*: the same difference from a pass of the sample alone.
+- *edges*: pairs of layers with relevance between neurons.
+- *flow*: the greatest part of a neuron's relevance that is missing from its edges and the absorbed relevance, over the
+  output.
+
+Language models compute their norms in single precision for any input, and the small epsilon enlarges the rounding errors."""
+
+TORCHVISION = """The columns *error* give |input + absorbed - output| / |output| of this library with random biases, so that
+the relevance which biases absorb counts. The peers do not report absorbed relevance. So the last three columns compare
+them with this library at zero biases, by the sum of relevance / logit, which should be 1 except for class tokens and
+position embeddings. No model is changed and no canonizer chosen. The peers use their default stabilisers; these are
+absolute, and exceed the tiny outputs of some untrained models. Logits differ in the last bits where torch uses its fused
+path for attention, which it does only without gradients. 2 images, random weights."""
 
 
 class Table(NamedTuple):

@@ -1,13 +1,12 @@
-"""Write ``examples/vgg16_case_study.ipynb`` from ``examples/vgg16_case_study.py``, which alone is edited:
-``python docs/case_study_notebook.py``. Each step is its docstring, its code, and what comes of it.
+"""The cells of ``examples/vgg16_case_study.ipynb``, made of ``examples/vgg16_case_study.py``; ``notebooks.py`` writes them.
+
+Each step is its docstring, its code, and what comes of it.
 """
 
 import ast
-import json
 from pathlib import Path
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
-SCRIPT, NOTEBOOK = EXAMPLES / "vgg16_case_study.py", EXAMPLES / "vgg16_case_study.ipynb"
+SCRIPT = Path(__file__).parents[1] / "examples" / "vgg16_case_study.py"
 CHOSEN = """options = Options(width="narrow", epochs=2, seed=0)  # as on the command line; weights and data for ImageNet
 torch.manual_seed(options.seed)
 study = prepare(options)
@@ -23,8 +22,9 @@ def show(step: Step) -> None:
     display(Picture(png(step.figure)), Markdown(f"*{step.caption}*"), Markdown(step.table))"""
 
 
-def cells(source: str) -> list[tuple[str, str]]:
-    """``(kind, text)`` of each cell."""
+def cells() -> list[tuple[str, str, str]]:
+    """``(kind, text, tag)`` of each cell; the tag is that of papermill, of the cell with what may be chosen."""
+    source = SCRIPT.read_text()
     tree, lines = ast.parse(source), source.splitlines()
     functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
     steps = [name.id for name in _value(tree, "STEPS").elts]  # type: ignore[attr-defined]
@@ -45,28 +45,9 @@ def cells(source: str) -> list[tuple[str, str]]:
     found.append(("markdown", ast.literal_eval(_value(tree, "PUBLIC_TEXT")).strip()))
     found.append(("code", f"{code(functions['compared'])}\n\n\ndisplay(Markdown(compared(found, options.passes)))"))
     found.append(("markdown", ast.literal_eval(_value(tree, "CREDITS")).strip()))
-    return found
+    return [(kind, text, "parameters" if text == CHOSEN else "") for kind, text in found]
 
 
 def _value(tree: ast.Module, name: str) -> ast.expr:
     [node] = [n for n in tree.body if isinstance(n, ast.Assign) and ast.unparse(n.targets[0]) == name]
     return node.value
-
-
-def notebook() -> str:
-    """The notebook's text."""
-    found = []
-    for number, (kind, text) in enumerate(cells(SCRIPT.read_text())):
-        about = {"tags": ["parameters"]} if text == CHOSEN else {}
-        cell = {"cell_type": kind, "id": f"cell-{number}", "metadata": about, "source": text.splitlines(keepends=True)}
-        found.append({**cell, "execution_count": None, "outputs": []} if kind == "code" else cell)
-    kernel = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
-    return (
-        json.dumps({"cells": found, "metadata": kernel, "nbformat": 4, "nbformat_minor": 5}, indent=1, ensure_ascii=False)
-        + "\n"
-    )
-
-
-if __name__ == "__main__":
-    NOTEBOOK.write_text(notebook())
-    print(f"written to {NOTEBOOK}")

@@ -39,6 +39,7 @@ html_title = f"lrp_lightning {release}"
 html_static_path = ["_static"]
 html_css_files = ["docs.css"]
 html_copy_source = False
+html_extra_path = ["llms.txt"]  # for coding assistants, as it stands
 html_show_sphinx = False
 html_math_renderer = "mathml"
 

@@ -100,7 +100,9 @@ def small_images(name: str, model: nn.Module, images: Tensor, labels: Tensor, cl
     trace = lrp.trace(x, target=lambda output: output.argmax(1))
     predicted = trace.output.argmax(1)
     titles = [class_names[c] + f" ({class_names[right]})" * (c != right) for right, c in enumerate(predicted.tolist())]
-    save(draw_heatmaps(x, trace.inputs, titles, columns=5, shares=True, mean=[0.0], std=[1.0]), f"{name}_heatmaps")
+    everything = SelectiveLRP(model, EpsilonPlus()).attribute(x, target=predicted)
+    figure = draw_heatmaps(x, trace.inputs, titles, columns=5, mean=[0.0], std=[1.0], all_neurons=everything)
+    save(figure, f"{name}_heatmaps")
 
     of_class = images[labels == 9][:64]
     of_one = lrp.trace(of_class, target=9, edges=True)

@@ -70,7 +70,7 @@ def look(page: Page, tab: FrameLocator) -> None:
 
     tab.locator("ol.paths button").first.click()
     tab.locator("aside .neuron").nth(2).click()
-    tab.locator("aside h3", has_text="Where it looks").wait_for()
+    tab.locator("aside h3", has_text="Heatmaps of this neuron").wait_for()
     page.mouse.move(700, 10)
     save(page, "tab_neuron")
 

@@ -2,9 +2,9 @@
 techniques for neuron selection and visualization" (Bhati et al. 2024, arXiv 2412.05686) on a network trained here.
 
 ``python examples/vgg16_case_study.py --out case_study`` trains VGG16 with batch norm on Fashion-MNIST (Debian package
-dataset-fashion-mnist; scikit-learn's digits where it is missing), does every step in the paper's order, and writes a page
-of what was found. ``--weights DEFAULT --data FOLDER`` takes torchvision's, trained on ImageNet, and a folder of images by
-class.
+dataset-fashion-mnist; scikit-learn's digits if it is missing), takes every step in the paper's order, and writes a page
+with the results. ``--weights DEFAULT --data FOLDER`` uses torchvision's weights, trained on ImageNet, and a folder of
+images by class.
 """
 
 from __future__ import annotations
@@ -174,12 +174,12 @@ def trained_here(options: Options) -> Study:
     images, labels = data.test
     of_each = torch.cat([(labels == c).nonzero()[: max(1, options.samples // 10), 0] for c in labels.unique()])
     widths = {
-        "full": "The thirteen convolutions are VGG16's own in number and width; `--width narrow` has fewer channels, and "
-        "is trained in minutes on one core.",
-        "narrow": "The narrow network has VGG16's thirteen convolutions with fewer channels each, and is trained in minutes "
-        "on one core; `--width full` is VGG16's own width.",
+        "full": "The thirteen convolutions have VGG16's number and width; `--width narrow` has fewer channels and trains in "
+        "minutes on one core.",
+        "narrow": "The narrow network has VGG16's thirteen convolutions with fewer channels each, and trains in minutes on "
+        "one core; `--width full` has VGG16's width.",
     }
-    about = widths[options.width] + " Images are padded to 32 x 32 pixels, and one linear layer stands for its three."
+    about = widths[options.width] + " Images are padded to 32 x 32 pixels, and one linear layer replaces VGG16's three."
     name = f"VGG16-BN, {options.width} ({'-'.join(str(c.out_channels) for c in last_convolutions(model).values())} channels)"
     return Study(
         options, model.eval(), name, data.class_names, images[of_each], labels[of_each], data.test, 50, (0.0,), (1.0,), about
@@ -214,7 +214,7 @@ def of_torchvision(options: Options) -> Study:
     x, labels = torch.stack([image for image, _ in loaded]), torch.tensor([of_folder[c] for _, c in loaded])
     name = f"torchvision's {options.architecture}, weights {Path(options.weights).name}"
     mean, std = tuple(prepared.mean), tuple(prepared.std)
-    about = "Images are those of the folder, evenly spread over it; all are measured on."
+    about = "The images are spread evenly over the folder; all measures use all of them."
     return Study(options, model.eval(), name, class_names, x, labels, (x, labels), 4, mean, std, about)
 
 
@@ -241,10 +241,11 @@ def prepare(options: Options) -> Study:
 def relevance_with_selection(study: Study) -> Step:
     """## 1. Relevance, with the neurons selected inside the backward pass
 
-    Layer-wise relevance propagation (Bach et al. 2015) hands the predicted class's logit down, layer by layer, to the
-    pixels. In each layer only the neurons (channels) with relevance of the greatest size hand on what they get, so what is
-    chosen below depends on what was chosen above. As much as arrives, plus what is left in biases and in neurons not
-    selected, is the logit.
+    Layer-wise relevance propagation (Bach et al. 2015) redistributes the predicted class's logit, layer by layer, to the
+    pixels. In each layer, only the neurons (channels) with the greatest magnitude of relevance propagate it further. The
+    choice in a layer therefore depends on the choices in the layers above. The relevance at the pixels, plus the relevance
+    that stays in biases and unselected neurons, adds up to the logit. A selection shows which neurons decide. To see
+    where the evidence is, use the heatmap through all neurons.
     """
     x = study.x[:: max(1, len(study.x) // 5)][:5]
     ways = {
@@ -267,16 +268,17 @@ def relevance_with_selection(study: Study) -> Step:
         rows.append((name, f"{critical:,} of {neurons:,}", f"{reached:.3g}", f"{error:.0e}"))
     titles = [study.class_names[c] for c in predicted(study.logits(x)).tolist()]
     figure = draw_contact_sheet(x, torch.stack(heat), titles, list(ways), mean=study.mean, std=study.std)
-    header = ("", "hidden neurons that hand relevance on", "share of the logit at the pixels", "conservation error")
-    caption = "Red speaks for the predicted class, blue against; each heatmap in shares of its own relevance."
+    header = ("", "hidden neurons that propagate relevance", "share of the logit at the pixels", "conservation error")
+    caption = "Red supports the predicted class, blue opposes it. Each heatmap shows shares of its own relevance."
     return Step(header, rows, figure, caption, {"conservation": max(rows, key=lambda r: float(r[3]))[3]})
 
 
 def critical_paths(study: Study) -> Step:
     """## 2. The graph of critical paths
 
-    The same backward pass gives what every neuron hands to every neuron below: a graph from the input to the class, here
-    the mean over the images predicted to be of one class. Its critical paths are the chains that carry most, found exactly.
+    The same backward pass gives the relevance that every neuron propagates to every neuron below it. This is a graph from
+    the input to the class, here the mean over the images predicted as one class. Its critical paths are the chains that
+    carry the most relevance, found exactly.
     """
     graph = class_graph(study.model, study.of_target.split(study.batch), study.target, SHOWING, TopK(0.1))
     paths = k_best_paths(graph, k=5)
@@ -293,7 +295,8 @@ def critical_paths(study: Study) -> Step:
     figure = draw_graph(graph, 6, paths, study.class_names, title, static=True)
     size = f"{len(graph):,} neurons and {graph.number_of_edges():,} edges"
     caption = (
-        f"The six strongest neurons of each layer, of {size}; edges as wide as what they carry; black, the five best paths."
+        f"The six strongest neurons of each layer, of {size}. The width of an edge is its relevance; the five best paths "
+        "are black."
     )
     found = {
         "graph": size,
@@ -311,8 +314,8 @@ def critical_paths(study: Study) -> Step:
 def heatmaps_of_paths(study: Study) -> Step:
     """## 3. Heatmaps of the paths
 
-    What runs along one path and nowhere else, at the pixels, by one masked pass for all paths together. A path's share in
-    the graph is an estimate from shares summed over space; the sum of its heatmap is exact.
+    A path's heatmap shows the relevance at the pixels that runs along this path alone. One masked pass gives the heatmaps
+    of all paths. A path's share in the graph is an estimate from shares summed over space; the sum of its heatmap is exact.
     """
     x = study.of_target[:4]
     trace = SelectiveLRP(study.model, SHOWING, TopK(0.1)).trace(x, target=study.target, edges=True)
@@ -330,7 +333,7 @@ def heatmaps_of_paths(study: Study) -> Step:
         for i, (path, heat) in enumerate(zip(paths, along, strict=True), 1)
     ]
     caption = (
-        "Each heatmap in shares of its own relevance: a path carries little, and looks at a part of what the whole looks at."
+        "Each heatmap shows shares of its own relevance. A path carries little, and covers a part of the area of the whole."
     )
     return Step(("path of these images", "of the logit, by the graph", "of the logit, at the pixels"), rows, figure, caption)
 
@@ -338,10 +341,10 @@ def heatmaps_of_paths(study: Study) -> Step:
 def optimised_selection(study: Study) -> Step:
     """## 4. Selection optimised against MSE and SMAPE, beside the plain one
 
-    A selection is judged by what the selected neurons alone make of the image: all others give zero, and the logits are
-    compared with the whole network's. Plain are the neurons of each layer whose relevance is greatest in size; optimised
-    exchanges neurons, as many as before, where forward and backward differences of the error promise a gain, and keeps the
-    best set it meets.
+    A selection is judged by the selected neurons alone: all others give zero, and the logits are compared with the whole
+    network's. The *plain* selection takes the neurons of each layer with the greatest magnitude of relevance. The
+    *optimised* one exchanges neurons without changing their number, where forward and backward differences of the error
+    promise a gain, and keeps the best set that it meets.
     """
     x, whole = study.x, study.logits(study.x)
     layers = list(study.critical(x[:1], TopK(1.0)))
@@ -397,9 +400,9 @@ def optimised_selection(study: Study) -> Step:
 def reconstructions(study: Study) -> Step:
     """## 5. What drives the critical neurons, block by block
 
-    For the last convolution of each of the five blocks the neuron that is most relevant for the class: the images that
-    drive it most, cut to what it can see, and the deconvolutional reconstruction of what in them does (Zeiler & Fergus
-    2014).
+    For the last convolution of each of the five blocks, this step takes the neuron that is most relevant for the class. It
+    shows the images that drive the neuron most, cut to its receptive field, and the deconvolutional reconstruction of what
+    in them drives it (Zeiler & Fergus 2014).
     """
     lrp = SelectiveLRP(study.model, SELECTING, TopK(0.1))
     traces = [lrp.trace(part, target=study.target) for part in study.of_target.split(study.batch)]
@@ -414,8 +417,8 @@ def reconstructions(study: Study) -> Step:
         classes = ", ".join(f"{count} {name}" for name, count in named.most_common(3))
         rows.append((str(block), f"{layer}, {neuron}", f"{critical:.0%}", f"{sees[0]} x {sees[1]}", classes))
     figure = draw_top_activations(tops, study.mean, study.std)
-    header = ("block", "layer, neuron", "critical for", "sees pixels", "the images that drive it most are predicted")
-    caption = "Above, patches of the eight images that drive the neuron most; below, their reconstructions. Grey is nothing."
+    header = ("block", "layer, neuron", "critical for", "receptive field", "the images that drive it most are predicted")
+    caption = "Above, patches of the eight images that drive the neuron most; below, their reconstructions. Grey is zero."
     sees_at = ", ".join(f"in block {row[0]} {row[3]}" for row in rows)
     return Step(header, rows, figure, caption, {"sees": sees_at})
 
@@ -423,11 +426,11 @@ def reconstructions(study: Study) -> Step:
 def accuracy_of_critical_neurons(study: Study) -> Step:
     """## 6. Do the critical neurons decide?
 
-    That a prediction survives with its own critical neurons alone proves little: chosen by what speaks for a class, they
-    make any image look like that class. So two classes compete: the predicted one and the runner-up, that with the second
-    highest logit, each get their own critical neurons, and the logits that these give are compared. Random neurons win
-    about half of such contests. Beside it stands how often the runner-up's neurons make the runner-up win, whatever the
-    image shows.
+    A prediction that survives with its own critical neurons alone proves little: neurons chosen for their evidence for a
+    class make any image look like that class. So two classes compete, the predicted one and the runner-up, which has the
+    second highest logit. Each logit is computed with that class's own critical neurons, and the greater one wins. Random
+    neurons win about half of such contests. The table also shows how often the runner-up's neurons make the runner-up win,
+    whatever the image shows.
     """
     x, labels = (part[: 5 * len(study.x)] for part in study.test)
     whole = study.logits(x)
@@ -453,7 +456,7 @@ def accuracy_of_critical_neurons(study: Study) -> Step:
     curves["random neurons"] = [by_chance[budget] for budget in BUDGETS]
     figure = draw_curves(curves, BUDGETS, "share of channels in each layer", "share of contests won", static=True)
     figure.axes[0].set_xticks(BUDGETS)
-    header = ("chosen by", "of each layer", "contest won", "by random neurons", "runner-up's own make it win", "survives")
+    header = ("chosen by", "of each layer", "contest won", "by random neurons", "runner-up forced", "survives")
     accuracy = f"{share(predicted(whole) == labels):.3f}" if bool((labels >= 0).all()) else "not known"
     caption = f"{len(x)} images, {len(study.x)} for the optimised sets; the whole network's accuracy on them is {accuracy}."
     return Step(header, rows, figure, caption, {**found, "accuracy": accuracy})
@@ -469,20 +472,20 @@ STEPS = (
 
 PUBLIC_TEXT = """## What the paper's public text claims, and what was measured here
 
-The left column quotes the abstract (arXiv 2412.05686); only it and public summaries of the paper were at hand. They
-name GetOptimizer, forward and backward differences, MSE and SMAPE, and give no formulas: which terms enter and what is
-exchanged is our reading (`MinError`'s and `SelectionError`'s docstrings). No figure of the paper is reproduced, and
-none here is comparable with its figures: network, images and formulas differ.
+The left column quotes the abstract (arXiv 2412.05686). Only the abstract and public summaries of the paper were
+available. They name GetOptimizer, forward and backward differences, MSE and SMAPE, but give no formulas. The terms of the
+error and the way in which neurons are exchanged are our reading (see the docstrings of `MinError` and `SelectionError`).
+No figure of the paper is reproduced, and none here is comparable with its figures: network, images and formulas differ.
 """
 
 CREDITS = """## Where the parts come from
 
-Relevance propagation is Bach et al. 2015; the rules and which layer gets which, Montavon et al. 2019 and Kohlbrenner et al.
-2020. Handing relevance on from chosen neurons only was there before this paper: pruned LRP (PLRP, arXiv 2404.14271), and,
-for neurons that a person names, the conditions of concept relevance propagation (Achtibat et al. 2023, zennit-crp).
-Critical pathways by contribution are NeuronMCT and NeuronIntGrad (Khakzar et al. 2021); a graph of what runs between
-neurons, its paths and its pruning are known from attribution graphs of language models (Ameisen et al. 2025). Deconvolution
-is Zeiler & Fergus 2014; pruning by relevance, Yeom et al. 2021.
+Relevance propagation is from Bach et al. 2015. The rules and their assignment to layers are from Montavon et al. 2019 and
+Kohlbrenner et al. 2020. Propagation from chosen neurons only is older than this paper: pruned LRP does it (PLRP, arXiv
+2404.14271), and so do the conditions of concept relevance propagation, for neurons that a person names (Achtibat et al.
+2023, zennit-crp). NeuronMCT and NeuronIntGrad find critical pathways by contribution (Khakzar et al. 2021). Graphs of the
+relevance between neurons, their paths and their pruning are known from attribution graphs of language models (Ameisen et
+al. 2025). Deconvolution is from Zeiler & Fergus 2014, pruning by relevance from Yeom et al. 2021.
 """
 
 
@@ -498,32 +501,31 @@ def compared(found: dict[str, str], passes: int) -> str:
         (
             "“creates neural network graphs to highlight critical paths”",
             f"A graph of {found['graph']}. The best path carries {found['best path']}. "
-            "So paths show where most runs; no few of them are the decision.",
+            "So paths show where most relevance flows, but a few of them are not the decision.",
         ),
         (
             "“visualizes these paths with heatmaps”",
-            "Done, one batched pass for all paths. Whether a person learns from them was not studied.",
+            "Done, in one batched pass for all paths. Whether they help a person to understand the network was not studied.",
         ),
         (
             "“optimizing neuron selection through accuracy metrics like Mean Squared Error (MSE) and Symmetric Mean "
             "Absolute Percentage Error (SMAPE)”",
             f"At 20 %: plain, {found['plain: inside']}; optimised against MSE, {found['optimised, MSE']}; against SMAPE, "
             f"{found['optimised, SMAPE']}. Optimised sets are fitted to each image's own logits by a search of {passes} "
-            "passes: they show how few neurons suffice, more than which ones the network used.",
+            "passes. They show how few neurons suffice, rather than which neurons the network used.",
         ),
         (
             "“we utilize a deconvolutional visualization technique to reconstruct feature maps”",
-            f"Done for the critical neurons of each block. What a neuron sees, in pixels: {found['sees']}.",
+            f"Done for the critical neurons of each block. Receptive fields in pixels: {found['sees']}.",
         ),
         (
             "“Extensive experiments demonstrate that our approach enhances interpretability”",
-            "Nothing here measures interpretability. What is measured is whether critical neurons tell classes apart: the "
-            "share of images in which the predicted class beats the runner-up, each by its own 20 % of the channels, and "
-            "beside it in how many the runner-up's force it. By the most relevant "
-            f"{found['most relevant, 20%']}, by the relevance of greatest size {found['greatest magnitude, 20%']}, by "
-            f"optimised sets {found['optimised, SMAPE, 20%']}. That "
-            "predictions survive, as this page once measured, the first do best, and it proves least. One network; "
-            "`benchmarks/selection.md` has more, of other kinds too.",
+            "Nothing here measures interpretability. The contest measures whether critical neurons distinguish classes: the "
+            "share of images in which the predicted class beats the runner-up, each with its own 20 % of the channels, and "
+            "in brackets the share in which the runner-up's neurons force the runner-up. Most relevant neurons: "
+            f"{found['most relevant, 20%']}. Greatest magnitude: {found['greatest magnitude, 20%']}. Optimised sets: "
+            f"{found['optimised, SMAPE, 20%']}. This is one network; `benchmarks/selection.md` measures more networks, also "
+            "of other kinds.",
         ),
     )
     return "\n".join(f"| {' | '.join(row)} |" for row in (("the paper's abstract", "measured here"), ("---", "---"), *rows))
@@ -551,9 +553,10 @@ def write(study: Study, folder: Path) -> None:
         sections += [text, f"![{done.caption}]({step.__name__}.png)\n*{done.caption}*", done.table]
     head = [
         "# VGG16, step by step",
-        f"{study.name}; {len(study.x)} images explained; accuracy on those of step 6 {found['accuracy']}. Written by",
+        f"{study.name}. The study explains {len(study.x)} images; accuracy on the images of step 6 is {found['accuracy']}. "
+        "This page was written by",
         f"```sh\n{study.options.command} --out {folder}\n```",
-        f"with PyTorch {torch.__version__.partition('+')[0]}; on another machine last digits differ. {study.about}",
+        f"with PyTorch {torch.__version__.partition('+')[0]}; on another machine, last digits may differ. {study.about}",
     ]
     page = [*head, *sections, PUBLIC_TEXT.strip(), compared(found, study.options.passes), CREDITS.strip()]
     (folder / "README.md").write_text("\n\n".join(page) + "\n")

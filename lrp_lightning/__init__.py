@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import lazy_loader
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # The public names are listed in __init__.pyi. Each is imported on first use, so that ``import lrp_lightning`` is cheap
 _resolve, _public = lazy_loader.attach_stub(__name__, __file__)[::2]

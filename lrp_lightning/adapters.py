@@ -50,7 +50,7 @@ class ByKeyword(View):
         constants: given by keyword at each call, the same for all.
 
     Raises:
-        ModelError: if ``model`` is no ``torch.nn.Module``.
+        ModelError: if ``model`` is not a ``torch.nn.Module``.
         InputError: if there are no names; at a call, if it is given more tensors than names.
 
     Example:
@@ -72,7 +72,8 @@ class ByKeyword(View):
         super().__init__(model)
         if not names or not all(isinstance(name, str) for name in names):
             raise InputError(f"name the keywords of the inputs, such as 'pixel_values', got {names!r}")
-        self.names, self.constants = names, constants
+        self.names: tuple[str, ...] = names
+        self.constants: dict[str, Any] = constants
 
     def forward(self, *inputs: Any) -> Any:
         """What the model gives.
@@ -99,10 +100,10 @@ class ByGraph(View):
     there, and everything else as it is. Relevance is shaped like ``nodes``, and 0 where there is none.
 
     Args:
-        model: its forward takes ``(x, edge_index, batch, ...)``, ``x`` of shape ``(nodes, F)``, and gives one row a graph.
+        model: its forward takes ``(x, edge_index, batch, ...)``, ``x`` of shape ``(nodes, F)``, and gives one row per graph.
 
     Raises:
-        ModelError: if ``model`` is no ``torch.nn.Module``.
+        ModelError: if ``model`` is not a ``torch.nn.Module``.
 
     Example:
         >>> import torch

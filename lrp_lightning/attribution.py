@@ -1,4 +1,4 @@
-"""Captum's interface: the attribution classes that stand wherever ``captum.attr.LRP`` and ``LayerLRP`` stand."""
+"""Captum's interface: attribution classes that replace ``captum.attr.LRP`` and ``LayerLRP``."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from lrp_lightning.captum_names import GradientAttribution, LayerAttribution, log_usage
 from lrp_lightning.capture import Captured
 from lrp_lightning.capture.program import capture
+from lrp_lightning.checks import got
 from lrp_lightning.composites import Composite, EpsilonPlus, as_composite
 from lrp_lightning.engine.propagate import propagate
 from lrp_lightning.errors import InputError, ModelError, RuleError, SelectionError
@@ -25,30 +26,30 @@ __all__ = ["LayerSelectiveLRP", "SelectiveLRP"]
 class SelectiveLRP(GradientAttribution):
     """Layer-wise relevance propagation that selects neurons during the backward pass.
 
-    Takes the place of ``captum.attr.LRP``: same calls, same meanings of ``target``. It differs where Captum is wrong:
-    functional operators, in-place operators, reused modules and residual additions are followed, batch norm is folded into
-    the layer before it, and the model is never changed, not even for the time of the call. A model in train mode is
-    explained as in eval. Captum's default rule is ``Epsilon()``; the one here is ``"epsilon_plus"``, z+ in convolutions.
+    A replacement for ``captum.attr.LRP`` with the same calls and the same meanings of ``target``. It differs where Captum is
+    wrong: functional operators, in-place operators, reused modules and residual additions are followed, batch norm is folded
+    into the layer before it, and the model is never changed, not even during the call. A model in train mode is explained as
+    in eval mode. Captum's default rule is ``Epsilon()``; here it is ``"epsilon_plus"``, with z+ in convolutions.
 
     Args:
-        model: the classifier; its forward gives one tensor, samples first, or something that has one named ``logits``, as in
+        model: the classifier; its forward returns one tensor, samples first, or an object with one named ``logits``, as in
             transformers, or ``out``, as in torchvision's segmentation.
         composite: which rule each layer gets: a composite, a rule for all layers, or a name such as ``"epsilon_plus"``.
-        selection: which neurons of each hidden layer may carry relevance on; None for all.
+        selection: which neurons of each hidden layer propagate relevance; None for all.
         on_unsupported: what to do at an operator without a rule: ``"raise"``, or use its plain ``"gradient"``, warn and list
             it in ``Trace.unsupported``. To give it a rule see :func:`lrp_lightning.register_operator`.
-        multiply_by_inputs: whether :meth:`attribute` gives relevance; if not, it gives relevance before it is multiplied by
-            the input, as Captum's classes do: ``x * map`` is the relevance, and where ``x`` is 0 the map is what an input
-            that grows from 0 would get a unit, all denominators being what they are. Of epsilon in a network of ReLUs it is
-            the gradient, but for the stabiliser. ``ZBox``, ``WSquare``, ``Flat`` and ``Pass`` give relevance to an input of
-            0, so they have no such map. Everything else, such as :meth:`trace`, is about relevance as ever.
+        multiply_by_inputs: whether :meth:`attribute` returns relevance; if False, it returns the factor that is multiplied
+            by the input, as Captum's classes do: ``x * map`` is the relevance. Where ``x`` is 0, the map is the relevance
+            per unit of input for a small input, with all denominators unchanged. With epsilon in a network of ReLUs it is
+            the gradient, up to the stabiliser. ``ZBox``, ``WSquare``, ``Flat`` and ``Pass`` give relevance to an input of 0,
+            so they have no such map. Other methods, such as :meth:`trace`, return relevance either way.
 
-    A rule of this library or one of Captum's, set on a module as ``module.rule``, goes before the composite's.
+    A rule of this library or of Captum, set on a module as ``module.rule``, overrides the composite's.
 
     Raises:
-        ModelError: if ``model`` is no ``torch.nn.Module``.
-        RuleError: if ``composite`` or a ``module.rule`` is no rule, or ``on_unsupported`` is neither of these.
-        SelectionError: if ``selection`` is none.
+        ModelError: if ``model`` is not a ``torch.nn.Module``.
+        RuleError: if ``composite`` or a ``module.rule`` is not a rule, or ``on_unsupported`` is neither of these.
+        SelectionError: if ``selection`` is not a selection.
 
     Example:
         >>> import torch
@@ -75,17 +76,19 @@ class SelectiveLRP(GradientAttribution):
         multiply_by_inputs: bool = True,
     ) -> None:
         if not isinstance(model, nn.Module):
-            raise ModelError(f"model must be a torch.nn.Module, got {type(model).__name__}")
+            raise ModelError(f"model must be a torch.nn.Module, got {got(model)}")
         check_shows_operators(model)
         if on_unsupported not in ("raise", "gradient"):
             raise RuleError(f"on_unsupported must be 'raise' or 'gradient', got {on_unsupported!r}")
         if selection is not None and (isinstance(selection, type) or not isinstance(selection, Selection)):
-            raise SelectionError(f"selection must be a selection such as TopK(0.1), got {selection!r}")
+            instead = "; that is a composite, give it as composite=" if isinstance(selection, Composite | Rule) else ""
+            given = got(selection) if isinstance(selection, type) else repr(selection)
+            raise SelectionError(f"selection must be a selection such as TopK(0.1), got {given}{instead}")
         for _, module in modules_of(model):
             rule_on(module)
         GradientAttribution.__init__(self, model)
         self.model = model
-        self.composite = as_composite(composite)
+        self.composite: Composite = as_composite(composite)
         self.selection = selection
         self.on_unsupported = on_unsupported
         self._multiply_by_inputs = bool(multiply_by_inputs)
@@ -113,22 +116,23 @@ class SelectiveLRP(GradientAttribution):
         Args:
             inputs: one tensor, or a tuple of them, samples first.
             target: the output to explain, with Captum's meaning: None, an int, a tuple, a tensor, or a list of either. An
-                int is an index into dimension 1. Of an output ``(N, classes)`` a pair ``(a, b)`` explains the difference of
-                two classes. A function of the output gives one class a sample, such as ``lambda y: y.argmax(1)``, or one
-                value, which is what is explained: ``lambda y: y[:, 3].mean((1, 2))`` for class 3 of a segmentation.
-            additional_forward_args: given to the model after ``inputs``; gets no relevance.
-            return_convergence_delta: whether to give the delta as well.
+                int is an index into dimension 1. For an output ``(N, classes)`` a pair ``(a, b)`` explains the difference
+                of two classes. A function of the output returns one class per sample, such as ``lambda y: y.argmax(1)``, or
+                the value to explain for each sample: ``lambda y: y[:, 3].mean((1, 2))`` for class 3 of a segmentation.
+            additional_forward_args: passed to the model after ``inputs``; get no relevance.
+            return_convergence_delta: whether to return the delta as well.
             verbose: print each layer with its kind and the relevance that reached it.
 
         Returns:
-            Relevance shaped like ``inputs``, in the unit of the output: summed, it is the output less what was absorbed.
-            Without ``multiply_by_inputs`` it is what times ``inputs`` would be relevance: output a unit of the input.
-            With ``return_convergence_delta`` a pair of it and ``(N,)``, output less relevance of the inputs.
+            Relevance shaped like ``inputs``, in the unit of the output; its sum is the output minus what was absorbed.
+            Without ``multiply_by_inputs``, relevance divided by ``inputs``: output per unit of the input. With
+            ``return_convergence_delta``, a pair of that and ``(N,)``, the output minus the relevance of the inputs.
 
         Raises:
             InputError, TargetError, ModelError, UnsupportedOperatorError: see :func:`lrp_lightning.engine.propagate`.
-            InputError: if without ``multiply_by_inputs`` the delta is asked for, or an input holds token numbers.
-            RuleError: if without it a rule gives relevance to an input of 0.
+            InputError: if ``return_convergence_delta`` is set without ``multiply_by_inputs``, or, without it, an input holds
+                token numbers.
+            RuleError: if, without ``multiply_by_inputs``, a rule gives relevance to an input of 0.
         """
         self._check_delta(return_convergence_delta)
         trace, _ = self._pass(
@@ -155,10 +159,11 @@ class SelectiveLRP(GradientAttribution):
             inputs: one tensor, or a tuple of them, samples first.
             target: the output to explain, as in :meth:`attribute`.
             additional_forward_args: as in :meth:`attribute`.
-            edges: whether to compute the relevance between neurons too; costs one weight gradient.
-            per_sample: whether to keep the edges of each sample apart. They then take ``N`` times the memory, and while a
-                layer is at work ``N`` times that of its weight: for VGG16 90 MB a sample, 400 MB at its first linear layer.
-            by_place: ``{layer: neurons}``, of which the activation and the relevance are kept place by place too, as
+            edges: whether to compute the relevance between neurons too; takes one weight gradient more.
+            per_sample: whether to keep the edges of each sample separately. They then take ``N`` times the memory, and
+                while a layer is processed ``N`` times that of its weight: for VGG16 90 MB per sample, 400 MB at its first
+                linear layer.
+            by_place: ``{layer: neurons}`` whose activation and relevance are also kept for each place, as
                 ``Trace.by_place``; residual sums included.
 
         Raises:
@@ -178,28 +183,29 @@ class SelectiveLRP(GradientAttribution):
     ) -> Captured:
         """Record a pass as a module of plain tensor operators, to compile, export and ship without this library.
 
-        The module takes images of the recorded shape and returns what :meth:`trace` finds in them, equal to it within
-        rounding. Nothing in it is Python of this library: ``torch.compile`` it, save it with ``torch.export``, or write it
-        as ONNX with :func:`lrp_lightning.capture.save_onnx`. What answers other questions, such as edges and the relevance
-        of each layer, is left out.
+        The module takes images of the recorded shape and returns output, relevance and masks, equal to those of
+        :meth:`trace` within rounding. It contains no Python code of this library: ``torch.compile`` it, save it with
+        ``torch.export``, or write it as ONNX with :func:`lrp_lightning.capture.save_onnx`. It does not compute the rest of a
+        trace, such as edges and the relevance of each layer.
 
         Args:
             images: an example, samples first. Only its shape, precision and device matter.
-            target: as in :meth:`attribute`. A function such as ``lambda y: y.argmax(1)`` is recorded and explains what is
-                predicted for each sample. A tensor of classes, ``(N,)``, becomes an input of the module, after the images.
+            target: as in :meth:`attribute`. A function such as ``lambda y: y.argmax(1)`` is recorded and explains the
+                predicted class of each sample. A tensor of classes, ``(N,)``, becomes an input of the module, after the
+                images.
             additional_forward_args: as in :meth:`attribute`; recorded as constants.
             dynamic_batch: whether the module takes any number of samples. It is recorded for several numbers of them.
-            freeze: whether what depends on weights alone, such as folded batch norms and positive parts of weights, is
-                computed once and kept in buffers. If not, the module shares the model's parameters, under their names with
-                ``__`` for dots, and explains the model as it is when called, also while it trains.
+            freeze: whether values that depend on weights alone, such as folded batch norms and positive parts of weights,
+                are computed once and kept in buffers. If not, the module shares the model's parameters, under their names
+                with ``__`` for dots, and explains the model with its current weights, also during training.
 
         Returns:
-            The module. ``.to`` moves and converts it like any other, but to float16.
+            The module. ``.to`` moves and converts it like any other module, except to float16.
 
         Raises:
             SelectionError: if the selection searches, as :class:`MinError` does.
-            UnsupportedOperatorError: if the model's forward asks for the value of a tensor, as data-dependent branches and
-                shapes do; if an operator has no rule; or with ``on_unsupported="gradient"``.
+            UnsupportedOperatorError: if the model's forward reads the value of a tensor, as data-dependent branches and
+                shapes do; if an operator has no rule; or if one was propagated by ``on_unsupported="gradient"``.
             InputError, TargetError, ModelError: as :meth:`attribute`.
 
         Example:
@@ -227,7 +233,7 @@ class SelectiveLRP(GradientAttribution):
     def _check_delta(self, asked: bool) -> None:
         if asked and not self.has_convergence_delta():
             raise InputError(
-                "return_convergence_delta: the delta is the output less relevance, and without multiply_by_inputs what is "
+                "return_convergence_delta: the delta is the output minus relevance, and without multiply_by_inputs what is "
                 "given is not relevance; multiply it by the input and call compute_convergence_delta"
             )
 
@@ -325,7 +331,7 @@ class LayerSelectiveLRP(SelectiveLRP, LayerAttribution):
         Args:
             inputs, target, additional_forward_args: as in :meth:`SelectiveLRP.attribute`. Inputs may be integers, such as
                 token numbers, where the layer, or one that gets relevance from it, is an embedding.
-            return_convergence_delta: whether to give the delta as well.
+            return_convergence_delta: whether to return the delta as well.
             attribute_to_layer_input: relevance of the layer's input, not of its output.
             verbose: print each layer with its kind and the relevance that reached it.
 

@@ -1,7 +1,7 @@
 """The algebra of axes: which sample, and which neuron, every value of a tensor belongs to.
 
-An :class:`Axis` gives each value of a tensor a number, the sum of one term a dimension. A term is written as einops composes
-a dimension, ``(outer labels inner)``: after ``torch.cat([x, x], 0)`` the samples are ``(2 n)``, after
+An :class:`Axis` gives each value of a tensor a number, the sum of one term per dimension. A term is written as einops
+composes a dimension, ``(outer labels inner)``: after ``torch.cat([x, x], 0)`` the samples are ``(2 n)``, after
 ``x.repeat_interleave(2, 0)`` they are ``(n 2)``. Both have 2N rows, and are not the same thing.
 
 Moves are algebra on that. Each takes axes and gives the axis of the result, or None where the number of a value is no longer
@@ -331,6 +331,9 @@ def _reshaped(
     terms: list[Term | None] = []
     base = 0
     for old, new in _runs(old_shape, shape):
+        if not any(old_terms[d] for d in old):
+            terms += [None] * len(new)
+            continue
         factors, sizes = [factor for d in old for factor in _factors(old_shape[d], old_terms[d])], [shape[d] for d in new]
         split = _distributed(factors, sizes)
         if split is None:  # they end in other places; then labels may be sums all the same

@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import difflib
 import importlib
+import io
 import os
 import random
+import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -39,6 +41,8 @@ from lrp_lightning.store.segments import ABOUT
 __all__ = ["main"]
 
 _TORCHVISION = "torchvision:"
+_INSTANTIATORS = (None, "lightning.pytorch.cli.instantiate_module", "pytorch_lightning.cli.instantiate_module")
+"""What a checkpoint may have its module made by: its class, or LightningCLI."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -64,12 +68,14 @@ def _parser() -> argparse.ArgumentParser:
     about = "explain a classifier's decisions on images, in one HTML report"
     explain = commands.add_parser("explain", help=about, description=f"{about[0].upper()}{about[1:]}.")
     explain.set_defaults(run=_explain)
-    explain.add_argument("images", nargs="*", type=Path, metavar="IMAGE", help="image files that Pillow reads")
+    explain.add_argument("images", nargs="*", type=Path, metavar="IMAGE", help="image files, in a format that Pillow reads")
     _add_model(explain)
-    explain.add_argument("--target", metavar="CLASS", help="number or name of the class to explain; else what is predicted")
+    explain.add_argument(
+        "--target", metavar="CLASS", help="number or name of the class to explain (default: the predicted class)"
+    )
     explain.add_argument(
         "--against", metavar="CLASS|runner-up",
-        help="explain why --target, else what is predicted, and not this class; --out is then a folder",
+        help="explain why --target, or the predicted class, and not this class; --out is then a folder",
     )  # fmt: skip
     explain.add_argument(
         "--out", type=Path,
@@ -81,7 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     many.add_argument(
         "--dataset", type=Path, metavar="FOLDER",
-        help="a folder of images, or with a folder for each class; a second run goes on where the first ended",
+        help="a folder of images, or of one folder per class; a second run continues where the first ended",
     )  # fmt: skip
     many.add_argument("--batch-size", type=_natural, default=16, help="images in a pass (default: %(default)s)")
     many.add_argument("--workers", type=int, default=2, help="processes that read images (default: %(default)s)")
@@ -124,7 +130,7 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
         "torchvision downloads once; DEFAULT unless the model is your own",
     )  # fmt: skip
     parser.add_argument("--checkpoint", type=Path, help="a Lightning checkpoint of the LightningModule that --model names")
-    parser.add_argument("--classes", type=Path, metavar="FILE", help="names of the classes, one a line")
+    parser.add_argument("--classes", type=Path, metavar="FILE", help="names of the classes, one per line")
 
 
 def _add_rules(parser: argparse.ArgumentParser, selection: argparse._ActionsContainer) -> None:
@@ -141,9 +147,9 @@ def _add_rules(parser: argparse.ArgumentParser, selection: argparse._ActionsCont
 
 
 def _add_preparation(parser: argparse.ArgumentParser) -> None:
-    taken = parser.add_argument_group("what the model takes", "torchvision's models say so themselves, if you do not.")
+    taken = parser.add_argument_group("what the model takes", "torchvision's models have their own defaults.")
     taken.add_argument("--size", type=int, help="side of the images in pixels (default: 224)")
-    taken.add_argument("--mean", type=float, nargs="+", help="what is subtracted from values in [0, 1], one a channel")
+    taken.add_argument("--mean", type=float, nargs="+", help="what is subtracted from values in [0, 1], one per channel")
     taken.add_argument("--std", type=float, nargs="+", help="what they are divided by")
 
 
@@ -209,7 +215,7 @@ def _explain(options: argparse.Namespace) -> int:
         print(f"the report has no graph: {error}")
     titles = [f"{path.name}: {caption}" for path, caption in zip(options.images, captions(trace, names), strict=True)]
     print(*(f"  {title}" for title in titles), sep="\n")
-    print("drawing what its neurons see", flush=True)
+    print("drawing what drives its neurons", flush=True)
     settings = {
         "model": options.model,
         "weights": options.checkpoint or options.weights or "as made",
@@ -253,7 +259,7 @@ def _explain_data_set(options: argparse.Namespace) -> int:
     except InputError as error:
         said = str(error).strip().splitlines()  # of an image that another process read, with where it did
         raise InputError(said[-1].partition(": ")[2] if len(said) > 1 else said[0]) from None
-    there = f", {before} of which were there" if before else ""
+    there = f", {before} of them from before" if before else ""
     size = sum(path.stat().st_size for path in options.out.iterdir())
     rate = f", {(len(store) - before) / seconds:.1f} images/s" if len(store) > before else ""
     print(f"written to {options.out}: {len(store)} images{there}, {size / 1e6:.1f} MB{rate}")
@@ -298,7 +304,7 @@ def _check(options: argparse.Namespace, of_folder: str = "", example: str = "rep
     if options.size is not None and options.size < 1:
         raise InputError(f"--size must be at least 1 pixel, got {options.size}")
     if (options.mean is None) != (options.std is None):
-        raise InputError("--mean and --std belong together: give both or neither")
+        raise InputError("--mean and --std must be given together")
     if not all(s > 0 for s in options.std or ()):
         raise InputError(f"--std must be above 0, since values are divided by it, got {options.std}")
 
@@ -322,9 +328,9 @@ def _classes(options: argparse.Namespace, classifier: _Classifier, image: Tensor
         ) from None
     if not isinstance(output, Tensor) or output.ndim != 2:
         got = f"shape {tuple(output.shape)}" if isinstance(output, Tensor) else type(output).__name__
-        raise ModelError(f"{name} is no classifier: its output must be a tensor (N, classes), got {got}")
+        raise ModelError(f"{name} is not a classifier: its output must be a tensor (N, classes), got {got}")
     if names is not None and len(names) != output.shape[1]:
-        raise InputError(f"{str(options.classes)!r} names {len(names)} classes; {name} tells {output.shape[1]} apart")
+        raise InputError(f"{str(options.classes)!r} names {len(names)} classes; the output of {name} has {output.shape[1]}")
     return output.shape[1]
 
 
@@ -498,7 +504,7 @@ def _read(path: Path) -> Image.Image:
     except IsADirectoryError:
         raise InputError(f"{str(path)!r} is a folder; give its images, such as {path}/*.jpg") from None
     except UnidentifiedImageError:
-        raise InputError(f"{str(path)!r} is no image that Pillow can read") from None
+        raise InputError(f"{str(path)!r} is not an image that Pillow can read") from None
     except OSError as error:
         raise InputError(f"the image {str(path)!r} cannot be read: {error}") from None
 
@@ -510,20 +516,30 @@ def _text(path: Path) -> str:
         raise InputError(f"{str(path)!r} cannot be read: {error}") from None
 
 
-def _state(path: Path) -> dict[str, Tensor]:
-    """The weights in a file: a state dict, or a Lightning checkpoint with one."""
+def _unpickled(path: Path) -> Any:
+    """What torch.save wrote, where that is tensors and plain values; nothing else is made of a file."""
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise InputError(f"there is no file {str(path)!r}") from None
     except Exception as error:  # whatever unpickling comes to
+        other = re.search(r"GLOBAL (\S+)", str(error)) if isinstance(error, UnpicklingError) else None
+        if other is None:
+            short = "torch.save did not write it" if isinstance(error, UnpicklingError | EOFError) else _shortly(error)
+            raise InputError(f"{str(path)!r} holds no weights that torch.load can read safely: {short}") from None
         raise InputError(
-            f"{str(path)!r} holds no weights that torch.load can read safely: {_shortly(error)}; a state dict is wanted, as "
-            "torch.save(model.state_dict(), PATH) writes it"
+            f"{str(path)!r} holds no weights that torch.load can read safely: it holds {other[1]}, and making objects of a "
+            "file can run any program. If you trust the file, load it in Python with torch.load(PATH, weights_only=False), "
+            "write its state dict alone with torch.save, and give that to --weights"
         ) from None
+
+
+def _state(path: Path) -> dict[str, Tensor]:
+    """The weights in a file: a state dict, or a Lightning checkpoint with one."""
+    state = _unpickled(path)
     state = state.get("state_dict", state) if isinstance(state, dict) else state
     if not isinstance(state, dict) or not all(isinstance(t, Tensor) for t in state.values()) or not state:
-        raise InputError(f"{str(path)!r} holds no state dict")
+        raise InputError(f"{str(path)!r} holds no state dict, as torch.save(model.state_dict(), PATH) writes it")
     for prefix in ("module.", "model.", "_orig_mod."):
         if all(name.startswith(prefix) for name in state):
             state = {name.removeprefix(prefix): t for name, t in state.items()}
@@ -615,7 +631,7 @@ def _own(options: argparse.Namespace) -> _Classifier:
 
 
 def _normalisation(options: argparse.Namespace, channels: int) -> tuple[list[float], list[float]]:
-    """One value a channel."""
+    """One value per channel."""
     mean, std = options.mean or [0.0], options.std or [1.0]
     if {len(mean), len(std)} - {1, channels}:
         raise InputError(f"--mean and --std must have one value for each of {channels} channels, got {mean} and {std}")
@@ -628,28 +644,43 @@ def _made(name: str, made: Any) -> nn.Module:
     except Exception as error:
         raise ModelError(f"{name} cannot be called without arguments: {_shortly(error)}") from None
     if not isinstance(model, nn.Module):
-        raise ModelError(f"{name} gives no torch.nn.Module but {type(model).__name__}")
+        raise ModelError(f"{name} must give a torch.nn.Module, got {type(model).__name__}")
     return model
 
 
 def _checkpoint(made: Any, path: Path) -> nn.Module:
     if not hasattr(made, "load_from_checkpoint"):
-        raise ModelError(f"--checkpoint needs a LightningModule; {getattr(made, '__name__', made)!r} is none")
+        raise ModelError(f"--checkpoint needs a LightningModule; got {getattr(made, '__name__', made)!r}")
     if not path.is_file():
         raise InputError(f"there is no file {str(path)!r}")
+    saved = _unpickled(path)
+    if not isinstance(saved, dict) or "pytorch-lightning_version" not in saved:
+        raise InputError(
+            f"{str(path)!r} is not a Lightning checkpoint, as Trainer.save_checkpoint writes it; should it be given as "
+            "--weights?"
+        )
+    _check_instantiator(path, saved)
+    safe = io.BytesIO()  # written anew, since Lightning below 2.6 takes no weights_only, and 2.4 and 2.5 unpickle anything
+    torch.save(saved, safe)
+    safe.seek(0)
     try:
-        return made.load_from_checkpoint(path, map_location="cpu")
+        return made.load_from_checkpoint(safe, map_location="cpu")
     except Exception as error:
-        if error.args == ("pytorch-lightning_version",):  # what Lightning looks for first
-            raise InputError(
-                f"{str(path)!r} is no Lightning checkpoint, as Trainer.save_checkpoint writes it; is it for --weights?"
-            ) from None
         raise ModelError(f"the checkpoint {str(path)!r} does not fit {made.__name__}: {_shortly(error)}") from None
 
 
+def _check_instantiator(path: Path, saved: dict[str, Any]) -> None:
+    """Refuse a checkpoint that names a function or class to import: Lightning below 2.6.6 calls whatever it names."""
+    for key in ("hparams", "module_arguments", "hyper_parameters"):
+        arguments = saved[key] if isinstance(saved.get(key), dict) else {}
+        maker, kind = arguments.get("_instantiator"), str(arguments.get("_class_path", ""))
+        if maker not in _INSTANTIATORS or kind.rpartition(".")[0] not in {"", *sys.modules}:
+            raise InputError(
+                f"{str(path)!r} asks for {kind or maker!r} to be imported, which can run any program. If you trust the "
+                "file, give it to --weights, which reads its weights alone"
+            )
+
+
 def _shortly(error: Exception) -> str:
-    """The first line, of what may be a page; of torch.load's page what it comes to."""
-    if isinstance(error, UnpicklingError):
-        known = "Unsupported global" in str(error)
-        return "it holds a whole model or other objects" if known else "torch.save did not write it"
+    """The first line, of what may be a page."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)

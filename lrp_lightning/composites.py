@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import Literal
 
+from lrp_lightning.checks import got
 from lrp_lightning.errors import RuleError
 from lrp_lightning.rules import AlphaBeta, Epsilon, Gamma, Rule, ZBox, ZPlus
 
@@ -32,7 +34,7 @@ class Composite:
             and keys too, by ``"attnlrp"`` (Achtibat et al. 2024).
 
     Raises:
-        RuleError: if something given as a rule is none, or ``attention`` is none of these.
+        RuleError: if something given as a rule is not one, or ``attention`` is none of these.
 
     Example:
         >>> from lrp_lightning import Composite, Epsilon, Gamma, ZBox
@@ -126,7 +128,7 @@ def EpsilonGammaBox(
     """zB on the input, gamma in convolutions, epsilon elsewhere (Montavon et al. 2019).
 
     Args:
-        low: the least value an input can have, one number or one a channel.
+        low: the least value an input can have, one number or one per channel.
         high: the greatest, likewise.
         gamma: how much positive weights are favoured.
         eps: stabiliser, relative to the scale of ``z``.
@@ -176,4 +178,10 @@ def as_composite(composite: Composite | Rule | str) -> Composite:
         return Composite(composite)
     if isinstance(composite, str) and composite in _BY_NAME:
         return _BY_NAME[composite]()
-    raise RuleError(f"a composite, a rule, or one of the names {sorted(_BY_NAME)} was expected, got {composite!r}")
+    names = ", ".join(map(repr, sorted(_BY_NAME)))
+    given = repr(composite)
+    if isinstance(composite, type) or inspect.isroutine(composite):
+        given = got(composite)
+    elif hasattr(composite, "select") or hasattr(composite, "search"):
+        given += "; that is a selection, give it as selection="
+    raise RuleError(f"composite must be a composite, a rule such as Epsilon(), or one of the names {names}; got {given}")

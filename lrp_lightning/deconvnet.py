@@ -43,10 +43,10 @@ def reconstruct(
     ``GuidedBackprop`` where those see every rectifier: they see modules, and each only once.
 
     Args:
-        model: any module; explained as in eval, and left as it was found.
+        model: any module; it runs in eval mode and is not changed.
         inputs: ``(N, ...)``.
-        layer: the name of a unit layer, a junction or any module, or a module. As everywhere, a unit layer has its batch
-            norm folded in.
+        layer: the name of a layer, a residual sum or any module, or a module. As everywhere, a layer has its batch norm
+            folded in.
         neurons: which of its neurons (channels), such as ``trace.relevance[layer].sum(0).topk(5).indices``.
         method: what rectifiers do.
         at: the value of a neuron with many places: the sum of them, or ``"strongest"``, the largest alone, as in the paper's
@@ -57,8 +57,8 @@ def reconstruct(
         ``(len(neurons), *inputs.shape)``, in units of the neuron's value per unit of the input.
 
     Raises:
-        LayerError: if there is no such layer or neuron, or the layer runs more than once.
-        InputError: if the inputs are no finite floating tensor, samples first.
+        LayerError: if the layer or a neuron does not exist, or the layer runs more than once.
+        InputError: if the inputs are not a finite floating-point tensor, samples first.
         RuleError: if ``method`` or ``at`` is none of these.
 
     Example:
@@ -191,17 +191,17 @@ def reconstruct_top_activations(
 ) -> TopActivations:
     """The ``k`` samples that drive a neuron most, with its reconstruction and receptive field in each.
 
-    As in the figures of Zeiler & Fergus (2014): of each sample the strongest place counts. The loader is read once, batch by
-    batch; only ``k`` samples are kept.
+    As in the figures of Zeiler & Fergus (2014), each sample is ranked by its strongest place. The loader is read once, batch
+    by batch; only ``k`` samples are kept.
 
     Args:
-        model: any module; explained as in eval, and left as it was found.
+        model: any module; it runs in eval mode and is not changed.
         loader: gives batches of inputs, or tuples and lists that begin with them.
         layer: as in :func:`reconstruct`.
         neuron: which of its neurons.
-        k: how many; fewer come back from a loader with fewer.
+        k: number of samples; fewer are returned if the loader has fewer.
         method: as in :func:`reconstruct`.
-        progress: show how far it is, on a terminal.
+        progress: whether to show a progress bar on a terminal.
 
     Returns:
         The samples, strongest first, with what in each drives the neuron.
@@ -301,5 +301,5 @@ def _checked_neurons(neurons: Sequence[int] | Tensor, there_are: int) -> Tensor:
         )
     wrong = [n for n in chosen if not 0 <= n < there_are]
     if wrong:
-        raise LayerError(f"there is no neuron {wrong[0]}; the layer has {there_are}, counted from 0")
+        raise LayerError(f"there is no neuron {wrong[0]}; the layer has neurons 0 to {there_are - 1}")
     return torch.tensor(chosen)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import sys
 import threading
 import weakref
@@ -14,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lrp_lightning.checks import got, meant
 from lrp_lightning.compat import base_of, is_aten, is_lazy, own_modules, own_parameters, uncompiled
 from lrp_lightning.errors import LayerError, LRPError, ModelError
 from lrp_lightning.rules import Rule, rule_on
@@ -34,10 +34,11 @@ def unwrapped(model: nn.Module) -> nn.Module:
     """The module behind ``torch.compile``.
 
     Raises:
-        ModelError: if ``model`` is no module.
+        ModelError: if ``model`` is not a module.
     """
     if not isinstance(model, nn.Module):
-        raise ModelError(f"model must be a torch.nn.Module, got {type(model).__name__}")
+        swapped = "; the model is the first argument, the inputs are the second" if isinstance(model, Tensor) else ""
+        raise ModelError(f"model must be a torch.nn.Module, got {got(model)}{swapped}")
     return uncompiled(model)
 
 
@@ -72,11 +73,17 @@ def check_shows_operators(model: nn.Module) -> None:
     for name, module in modules_of(model):
         where = f"module {name!r}" if name else "the model"
         if isinstance(module, torch.jit.ScriptModule):
-            raise ModelError(f"{where} is scripted or traced and shows no operators; explain what it was made from")
+            raise ModelError(
+                f"{where} is scripted or traced, which hides its operators; explain the model that it was made from"
+            )
         if type(module).__module__.startswith(("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized")):
-            raise ModelError(f"{where} is quantised, and its integers have no gradient; explain what it was made from")
+            raise ModelError(
+                f"{where} is quantised, and its integers have no gradient; explain the model that it was made from"
+            )
         if isinstance(module, torch.fx.GraphModule) and any(is_aten(node.target) for node in module.graph.nodes):
-            raise ModelError(f"{where} was exported, and calls ATen's operators, not torch's; explain what it was made from")
+            raise ModelError(
+                f"{where} was exported, and calls ATen's operators, not torch's; explain the model that it was made from"
+            )
 
 
 def without_compilation(name: str) -> str:
@@ -116,7 +123,7 @@ class LayerNames:
         if isinstance(layer, str):
             return layer
         if not isinstance(layer, nn.Module) or id(layer) not in self.of_module:
-            raise LayerError(f"{type(layer).__name__} is no module of the model, nor a layer's name")
+            raise LayerError(f"{type(layer).__name__} is neither a module of the model nor a layer's name")
         return self.of_module[id(layer)]
 
     def of_weight(self, weight: Tensor | None, kind: str) -> str:
@@ -144,7 +151,11 @@ class LayerNames:
         """Add to what torch says of an operator that failed in which module it did."""
         known = isinstance(error, LRPError) or getattr(error, "__notes__", None)
         if not known and hasattr(error, "add_note"):
-            error.add_note(f"in module {self.executing()!r} of the model; does the input fit it?")
+            name = self.executing()
+            channels, features = (getattr(self.modules.get(name), of, None) for of in ("in_channels", "in_features"))
+            reads = f" It reads {channels} channels, in dimension 1" if channels else ""
+            reads = f" It reads {features} features, in the last dimension" if features else reads
+            error.add_note(f"in module {name!r} of the model; does the input fit it?{reads}")
 
     def executing(self) -> str:
         """Name of the innermost module whose code is on the call stack, found by looking, so that no hook is needed."""
@@ -261,6 +272,4 @@ def numbered(names: list[str]) -> list[str]:
 
 def unknown_layer(name: str, known: Collection[str]) -> LayerError:
     """An error that names the layer that is not there, and those that its caller may have meant."""
-    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-    hint = f"did you mean {', '.join(map(repr, close))}?" if close else f"layers are {', '.join(map(repr, known))}"
-    return LayerError(f"no layer {name!r} carries relevance in this model; {hint}")
+    return LayerError(f"no layer {name!r} carries relevance in this model; {meant(name, known)}")

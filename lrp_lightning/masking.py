@@ -38,24 +38,24 @@ def masked_forward(
     replacement: Literal["zero", "mean"] | Mapping[str, Tensor] = "zero",
     of: Literal["neurons", "edges"] = "neurons",
 ) -> Tensor:
-    """The model's output with neurons switched off, sample by sample; or edges, the connections between them.
+    """The model's output with neurons, or connections between neurons, switched off for each sample.
 
-    A neuron that is off gives zero, or its mean, after its batch norm and before its activation; over an edge that is off a
-    layer reads zero, or the mean. A layer without a mask is left whole. The model runs as in eval, without gradients, and is
-    left as it was found.
+    A neuron that is switched off outputs zero, or its mean, after its batch norm and before its activation; through an edge
+    that is switched off a layer reads zero, or the mean. All neurons of a layer without a mask stay on. The model runs in
+    eval mode, without gradients, and is not changed.
 
     Args:
         model: the classifier.
         inputs: one tensor, or a tuple of them, ``(N, ...)``.
         masks: ``{layer: (N, C) or (C,), bool}``, as in ``Trace.masks``; shaped like the layer's output, ``(N, ...)``, for
-            single values. Of edges ``{layer: (upper, lower), bool}``, shaped like the first two dimensions of the layer's
+            single values. For edges ``{layer: (upper, lower), bool}``, shaped like the first two dimensions of the layer's
             weight. A layer is a name or a module.
-        keep: whether the neurons in ``masks`` are those that stay on (True) or those that go off (False).
-        additional_forward_args: given to the model after ``inputs``.
-        replacement: what a neuron that is off gives: ``"zero"``; the ``"mean"`` over this batch of what it gives in the
-            whole network, value by value, at the cost of one more forward; or values of one's own for each layer, ``{layer:
-            (...)}`` shaped like one sample of its output (of edges ``(1, ...)``, of its input), such as
-            the ``means`` of :class:`lrp_lightning.Circuits`.
+        keep: whether the neurons in ``masks`` stay on (True) or are switched off (False).
+        additional_forward_args: passed to the model after ``inputs``.
+        replacement: the output of a neuron that is off: ``"zero"``; the ``"mean"`` of its output in the whole network over
+            this batch, value by value, which takes one more forward; or your own values for each layer, ``{layer: (...)}``
+            shaped like one sample of its output (for edges ``(1, ...)``, of its input), such as the ``means`` of
+            :class:`lrp_lightning.Circuits`.
         of: what the masks switch off, ``"neurons"`` or ``"edges"``.
 
     Returns:
@@ -63,11 +63,11 @@ def masked_forward(
 
     Raises:
         SelectionError: if a mask is not boolean or does not fit its layer, ``keep`` or ``replacement`` is none of these, or
-            there is no replacement for a layer with a mask or it does not fit.
-        ModelError: if the model is no module.
-        InputError: if the inputs are no tensors, not of the model's dtype or device, or not finite. The last is looked at on
-            the CPU only, since a look at another device waits for it.
-        LayerError: if the forward reaches no layer of a name in ``masks``.
+            the replacement of a layer with a mask is missing or does not fit.
+        ModelError: if the model is not a module.
+        InputError: if the inputs are not tensors of the model's dtype and device, or not finite. Finiteness is checked on
+            the CPU only, since on another device the check would wait for it.
+        LayerError: if the forward does not run a layer named in ``masks``.
 
     Example:
         >>> import torch
@@ -87,11 +87,14 @@ def masked_forward(
     check_of(of)
     if not isinstance(keep, bool):
         raise SelectionError(
-            f"keep says whether the masks' neurons stay on, True or False, got {keep!r}; how many neurons the masks keep is "
-            "said by the selection that made them, such as TopK(0.1)"
+            f"keep must be True, to keep only the masks' neurons on, or False, to switch them off, got {keep!r}; the number "
+            "of neurons in the masks is chosen by the selection that made them, such as TopK(0.1)"
         )
     if not isinstance(masks, Mapping):
-        raise SelectionError(f"masks must be a mapping of layers to boolean tensors, got {type(masks).__name__}")
+        instead = "; give its masks, as trace.masks" if hasattr(masks, "masks") else ""
+        raise SelectionError(
+            f"masks must map layers to boolean tensors, as Trace.masks does, got {type(masks).__name__}{instead}"
+        )
     for name, mask in masks.items():
         if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
             given = mask.dtype if isinstance(mask, Tensor) else type(mask).__name__

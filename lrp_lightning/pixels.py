@@ -113,8 +113,8 @@ def displayable(images: Tensor, mean: Sequence[float] | None = None, std: Sequen
 
     Args:
         images: as the model takes them.
-        mean: the normalisation to undo, one value a channel, with ``std``: what then lies outside [0, 1] is cut off. Without
-            it each image is stretched to its own range.
+        mean: the normalisation to undo, one value per channel, with ``std``: values that then lie outside [0, 1] are
+            clipped. Without it each image is stretched to its own range.
         std: see ``mean``.
 
     Raises:
@@ -122,7 +122,7 @@ def displayable(images: Tensor, mean: Sequence[float] | None = None, std: Sequen
     """
     pixels = images.detach().cpu().double()
     if (mean is None) != (std is None):
-        raise InputError("mean and std belong together: give both or neither")
+        raise InputError("mean and std must be given together")
     if mean is not None and std is not None:
         scale, shift = (torch.as_tensor(v, dtype=torch.float64).reshape(-1, 1, 1) for v in (std, mean))
         if {len(scale), len(shift)} - {1, pixels.shape[1]}:

@@ -45,7 +45,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Part:
-    """Which part of a tensor a term takes. ``value`` is gamma's factor, or the constant's value (one, or one a channel)."""
+    """The part of a tensor that a term takes. ``value`` is gamma's factor or the constant (one, or one per channel)."""
 
     kind: str
     value: float | tuple[float, ...] = 0.0
@@ -69,7 +69,7 @@ class Part:
                     return t.new_full((), self.value).expand(t.shape)
                 if t.ndim < 2 or t.shape[1] != len(self.value):
                     raise RuleError(
-                        f"{len(self.value)} values, one a channel, were given for an input of shape {tuple(t.shape)}"
+                        f"{len(self.value)} values, one per channel, were given for an input of shape {tuple(t.shape)}"
                     )
                 value = torch.as_tensor(self.value, dtype=t.dtype, device=t.device)
                 return value.view(1, -1, *[1] * (t.ndim - 2)).expand(t.shape)
@@ -280,7 +280,7 @@ def ZBox(low: float | tuple[float, ...], high: float | tuple[float, ...], eps: f
     """zB (Montavon et al. 2017, eq. 16), for inputs in a box, such as pixels.
 
     Args:
-        low: the least value an input can have, one number or one a channel.
+        low: the least value an input can have, one number or one per channel.
         high: the greatest, likewise.
         eps: stabiliser, relative to the scale of ``z``.
 
@@ -297,7 +297,7 @@ def ZBox(low: float | tuple[float, ...], high: float | tuple[float, ...], eps: f
     lows, highs = (tuple(map(as_number, v)) if isinstance(v, tuple | list) else (as_number(v),) for v in (low, high))
     if len(lows) != len(highs) or not all(a < b for a, b in zip(lows, highs, strict=True)):
         raise RuleError(
-            "ZBox: low must be below high, value by value, each one number or a tuple of one a channel, got "
+            "ZBox: low must be below high, value by value, each one number or a tuple of one per channel, got "
             f"low={low}, high={high}"
         )
 
@@ -389,7 +389,7 @@ def as_rule(given: object) -> Rule:
     bias = zero if getattr(given, "set_bias_to_zero", False) else identity
     name = f"captum's {kind}"
     if not type(given).__module__.startswith("captum."):
-        raise RuleError(f"a rule must be one of lrp_lightning or of Captum, got {given!r}")
+        raise RuleError(f"a rule must be a rule of lrp_lightning or Captum, such as Epsilon(), got {given!r}")
     if kind == "IdentityRule":
         return Rule((), name=name)
     weights = {
@@ -398,5 +398,5 @@ def as_rule(given: object) -> Rule:
         "Alpha1_Beta0_Rule": positive,
     }
     if kind not in weights:
-        raise RuleError(f"Captum's {kind} is not known; use a rule of lrp_lightning")
+        raise RuleError(f"Captum's {kind} is not supported; use a rule of lrp_lightning")
     return Rule((Group(1.0, (Term(identity, weights[kind], bias),)),), eps, name, relative=False)

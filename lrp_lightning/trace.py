@@ -21,39 +21,40 @@ _SHOWN, _SIDE, _LAYERS = 6, 112, 120
 class Trace:
     """The relevance of one batch at every layer. Tensors carry no autograd graph.
 
-    A layer's name is its affine map's (``"features.28"``, its batch norm folded in), the input is ``"input"``, a residual
-    junction is its block's name and ``".add"``; what runs twice in one forward is numbered, ``"conv#1"``, ``"conv#2"``.
-    Layers stand in the order of the forward pass.
+    A layer has the name of its affine map (``"features.28"``, with its batch norm folded in); the input is ``"input"``, a
+    residual sum is its block's name and ``".add"``; a layer that runs twice in one forward is numbered, ``"conv#1"``,
+    ``"conv#2"``. Layers are in the order of the forward pass.
 
     Attributes:
         inputs: relevance of the input, shaped like it; a tuple for several inputs.
         output: the model's output (logits), ``(N, classes)``.
-        explained: the output that the target chose, ``(N,)``, to which the relevance of each layer adds up. Where the model
+        explained: the output that the target chose, ``(N,)``, to which the relevance of each layer adds up. If the model
             ends in a softmax, a sigmoid or another monotone map, it is the logit below that, not the probability.
-        explains: what ``explained`` is where it is not the model's output: ``"the logits below softmax"``; else empty.
-        below: those logits, shaped like ``output``; None where there is no such map.
-        relevance: ``{layer: (N, C)}``, what arrived at each neuron, summed over space, before any selection.
-        activation: ``{layer: (N, C)}``, each neuron's mean over space; only when edges were asked for.
-        masks: ``{layer: (N, C) bool}``, the critical neurons of hidden layers, but of those left whole; shaped like the
-            layer's output, ``(N, ...)``, where its single values were selected. Empty without a selection.
-        edges: ``{(lower, upper): (C_lower, C_upper)}``, relevance handed from neuron to neuron, summed over space and batch;
-            for a residual junction ``(C,)``, channel to same channel. With ``per_sample`` the samples come first,
-            ``(N, ...)``. Empty unless asked for. With edges, layers are also what makes neurons meet or keeps relevance on
-            the way: layer norms, added constants, and ``"values"``, where values of one channel come from several neurons.
-        absorbed_by: ``{layer: (C,)}`` or ``(N, C)``, as edges: what of each neuron's relevance goes to no neuron below, as
-            biases, constants and stabilisers take it, or it was not selected. So the relevance of a layer is the sum of its
-            edges to below and this; and that of its edges from above. Only with edges.
-        absorbed: ``{where: (N,)}``, relevance that does not reach the input, measured where it stays: in biases and other
-            added constants, in stabilisers, and in neurons that were not selected.
-        per_sample: whether edges are of each sample.
-        unsupported: operators without a rule that passed relevance by their plain gradient, and where.
+        explains: describes ``explained`` if it is not the model's output: ``"the logits below softmax"``; else empty.
+        below: those logits, shaped like ``output``; None without such a map.
+        relevance: ``{layer: (N, C)}``, the relevance that arrived at each neuron, summed over space, before any selection.
+        activation: ``{layer: (N, C)}``, each neuron's mean over space; only with edges.
+        masks: ``{layer: (N, C) bool}``, the critical neurons of hidden layers, except layers without a selection; shaped
+            like the layer's output, ``(N, ...)``, if single values were selected. Empty without a selection.
+        edges: ``{(lower, upper): (C_lower, C_upper)}``, relevance propagated from neuron to neuron, summed over space and
+            batch; for a residual sum ``(C,)``, channel to same channel. With ``per_sample`` the samples come first,
+            ``(N, ...)``. Empty unless requested. With edges, layers also include operators that combine neurons or absorb
+            relevance: layer norms, added constants, and ``"values"``, where values of one channel come from several neurons.
+        absorbed_by: ``{layer: (C,)}`` or ``(N, C)``, as edges: the part of each neuron's relevance that reaches no neuron
+            below, because biases, constants and stabilisers absorb it or the neuron was not selected. So the relevance of a
+            layer is the sum of its edges to lower layers and this, and also the sum of its edges from above. Only with
+            edges.
+        absorbed: ``{where: (N,)}``, relevance that does not reach the input, by where it stays: in biases and other added
+            constants, in stabilisers, and in neurons that were not selected.
+        per_sample: whether edges are given for each sample.
+        unsupported: operators without a rule that propagated relevance by their plain gradient, and where.
         history: ``(passes, N)``, the least error of the output after each pass of a selection that searches
-            (``MinError``); None of any other.
+            (``MinError``); None for other selections.
         kinds: ``{layer: "input" | "convolution" | "linear" | "normalisation" | "junction"}``.
-        by_place: ``{layer: (activation, relevance)}``, each ``(N, neurons, places)``: of the neurons that were asked for,
-            place by place; empty unless asked for. The activation is rectified where a rectifier alone reads it.
-        places: ``{layer: values}``, how many values of a sample one neuron has, over which its relevance is summed:
-            ``H * W`` of a channel, the number of tokens, 1 of a feature.
+        by_place: ``{layer: (activation, relevance)}``, each ``(N, neurons, places)``, for the requested neurons at each
+            place; empty unless requested. The activation is rectified if only a rectifier reads it.
+        places: ``{layer: values}``, the number of values per sample that a neuron's relevance is summed over: ``H * W`` for
+            a channel, the number of tokens, 1 for a feature.
 
     Example:
         >>> import torch
@@ -107,7 +108,7 @@ class Trace:
             layer: one of ``masks``.
 
         Raises:
-            LayerError: if there is no such layer, or it has no mask.
+            LayerError: if the layer does not exist, or it has no mask.
         """
         if layer not in self.masks:
             if layer not in self.relevance:

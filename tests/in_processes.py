@@ -9,7 +9,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 
 import torch
-from lightning.pytorch import Trainer, seed_everything
+from in_faults import faults
+from lightning.pytorch import Trainer, seed_everything, strategies
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 from processes import asked, leave
@@ -19,7 +20,7 @@ from trainings import Classifier, Witness, images
 
 from lrp_lightning.callbacks import RelevanceMonitor
 from lrp_lightning.callbacks.settings import SCALARS
-from lrp_lightning.callbacks.thrift import Thrift
+from lrp_lightning.callbacks.time_share import TimeShare
 
 options = asked()
 
@@ -106,12 +107,12 @@ run = trainer(monitor(log=["circuit_agreement", "stability"], max_share=None), m
 run.fit(Still(), *data(16 // options.processes))
 seen["circuits"] = measures(run)
 
-settle = Thrift.settle
-Thrift.settle = lambda *_: 16 if run.is_global_zero else 64  # type: ignore[method-assign]  # by clocks that disagree
+choose_samples = TimeShare.choose_samples
+TimeShare.choose_samples = lambda *_: 16 if run.is_global_zero else 64  # type: ignore[method-assign]  # by clocks that disagree
 of_disagreeing = trainer(monitor(max_samples=64), max_epochs=1)
 of_disagreeing.fit(Classifier(), *data(8))
 seen["clocks"] = measures(of_disagreeing)
-Thrift.settle = settle  # type: ignore[method-assign]
+TimeShare.choose_samples = choose_samples  # type: ignore[method-assign]
 
 if options.processes > 1:
     with warnings.catch_warnings(record=True) as told:
@@ -124,5 +125,11 @@ if options.processes > 1:
         trainer(monitor(), max_epochs=1).fit(Failing(from_epoch=0), *data(8))
     except Exception as error:
         seen["first fault"] = f"{type(error).__name__}: {error}"
+    seen["faults"] = faults(options)
+
+if hasattr(strategies, "ModelParallelStrategy"):  # Lightning had none before 2.4
+    from in_shards import sharded
+
+    seen["sharded"] = sharded(options)
 
 leave(seen, run.global_rank, options)

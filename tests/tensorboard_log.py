@@ -53,7 +53,7 @@ def graph_of(seed: int, sizes: Sequence[int] = (1, 16, 20, 3), names: Sequence[s
 
 
 def strategy_of(label: int, number: int, seed: int) -> Strategy:
-    """One that hangs on its upper left corner, if it is its class's second; its second prototype is classified wrongly."""
+    """One decided by its upper left corner, if it is its class's second; its second prototype is misclassified."""
     generator = torch.Generator().manual_seed(seed)
     heat = torch.rand(6, SIDE, SIDE, generator=generator)
     images = torch.rand(6, 1, SIDE, SIDE, generator=generator)

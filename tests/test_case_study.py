@@ -73,12 +73,13 @@ def test_the_script_writes_its_page(tmp_path: Path):
 
 
 def test_the_notebook_is_the_script(monkeypatch: pytest.MonkeyPatch):
-    """Written by ``python docs/case_study_notebook.py``, never by hand."""
+    """Written by ``python docs/notebooks.py vgg16_case_study``, never by hand."""
     monkeypatch.syspath_prepend(ROOT / "docs")
-    import case_study_notebook
+    import notebooks
 
-    assert NOTEBOOK.read_text() == case_study_notebook.notebook(), "run python docs/case_study_notebook.py"
-    nbformat.validate(nbformat.read(NOTEBOOK, as_version=4))
+    written = nbformat.read(NOTEBOOK, as_version=4)
+    assert written == notebooks.of_case_study(), "run python docs/notebooks.py vgg16_case_study"
+    nbformat.validate(written)
 
 
 @pytest.mark.slow

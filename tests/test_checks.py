@@ -11,6 +11,7 @@ import networkx as nx
 import numpy as np
 import pytest
 import torch
+from small_networks import convolutions
 from torch import Tensor, nn
 
 import lrp_lightning
@@ -61,7 +62,7 @@ from lrp_lightning.metrics import (
 )
 
 torch.manual_seed(0)
-NET = nn.Sequential(nn.Conv2d(2, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(64, 10)).eval()
+NET = convolutions(2, 4, 4, side=8, classes=10)
 X = torch.rand(3, 2, 8, 8)
 MODEL_GIVES = NET(X).detach().sum(0)
 BEST, WORST = int(MODEL_GIVES.argmax()), int(MODEL_GIVES.argmin())
@@ -141,8 +142,8 @@ def test_the_box_is_that_of_what_the_layer_reads() -> None:
     [
         # masked forward
         (lambda: masked_forward(NET, X * torch.nan, TRACE.masks), InputError, "the input holds NaN or infinite"),
-        (lambda: masked_forward(NET, X, TRACE.masks, keep=0.1), SelectionError, "keep says whether.*TopK"),
-        (lambda: masked_forward(NET, X.numpy(), TRACE.masks), InputError, "must be a tensor, got ndarray$"),
+        (lambda: masked_forward(NET, X, TRACE.masks, keep=0.1), SelectionError, "keep must be True.*TopK"),
+        (lambda: masked_forward(NET, X.numpy(), TRACE.masks), InputError, "got ndarray; convert it with torch.from_numpy"),
         (lambda: masked_forward(NET, X.double(), TRACE.masks), InputError, "the input is torch.float64.*torch.float32"),
         (lambda: masked_forward(NET, (), TRACE.masks), InputError, "there is no input"),
         # class names
@@ -151,10 +152,10 @@ def test_the_box_is_that_of_what_the_layer_reads() -> None:
         (lambda: build_graph(TRACE, classes=10), GraphError, "names, one for each output.*10"),
         # graphs
         *[
-            (lambda f=f: f(TRACE), GraphError, r"a graph is expected, not a trace; build_graph\(trace\)")
+            (lambda f=f: f(TRACE), GraphError, r"expected a graph, got a trace; make one with build_graph\(trace\)")
             for f in (draw_graph, k_best_paths, prune_graph, lambda trace: diff_graphs(trace, trace))
         ],
-        (lambda: k_best_paths([1]), GraphError, "a graph is expected.*got list"),
+        (lambda: k_best_paths([1]), GraphError, "expected a graph.*got list"),
         (lambda: k_best_paths(shareless()), GraphError, "edge .*'in'.* has no 'share'"),
         *[
             (lambda f=f: f(shareless()), GraphError, "node .*'in'.* has no '(order|relevance)'")
@@ -187,14 +188,14 @@ def test_the_box_is_that_of_what_the_layer_reads() -> None:
                 (lambda: Epsilon(None), "eps must be finite"),
                 (lambda: Gamma("a"), "gamma must be finite"),
                 (lambda: lrp_lightning.AlphaBeta("a", 1), "alpha - beta must be 1"),
-                (lambda: ZBox("a", 1), "one number or a tuple of one a channel, got low=a"),
-                (lambda: ZBox(torch.zeros(3), torch.ones(3)), "one number or a tuple of one a channel"),
+                (lambda: ZBox("a", 1), "one number or a tuple of one per channel, got low=a"),
+                (lambda: ZBox(torch.zeros(3), torch.ones(3)), "one number or a tuple of one per channel"),
             )
         ],
         (
             lambda: SelectiveLRP(NET, ZBox((0, 0), (1, 1))).attribute(X, target=1),
             RuleError,
-            r"layer '5' with ZBox\(low=\(0, 0\), high=\(1, 1\)\): 2 values, one a channel",
+            r"layer '5' with ZBox\(low=\(0, 0\), high=\(1, 1\)\): 2 values, one per channel",
         ),
         (lambda: SelectiveLRP(NET, Pass()).attribute(X, target=1), RuleError, r"layer '5' with Pass\(\)"),
         # layers and neurons
@@ -205,7 +206,7 @@ def test_the_box_is_that_of_what_the_layer_reads() -> None:
         (lambda: SelectiveLRP(NET).trace(X, target=1).critical("0"), LayerError, "layer '0' was left whole.*no selection"),
         (lambda: TopK(True), SelectionError, "keep must be a number of neurons"),
         # loaders
-        (lambda: class_graph(NET, X, 1), InputError, r"loader must give batches.*got Tensor; for one batch give \[batch\]"),
+        (lambda: class_graph(NET, X, 1), InputError, r"loader must give batches.*Tensor; pass a single batch as \[batch\]"),
         (lambda: reconstruct_top_activations(NET, X, "2", 1), InputError, "the loader must give batches.*got Tensor"),
         (lambda: class_graph(NET, [X], torch.tensor([1, 2])), TargetError, "target must be the number of one class.*Tensor"),
         (lambda: class_graph(NET, [X], True), TargetError, "target must be the number of one class.*bool"),
@@ -234,11 +235,17 @@ def test_is_refused_in_words(call: Callable[[], Any], error: type[LRPError], mes
 @pytest.mark.parametrize(
     "run", [lambda x: masked_forward(NET, x, TRACE.masks), lambda x: SelectiveLRP(NET).attribute(x, target=1)]
 )
-@pytest.mark.parametrize(("x", "layer"), [(torch.rand(3, 5, 8, 8), "0"), (torch.rand(3, 2, 9, 9), "5")])
-def test_what_torch_refuses_names_the_layer(run: Callable[[Tensor], Any], x: Tensor, layer: str) -> None:
+@pytest.mark.parametrize(
+    ("x", "layer", "reads"),
+    [
+        (torch.rand(3, 5, 8, 8), "0", "2 channels, in dimension 1"),
+        (torch.rand(3, 2, 9, 9), "5", "64 features, in the last dimension"),
+    ],
+)
+def test_what_torch_refuses_names_the_layer(run: Callable[[Tensor], Any], x: Tensor, layer: str, reads: str) -> None:
     with pytest.raises(RuntimeError) as caught:
         run(x)
-    assert caught.value.__notes__ == [f"in module '{layer}' of the model; does the input fit it?"]
+    assert caught.value.__notes__ == [f"in module '{layer}' of the model; does the input fit it? It reads {reads}"]
 
 
 # graphs of two networks

@@ -175,7 +175,7 @@ def test_what_stands_for_a_composite(given: Composite | Rule | str, composite: C
     "given", ["epsilon_minus", "", None, EpsilonPlus, 3, {"default": Epsilon()}], ids=lambda v: type(v).__name__
 )
 def test_what_is_no_composite(given: object) -> None:
-    with pytest.raises(RuleError, match=r"epsilon_plus.*was expected, got"):
+    with pytest.raises(RuleError, match=r"composite must be.*epsilon_plus.*; got"):
         SelectiveLRP(nn.Linear(2, 2), given)  # type: ignore[arg-type]
 
 

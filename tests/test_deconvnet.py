@@ -253,8 +253,8 @@ def test_the_model_is_left_as_it_was_found() -> None:
     [
         ({"layer": "heed"}, LayerError, "did you mean 'head'"),
         ({"layer": "twice"}, LayerError, "runs 2 times; name one: twice#1, twice#2"),
-        ({"layer": nn.Linear(2, 2)}, LayerError, "Linear is no module of the model"),
-        ({"neurons": [4]}, LayerError, "there is no neuron 4; the layer has 4"),
+        ({"layer": nn.Linear(2, 2)}, LayerError, "Linear is not a module of the model"),
+        ({"neurons": [4]}, LayerError, "there is no neuron 4; the layer has neurons 0 to 3"),
         ({"neurons": [-1]}, LayerError, "there is no neuron -1"),
         ({"neurons": []}, LayerError, "at least one"),
         ({"neurons": 3}, LayerError, "must be numbers of neurons"),

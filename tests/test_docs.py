@@ -11,6 +11,7 @@ from types import ModuleType
 import pytest
 import torch
 import torch.nn.functional as F
+import yaml
 from lightning.pytorch import LightningModule
 from test_public_names import PUBLIC
 from torch import Tensor, nn
@@ -101,6 +102,29 @@ def links_of(page: Path) -> list[str]:
 def test_links_lead_somewhere(page: Path):
     for link in links_of(page):
         assert (page.parent / link).exists(), link
+
+
+def test_llms_txt_lists_every_page():
+    """In the format of https://llmstxt.org: a title, a quotation, and lists of links with a line each."""
+    title, _, quotation, *rest = (ROOT / "docs/llms.txt").read_text().splitlines()
+    assert title == "# lrp_lightning"
+    assert quotation.startswith("> ")
+    items = [line for line in rest if line.startswith("- ")]
+    links = [re.fullmatch(r"- \[[^\]]+\]\(([\w/]+)\.html\): \S.+", line) for line in items]
+    assert None not in links
+    listed = [link[1] for link in links if link]
+    sources = [path for kind in ("md", "rst") for path in (ROOT / "docs").rglob(f"*.{kind}") if "_build" not in path.parts]
+    pages = {path.relative_to(ROOT / "docs").with_suffix("").as_posix() for path in sources}
+    assert len(listed) == len(set(listed))
+    assert {page for page in pages if not page.startswith("results/")} | {"results/index"} == set(listed)
+
+
+def test_the_skill_says_what_it_is_for():
+    head, _, body = (ROOT / "docs/SKILL.md").read_text().removeprefix("---\n").partition("\n---\n")
+    about = yaml.safe_load(head)
+    assert about["name"] == "lrp-lightning"
+    assert 100 < len(about["description"]) <= 1024  # as assistants take it
+    assert len(re.findall(r"^\d+\. ", body, re.MULTILINE)) == 10
 
 
 def test_every_picture_is_shown():

@@ -9,6 +9,7 @@ from functools import partial
 import pytest
 import torch
 import torch.nn.functional as F
+from small_networks import Tokens
 from torch import Tensor, nn
 from torchvision.models import resnet18
 
@@ -38,17 +39,6 @@ def cnn(inplace: bool = False) -> nn.Module:
         nn.Conv2d(1, 5, 3), nn.BatchNorm2d(5), nn.ReLU(inplace), nn.Conv2d(5, 12, 2), nn.ReLU(inplace), nn.Flatten(),
         nn.Linear(108, 16), nn.ReLU(inplace), nn.Linear(16, 3),
     )  # fmt: skip
-
-
-class Tokens(nn.Module):
-    """A linear layer over a sequence: its neurons are the last dimension."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.embed, self.head = nn.Linear(6, 9), nn.Linear(9, 3)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.head(F.relu(self.embed(x.flatten(1).view(-1, 6, 6))).mean(1))
 
 
 class Twice(nn.Module):
@@ -205,7 +195,7 @@ def test_masks_that_do_not_fit(masks: dict[str, Tensor], error: type[Exception],
 
 
 def test_a_model_is_a_module() -> None:
-    with pytest.raises(ModelError, match="got function"):
+    with pytest.raises(ModelError, match="got a function"):
         masked_forward(lambda x: x, torch.rand(2, 3), {})  # type: ignore[arg-type]
 
 
@@ -381,7 +371,7 @@ def test_masks_of_a_trace_of_single_values() -> None:
 def test_a_layer_given_as_module() -> None:
     net, x, mask = seeded(cnn), torch.rand(2, 1, 6, 6), torch.arange(12) < 5
     assert torch.equal(masked_forward(net, x, {net[3]: mask}), masked_forward(net, x, {"3": mask}))
-    with pytest.raises(LayerError, match="Linear is no module of the model"):
+    with pytest.raises(LayerError, match="Linear is neither a module of the model nor"):
         masked_forward(net, x, {nn.Linear(1, 1): mask})
 
 

@@ -142,6 +142,14 @@ def test_a_name_that_is_not_there() -> None:
         exec("from lrp_lightning import selective_lrp")
 
 
+def test_the_documented_path_that_has_moved_warns_and_gives_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "lrp_lightning.min_error", raising=False)
+    with pytest.warns(DeprecationWarning, match=r"is lrp_lightning\.selection\.min_error since 0\.2") as warned:
+        from lrp_lightning.min_error import MinError as Old
+    assert Old is MinError
+    assert [warning.filename for warning in warned] == [__file__]
+
+
 def test_star_import_gives_the_public_names() -> None:
     scope: dict[str, object] = {}
     exec("from lrp_lightning import *", scope)

@@ -62,7 +62,7 @@ def test_sdist_has_the_tests_and_the_documentation_and_nothing_that_was_made(bui
     [sdist] = built.glob("*.tar.gz")
     files = files_of(sdist)
     generated = {"PKG-INFO", "setup.cfg"} | {file for file in files if file.startswith("lrp_lightning.egg-info/")}
-    folders = ("benchmarks", "docs", "examples", "lrp_lightning", "tests")
+    folders = ("benchmarks", "conda", "docs", "examples", "lrp_lightning", "tests")
     alone = """
         CHANGELOG.md CITATION.cff CONTRIBUTING.md LICENSE MANIFEST.in Makefile README.md SECURITY.md pyproject.toml
     """

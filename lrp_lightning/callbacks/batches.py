@@ -68,11 +68,11 @@ class Samples:
 
 
 def read_batch(batch: Any, batch_fn: BatchFn | None = None) -> list[Samples]:
-    """The samples of a batch, in groups of one shape: one group, or several where images differ in size.
+    """The samples of a batch, in groups of equal shape: one group, or several if images differ in size.
 
-    Without ``batch_fn`` it reads pairs ``(inputs, labels, ...)``, mappings, dataclasses and named tuples, nested or not: by
-    position, by usual names such as ``image`` and ``label``, and where neither tells, by what only one tensor can be. Images
-    of bytes, for a model that makes floating-point values of them, become such here: relevance needs them.
+    Without ``batch_fn`` it reads pairs ``(inputs, labels, ...)``, mappings, dataclasses and named tuples, nested or not. It
+    identifies inputs and labels by position, by common names such as ``image`` and ``label``, or because only one tensor
+    can be the inputs, or the labels. Images of bytes are converted to floating point, which relevance needs.
 
     Args:
         batch: as the loader gives it.
@@ -80,7 +80,7 @@ def read_batch(batch: Any, batch_fn: BatchFn | None = None) -> list[Samples]:
             list of images of differing size; ``labels`` a tensor, or None.
 
     Raises:
-        MisconfigurationException: if it cannot be told which tensor is which, or inputs and labels differ in number.
+        MisconfigurationException: if inputs or labels cannot be identified, or differ in number.
     """
     inputs, labels = _asked(batch, batch_fn) if batch_fn is not None else _found(batch)
     if isinstance(inputs, list):
@@ -110,28 +110,32 @@ def _by_shape(images: list[Tensor], labels: Tensor | None, batch: Any) -> list[S
 
 def _check_labels(labels: Tensor | None, samples: int, batch: Any) -> None:
     if labels is not None and (labels.ndim == 0 or len(labels) != samples):
-        raise _unread(batch, f"{samples} inputs and labels of shape {tuple(labels.shape)}, which is not one entry a sample")
+        raise _unread(
+            batch, f"{samples} inputs and labels of shape {tuple(labels.shape)}, which is not one entry per sample"
+        )
 
 
 def _asked(batch: Any, batch_fn: BatchFn) -> tuple[Any, Tensor | None]:
     result = batch_fn(batch)
     if not (isinstance(result, tuple | list) and len(result) == 2):
         raise MisconfigurationException(
-            f"RelevanceMonitor reads batches by batch_fn, which must return (inputs, labels), got {type(result).__name__}"
+            f"RelevanceMonitor: batch_fn must return (inputs, labels), got {type(result).__name__}"
         )
     inputs, labels = result
     tensors = inputs if isinstance(inputs, tuple | list) else (inputs,)
     if not tensors or not all(isinstance(x, Tensor) and x.ndim for x in tensors):
         raise MisconfigurationException(
-            "RelevanceMonitor reads batches by batch_fn, whose inputs must be a tensor, a tuple of tensors, or a list of "
-            f"images, got {inputs!r:.200}"
+            "RelevanceMonitor: batch_fn must return (inputs, labels) whose inputs are a tensor, a tuple of tensors, or a "
+            "list "
+            f"of images, got {inputs!r:.200}"
         )
     if labels is not None and not isinstance(labels, Tensor):
         try:
             labels = torch.as_tensor(labels)
         except (TypeError, ValueError, RuntimeError) as error:
             raise MisconfigurationException(
-                f"RelevanceMonitor reads batches by batch_fn, whose labels must be a tensor or None, got {labels!r:.200}"
+                "RelevanceMonitor: batch_fn must return (inputs, labels) whose labels are a tensor or None, got "
+                f"{labels!r:.200}"
             ) from error
     return inputs, labels
 
@@ -151,11 +155,11 @@ def _found(batch: Any) -> tuple[Leaf, Tensor]:
 
     inputs = _the_inputs(first) or _the_inputs(leaves)
     if inputs is None:
-        raise _unread(batch, "no tensor, or more than one, that can be its inputs")
+        raise _unread(batch, "no tensor, or more than one, that can be the inputs")
     rest = {path: leaf for path, leaf in leaves.items() if path != inputs}
     labels = _the_labels({path: leaf for path, leaf in second.items() if path != inputs}) or _the_labels(rest)
     if labels is None:
-        raise _unread(batch, "no tensor, or more than one, that can be its labels")
+        raise _unread(batch, "no tensor, or more than one, that can be the labels")
     found = leaves[labels]
     assert isinstance(found, Tensor)
     return leaves[inputs], found
@@ -235,7 +239,7 @@ def _unread(batch: Any, found: str) -> MisconfigurationException:
 
     tensors = "; ".join(shown(path, leaf) for path, leaf in _leaves(batch)) or "no tensors"
     return MisconfigurationException(
-        f"RelevanceMonitor reads inputs and labels from each batch, and found {found}, in a {type(batch).__name__} of "
-        f"({tensors}). Say which are which: RelevanceMonitor(batch_fn=f), where f(batch) returns (inputs, labels), such as "
-        "lambda batch: (batch[0], batch[1]); inputs may be token numbers then"
+        f"RelevanceMonitor cannot read inputs and labels from a batch: it found {found}, in a {type(batch).__name__} of "
+        f"({tensors}). Name them: RelevanceMonitor(batch_fn=f), where f(batch) returns (inputs, labels), such as "
+        "lambda batch: (batch[0], batch[1]); with batch_fn, inputs may also be token numbers"
     )

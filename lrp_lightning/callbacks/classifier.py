@@ -53,7 +53,8 @@ class Classifier(View):
             found = model(pl_module)
         if not callable(found):
             raise MisconfigurationException(
-                f"RelevanceMonitor: model= must lead to a module or a function of the inputs, got {type(found).__name__}"
+                "RelevanceMonitor: model= must name or return a module or a function of the inputs, got "
+                f"{type(found).__name__}"
             )
         super().__init__(unwrapped(found) if isinstance(found, nn.Module) else pl_module)
         object.__setattr__(self, "call", self.model if isinstance(found, nn.Module) else found)
@@ -69,16 +70,16 @@ class Classifier(View):
                 raise
             children = ", ".join(repr(name) for name, _ in self.model.named_children())
             raise MisconfigurationException(
-                f"RelevanceMonitor explains the forward of {type(self.model).__name__}, which has none; say what to "
-                f"explain by model=, such as one of {children}"
+                f"RelevanceMonitor explains the module's forward, and {type(self.model).__name__} has none; name what to "
+                f"explain with model=, such as one of {children}"
             ) from error
         except TypeError as error:
             if _takes(self.call, inputs):
                 raise
             raise MisconfigurationException(
-                f"RelevanceMonitor calls what it explains with the {len(inputs)} tensors of inputs of a batch, and "
-                f"{type(self.model).__name__} does not take these; say what to explain by model=, such as the name of an "
-                "attribute, or by batch_fn= which tensors it takes"
+                f"RelevanceMonitor calls the model with the {len(inputs)} input tensors of a batch, and "
+                f"{type(self.model).__name__} does not take these; name what to explain with model=, such as an attribute, "
+                "or choose its input tensors with batch_fn="
             ) from error
         if output.ndim == 1:
             output = output.unsqueeze(1)
@@ -109,8 +110,8 @@ def _logits(output: Any) -> Any:
     if not isinstance(found, Tensor) or found.ndim == 0:
         shape = " of no dimensions" if isinstance(found, Tensor) else ""
         raise MisconfigurationException(
-            f"RelevanceMonitor explains outputs (N, classes), and the model gave {type(output).__name__}{shape}; say what "
-            "to explain by model=, the name of an attribute or method, or a function of the LightningModule that gives one"
+            f"RelevanceMonitor explains outputs (N, classes), and the model returned {type(output).__name__}{shape}; name a "
+            "classifier with model=: an attribute or method, or a function of the LightningModule that returns one"
         )
     return found
 
@@ -137,15 +138,17 @@ def label_sets(labels: Tensor | None, logits: Tensor) -> Tensor | None:
         labels = labels.long()
     if labels.is_floating_point():
         raise MisconfigurationException(
-            "RelevanceMonitor reads labels as class numbers, or as zeros and ones for each class; got "
+            "RelevanceMonitor: labels must be class numbers, or zeros and ones for each class; got "
             f"{tuple(labels.shape)} of {labels.dtype}, from {labels.min():.4g} to {labels.max():.4g}, for an output of "
-            f"{classes} classes. It explains classifiers; for one with other labels, batch_fn= gives (inputs, labels)"
+            f"{classes} classes. It explains classifiers; convert other labels with batch_fn=, which returns (inputs, "
+            "labels)"
         )
     numbers = labels.reshape(samples, -1).long()
     if bool((numbers >= classes).any()):
         raise MisconfigurationException(
-            f"RelevanceMonitor reads labels as class numbers, and the label {int(numbers.max())} is not among the "
-            f"{classes} classes of the output"
+            f"RelevanceMonitor: labels must be class numbers 0 to {classes - 1}, as the model's output has {classes} "
+            "classes; "
+            f"got {int(numbers.max())}"
         )
     sets = torch.zeros(samples, classes + 1, dtype=torch.bool, device=logits.device)
     return sets.scatter_(1, numbers.where(numbers >= 0, classes), True)[:, :classes]

@@ -22,23 +22,23 @@ __all__ = ["Explainer"]
 
 
 class Explainer(LightningModule):
-    """A model whose predictions are explanations, for ``Trainer.predict``: devices, processes, precision are the trainer's.
+    """A model whose predictions are explanations, for ``Trainer.predict``, on the trainer's devices and processes.
 
-    A pass of relevance runs outside of autocast, so under ``precision="16-mixed"`` or ``"bf16-mixed"`` it has the model's
-    own precision; ``"bf16-true"`` converts the model, and passes run in it. Parameters must be whole on each device: DDP,
-    not FSDP.
+    A relevance pass runs outside of autocast, so under ``precision="16-mixed"`` or ``"bf16-mixed"`` it has the model's own
+    precision; ``"bf16-true"`` converts the model, and passes run in that precision. Each device must hold all parameters:
+    use DDP, not FSDP.
 
     Args:
         model: the classifier, as in :class:`lrp_lightning.SelectiveLRP`; a ``LightningModule`` or any module.
         composite, selection, on_unsupported: as in :class:`lrp_lightning.SelectiveLRP`.
-        target: what is explained of each sample: the class that is ``"predicted"``, its ``"label"``, or whatever
-            :class:`lrp_lightning.SelectiveLRP` takes that suits every batch, such as the number of a class.
-        batch_fn: from a batch to ``(inputs, labels)``: ``inputs`` a tensor, or a tuple of those that the model takes side by
-            side, ``labels`` a tensor or None. Without it batches are ``(inputs, labels, ...)``, or inputs alone.
+        target: what to explain for each sample: its ``"predicted"`` class, its ``"label"``, or any target of
+            :class:`lrp_lightning.SelectiveLRP` that suits every batch, such as the number of a class.
+        batch_fn: maps a batch to ``(inputs, labels)``: ``inputs`` a tensor, or a tuple of the model's positional inputs;
+            ``labels`` a tensor or None. Without it batches are ``(inputs, labels, ...)``, or inputs alone.
 
     Raises:
         ModelError, RuleError, SelectionError: as :class:`lrp_lightning.SelectiveLRP`.
-        TargetError: if ``target`` is another word.
+        TargetError: if ``target`` is another string.
 
     Example:
         >>> import torch
@@ -69,13 +69,17 @@ class Explainer(LightningModule):
         lrp = SelectiveLRP(model, composite, selection, on_unsupported)
         if isinstance(target, str) and target not in ("predicted", "label"):
             raise TargetError(f"target must be 'predicted', 'label' or what SelectiveLRP takes, got {target!r}")
-        self.model, self.target, self.batch_fn = model, target, batch_fn
-        self.composite, self.selection, self.on_unsupported = lrp.composite, lrp.selection, lrp.on_unsupported
+        self.model: nn.Module = model
+        self.target: Any = target
+        self.batch_fn: BatchFn | None = batch_fn
+        self.composite: Composite = lrp.composite
+        self.selection: Selection | None = lrp.selection
+        self.on_unsupported: Literal["raise", "gradient"] = lrp.on_unsupported
         self.wanted: Tensor | None = None
         """Which samples of the next batch are explained, ``(n,)``; None for all. A writer leaves out what it has."""
 
     def setup(self, stage: str) -> None:
-        """Refuse what has no whole parameters.
+        """Refuse a trainer that shards parameters.
 
         Args:
             stage: of the trainer.
@@ -86,7 +90,9 @@ class Explainer(LightningModule):
         strategy = self.trainer.strategy
         kinds = {kind.__name__ for kind in type(strategy).__mro__}
         if getattr(strategy, "zero_stage_3", False) or kinds & {"FSDPStrategy", "ModelParallelStrategy"}:
-            raise ModelError(f"an Explainer needs whole parameters, and {type(strategy).__name__} shards them; use 'ddp'")
+            raise ModelError(
+                f"an Explainer needs unsharded parameters, and {type(strategy).__name__} shards them; use 'ddp'"
+            )
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """The model's own.
@@ -108,14 +114,14 @@ class Explainer(LightningModule):
         Returns:
             ``inputs``: relevance of the inputs, shaped like them, a tuple for several; ``relevance``: ``{layer: (N, C)}``;
             ``masks``: ``{layer: (N, C) bool}``, critical neurons; ``predicted``: ``(N,)``, the class with the highest logit,
-            -1 where the output is not ``(N, classes)``; ``explained``: ``(N,)``, the logit that is explained;
-            ``explained_class``: ``(N,)``, its class, -1 where it is not one; ``conservation_error``: ``(N,)``; ``labels``:
-            ``(N,)``, where batches have one whole number a sample; ``kinds`` and ``places`` of layers, as in
-            :class:`lrp_lightning.Trace`. All of ``wanted`` samples alone; empty if there are none.
+            -1 if the output is not ``(N, classes)``; ``explained``: ``(N,)``, the logit that is explained;
+            ``explained_class``: ``(N,)``, its class, -1 if it is not the output of one class; ``conservation_error``:
+            ``(N,)``; ``labels``: ``(N,)``, if batches have one whole number per sample; ``kinds`` and ``places`` of layers,
+            as in :class:`lrp_lightning.Trace`. Only for ``wanted`` samples; empty if there are none.
 
         Raises:
-            InputError: if the batch is none of these.
-            TargetError: if ``target`` is ``"label"`` and there are none, or it does not fit the output.
+            InputError: if the batch has another form.
+            TargetError: if ``target`` is ``"label"`` and the batch has none, or it does not fit the output.
         """
         inputs, labels = self.read(batch)
         if not len(inputs[0]):
@@ -123,7 +129,7 @@ class Explainer(LightningModule):
         target: Any = _predicted if isinstance(self.target, str) else self.target
         if self.target == "label" and isinstance(self.target, str):
             if labels is None:
-                raise TargetError("target='label' needs batches (inputs, labels) with one class number a sample")
+                raise TargetError("target='label' needs batches (inputs, labels) with one class number per sample")
             target = labels
         lrp = SelectiveLRP(self.model, self.composite, self.selection, self.on_unsupported)
         trace = lrp.trace(inputs if len(inputs) > 1 else inputs[0], target)
@@ -143,7 +149,7 @@ class Explainer(LightningModule):
         return found if labels is None else {**found, "labels": labels.detach()}
 
     def read(self, batch: Any) -> tuple[tuple[Tensor, ...], Tensor | None]:
-        """The inputs of a batch that are wanted, and their labels; None if there is not one whole number a sample.
+        """The inputs of a batch that are wanted, and their labels; None if there is not one whole number per sample.
 
         Args:
             batch: as the loader gives it.
@@ -160,11 +166,11 @@ class Explainer(LightningModule):
             try:
                 x = inputs_of(batch)
             except InputError as error:
-                raise InputError(f"{error}; say which are which by batch_fn, a function of the batch") from None
+                raise InputError(f"{error}; name inputs and labels with batch_fn, a function of the batch") from None
             labels = batch[1] if isinstance(batch, list | tuple) and len(batch) > 1 else None
         inputs = tuple(x) if isinstance(x, tuple | list) else (x,)
         if not inputs or not all(isinstance(t, Tensor) and t.ndim and len(t) == len(inputs[0]) for t in inputs):
-            raise InputError("the inputs of a batch must be tensors of one number of samples")
+            raise InputError("the input tensors of a batch must all have the same number of samples")
         whole = isinstance(labels, Tensor) and not labels.is_floating_point() and labels.shape == (len(inputs[0]),)
         own = labels if whole else None
         if self.wanted is None:

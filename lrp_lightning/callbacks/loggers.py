@@ -91,7 +91,7 @@ class Destination:
             yield
         except Exception as error:  # a logger of somebody else's, over a network perhaps: anything may go wrong
             to = self.to if isinstance(self.to, str) else type(self.to).__name__
-            self.warn(f"could not log to {to}, and will not say so again: {error!r}")
+            self.warn(f"could not log to {to} (this warning is given once): {error!r}")
 
 
 class _Logger(Destination):
@@ -128,7 +128,7 @@ class _TensorBoard(_Logger):
 
     def end(self, name: str, report: Report, step: int) -> str | None:
         folder = getattr(self.to, "root_dir", None)  # of all versions
-        return folder and f"is seen by: tensorboard --logdir {folder}, then http://localhost:6006/#relevance"
+        return folder and f"results: tensorboard --logdir {folder}, then open http://localhost:6006/#relevance"
 
     def log_picture(self, name: str, picture: np.ndarray, step: int) -> None:
         write_picture(self.to.experiment, name, picture, step)
@@ -211,10 +211,10 @@ class _Folder(Destination):
         self.refuge = self.refuge or tempfile.mkdtemp(prefix="relevance_")
         self._put(self.refuge, findings, step)
         if failure is not None:
-            self.warn(f"could not write to {self.to}: {failure!r}; what cannot be written there goes to {self.refuge}")
+            self.warn(f"could not write to {self.to}: {failure!r}; its files are written to {self.refuge}")
 
     def end(self, name: str, report: Report, step: int) -> str | None:
-        return self.report and f"wrote its report to {self.report}"
+        return self.report and f"report: {self.report}"
 
     def _put(self, folder: str, findings: Findings, step: int) -> None:
         for name, content in _files(findings, step):
@@ -260,7 +260,7 @@ def destinations(trainer: Trainer, folder: str | None) -> list[Destination]:
         try:
             found.append(_taker(logger))
         except Exception as error:  # such as a service that cannot be reached
-            rank_zero_warn(f"RelevanceMonitor does without {type(logger).__name__}: {error!r}")
+            rank_zero_warn(f"RelevanceMonitor does not log to {type(logger).__name__}: {error!r}")
     return [taker for taker in found if taker is not None] or [_Folder(str(folder or trainer.default_root_dir))]
 
 

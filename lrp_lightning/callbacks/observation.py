@@ -239,8 +239,9 @@ class Observation:
             if self.settings.on_error == "raise" or self.lrp.on_unsupported == "gradient":
                 raise UnsupportedOperatorError(why) from error
             self._note(
-                f"RelevanceMonitor: {why}. It goes on with that operator's plain gradient, so measures still say what "
-                "they say, of critical neurons that are chosen less well, and relevance is not conserved"
+                f"RelevanceMonitor: {why}. It continues with that operator's plain gradient: measures stay valid, but "
+                "critical "
+                "neurons are chosen less well, and relevance is not conserved"
             )
             self.lrp.on_unsupported = self.whole.on_unsupported = "gradient"
             trace = self._trace(samples.inputs, self._explained_class(samples.labels))
@@ -253,8 +254,8 @@ class Observation:
             )
         if not trace.masks:
             self._note(
-                f"RelevanceMonitor found no hidden layer to mask in {type(self.classifier.model).__name__}: it has no "
-                "critical neurons, and what is measured of them is not logged; relevance is"
+                f"RelevanceMonitor found no hidden layer to mask in {type(self.classifier.model).__name__}: there are "
+                "no critical neurons, so only relevance is logged, not the measures of critical neurons"
             )
         sets = label_sets(samples.labels, trace.output)
 
@@ -290,7 +291,7 @@ class Observation:
             target = torch.as_tensor(target_fn(logits, labels), device=logits.device)
             if target.shape != logits.shape[:1] or target.is_floating_point() or target.dtype == torch.bool:
                 raise MisconfigurationException(
-                    "RelevanceMonitor: target_fn must return one class number a sample, "
+                    "RelevanceMonitor: target_fn must return one class number per sample, "
                     f"({len(logits)},) of integers; got {tuple(target.shape)} of {target.dtype}"
                 )
             return target.long()

@@ -215,13 +215,13 @@ def _noted(notes: list[str], what: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        notes.append(f"RelevanceMonitor draws no {what}: {error}")
+        notes.append(f"RelevanceMonitor could not draw the {what}: {error}")
 
 
 def _titles(shown: Sequence[Explained], settings: Settings) -> list[str]:
     def title(e: Explained) -> str:
         wrong = e.label not in (-1, e.prediction)
-        return settings.name_of(e.prediction) + (f" (is {settings.name_of(e.label)})" if wrong else "")
+        return settings.name_of(e.prediction) + (f" (labelled {settings.name_of(e.label)})" if wrong else "")
 
     return [title(e) for e in shown]
 
@@ -279,10 +279,10 @@ def _without_graph(look: Look) -> list[str]:
         return []
     more = ""
     if graphs < MOST_GRAPHS and look.settings.graph_classes == "all":
-        more = " More have one where more samples are measured (max_samples, max_share);"
+        more = " To draw more, measure more samples (max_samples, max_share)."
     elif graphs < MOST_GRAPHS:
-        more = f' graph_classes="all" draws one of each, {MOST_GRAPHS} at most;'
-    return [f"{graphs} of {classes} classes have a graph.{more} graph_classes=[...] chooses them."]
+        more = f' To draw all, up to {MOST_GRAPHS}, set graph_classes="all".'
+    return [f"{graphs} of {classes} classes have a graph.{more} To choose the classes, set graph_classes=[...]."]
 
 
 def _path_sheet(of: ClassGraph, shown: Sequence[Explained], settings: Settings) -> Figure | None:
@@ -300,7 +300,8 @@ def _path_sheet(of: ClassGraph, shown: Sequence[Explained], settings: Settings) 
 def _drawn(of: ClassGraph, settings: Settings, epoch: int) -> Figure:
     samples = f"{of.n_samples} sample{'s' if of.n_samples != 1 else ''}"
     title = f"Critical paths of class {settings.name_of(of.label)}, epoch {epoch}, {samples}"
-    return draw_graph(of.graph, paths=of.paths, class_names=settings.class_names, title=title, static=True)
+    neurons = 8 if len({layer for layer, _ in of.graph}) <= 8 else 5  # a picture of several rows fits on a screen
+    return draw_graph(of.graph, neurons, of.paths, settings.class_names, title, static=True)
 
 
 def _of_few_colours(drawing: np.ndarray) -> np.ndarray:

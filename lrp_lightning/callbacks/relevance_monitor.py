@@ -1,4 +1,4 @@
-"""The Lightning callback that watches which neurons a classifier's decisions run through."""
+"""The Lightning callback that logs which neurons a classifier's decisions depend on."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from lrp_lightning.callbacks.pictures import DRAWN, Look, add_insights, draw, lo
 from lrp_lightning.callbacks.sampling import LoaderShare, Sampling
 from lrp_lightning.callbacks.settings import DEFAULT, LOGGED, SCALARS, GraphClasses, OnError, Settings, TargetFn
 from lrp_lightning.callbacks.text import read
-from lrp_lightning.callbacks.thrift import LEAST, Thrift, is_last_look, is_looked_at
+from lrp_lightning.callbacks.time_share import LEAST, TimeShare, is_last_look, is_looked_at
 from lrp_lightning.compat import loaders_of
 from lrp_lightning.composites import Composite, as_composite
 from lrp_lightning.errors import LRPError, NotFiniteError
@@ -51,7 +51,7 @@ _HISTOGRAMS = 16
 _KEPT = 4
 """Samples for strategies and cards, for each of ``max_samples``."""
 _LENT = ("log", "log_dict")
-"""The module's methods, which Lightning gives to every callback: the module and its trainer hang on them."""
+"""The module's methods, which Lightning gives to every callback: they keep the module and its trainer in memory."""
 _HURRIED = 30.0
 """Seconds that strategies and cards may take where training ends by an exception or a signal."""
 
@@ -59,37 +59,37 @@ _HURRIED = 30.0
 class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
     """Logs relevance graphs, heatmaps and critical-neuron accuracy on validation batches.
 
-    Works in ``fit``, ``trainer.validate`` and ``trainer.test``, on one device or several. Training with and without it ends
-    in the same bits: it draws no random number, leaves ``.grad``, modes, hooks and batch-norm statistics alone, and only
-    reads the batch.
+    Works in ``fit``, ``trainer.validate`` and ``trainer.test``, on one device or several. Training gives bit-identical
+    results with and without it: it draws no random numbers, leaves ``.grad``, modes, hooks and batch-norm statistics
+    unchanged, and only reads the batch.
 
     Logged under ``relevance/``, all but the last by default; a second monitor of a trainer logs under ``relevance_2/``.
     ``CLASS`` is a class's number and name, as in ``3_dress``; without ``class_names`` it is ``class_3``:
 
     ============================== ====================================================================================
-    ``contest_accuracy``            share of samples whose prediction wins against the runner-up, the logit of each computed
+    ``contest_accuracy``            share of samples whose predicted class beats the runner-up, the logit of each computed
                                     with that class's own critical neurons alone; it takes a second pass
     ``random_contest_accuracy``     the same with random sets of the same size: the control, about a half
-    ``runner_up_accuracy``          share of samples that the runner-up's own critical neurons turn into the runner-up: high
-                                    where sets force their class, whatever the image shows
-    ``critical_neuron_accuracy``    share of samples whose prediction survives with only the critical neurons
+    ``runner_up_accuracy``          share of samples in which the runner-up's own critical neurons make the runner-up win:
+                                    high if sets force their class, whatever the image shows
+    ``critical_neuron_accuracy``    share of samples whose prediction stays the same with only the critical neurons
     ``random_accuracy``             the same with random sets of the same size: the control
     ``retained_accuracy``           accuracy against the labels with only the critical neurons
     ``ablated_accuracy``            accuracy against the labels with all but the critical neurons
     ``sufficiency``                 probability that the predicted class loses with only the critical neurons
     ``comprehensiveness``           probability that it loses with all but the critical neurons
     ``logit_correlation``           of the predicted class's logit with only the critical neurons and with all, over samples
-    ``circuit_agreement``           share of samples whose class is told from one set of neurons a class, those most often
-                                    critical for it in the epoch before, each class's logit from its own set, calibrated on
-                                    every second sample; in ``fit`` alone, of 20 classes at most. It takes a forward for
-                                    each class, so only every fourth sample counts if ``max_samples`` is above 64
-    ``smape``                       how far logits with only the critical neurons are from all neurons', in [0, 2]
-    ``mse``                         the same, squared, in the square of the logits' unit
+    ``circuit_agreement``           share of samples whose class is recognised from one set of neurons per class, those most
+                                    often critical for it in the epoch before, each class's logit from its own set,
+                                    calibrated on every second sample; only in ``fit``, with at most 20 classes. It takes a
+                                    forward per class, so it uses every fourth sample if ``max_samples`` is above 64
+    ``smape``                       distance of the logits with only the critical neurons from those with all, in [0, 2]
+    ``mse``                         mean squared difference of the same, in the square of the logits' unit
     ``stability``                   Jaccard index of the classes' critical neurons with those of the epoch before; in ``fit``
                                     alone, and where classes times neurons are above 2,000,000 of all samples together
     ``conservation_error``          mean of ``|input + absorbed - output| / |output|``
-    ``samples``                     how many samples were looked at, over all processes
-    ``seconds``                     what the callback itself took of the epoch, of the slowest process
+    ``samples``                     number of samples that were measured, over all processes
+    ``seconds``                     time that the callback itself took in the epoch, on the slowest process
     ``heatmaps``                    relevance of the predicted class of the same images in every epoch, one of each class
                                     first
     ``mistakes``                    the same of this epoch's worst mistakes: where a wrong class is furthest ahead
@@ -101,76 +101,80 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
     ``shares``                      histogram of the neurons' mean share of their layer's ``|relevance|``, for each layer, of
                                     more than 16 for some from the first to the last; as ``shares/02_LAYER``, numbered in
                                     the network's order
-    ``report``                      all of it in one HTML file, of the last epoch, for files and loggers that take such
+    ``report``                      all of this in one HTML file, for the last epoch, for files and loggers that take HTML
     ``strategies``                  groups of a class's images that are decided alike, and where the relevance of each
                                     is densest; of four classes at most, those with shortcuts first, as
                                     ``strategies/CLASS``; the tab and the report have all
-    ``shortcuts``                   how many strategies are likely shortcuts: a small region of theirs, copied into images of
-                                    other classes, turns these into the class; a warning names class, share and region
+    ``shortcuts``                   number of strategies that are likely shortcuts: a small region of their images, copied
+                                    into images of other classes, turns these into the class; a warning names class, share
+                                    and region
     ``cards``                       for the graphs' most relevant neurons the patches that drive them, those in which they
-                                    are relevant, and the classes that they speak for
+                                    are relevant, and the classes for which they are relevant
     ``settings``                    the arguments, as text
     ``reconstructions``             not by default: what drives the neurons of each best path, by deconvolution
     ============================== ====================================================================================
 
-    Scalars go through ``pl_module.log`` to every logger, so that checkpoints and early stopping can watch them. Pictures go
-    to every logger that takes some (TensorBoard, W&B, MLflow, Comet, DVCLive, and those with W&B's ``log_image``),
+    Scalars go through ``pl_module.log`` to every logger, so that checkpoints and early stopping can monitor them. Pictures
+    go to every logger that takes them (TensorBoard, W&B, MLflow, Comet, DVCLive, and those with W&B's ``log_image``),
     histograms to TensorBoard, W&B and Comet, the report at the end to W&B, MLflow and Comet, texts and the record of the
-    *Relevance* tab to TensorBoard. Where no logger takes pictures, they are PNG files in the run's folder, which may be
-    remote, numbers JSON; in a temporary folder if that one cannot be written. A ``fast_dev_run`` writes nothing.
+    *Relevance* tab to TensorBoard. If no logger takes pictures, they are written as PNG files to the run's folder, which may
+    be remote, and numbers as JSON; to a temporary folder if that one cannot be written. A ``fast_dev_run`` writes nothing.
 
-    **What it costs in a fit.** A look at an epoch may take ``max_share`` of the time since the last, of an epoch shorter
-    than a minute up to three times that: measures first, then pictures, then strategies and cards, each if what is left and
-    what earlier looks have left pays for it; the first look has pictures and the last everything, whatever they take.
+    **Time that it takes in a fit.** In an epoch the monitor may take ``max_share`` of the time since it last ran; of an
+    epoch shorter than a minute up to three times that. Measures come first, then pictures, then strategies and cards,
+    each only if the time left over in this epoch and saved in earlier ones is enough. Whatever the time, the first epoch
+    has pictures and the last has everything.
 
-    - Measures are taken in every epoch, on the same number of samples: all of ``max_samples``, or a quarter of them, or a
-      quarter of that, as half of what a look may take pays for by what a sample took in the sanity check; at least 16,
-      whatever they cost, and all of a ``max_samples`` below 64. Without a sanity check the first epoch has the fewest. A
-      checkpoint keeps the number.
-    - Pictures are the heatmaps, the graphs, the record of the tab and the report. The last look is that at the network which
-      training ends with, however it ends; where it ends early, by ``EarlyStopping`` or an exception, it comes once it has.
-      For the network that a ``ModelCheckpoint`` has just saved as its best, half of what pictures take is enough.
-    - Strategies, shortcuts and cards come of up to four times ``max_samples``, of up to 20 classes; of fewer, at least 256,
-      where they would take more than ``max_share`` of the whole fit.
+    - Measures are taken in every epoch, on the same number of samples: ``max_samples``, or a quarter of them, or a quarter
+      of that, and so on, whichever fits half of the allowed time by what a sample took in the sanity check. It is at least
+      16, whatever the time, and all of a ``max_samples`` below 64. Without a sanity check the first epoch measures the
+      fewest. A checkpoint keeps the number.
+    - Pictures are the heatmaps, the graphs, the record of the tab and the report. The last ones are of the network that
+      training ends with, however it ends; after an early end, by ``EarlyStopping`` or an exception, they are drawn then. For
+      the network that a ``ModelCheckpoint`` has just saved as its best, half of the time that pictures take is enough.
+    - Strategies, shortcuts and cards use up to four times ``max_samples`` samples, of up to 20 classes. They use fewer, but
+      at least 256, if they would take more than ``max_share`` of the whole fit.
 
-    So measures differ between runs if the clock settles another number; ``samples``, ``settings`` and the tab's notes say
-    which. With ``max_share=None`` the clock decides nothing. ``trainer.validate`` and ``trainer.test`` know no share.
-    ``max_samples``, ``every_n_epochs`` and ``max_seconds`` hold beside it.
+    So the number of measured samples may differ between runs; ``samples``, ``settings`` and the tab's notes give it. With
+    ``max_share=None`` nothing depends on time, nor in ``trainer.validate`` and ``trainer.test``. ``max_samples``,
+    ``every_n_epochs`` and ``max_seconds`` apply as well.
 
     Args:
         composite: which rule each layer gets; a composite, a rule, a name, or text such as
             ``"Composite(Epsilon(), convolution=Gamma(0.1))"``, for YAML.
         selection: which neurons are critical; a selection, or text such as ``"Threshold(0.01)"``.
-        every_n_epochs: how often, in epochs of ``fit``: the first validation of each so many epochs is looked at.
-        max_samples: how many samples of a validation epoch are looked at at most, over all processes and loaders; spread
-            evenly over them, the same in every epoch where the loader does not shuffle.
-        n_heatmaps: how many images are shown with their heatmaps, and how many mistakes; 0 for none. The images are saved in
+        every_n_epochs: the monitor runs in the first validation of every so many epochs of ``fit``.
+        max_samples: the most samples that are measured in a validation epoch, over all processes and loaders; spread evenly
+            over them, and the same in every epoch if the loader does not shuffle.
+        n_heatmaps: number of images that are shown with their heatmaps, and of mistakes; 0 for none. The images are saved in
             checkpoints, so that a resumed run shows them again.
         class_names: names of the classes, for the pictures.
-        model: what is explained, where the module's ``forward`` is not the classifier: the name of an attribute or method
-            (``"net"``, ``"teacher.head"``, ``"classify"``), or a function of the LightningModule that gives a module or a
-            function of the inputs. See :class:`lrp_lightning.callbacks.classifier.Classifier` for the outputs that are read:
+        model: what to explain if the module's ``forward`` is not the classifier: the name of an attribute or method
+            (``"net"``, ``"teacher.head"``, ``"classify"``), or a function of the LightningModule that returns a module or a
+            function of the inputs. :class:`lrp_lightning.callbacks.classifier.Classifier` lists the supported outputs:
             logits ``(N, classes)``, a single logit, sequences, maps, objects with ``logits``.
-        batch_fn: from a batch to ``(inputs, labels)``, where :func:`lrp_lightning.callbacks.batches.read_batch` cannot tell.
-        target_fn: from logits, ``(N, classes)``, and labels to the class that is explained of each sample, ``(N,)``; None
-            for the predicted class.
-        graph_classes: which classes get a graph: ``"all"``, 20 at most, and fewer where few samples are measured; how many,
-            the first that are met; or which, by number or name.
-        n_paths: how many best paths of each graph are drawn, and have heatmaps.
+        batch_fn: maps a batch to ``(inputs, labels)``, for batches that
+            :func:`lrp_lightning.callbacks.batches.read_batch` cannot read.
+        target_fn: maps logits, ``(N, classes)``, and labels to the class to explain for each sample, ``(N,)``; None for the
+            predicted class.
+        graph_classes: which classes get a graph: ``"all"``, at most 20, and fewer if few samples are measured; a number, for
+            the first so many that occur; or a list of classes, by number or name.
+        n_paths: number of best paths of each graph that are drawn and have heatmaps.
         log: which of the names above are logged; what is left out is not computed.
-        max_seconds: when this is used up in an epoch, no more samples are looked at nor pictures drawn; what was measured is
-            logged. None for no limit.
-        max_share: in ``fit``, which share of the time without it the monitor may take, of epochs below a minute up to three
-            times that, as above; None for no limit.
-        on_error: ``"raise"``, by default: a model or batch that it cannot work with raises at the first validation, which is
-            the sanity check before training. ``"warn"``: it warns once, and logs what it can; an operator without a rule
-            then passes relevance by its plain gradient. Once it has worked, an error is a warning either way, but for labels
-            that are no classes of the output; and a model that has diverged always is one: training goes on.
+        max_seconds: after this many seconds in an epoch no more samples are measured and no more pictures drawn; what was
+            measured until then is logged. None for no limit.
+        max_share: in ``fit``, the share of training time that the monitor may take in addition, of epochs below a minute up
+            to three times that, as above; None for no limit.
+        on_error: ``"raise"``, the default: a model or batch that the monitor cannot handle raises at the first validation,
+            which is the sanity check before training. ``"warn"``: it warns once and logs what it can; an operator without a
+            rule then propagates relevance by its plain gradient. After the first success an error is a warning either way,
+            except for labels that are not classes of the output. A model that has diverged always gives a warning, and
+            training continues.
 
     Raises:
         MisconfigurationException: if an argument is out of range; in ``setup`` if the strategy shards parameters in another
             way than ``fully_shard`` (``FSDPStrategy``, DeepSpeed stage 3, tensor parallelism); at the first batch if inputs
-            and labels cannot be told, labels are none of classes, or there are fewer ``class_names`` than classes.
+            and labels cannot be identified, labels are not classes, or there are fewer ``class_names`` than classes.
 
     Example:
         >>> from lightning.pytorch import Trainer
@@ -200,13 +204,13 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
         super().__init__()
         composite = read(composite) if isinstance(composite, str) and "(" in composite else composite
         selection = read(selection) if isinstance(selection, str) else selection
-        self.settings = Settings(
+        self.settings: Settings = Settings(
             as_composite(composite), selection, every_n_epochs, max_samples, n_heatmaps, class_names, model, batch_fn,
             target_fn, graph_classes, n_paths, log, max_seconds, max_share, on_error,
         )  # fmt: skip
         self._measures = Measures(log, circuits_of_every=1 if max_samples <= 64 else 4)
         self._budget = Budget(max_seconds)
-        self._thrift = Thrift(max_share, max_samples)
+        self._time_share = TimeShare(max_share, max_samples)
         self._remembered: dict[str, Remembered] = {}
         self._on_unsupported: Literal["raise", "gradient"] = "raise"
         self._has_worked = False
@@ -220,7 +224,7 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
 
     def _forget(self) -> None:
         """Hold nothing of a run: neither model nor samples nor open files."""
-        self._thrift.stop()
+        self._time_share.stop()
         self._active = False
         self._observation: Observation | None = None
         self._fault: Exception | None = None
@@ -250,7 +254,7 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
         self._name = "relevance" if number == 1 else f"relevance_{number}"
         self._folder = trainer.log_dir
         if stage == "fit":
-            self._thrift = Thrift(self.settings.max_share, self.settings.max_samples)
+            self._time_share = TimeShare(self.settings.max_share, self.settings.max_samples)
             # another fit trains another network, or goes on from a checkpoint, which brings these
             self._measures.stability, self._remembered, self._history, self._told_of = None, {}, [], set()
             self._has_worked, self._on_unsupported, self._warned = False, "raise", set()
@@ -261,26 +265,26 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         for where in end(self._destinations or []):
-            rank_zero_info(f"RelevanceMonitor {where}")
+            rank_zero_info(f"RelevanceMonitor: {where}")
         self._forget()
         for name in _LENT:
             self.__dict__.pop(name, None)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._thrift.start()
+        self._time_share.start()
         if not trainer.enable_validation or not sum(trainer.num_val_batches):
             self._warn(
-                "RelevanceMonitor needs validation batches, and this fit has none, so it does nothing: give fit a "
-                "validation loader that is not empty, the module a validation_step, and limit_val_batches above 0"
+                "RelevanceMonitor needs validation batches, and this fit has none, so it does nothing: pass fit a "
+                "non-empty validation loader, define validation_step in the module, and set limit_val_batches above 0"
             )
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         # a checkpoint is saved after validation, or at an epoch's end after other callbacks; the weights are still those
         undrawn = self._undrawn
-        if self._has_new_best(trainer) and undrawn is not None and undrawn.is_of(trainer) and self._thrift.pays_for_best():
+        if self._has_new_best(trainer) and undrawn is not None and undrawn.is_of(trainer) and self._time_share.allows_best():
             before = self._budget.seconds
-            self._draw_late(trainer, undrawn, None, ", the best so far", self._thrift.price_of_pictures or math.inf)
-            self._thrift.pay(self._budget.seconds - before)
+            self._draw_late(trainer, undrawn, None, ", the best so far", self._time_share.seconds_of_pictures or math.inf)
+            self._time_share.spend(self._budget.seconds - before)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._draw_the_end(trainer, in_a_hurry=False)
@@ -301,20 +305,20 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
         self._active = True
         self._budget.start_epoch()
         in_fit = trainer.state.fn == "fit"
-        to_settle = in_fit and not trainer.sanity_checking and self._thrift.samples is None
+        to_settle = in_fit and not trainer.sanity_checking and self._time_share.samples is None
         # what may fail, what waits for all processes, and what may fail again: so that none waits for one that is gone
         with self._guarded(trainer):
             self._measures.reset(pl_module.device, training=in_fit)
             sampling = _sampling(trainer, self.settings.max_samples)
-            settled = self._thrift.settle(self.settings.every_n_epochs, sampling.total) if to_settle else None
+            settled = self._time_share.choose_samples(self.settings.every_n_epochs, sampling.total) if to_settle else None
         self._agree(trainer)
         if not self._active:
             return
         if to_settle:
-            self._thrift.samples = trainer.strategy.broadcast(settled)  # one clock for all processes
+            self._time_share.samples = trainer.strategy.broadcast(settled)  # one clock for all processes
         whole = _whole(trainer.strategy, pl_module)
         with self._guarded(trainer):
-            sampling.most = self._thrift.most if in_fit else sampling.most
+            sampling.most = self._time_share.most if in_fit else sampling.most
             remembered = self._remembered.setdefault("test" if trainer.testing else "validation", Remembered())
             self._observation = Observation(
                 self.settings,
@@ -344,8 +348,8 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
             if trainer.sanity_checking:
                 if observation.samples == 0 and (groups := read_batch(batch, self.settings.batch_fn)):
                     observation.glance(groups)  # which is slow for once
-                    if self._thrift.most < self.settings.max_samples:
-                        self._thrift.price_of_sample = observation.glance(groups, LEAST) / trainer.world_size
+                    if self._time_share.most < self.settings.max_samples:
+                        self._time_share.seconds_per_sample = observation.glance(groups, LEAST) / trainer.world_size
                 return
             measured = not observation.stopped_early and not observation.sampling.done
             groups = read_batch(batch, self.settings.batch_fn) if measured or self._kept is not None else []
@@ -404,7 +408,7 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
             "remembered": remembered,
             "measures": self._measures.state_dict(),
             "history": self._history,
-            "thrift": self._thrift.state_dict(),
+            "time_share": self._time_share.state_dict(),
             "has_worked": self._has_worked,
         }
 
@@ -425,14 +429,14 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
 
         parts: dict[str, Callable[[Any], None]] = {
             "remembered": read_remembered, "measures": self._measures.load_state_dict, "history": read_history,
-            "thrift": self._thrift.load_state_dict, "has_worked": read_has_worked,
+            "time_share": self._time_share.load_state_dict, "has_worked": read_has_worked,
         }  # fmt: skip
         for part, read_part in parts.items():
             try:
                 if part in state_dict:
                     read_part(state_dict[part])
             except Exception as error:  # anything may stand there
-                self._warn(f"RelevanceMonitor cannot read {part!r} of the checkpoint, which begins anew: {error!r}")
+                self._warn(f"RelevanceMonitor cannot restore {part!r} from the checkpoint and starts it afresh: {error!r}")
 
     def __getstate__(self) -> dict[str, Any]:
         """Without what belongs to a run, so that a monitor can be pickled at any time."""
@@ -451,15 +455,15 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
         assert observation is not None
         observation.finish()
         now = self._budget.now
-        if self._thrift.price_of_sample is None and observation.samples:
-            self._thrift.price_of_sample = now / observation.samples / trainer.world_size
+        if self._time_share.seconds_per_sample is None and observation.samples:
+            self._time_share.seconds_per_sample = now / observation.samples / trainer.world_size
         if trainer.is_global_zero and observation.samples and self._draws(trainer, now):
             self._look = look_at(observation, self._epoch_of(trainer), has_tab(self._open(trainer)))
             self._passes, self._complete = self._budget.now - now, self._kept is None
             if self._kept is not None and self._looks_for_insights(trainer, self._budget.now, len(self._kept)):
                 if trainer.state.fn == "fit":
-                    self._kept.most = self._thrift.insights_of(len(self._kept))
-                    _tell(trainer.current_epoch, "", self._thrift.insights_take(len(self._kept)))
+                    self._kept.most = self._time_share.samples_for_insights(len(self._kept))
+                    _tell(trainer.current_epoch, "", self._time_share.seconds_of_insights(len(self._kept)))
                 self._add_insights(self._look, observation)
 
     def _epoch_of(self, trainer: Trainer) -> int:
@@ -472,11 +476,11 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
         """Whether this look has pictures, having taken ``now`` seconds."""
         if trainer.state.fn != "fit" or not set(DRAWN) & set(self.settings.log):
             return True
-        return self._thrift.pays_for_pictures(now) or is_last_look(trainer, self.settings.every_n_epochs)
+        return self._time_share.allows_pictures(now) or is_last_look(trainer, self.settings.every_n_epochs)
 
     def _looks_for_insights(self, trainer: Trainer, now: float, samples: int) -> bool:
         """Whether this look has strategies and cards, having taken ``now`` seconds."""
-        if trainer.state.fn != "fit" or self._thrift.pays_for_insights(now, samples):
+        if trainer.state.fn != "fit" or self._time_share.allows_insights(now, samples):
             return True
         return is_last_look(trainer, self.settings.every_n_epochs)
 
@@ -486,33 +490,33 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
         add_insights(look, observation, kept)
         self._complete = True
         if len(kept):
-            self._thrift.price_of_insights = (self._budget.now - before) / len(kept)
+            self._time_share.insight_seconds_per_sample = (self._budget.now - before) / len(kept)
         for strategy in look.strategies.shortcuts:
             if strategy.label not in self._told_of:  # of each class once: numbers differ from epoch to epoch
                 self._told_of.add(strategy.label)
                 self._warn(
-                    f"RelevanceMonitor: a likely shortcut: {strategy.sentence(self.settings.class_names)}. Look at "
-                    f"{self._name}/strategies, mend the data and train again"
+                    f"RelevanceMonitor: likely shortcut: {strategy.sentence(self.settings.class_names)}. See "
+                    f"{self._name}/strategies, then fix the data and train again"
                 )
 
     def _account(self, trainer: Trainer) -> None:
         """Count what a look took."""
         if trainer.sanity_checking:
-            self._thrift.spent += self._budget.seconds
+            self._time_share.spent += self._budget.seconds
         elif trainer.state.fn == "fit":
-            self._thrift.end_look(self._budget.seconds)
+            self._time_share.end_look(self._budget.seconds)
 
     def _log(self, trainer: Trainer, pl_module: LightningModule, observation: Observation) -> None:
         seen = observation.samples > 0
         if trainer.world_size > 1:
             seen = trainer.strategy.reduce_boolean_decision(seen, all=False)
         if not seen:
-            self._warn("RelevanceMonitor saw no sample in this validation, so it logs nothing")
+            self._warn("RelevanceMonitor received no sample in this validation, so it logs nothing")
             return
         if observation.stopped_early:
             self._warn(
-                f"RelevanceMonitor stopped after {observation.samples} samples: max_seconds={self.settings.max_seconds} "
-                "are used up"
+                f"RelevanceMonitor stopped after {observation.samples} samples: it reached "
+                f"max_seconds={self.settings.max_seconds}"
             )
         values: dict[str, Tensor] = {}
         agree = trainer.strategy.reduce_boolean_decision
@@ -554,7 +558,7 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
         except Exception as error:
             self._warn(f"RelevanceMonitor could not log what it found: {error!r}")
         if look is not None:
-            self._thrift.price_of_pictures = self._passes + self._budget.seconds - before
+            self._time_share.seconds_of_pictures = self._passes + self._budget.seconds - before
 
     def _draw_the_end(self, trainer: Trainer, in_a_hurry: bool) -> None:
         """Draw the network that a fit ends with, where nobody knew beforehand that its last look was the last."""
@@ -563,13 +567,13 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
             return
         kept = self._kept
         if kept is not None:
-            kept.most = self._thrift.insights_of(len(kept))
-        insights = 0.0 if kept is None else self._thrift.insights_take(len(kept))
+            kept.most = self._time_share.samples_for_insights(len(kept))
+        insights = 0.0 if kept is None else self._time_share.seconds_of_insights(len(kept))
         if in_a_hurry and insights > _HURRIED:
             kept, insights = None, 0.0
             if undrawn.look is not None:
                 return
-        pictures = 0.0 if undrawn.look is not None else self._thrift.price_of_pictures or math.inf
+        pictures = 0.0 if undrawn.look is not None else self._time_share.seconds_of_pictures or math.inf
         self._draw_late(trainer, undrawn, kept, ", where training ended", insights + pictures)
 
     def _draw_late(self, trainer: Trainer, undrawn: _Undrawn, kept: Kept | None, why: str, seconds: float) -> None:
@@ -590,7 +594,7 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
             for note in look.notes:
                 self._warn(note)
         except Exception as error:  # training is over, or goes on
-            self._warn(f"RelevanceMonitor draws no pictures of epoch {epoch}{why}: {error}")
+            self._warn(f"RelevanceMonitor could not draw pictures of epoch {epoch}{why}: {error}")
         else:
             if kept is None and self._kept is not None:
                 self._undrawn = replace(undrawn, look=look, step=step)
@@ -620,10 +624,10 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
     def _tell_settings(self, trainer: Trainer, step: int) -> None:
         """As text, at the start and when it is settled how much is looked at."""
         rows = {name: f"`{text}`" for name, text in self.settings.told().items()}
-        if trainer.state.fn == "fit" and self._thrift.max_share is not None:
-            limit = "max_share" if self._thrift.most < self.settings.max_samples else "max_samples"
-            rows["measured in each epoch"] = f"{self._thrift.most} samples at most, by {limit}"
-            rows["pictures"] = "of the first epoch, the last, and those between that max_share pays for"
+        if trainer.state.fn == "fit" and self._time_share.max_share is not None:
+            limit = "max_share" if self._time_share.most < self.settings.max_samples else "max_samples"
+            rows["measured in each epoch"] = f"at most {self._time_share.most} samples, limited by {limit}"
+            rows["pictures"] = "of the first and the last epoch, and of others as max_share allows"
         text = "\n".join(f"| {name} | {told} |" for name, told in rows.items())
         if "settings" in self.settings.log and text != self._told:
             step, self._told = step if self._told else 0, text
@@ -671,10 +675,10 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
         of = "" if total is None else f" of {total:,}"
         fewer = observation.sampling.most < self.settings.max_samples and samples < (total or math.inf)
         share = self.settings.max_share
-        why = f" max_share={share} pays for no more." if fewer and share is not None else ""
+        why = f" max_share={share} allows no more." if fewer and share is not None else ""
         if not self._complete and self._kept is not None:
-            why += " Strategies, shortcuts and cards come with the last look, or once max_share pays for them."
-        return f"Measured on {samples:,}{of} samples; the look took {self._budget.now:.1f} s.{why}"
+            why += " Strategies, shortcuts and neuron cards follow at the last epoch, or earlier if max_share allows."
+        return f"Measured on {samples:,}{of} samples in {self._budget.now:.1f} s.{why}"
 
     def _report(
         self,
@@ -724,8 +728,8 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
             return
         self._active, self._observation, self._fault, self._look = False, None, None, None
         if fatal:
-            raise fault or LRPError("RelevanceMonitor failed on another process, which says why")
-        why = fault if fault is not None else "it failed on another process, which says why"
+            raise fault or LRPError("RelevanceMonitor failed on another process; see the error there")
+        why = fault if fault is not None else "it failed on another process; see the warning there"
         self._warn(f"RelevanceMonitor skips this validation: {why}", of_this_process=True)
 
     def _is_fatal(self, fault: Exception) -> bool:
@@ -791,7 +795,7 @@ def _check(strategy: Any) -> None:
     else:
         return
     raise MisconfigurationException(
-        f"RelevanceMonitor needs whole parameters. It gathers what fully_shard has sharded; {kind} shards otherwise:"
+        f"RelevanceMonitor needs unsharded parameters. It can gather those sharded by fully_shard, but not those of {kind}:"
         f"{instead} train without it and run trainer.validate on one device from the checkpoint, with RelevanceMonitor "
         "attached."
     )

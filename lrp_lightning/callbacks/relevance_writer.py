@@ -92,9 +92,11 @@ class RelevanceWriter(BasePredictionWriter):
             raise InputError(f"input_relevance must be 'values', 'places' or 'none', got {input_relevance!r}")
         if not is_whole(samples_per_file) or samples_per_file < 1:
             raise InputError(f"samples_per_file must be a whole number >= 1, got {samples_per_file!r}")
-        self.out, self.dtype, self.input_relevance = Path(out), dtype, input_relevance
-        self.keep_inputs, self.samples_per_file = bool(keep_inputs), samples_per_file
-        self.about = {str(name): str(text) for name, text in (about or {}).items()}
+        self.out: Path = Path(out)
+        self.dtype, self.input_relevance = dtype, input_relevance
+        self.keep_inputs: bool = bool(keep_inputs)
+        self.samples_per_file: int = samples_per_file
+        self.about: dict[str, str] = {str(name): str(text) for name, text in (about or {}).items()}
         self._facts: dict[Column, dict[str, Any]] = {}
         self._started = False
 
@@ -128,7 +130,8 @@ class RelevanceWriter(BasePredictionWriter):
             self._done[segment.index] = True
         if there:
             rank_zero_info(
-                f"RelevanceWriter: {int(self._done.sum())} of {samples} samples are in {str(self.out)!r} and are left out"
+                f"RelevanceWriter: {int(self._done.sum())} of {samples} samples are already in {str(self.out)!r} and are "
+                "skipped"
             )
         self._empty()
         self._started = True
@@ -141,8 +144,9 @@ class RelevanceWriter(BasePredictionWriter):
         indices = list(trainer.predict_loop.current_batch_indices)
         if len(indices) != samples:
             raise StoreError(
-                f"a batch has {samples} samples, of which Lightning knows {len(indices)} places in the data set; batch_fn "
-                "and the loader's collate_fn must give one sample for each of the sampler's"
+                f"a batch has {samples} samples, but the sampler gave {len(indices)} indices for it; batch_fn and the "
+                "loader's "
+                "collate_fn must return exactly one sample for each index"
             )
         here = np.asarray(indices, np.int64)
         real = self._seen + np.arange(samples) < self._most  # what comes after evens out the processes
@@ -211,13 +215,13 @@ class RelevanceWriter(BasePredictionWriter):
             differing = [f"{n} {found.get(n)!r}, not {about[n]!r}" for n in about if found.get(n) != about[n]]
             if differing:
                 raise StoreError(
-                    f"{str(self.out)!r} is a store of something else: {'; '.join(differing)}. Give another folder"
+                    f"{str(self.out)!r} holds a store with other settings: {'; '.join(differing)}. Use another folder"
                 )
             segments.remove_leftovers(self.out)
             return
         others = self.out.exists() and (not self.out.is_dir() or any(path.name[0] != "." for path in self.out.iterdir()))
         if others:
-            raise StoreError(f"{str(self.out)!r} is there and is not a store; give an empty or a new folder")
+            raise StoreError(f"{str(self.out)!r} exists and is not a store; use an empty or a new folder")
         versions = {
             "lrp_lightning": lrp_lightning.__version__,
             "torch": torch.__version__,
@@ -286,14 +290,14 @@ def _samples_of(trainer: Trainer) -> tuple[int, float]:
     """How many samples the data set has, and how many this process has of them before its sampler repeats some."""
     loaders = pytree.tree_leaves(trainer.predict_dataloaders)
     if len(loaders) != 1:
-        raise StoreError(f"a store is of one data set, and there are {len(loaders)} loaders; write a store for each")
+        raise StoreError(f"a store takes one data set, got {len(loaders)} loaders; write a separate store for each")
     [loader] = loaders
     dataset: Any = getattr(loader, "dataset", None)
     if not isinstance(loader, DataLoader) or isinstance(dataset, IterableDataset) or not hasattr(dataset, "__len__"):
         what = type(loader).__name__ if dataset is None else f"{type(loader).__name__} of {type(dataset).__name__}"
         raise StoreError(f"a store needs a DataLoader of a data set with a length and an order, got {what}")
     if loader.batch_sampler is None:
-        raise StoreError("a store needs the places of a batch's samples in the data set; give the DataLoader a batch_size")
+        raise StoreError("a store needs the index of each sample in the data set; give the DataLoader a batch_size")
     samples = len(dataset)
     sampler = getattr(loader.batch_sampler, "sampler", loader.sampler)
     if isinstance(sampler, DistributedSampler):

@@ -89,7 +89,7 @@ class Settings:
         if self.class_names is not None and (
             isinstance(self.class_names, str) or not isinstance(self.class_names, Sequence)
         ):
-            raise _wrong("class_names", "a list of names, one a class", self.class_names)
+            raise _wrong("class_names", "a list of names, one per class", self.class_names)
         self._check_graph_classes()
         seconds = self.max_seconds
         if seconds is not None and (isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds > 0):
@@ -109,8 +109,8 @@ class Settings:
         for name in self.log:
             if name not in LOGGED:
                 close = difflib.get_close_matches(str(name), LOGGED, n=1)
-                hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(LOGGED)}"
-                raise MisconfigurationException(f"RelevanceMonitor: nothing called {name!r} is logged (log=); {hint}")
+                hint = f"did you mean {close[0]!r}?" if close else f"allowed names are {', '.join(LOGGED)}"
+                raise MisconfigurationException(f"RelevanceMonitor: log= has an unknown name {name!r}; {hint}")
 
     def _check_graph_classes(self) -> None:
         given, names = self.graph_classes, [str(name) for name in self.class_names or ()]
@@ -119,8 +119,8 @@ class Settings:
         listed = isinstance(given, Sequence) and not isinstance(given, str)
         unknown = [c for c in given if isinstance(c, str) and c not in names] if listed else []  # type: ignore[union-attr]
         if unknown:
-            known = f"class_names has {', '.join(names)}" if names else "give class_names too, or their numbers"
-            raise MisconfigurationException(f"RelevanceMonitor: graph_classes names {unknown[0]!r}, and {known}")
+            known = f"class_names are {', '.join(names)}" if names else "give class_names too, or use class numbers"
+            raise MisconfigurationException(f"RelevanceMonitor: graph_classes has an unknown class {unknown[0]!r}; {known}")
         if not listed or not all(isinstance(c, str) or (_whole(c) and c >= 0) for c in given):  # type: ignore[union-attr]
             raise _wrong("graph_classes", "'all', a number of classes, or the classes, by number or name", given)
         if len(set(self.listed_classes)) < len(self.listed_classes):

@@ -32,7 +32,7 @@ def read(text: str) -> Any:
         return _value(ast.parse(text.strip(), mode="eval").body)
     except (SyntaxError, ValueError, TypeError) as error:
         raise MisconfigurationException(
-            f"RelevanceMonitor: {text!r} was expected to be written as in Python, such as TopK(0.1) or "
+            f"RelevanceMonitor: {text!r} must be written as a Python call, such as TopK(0.1) or "
             f"Composite(Epsilon(), convolution=Gamma(0.1)): {error}"
         ) from error
 
@@ -40,7 +40,7 @@ def read(text: str) -> Any:
 def _value(node: ast.expr) -> Any:
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
         if node.func.id not in _KNOWN:
-            raise ValueError(f"{node.func.id!r} is none of {', '.join(sorted(_KNOWN))}")
+            raise ValueError(f"{node.func.id!r} must be one of {', '.join(sorted(_KNOWN))}")
         keywords = {keyword.arg: _value(keyword.value) for keyword in node.keywords if keyword.arg}
         return _KNOWN[node.func.id](*map(_value, node.args), **keywords)
     if isinstance(node, ast.Dict) and None not in node.keys:

@@ -102,6 +102,6 @@ def _same(a: Tensor, b: Tensor) -> bool:
 
 def _refusal(what: str) -> str:
     return (
-        f"a pass of this model cannot be captured for any number of samples, because it depends on their number: {what}. "
+        f"a pass of this model cannot be captured for any number of samples, because it depends on that number: {what}. "
         "Capture it for the number of samples that you need, with dynamic_batch=False"
     )

@@ -110,7 +110,7 @@ def save_compiled(captured: Captured, path: str | Path, about: Mapping[str, Any]
         torch._inductor.aoti_compile_and_package(export(captured), package_path=str(path), inductor_configs=metadata)
     except RuntimeError as error:  # of inductor's many, and of the compiler's
         raise LRPError(
-            f"AOTInductor cannot compile this pass here, is there a C++ compiler? {_first_line(error)}"
+            f"AOTInductor could not compile this pass; is a C++ compiler installed? {_first_line(error)}"
         ) from error
     return Path(path)
 

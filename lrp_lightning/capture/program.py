@@ -88,15 +88,17 @@ class Captured(nn.Module):
     ) -> None:
         super().__init__()
         self.program = program
-        self.inputs, self.layers, self.dynamic_batch = inputs, tuple(layers), dynamic_batch
-        self.shapes = tuple(t.shape for t in example)
+        self.inputs: int = inputs
+        self.layers: tuple[str, ...] = tuple(layers)
+        self.dynamic_batch: bool = dynamic_batch
+        self.shapes: tuple[torch.Size, ...] = tuple(t.shape for t in example)
         self._kind = _Kind(example[0].device, example[0].dtype)
 
     def forward(self, *images: Tensor) -> Explanation:
         """Explain images of the shape that was recorded.
 
         Args:
-            images: the input tensors, samples first, and, where the target was a tensor, one class a sample, ``(N,)``.
+            images: the input tensors, samples first, and, where the target was a tensor, one class per sample, ``(N,)``.
 
         Returns:
             The explanation; while ``torch.export`` records the call a plain tuple of its three parts, so that what is
@@ -114,8 +116,8 @@ class Captured(nn.Module):
         was, is_now = self._kind, _moved(self._kind, fn)
         if is_now.dtype == torch.float16 and was.dtype != torch.float16:
             raise ModelError(
-                "a captured pass cannot be converted to float16, in which its stabilisers are zero: convert the model, and "
-                "capture it in that precision"
+                "a captured pass cannot be converted to float16, because its stabilisers would become zero: convert the "
+                "model, then capture it"
             )
         super()._apply(fn, recurse)
         for node in self.program.graph.nodes:
@@ -151,8 +153,8 @@ def capture(
     """Record a pass; see :meth:`lrp_lightning.SelectiveLRP.capture`."""
     if (search := _search_in(selection)) is not None:
         raise SelectionError(
-            f"{type(search).__name__} searches by many passes, so it cannot be captured. Search once, and capture the "
-            "pass with the neurons found: selection=Fixed({layer: neurons})"
+            f"{type(search).__name__} searches with many passes, so it cannot be captured. Search once, then capture the "
+            "pass with the neurons that were found: selection=Fixed({layer: neurons})"
         )
     model = unwrapped(model)
     given = images if isinstance(images, tuple) else (images,)
@@ -160,7 +162,7 @@ def capture(
     takes_target = isinstance(target, Tensor)
     if takes_target and (target.shape != (len(given[0]),) or target.is_floating_point() or target.dtype == torch.bool):
         raise TargetError(
-            f"a target that becomes an input must be one class a sample, integers ({len(given[0])},), got {target.dtype} "
+            f"a target that becomes an input must be one class per sample, integers ({len(given[0])},), got {target.dtype} "
             f"{tuple(target.shape)}; give a class by its number"
         )
 
@@ -216,8 +218,8 @@ def _check_same(found: Sequence[Tensor], expected: Sequence[Tensor], inputs: int
     for one, other in [output, *(relevance if all(torch.equal(*mask) for mask in masks) else [])]:
         if not (one - other).abs().max() <= _ROUNDING * other.abs().max():
             raise UnsupportedOperatorError(
-                "the recorded pass does not find what the pass itself finds in these images, so it cannot be captured; does "
-                "the model's forward keep a state, or draw random numbers?"
+                "the recorded pass gives other results than the pass itself for these images, so it cannot be captured; "
+                "does the model's forward keep a state or draw random numbers?"
             )
 
 

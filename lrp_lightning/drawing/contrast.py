@@ -31,23 +31,23 @@ def draw_contrast(
     std: Sequence[float] | None = None,
     percentile: float = 99.5,
 ) -> Figure:
-    """For each image what speaks for the class, for the other one, and for the difference; red for, blue against.
+    """For each image, heatmaps for one class, for the other, and for the difference; red raises it, blue lowers it.
 
-    The upper row of an image is what runs through critical neurons, the lower one what runs through all. Each heatmap shows
-    shares of its own ``|relevance|``, and says which part of the logit it holds.
+    The upper row of an image is relevance through critical neurons, the lower row through all neurons. Each heatmap shows
+    shares of its own ``|relevance|``; its title gives the part of the logit that it holds.
 
     Args:
         why: from :func:`lrp_lightning.contrast`, of images.
-        class_names: names of the classes; without them their numbers stand there.
-        mean: what was subtracted from the images, one value a channel; without it each is stretched to its own range.
+        class_names: names of the classes; without them classes are given by number.
+        mean: what was subtracted from the images, one value per channel; without it each is stretched to its own range.
         std: what they were divided by.
         percentile: as in :func:`draw_heatmaps`.
 
     Returns:
-        A matplotlib figure that pyplot does not know.
+        A matplotlib figure that is not registered with pyplot.
 
     Raises:
-        InputError: if what was explained are no images ``(N, C, H, W)``.
+        InputError: if the inputs that were explained are not images ``(N, C, H, W)``.
 
     Example:
         >>> import torch
@@ -60,7 +60,7 @@ def draw_contrast(
         16
     """
     if why.inputs.ndim != 4:
-        raise InputError(f"contrasts are drawn of images (N, C, H, W), got inputs {tuple(why.inputs.shape)}")
+        raise InputError(f"draw_contrast needs a contrast of images (N, C, H, W), got inputs {tuple(why.inputs.shape)}")
     samples, tall = len(why.inputs), why.inputs.shape[2] / why.inputs.shape[3]
     height = _WIDTH * tall
     size = 4 * _WIDTH + 0.5, 2 * samples * (height + _HEAD) + 0.1

@@ -39,7 +39,7 @@ def draw_curves(
     title: str = "",
     static: bool = False,
 ) -> go.Figure | Figure:
-    """One line a measure, over what they share: budgets, epochs.
+    """One line per measure, over what they share: budgets, epochs.
 
     Args:
         curves: ``{name: values}``, all of one length; NaN leaves a gap.
@@ -50,8 +50,8 @@ def draw_curves(
         static: whether to draw a matplotlib figure instead.
 
     Returns:
-        A plotly figure, or with ``static`` one of matplotlib that pyplot does not know. Values that all lie in [0, 1] are
-        shown on that range.
+        A plotly figure, or with ``static`` a matplotlib one that is not registered with pyplot. If all values lie in [0, 1],
+        the axis shows that range.
 
     Raises:
         InputError: if there is no curve, or lengths differ.
@@ -63,7 +63,7 @@ def draw_curves(
         ['critical', 'random']
     """
     if not curves:
-        raise InputError("there are no curves to draw")
+        raise InputError("curves is empty: give at least one curve")
     values = {name: [float(v) for v in line] for name, line in curves.items()}
     longest = max(map(len, values.values()))
     at = [float(v) for v in (range(longest) if x is None else x)]

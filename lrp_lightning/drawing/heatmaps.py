@@ -1,4 +1,4 @@
-"""Heatmaps of relevance beside or over the images they explain: one a sample, or a sheet of several a sample."""
+"""Heatmaps of relevance beside or over the images they explain: one per sample, or a sheet of several per sample."""
 
 from __future__ import annotations
 
@@ -35,28 +35,30 @@ def draw_heatmaps(
     all_neurons: Tensor | None = None,
     held: Sequence[tuple[float, float]] | None = None,
 ) -> Figure:
-    """A grid of images, each above its heatmap: red where relevance speaks for the output, blue where against.
+    """A grid of images, each above its heatmap: red pixels raise the output, blue pixels lower it.
 
     The colour scale is centred on zero and shared over the grid, so that heatmaps can be compared.
 
     Args:
         images: ``(N, C, H, W)``; three channels are shown in colour, other numbers by their mean in grey. Each image is
-            stretched to its own range, unless ``mean`` and ``std`` say how to undo its normalisation.
-        relevance: ``(N, C, H, W)``, as ``SelectiveLRP.attribute`` gives it; summed over channels, which may be other ones.
-        titles: one a sample.
-        columns: samples side by side.
-        percentile: the share of pixels, in percent, whose ``|relevance|`` the scale's ends hold; the rest saturate.
+            stretched to its own range, unless ``mean`` and ``std`` are given to undo its normalisation.
+        relevance: ``(N, C, H, W)``, as ``SelectiveLRP.attribute`` returns it; summed over its channels, whose number may
+            differ from the images'.
+        titles: one per sample.
+        columns: the most samples side by side.
+        percentile: the percentage of pixels whose ``|relevance|`` is within the colour scale; the rest saturate.
         shares: show each pixel's share of all ``|relevance|`` that reached its image, in percent. For relevance under a
-            selection, whose sum differs by orders of magnitude from sample to sample.
-        overlay: lay each heatmap over its image in grey, in place of the two.
-        mean: what was subtracted from the images, one value a channel.
-        std: what they were divided by.
-        all_neurons: ``(N, C, H, W)``, where ``relevance`` is that through critical neurons: the relevance through all of
-            them, which then stands below each heatmap, as shares whatever ``shares`` says.
-        held: with it, which parts of the explained logit the two heatmaps hold, one pair a sample.
+            selection, whose sum differs by orders of magnitude between samples.
+        overlay: draw each heatmap over its image in grey, instead of both separately.
+        mean: what was subtracted from the images, one value per channel.
+        std: what the images were divided by, one value per channel.
+        all_neurons: ``(N, C, H, W)``: if ``relevance`` is that through critical neurons, the relevance through all neurons,
+            which is drawn below each heatmap; both then as shares.
+        held: with ``all_neurons``, the parts of the explained logit that the two heatmaps hold, one pair per sample.
 
     Returns:
-        A matplotlib figure that pyplot does not know; ``as_array`` gives its pixels for ``SummaryWriter.add_image``.
+        A matplotlib figure that is not registered with pyplot; ``as_array`` gives its pixels, as for
+        ``SummaryWriter.add_image``.
 
     Raises:
         InputError: if shapes or the number of titles do not fit, or relevance is not finite.
@@ -122,7 +124,7 @@ def draw_contact_sheet(
     Args:
         images: ``(N, C, H, W)``, as in :func:`draw_heatmaps`.
         relevance: ``(K, N, C, H, W)``, from :func:`lrp_lightning.path_heatmaps` or :func:`lrp_lightning.neuron_heatmaps`.
-        rows: one title a sample.
+        rows: one title per sample.
         columns: one title for each of the K.
         percentile: as in :func:`draw_heatmaps`.
         shares: show each pixel's share of its own heatmap's ``|relevance|``, so that weak paths are seen beside strong ones.

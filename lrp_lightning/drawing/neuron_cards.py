@@ -35,22 +35,23 @@ def draw_neuron_cards(
     std: Sequence[float] | None = None,
     k: int = 6,
 ) -> Figure:
-    """A row a neuron: what it is for, the patches that drive it, those in which it is relevant, and the same of mistakes.
+    """One row per neuron: its classes, the patches that drive it, and those in which it is relevant.
 
-    Below each patch stands what in it drives the neuron; the rest is grey.
+    The last are shown for all images and for misclassified ones. Below each patch is the part of it that drives the neuron;
+    the rest is grey.
 
     Args:
         cards: from :func:`lrp_lightning.neuron_cards`, of images.
-        class_names: names of the classes; without them their numbers stand there.
-        mean: what was subtracted from the images, one value a channel; without it each is stretched to its own range.
+        class_names: names of the classes; without them classes are given by number.
+        mean: what was subtracted from the images, one value per channel; without it each is stretched to its own range.
         std: what they were divided by.
-        k: how many patches of each kind.
+        k: number of patches of each kind.
 
     Returns:
-        A matplotlib figure that pyplot does not know.
+        A matplotlib figure that is not registered with pyplot.
 
     Raises:
-        InputError: if there is no card, or these are not of images ``(N, C, H, W)``.
+        InputError: if ``cards`` is empty, or not of images ``(N, C, H, W)``.
 
     Example:
         >>> import torch
@@ -64,7 +65,7 @@ def draw_neuron_cards(
         2
     """
     if not cards or any(card.driven.images.ndim != 4 for card in cards):
-        raise InputError("cards can be drawn if there is at least one, and of images (N, C, H, W)")
+        raise InputError("cards must be a list of at least one NeuronCard of images (N, C, H, W), from neuron_cards")
     columns = {kind: min(k, max(len(getattr(card, kind).values) for card in cards)) for kind in _KINDS}
     columns = {kind: n for kind, n in columns.items() if n} or {"driven": 1}
     width = sum(columns.values()) + 0.5 * (len(columns) - 1)

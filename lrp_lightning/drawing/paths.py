@@ -1,4 +1,4 @@
-"""Critical paths as a picture: one row a path, its neurons from input to output, and its heatmap; interactive, or static."""
+"""Critical paths as a picture: one row per path, its neurons from input to output, and its heatmap."""
 
 from __future__ import annotations
 
@@ -42,14 +42,13 @@ def draw_paths(
     title: str = "",
     static: bool = False,
 ) -> go.Figure | Figure:
-    """Paths, best first, one below the other: their neurons, how much of each neuron's relevance goes on, their heatmaps.
+    """Paths, best first, one below the other: their neurons, the relevance between these, and their heatmaps.
 
-    A line from a neuron to the one above it is as wide as the share of the upper one's relevance that it carries, red where
-    that is positive, blue where negative. Heatmaps
-    have one colour scale, centred on zero; red speaks for the output, blue against.
+    The width of a line from a neuron to the next higher one is the share of the upper neuron's relevance that it carries;
+    red is positive, blue negative. Heatmaps have one colour scale, centred on zero; red raises the output, blue lowers it.
 
     Args:
-        graph: in which the paths were found.
+        graph: the graph in which the paths were found.
         paths: from :func:`lrp_lightning.k_best_paths`.
         heatmaps: ``(k, N, C, H, W)`` from :func:`lrp_lightning.path_heatmaps`,
             shown summed over the samples; None for none.
@@ -58,7 +57,7 @@ def draw_paths(
         static: whether to draw a matplotlib figure instead.
 
     Returns:
-        A plotly figure, or with ``static`` one of matplotlib that pyplot does not know.
+        A plotly figure, or with ``static`` a matplotlib one that is not registered with pyplot.
 
     Raises:
         GraphError: if there are no paths, or one is not in the graph.
@@ -74,7 +73,7 @@ def draw_paths(
         >>> figure = draw_paths(graph, k_best_paths(graph, k=2))
     """
     if not paths:
-        raise GraphError("there are no paths to draw")
+        raise GraphError("paths is empty: give at least one path")
     for path in paths:
         for edge in nx.utils.pairwise(path.nodes):
             if not graph.has_edge(*edge):

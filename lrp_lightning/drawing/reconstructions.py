@@ -23,18 +23,18 @@ def draw_top_activations(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
 ) -> Figure:
-    """For each neuron the parts of images that drive it most, above what of them it responds to; grey is nothing.
+    """For each neuron the image patches that drive it most, above the part of each that it responds to, on grey.
 
     Args:
         top: from :func:`lrp_lightning.reconstruct_top_activations`, of one neuron or of several.
-        mean: what was subtracted from the images, one value a channel; without it each is stretched to its own range.
+        mean: what was subtracted from the images, one value per channel; without it each is stretched to its own range.
         std: what they were divided by.
 
     Returns:
-        A matplotlib figure that pyplot does not know, two rows a neuron.
+        A matplotlib figure that is not registered with pyplot, two rows per neuron.
 
     Raises:
-        InputError: if there is no neuron, or what was reconstructed are no images.
+        InputError: if ``top`` is empty, or not of images.
 
     Example:
         >>> import torch
@@ -47,7 +47,7 @@ def draw_top_activations(
     """
     neurons = list(top) if isinstance(top, Iterable) else [top]
     if not neurons or any(t.images.ndim != 4 for t in neurons):
-        raise InputError("what drives neurons can be drawn of at least one, and of images (k, C, H, W)")
+        raise InputError("give at least one reconstruction of images (k, C, H, W), from reconstruct_top_activations")
     columns = max(len(t.values) for t in neurons)
     side = 1.0 if max(neurons[0].images.shape[2:]) <= 64 else 1.6
     figure = new_figure(side * columns + 0.7, 2.05 * side * len(neurons) + 0.1)

@@ -27,20 +27,20 @@ _LETTER, _LINE = 0.602 * _POINTS / 72, 2.1 * _POINTS / 72  # inches: a letter of
 def draw_tokens(
     tokens: Sequence[Sequence[str]], relevance: Tensor, titles: Sequence[str] | None = None, width: float = 9.0
 ) -> Figure:
-    """Texts whose tokens are coloured by their relevance: red where they speak for the output, blue where against.
+    """Texts whose tokens are coloured by their relevance: red tokens raise the output, blue tokens lower it.
 
-    The colour scale is centred on zero and each text has its own, as the logits of texts differ. Tokens that get nothing,
-    such as padding, are grey.
+    Each text has its own colour scale, centred on zero, since the logits of texts differ. Tokens without relevance, such as
+    padding, are grey.
 
     Args:
-        tokens: those of each text, as strings, such as ``tokenizer.convert_ids_to_tokens`` gives them.
-        relevance: ``(N, L)``, as ``SelectiveLRP.attribute`` gives it for token numbers; a text may have fewer than ``L``
+        tokens: the tokens of each text, as strings, as ``tokenizer.convert_ids_to_tokens`` returns them.
+        relevance: ``(N, L)``, as ``SelectiveLRP.attribute`` returns it for token numbers; a text may have fewer than ``L``
             tokens, then the rest is padding.
-        titles: one a text.
+        titles: one per text.
         width: of the figure, in inches; lines are broken there.
 
     Returns:
-        A matplotlib figure that pyplot does not know.
+        A matplotlib figure that is not registered with pyplot.
 
     Raises:
         InputError: if shapes or the number of titles do not fit, or relevance is not finite.
@@ -118,17 +118,17 @@ def draw_series(
     channels: Sequence[str] | None = None,
     percentile: float = 99.5,
 ) -> Figure:
-    """Series over time, each channel a line on the colours of its relevance: red for the output, blue against it.
+    """Series over time, each channel a line on the colours of its relevance: red raises the output, blue lowers it.
 
     Args:
         series: ``(N, C, L)``; each line is stretched to its own range.
         relevance: ``(N, C, L)``, as ``SelectiveLRP.attribute`` gives it; of series ``(N, L, C)`` transpose both.
-        titles: one a series.
+        titles: one per series.
         channels: names of the channels.
         percentile: the share of values, in percent, whose ``|relevance|`` the scale's ends hold; the rest saturate.
 
     Returns:
-        A matplotlib figure that pyplot does not know.
+        A matplotlib figure that is not registered with pyplot.
 
     Raises:
         InputError: if shapes, titles or channels do not fit, or relevance is not finite.

@@ -36,22 +36,22 @@ def draw_strategies(
     std: Sequence[float] | None = None,
     k: int = 6,
 ) -> Figure:
-    """A row a strategy: its mean heatmap, then its most typical images; framed, the region that was copied into others.
+    """One row per strategy: its mean heatmap, then its most typical images; a frame shows the region that was copied.
 
-    Images that the model classifies wrongly come after those it classifies rightly, with the class that it takes them for.
+    Misclassified images come after those that are classified correctly, with their predicted class.
 
     Args:
         strategies: from :func:`lrp_lightning.find_strategies`, of images.
-        class_names: names of the classes; without them their numbers stand there.
-        mean: what was subtracted from the images, one value a channel; without it each is stretched to its own range.
-        std: what they were divided by.
-        k: how many typical images of each strategy.
+        class_names: names of the classes; without them classes are given by number.
+        mean: what was subtracted from the images, one value per channel; without it each image is scaled to its own range.
+        std: what the images were divided by, one value per channel.
+        k: number of typical images of each strategy.
 
     Returns:
-        A matplotlib figure that pyplot does not know.
+        A matplotlib figure that is not registered with pyplot.
 
     Raises:
-        InputError: if there is no strategy, or these are not of images ``(N, C, H, W)``.
+        InputError: if there is no strategy, or strategies are not of images ``(N, C, H, W)``.
 
     Example:
         >>> import torch
@@ -66,7 +66,7 @@ def draw_strategies(
         True
     """
     if not strategies or any(s.images is None or s.images.ndim != 4 for s in strategies):
-        raise InputError("strategies can be drawn if there is at least one, and of images (N, C, H, W)")
+        raise InputError("strategies must be a list of at least one Strategy of images (N, C, H, W), from find_strategies")
     rows, taken = [], []
     for s in strategies:
         assert s.images is not None
@@ -79,7 +79,7 @@ def draw_strategies(
         left, bottom, _, height = place(n, 0)
         name = textwrap.fill(_named(s.label, class_names), 18)
         words = [name, f"{percent(s.share)} of the class"]
-        words += [] if s.predictions is None else [f"{percent(s.right)} classified rightly"]
+        words += [] if s.predictions is None else [f"{percent(s.right)} classified correctly"]
         figure.text(
             left, bottom + height / 2, "\n".join(f"{line}  " for line in words), fontsize=8, ha="right", va="center",
             fontweight="bold" if s.shortcut else "normal", parse_math=False,
@@ -117,4 +117,4 @@ def _frame(box: Box, region: Region, sides: tuple[int, ...]) -> Rectangle:
 
 def _said(s: Strategy) -> str:
     kind = "likely shortcut: " if s.shortcut else ""
-    return f"{kind}{s.where} turns {percent(s.transplant)} of other images into it (controls {percent(s.control)})"
+    return f"{kind}{s.where} turns {percent(s.transplant)} of other images into this class (controls {percent(s.control)})"

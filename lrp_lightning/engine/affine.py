@@ -132,7 +132,7 @@ class Convolution:
     transposed: bool = False
     output_padding: tuple[int, ...] = ()
     more_right: tuple[int, ...] = ()
-    """Zeros on the right beyond ``padding``, one number a dimension of space; empty for none."""
+    """Zeros on the right beyond ``padding``, one number per dimension of space; empty for none."""
     kind: Kind = "convolution"
 
     def neurons(self, ndim: int) -> int:

@@ -48,7 +48,7 @@ class AlongPaths:
                 if name not in by_name:
                     raise unknown_layer(name, list(by_name))
                 if not 0 <= neuron < by_name[name].neurons:
-                    raise GraphError(f"layer {name!r} has {by_name[name].neurons} neurons and no {neuron}")
+                    raise GraphError(f"layer {name!r} has neurons 0 to {by_name[name].neurons - 1}, got {neuron}")
             if not by_name[nodes[-1][0]].is_output:
                 raise GraphError(f"the path {nodes[0]!r} ... {nodes[-1]!r} does not end at the output")
             for (below, neuron), (above, _) in pairwise(nodes):

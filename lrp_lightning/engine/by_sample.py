@@ -59,7 +59,9 @@ class BySample:
         """``t`` with samples first, ``(N, ...)``, their rows in a dimension of their own where there are several."""
         t = t.movedim(self.dim, 0)
         if not self.even:
-            raise UnsupportedOperatorError("samples have different numbers of rows here, so single values cannot be told")
+            raise UnsupportedOperatorError(
+                "samples have different numbers of rows here, so relevance cannot be assigned to single values"
+            )
         if self.owner is None:
             return t if self.each == 1 else t.unflatten(0, (self.n, self.each))
         order = self.owner.argsort(stable=True)

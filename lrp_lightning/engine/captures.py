@@ -57,7 +57,7 @@ class Captures:
         self.names: list[str] = []
         for layer in layers:
             if isinstance(layer, nn.Module) and id(layer) not in known:
-                raise LayerError(f"{type(layer).__name__} is no module of the model")
+                raise LayerError(f"{type(layer).__name__} is not a module of the model")
             module = by_name.get(layer) if isinstance(layer, str) else layer
             self.modules.append(module)
             self.names.append(layer if isinstance(layer, str) else run.names.of_module[id(layer)])
@@ -139,7 +139,7 @@ class Captures:
                     raise unknown_layer(name, list(by_name))
                 if self.of_input:
                     raise LayerError(
-                        f"{name!r} is no module, so its input cannot be told; ask for the relevance of its output"
+                        f"{name!r} is not a module, so its input is unknown; ask for the relevance of its output"
                     )
                 self.ledger.keep_whole(layer)
                 self.found[place] = [[_Captured(torch.empty(0), layer=layer)]]

@@ -154,7 +154,8 @@ class Edges:
 
 def not_followed(upper: Layer) -> UnsupportedOperatorError:
     return UnsupportedOperatorError(
-        f"edges below {upper.name!r} cannot be told: an operator before it mixes neurons in a way that is not followed, as "
+        f"edges below {upper.name!r} cannot be computed: an operator before it mixes neurons in a way that is not followed, "
+        "as "
         'attention with attention="attnlrp" and logsumexp do; trace without edges, or with attention="values"'
     )
 

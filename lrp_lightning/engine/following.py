@@ -96,7 +96,7 @@ def moved(run: Interpreter, call: Call, x: Tensor, y: Tensor, move: Move | None,
         planned = None if move is None else move(axis)
         return planned if planned is not None else by_numbers(run, call, x, y, axis, filled=True)
 
-    samples, lost = samples_after(run, call, was, placed, "moves samples into places that cannot be told")
+    samples, lost = samples_after(run, call, was, placed, "moves samples to unknown places")
     neurons: Axis | Tensor | None = None
     if isinstance(was.neurons, Axis) and move is not None:
         neurons = move(was.neurons)
@@ -168,6 +168,6 @@ def assumed(run: Interpreter, t: Tensor) -> Axis | None:
 def why_lost(run: Interpreter, call: Call, why: str) -> str:
     """What is said where relevance would have to be told by sample and cannot be."""
     return (
-        f"{operator_name(call.func)} in {run.where()} {why}, so relevance cannot be told by sample; keep samples in a "
+        f"{operator_name(call.func)} in {run.where()} {why}, so relevance cannot be assigned to samples; keep samples in a "
         "dimension of their own, the first, and explain one sample at a time where the model brings them together"
     )

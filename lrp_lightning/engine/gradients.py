@@ -116,7 +116,7 @@ def activation_of(model: nn.Module, inputs: Tensor, extra: tuple, layer: nn.Modu
     run = Interpreter(names, TABLE, visitor, len(inputs))
     run.begin(inputs, model)
     if isinstance(layer, nn.Module) and id(layer) not in names.of_module:
-        raise LayerError(f"{type(layer).__name__} is no module of the model")
+        raise LayerError(f"{type(layer).__name__} is not a module of the model")
     name = layer if isinstance(layer, str) else names.of_module[id(layer)]
     module = names.modules.get(name)
     given: list[Any] = []
@@ -142,7 +142,7 @@ def activation_of(model: nn.Module, inputs: Tensor, extra: tuple, layer: nn.Modu
     else:
         [t] = given
         if not run.known(t):
-            raise LayerError(f"the output of layer {name!r} is no tensor that depends on the input")
+            raise LayerError(f"the output of layer {name!r} must be a tensor that depends on the input")
         facts = run.of(t)
         if facts.samples is None:
             raise LayerError(f"layer {name!r} has samples mixed with other dimensions: {facts.lost}")

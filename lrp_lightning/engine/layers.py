@@ -9,6 +9,7 @@ from fnmatch import fnmatchcase
 from torch import Tensor
 
 from lrp_lightning.axes import Axis
+from lrp_lightning.checks import meant
 from lrp_lightning.composites import Composite
 from lrp_lightning.engine.by_sample import BySample, by_sample
 from lrp_lightning.errors import LayerError, UnsupportedOperatorError
@@ -102,7 +103,7 @@ class Layers:
         if rows is None and not lost:
             lost = (
                 f"in {base_name!r} samples lie along several dimensions, or along that of its neurons, so relevance cannot "
-                "be told by sample; keep samples in a dimension of their own, the first"
+                "be assigned to samples; keep samples in a dimension of their own, the first"
             )
         places = t.numel() // (self.samples * t.shape[dim]) if t.numel() else 0
         layer = Layer(base_name, kind, t.shape[dim], dim, places, self.neurons, rows, first, lost)
@@ -143,12 +144,13 @@ class Layers:
         used = {composite.pattern_for(name) for name in by_name}
         for pattern in composite.layers:
             if pattern not in used:
-                known = ", ".join(repr(name) for name, layer in by_name.items() if layer.rule is not None)
-                raise LayerError(f"the composite's pattern {pattern!r} fits none of the layers {known}")
+                known = [name for name, layer in by_name.items() if layer.rule is not None]
+                raise LayerError(f"the composite's pattern {pattern!r} matches no layer; {meant(pattern, known)}")
         hidden = [name for name, layer in by_name.items() if layer.selectable]
         for pattern in patterns:
             if pattern in by_name and by_name[pattern].kind != "input" and not by_name[pattern].is_output:
                 by_name[pattern].asked_for = True
             elif not any(fnmatchcase(name, pattern) for name in hidden):
-                known = ", ".join(map(repr, hidden))
-                raise LayerError(f"the selection's layer {pattern!r} is none of the hidden layers {known}")
+                raise LayerError(
+                    f"the selection's layer {pattern!r} matches no hidden layer; {meant(pattern, hidden, 'hidden layers')}"
+                )

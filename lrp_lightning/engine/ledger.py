@@ -72,8 +72,8 @@ class Ledger:
             return self.relevance_of(a, g, first)
         if not self.proportional_below(first):
             raise RuleError(
-                "ZBox, WSquare, Flat and Pass give relevance to an input of zero, so there is nothing that makes relevance "
-                "when it is multiplied by the input: leave multiply_by_inputs=True, or use a composite without these rules"
+                "ZBox, WSquare, Flat and Pass give relevance to an input of zero, so relevance cannot be written as the "
+                "input times a factor: leave multiply_by_inputs=True, or use a composite without these rules"
             )
         return where_positive(g, a) if rectified else g.conj().resolve_conj()
 

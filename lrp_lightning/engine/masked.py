@@ -113,7 +113,8 @@ class Masking(_AtLayers):
         """What neurons that are off give, shaped like the output ``y``."""
         if name not in means:
             raise SelectionError(
-                f"there is no replacement for what layer {name!r} gives; there are {', '.join(means) or 'none'}"
+                f"there is no replacement for the output of layer {name!r}; replacements were given for "
+                f"{', '.join(means) or 'none'}"
             )
         rows, mean = layer.by_sample(), means[name]
         one = tuple(rows.first(y).shape[1:])
@@ -145,7 +146,7 @@ class Activations(Masking):
 
     def _masked(self, layer: Layer, y: Tensor, name: str) -> Tensor:
         if layer.rows is None:
-            raise SelectionError(f"layer {name!r} has no neurons to tell: {layer.lost}")
+            raise SelectionError(f"layer {name!r} has no known neurons: {layer.lost}")
         self.means[name] = layer.rows.sum(per_neuron(y.relu(), layer.dim, layer.rows.dim))
         self.used.add(name)
         return y.clone()

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import CheckpointError
 
-from lrp_lightning.checks import is_whole
+from lrp_lightning.checks import got, is_whole
 from lrp_lightning.compat import function_modes, is_lazy
 from lrp_lightning.composites import Composite
 from lrp_lightning.engine.along import AlongPaths, Paths
@@ -202,7 +202,7 @@ def _neurons_of(layers: Layers, chosen: Mapping[str, Sequence[int]], device: tor
         there_are = by_name[name].neurons
         wrong = [n for n in neurons if not (is_whole(n) and 0 <= n < there_are)]
         if wrong:
-            raise LayerError(f"layer {name!r} has {there_are} neurons, 0 to {there_are - 1}, and no {wrong[0]!r}")
+            raise LayerError(f"layer {name!r} has {there_are} neurons, 0 to {there_are - 1}, got {wrong[0]!r}")
         found[by_name[name]] = torch.tensor([int(n) for n in neurons], device=device)
     return found
 
@@ -226,8 +226,8 @@ def _check_output(run: Interpreter, output: Tensor, on_unsupported: str) -> None
         made_by = output.grad_fn.name() if output.grad_fn is not None else "no operator that relevance passes"
         raise ModelError(
             f"the model's output does not depend on its input: it was made by {made_by}. If that is a custom "
-            "autograd.Function, say how relevance passes it with lrp_lightning.register_operator; of what torch.func's "
-            "transforms compute, such as vmap, no operator is seen"
+            "autograd.Function, give it a rule with lrp_lightning.register_operator; operators inside torch.func's "
+            "transforms, such as vmap, cannot be seen"
         )
     facts = run.of(output)
     if facts.samples is None:
@@ -235,7 +235,7 @@ def _check_output(run: Interpreter, output: Tensor, on_unsupported: str) -> None
     if run.samples > 1 and not (facts.samples.is_along(0) and len(output) == run.samples):
         raise UnsupportedOperatorError(
             f"the rows of the model's output, {tuple(output.shape)}, are not those of the {run.samples} samples in order; "
-            "which of them explains which sample cannot be told; give one row a sample, in the order of the inputs"
+            "so rows cannot be matched with samples; return one row per sample, in the order of the inputs"
         )
 
 
@@ -243,7 +243,7 @@ def _what_is_explained(run: Interpreter, output: Tensor) -> tuple[str, Tensor]:
     """What relevance is of, if not of the output itself, and that tensor.
 
     A softmax, a sigmoid or another monotone map at the end turns signs round: log-probabilities are negative, so neurons
-    that speak for a class would count against it. So what is explained are the logits that the map reads.
+    that support a class would count against it. So what is explained are the logits that the map reads.
     """
     below = run.of(output).below
     if below is None:
@@ -271,7 +271,7 @@ def _check_finite(explained: Tensor, outside: dict[Layer, Tensor], stray: Sequen
 
 def check_not_nested() -> None:
     if any(isinstance(mode, Interpreter) for mode in function_modes()):
-        raise LRPError("an attribution runs inside the forward of a model that is being explained; call it outside")
+        raise LRPError("an attribution was called inside the forward of a model that is being explained; call it outside")
 
 
 def out_of_autocast(model: nn.Module, x: Any) -> Any:
@@ -308,8 +308,8 @@ def _of_inputs(
     maps = asked and not ledger.multiplied
     if maps and run.looked_up:
         raise InputError(
-            "relevance of a token is no multiple of its number: leave multiply_by_inputs=True, or ask LayerSelectiveLRP for "
-            "the embedding"
+            "token numbers cannot be multiplied by relevance: leave multiply_by_inputs=True, or explain the embedding with "
+            "LayerSelectiveLRP"
         )
     inputs = [(layer, x) for layer, x in zip(run.inputs, xs, strict=True) if layer is not None]
     of_layer: dict[Layer, Tensor] = {}
@@ -376,13 +376,15 @@ def check_inputs(model: nn.Module, inputs: tuple[Any, ...], values: bool = True,
     for i, x in enumerate(inputs):
         where = f"input {i}" if len(inputs) > 1 else "the input"
         if not isinstance(x, Tensor):
-            raise InputError(f"{where} must be a tensor, got {type(x).__name__}")
+            raise InputError(f"{where} must be a tensor, got {got(x)}")
         if x.is_meta:
             raise InputError(f"{where} is on the meta device, so it has no values")
         if x.is_complex() or x.dtype == torch.bool or not (tokens or x.is_floating_point()):
             raise InputError(f"{where} must be a floating-point tensor, got {x.dtype}; convert it with .float()")
         if x.ndim < 2 or x.numel() == 0:
-            raise InputError(f"{where} must be a batch (samples first) with at least one sample, got {tuple(x.shape)}")
+            hint = "; is it a target? The inputs come first, the target second" if x.ndim == 1 else ""
+            hint = "; give a single sample as x[None]" if x.ndim == 1 and x.is_floating_point() else hint
+            raise InputError(f"{where} must be a batch (samples first) with at least one sample, got {tuple(x.shape)}{hint}")
         if len(x) != len(inputs[0]):
             raise InputError(f"{where} has {len(x)} samples, the first input has {len(inputs[0])}")
         parameter = next((p for p in model.parameters() if p.is_floating_point() and not is_lazy(p)), None)
@@ -392,7 +394,7 @@ def check_inputs(model: nn.Module, inputs: tuple[Any, ...], values: bool = True,
         if parameter is not None and (parameter.dtype, parameter.device) != (dtype, x.device):
             raise InputError(
                 f"{where} is {x.dtype} on {x.device}, the model {parameter.dtype} on {parameter.device}; "
-                "bring them together with .to()"
+                "move or convert one of them with .to()"
             )
     nonnegative = []
     for i, x in enumerate(inputs if values else ()):  # the one look at values, before the pass

@@ -94,13 +94,15 @@ class Relevance(Visitor):
             raise run.unsupported(
                 operator.func,
                 f"reads a tensor made by {made_by}, a custom autograd.Function that did not go through torch's overridable "
-                "operators and whose backward is not LRP's. Say how relevance passes it with "
+                "operators and whose backward is not LRP's. Give it a rule with "
                 'lrp_lightning.register_operator, or use its plain gradient with on_unsupported="gradient"',
             )
         if where not in self.unsupported:
             self.unsupported.append(where)
         if not run.known(t):
-            run.facts[t] = Facts(assumed(run, t), lost=f"{where} may mix samples, so relevance cannot be told by sample")
+            run.facts[t] = Facts(
+                assumed(run, t), lost=f"{where} may mix samples, so relevance cannot be assigned to samples"
+            )
 
     def unlisted(self, run: Interpreter, call: Call) -> tuple[Any, Known]:
         """Harmless if the result carries no relevance (a size, a comparison); refused where relevance arrives at it."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lrp_lightning.captum_names import select_targets
-from lrp_lightning.checks import is_whole
+from lrp_lightning.checks import got, is_whole
 from lrp_lightning.errors import ModelError, TargetError
 
 __all__ = ["chosen_outputs", "on_host", "tensor_of"]
@@ -59,7 +59,7 @@ def chosen_outputs(output: Tensor, target: Any, below: Tensor, watched: Callable
     Args:
         output: ``(N, ...)``.
         target: with Captum's meaning; a pair ``(a, b)`` of classes of ``(N, classes)``, explained by the difference of the
-            two; a function of the output that gives one class a sample, or the values ``(N,)`` to explain themselves.
+            two; a function of the output that gives one class per sample, or the values ``(N,)`` to explain themselves.
         below: what is explained.
         watched: runs a function on a tensor as a part of the model.
 
@@ -70,7 +70,9 @@ def chosen_outputs(output: Tensor, target: Any, below: Tensor, watched: Callable
     if target is None:
         if output.numel() != samples:
             raise TargetError(
-                f"target is missing: the output has shape {shape}, more than one value a sample, so say which to explain"
+                f"target is missing: the output has shape {shape}, more than one value per sample; name the class to "
+                "explain, "
+                "or give lambda y: y.argmax(1) for the predicted one"
             )
         return below.flatten()
     if callable(target):
@@ -80,17 +82,31 @@ def chosen_outputs(output: Tensor, target: Any, below: Tensor, watched: Callable
         if not isinstance(given, Tensor) or given.numel() != samples or output.ndim < 2:
             what = f"{given.dtype} {tuple(given.shape)}" if isinstance(given, Tensor) else type(given).__name__
             raise TargetError(
-                f"the target function must give one class a sample, integers ({samples},), such as logits.argmax(1), or one "
-                f"value a sample, such as logits[:, 3].mean((1, 2)); it gave {what}"
+                f"the target function must return one class per sample, integers ({samples},), such as logits.argmax(1), or "
+                f"one value per sample, such as logits[:, 3].mean((1, 2)); it returned {what}"
             )
         if output.ndim == 2:  # on the device, which is not waited for
             return below.gather(1, given.long().view(-1, 1)).flatten()
         target = given
+    if not isinstance(target, int | tuple | list | Tensor):
+        raise TargetError(
+            f"target does not fit an output of shape {shape}: it must be a class number, a tuple of indices, a list or "
+            "tensor "
+            f"of these, or a function of the output, got {got(target)}"
+        )
+    if isinstance(target, Tensor) and target.shape == output.shape and output.ndim == 2 and output.shape[1] > 1:
+        raise TargetError(
+            f"target has the shape of the output, {shape}, as one-hot rows have; give one class number per sample, such as "
+            "target.argmax(1)"
+        )
     if isinstance(target, Tensor) and target.is_floating_point():
         raise TargetError(f"target does not fit an output of shape {shape}: it is {target.dtype}; convert it with .long()")
     many = target.numel() if isinstance(target, Tensor) else len(target) if isinstance(target, list) else 1
     if many not in (1, samples):
-        raise TargetError(f"target does not fit an output of shape {shape}: {many} targets for {samples} samples")
+        raise TargetError(
+            f"target does not fit an output of shape {shape}: {many} targets for {samples} samples; give one for each, or "
+            "one for all"
+        )
     indices = target.flatten().tolist() if isinstance(target, Tensor) else target
     indices = indices if isinstance(indices, list) else [indices]
     if len(shape) == 2 and indices and all(isinstance(index, tuple) and len(index) == 2 for index in indices):
@@ -106,7 +122,7 @@ def chosen_outputs(output: Tensor, target: Any, below: Tensor, watched: Callable
         raise TargetError(f"target {target!r} does not fit an output of shape {shape}: {error}") from error
     if chosen.numel() != samples:
         raise TargetError(
-            f"target {target!r} leaves {tuple(chosen.shape)} of an output {shape}: more than one value a sample. Name one "
+            f"target {target!r} leaves {tuple(chosen.shape)} of an output {shape}: more than one value per sample. Name one "
             "by a tuple of indices, or explain their mean with a function, such as lambda y: y[:, 1].mean((1, 2))"
         )
     return chosen.flatten()
@@ -117,7 +133,10 @@ def _differences(below: Tensor, pairs: list[tuple[int, int]]) -> Tensor:
         for index in pair:
             _check_index(index, tuple(below.shape))
         if pair[0] == pair[1]:
-            raise TargetError(f"target {pair!r} of an output of shape {tuple(below.shape)} is a class less itself; name two")
+            raise TargetError(
+                f"target {pair!r} of an output of shape {tuple(below.shape)} is the difference of a class and itself; name "
+                "two classes"
+            )
     one, other = (torch.tensor(side, device=below.device) % below.shape[1] for side in zip(*pairs, strict=True))
     rows = torch.arange(len(below), device=below.device)
     return below[rows, one.expand(len(below))] - below[rows, other.expand(len(below))]

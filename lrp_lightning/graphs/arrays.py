@@ -33,7 +33,7 @@ class Arrays:
         try:
             generations = list(nx.topological_generations(graph))
         except nx.NetworkXUnfeasible:
-            raise GraphError("the graph has a cycle; relevance graphs have none") from None
+            raise GraphError("the graph has a cycle; a relevance graph must not have one") from None
         self.nodes: list[Node] = list(chain.from_iterable(generations))
         self.number = {node: n for n, node in enumerate(self.nodes)}
         self.generations = list(pairwise(np.cumsum([0, *map(len, generations)]).tolist()))

@@ -33,9 +33,9 @@ def build_graph(trace: Trace, min_share: float = 0.0, classes: Sequence[str] | N
     handed to the lower one, and ``share``, that over the upper one's relevance. So into each node flows its relevance less
     what it absorbed.
 
-    Left out are neurons to and from which nothing flows, and, where the trace has a selection, those that are critical in no
-    sample: they carry nothing on. Neurons of the output are always in. More than a million edges are too many for a graph in
-    Python: then the strongest million are kept, with a warning; a selection or ``min_share`` makes fewer of them.
+    Left out are neurons without edges and, if the trace has a selection, neurons that are critical in no sample, since they
+    propagate nothing. Neurons of the output are always included. More than a million edges are too many for a graph in
+    Python: then the strongest million are kept, with a warning; a selection or ``min_share`` reduces their number.
 
     Args:
         trace: made with ``edges=True``.
@@ -54,8 +54,12 @@ def build_graph(trace: Trace, min_share: float = 0.0, classes: Sequence[str] | N
         >>> sorted({layer for layer, neuron in graph})
         ['0', '2', 'input']
     """
-    if not isinstance(trace, Trace) or not trace.edges:
-        raise GraphError("the trace has no edges; make it with SelectiveLRP(...).trace(..., edges=True)")
+    if not isinstance(trace, Trace):
+        raise GraphError(
+            f"build_graph needs a Trace, of SelectiveLRP(...).trace(..., edges=True), got {type(trace).__name__}"
+        )
+    if not trace.edges:
+        raise GraphError("the trace has no edges; trace with SelectiveLRP(...).trace(..., edges=True)")
     if not 0 <= min_share <= 1:
         raise GraphError(f"min_share must be in [0, 1], got {min_share}")
     relevance = {layer: in_double(r).sum(0).cpu() for layer, r in trace.relevance.items()}
@@ -108,7 +112,7 @@ def build_graph(trace: Trace, min_share: float = 0.0, classes: Sequence[str] | N
 
 
 def check_graph(graph: object, nodes: Collection[str] = (), edges: Collection[str] = ()) -> None:
-    """Refuse what is no relevance graph, or an empty one.
+    """Refuse what is not a relevance graph, or is empty.
 
     Args:
         graph: what was given.
@@ -118,20 +122,20 @@ def check_graph(graph: object, nodes: Collection[str] = (), edges: Collection[st
         GraphError: saying what to give.
     """
     if isinstance(graph, Trace):
-        raise GraphError("a graph is expected, not a trace; build_graph(trace) makes one of a trace with edges=True")
+        raise GraphError("expected a graph, got a trace; make one with build_graph(trace), of a trace with edges=True")
     if not isinstance(graph, nx.DiGraph):
-        raise GraphError(f"a graph is expected, a networkx.DiGraph from build_graph, got {type(graph).__name__}")
+        raise GraphError(f"expected a graph, a networkx.DiGraph from build_graph, got {type(graph).__name__}")
     if len(graph) == 0:
         raise GraphError("the graph is empty")
     for name in sorted(nodes):
         for node, about in graph.nodes(data=True):
             if name not in about:
-                raise GraphError(f"node {node!r} has no {name!r}; relevance graphs are made by build_graph")
+                raise GraphError(f"node {node!r} has no {name!r}; make relevance graphs with build_graph")
     for name in sorted(edges):
         for node, above in graph.adjacency():
             for other, about in above.items():
                 if name not in about:
-                    raise GraphError(f"edge {(node, other)!r} has no {name!r}; relevance graphs are made by build_graph")
+                    raise GraphError(f"edge {(node, other)!r} has no {name!r}; make relevance graphs with build_graph")
 
 
 def outputs_of(graph: nx.DiGraph) -> list[Node]:

@@ -23,11 +23,11 @@ class ClassGraph:
 
     Attributes:
         label: the class.
-        graph: from :func:`lrp_lightning.build_graph`, whole; what is shown of it is a part.
+        graph: from :func:`lrp_lightning.build_graph`; only a part of it is shown.
         paths: from :func:`lrp_lightning.k_best_paths`.
-        n_samples: how many samples the graph sums over.
-        path_heatmaps: ``(len(paths), S, H, W)``, the relevance of this class that runs through a path, for each of
-            the samples that are shown; all NaN for a sample that has none.
+        n_samples: number of samples that the graph sums over.
+        path_heatmaps: ``(len(paths), S, H, W)``, the relevance of this class along each path, for each of the samples that
+            are shown; all NaN for a sample without heatmaps.
 
     Example:
         >>> import torch

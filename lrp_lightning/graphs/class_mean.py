@@ -37,26 +37,26 @@ def class_graph(
 ) -> nx.DiGraph:
     """The relevance graph of a class: the mean over the loader's samples of that class.
 
-    Batches are ``(inputs, labels)``, of which the samples with label ``target`` count, or inputs alone, which all do. Each
-    is brought to the model's device. What is kept is one sum over the samples, whatever their number.
+    Batches are ``(inputs, labels)``, of which the samples with label ``target`` are used, or inputs alone, of which all are
+    used. Each is moved to the model's device. Memory does not grow with the number of samples.
 
     Args:
         model: the classifier.
-        loader: what gives the batches, such as a ``DataLoader``.
+        loader: gives the batches, such as a ``DataLoader``.
         target: the class whose output is explained.
         composite, selection, on_unsupported: as in :class:`lrp_lightning.SelectiveLRP`. A neuron is in the graph if it is
             critical in some sample.
         min_share, classes: as in :func:`lrp_lightning.build_graph`.
-        max_samples: stop after so many of the class; None for all.
-        progress: whether to show a bar.
+        max_samples: stop after this many samples of the class; None for all.
+        progress: whether to show a progress bar.
 
     Returns:
-        As :func:`lrp_lightning.build_graph`, with relevance a sample. ``graph.graph`` holds ``target`` and ``samples``, how
-        many there were.
+        As :func:`lrp_lightning.build_graph`, with relevance per sample. ``graph.graph`` holds ``target`` and ``samples``,
+        the number of samples.
 
     Raises:
         GraphError: if the loader has no sample of the class.
-        InputError: if the loader gives no batches, or a batch is neither.
+        InputError: if the loader gives no batches, or a batch is neither ``(inputs, labels)`` nor inputs.
         TargetError: if ``target`` is not the number of a class.
 
     Example:

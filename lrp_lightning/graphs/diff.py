@@ -22,14 +22,15 @@ def diff_graphs(before: nx.DiGraph, after: nx.DiGraph) -> nx.DiGraph:
         before, after: from :func:`lrp_lightning.build_graph` or :func:`lrp_lightning.class_graph`.
 
     Returns:
-        The union of both. Nodes and edges have ``before`` and ``after``, their relevance over that of the output (0 where
-        they are not), ``relevance``, after less before, and ``change``: ``"appeared"`` and ``"vanished"`` where one graph
-        does not have them, ``"grew"`` and ``"shrank"`` where there is more or less for the class, ``"same"`` where the
-        two differ by at most a tenth of the greater. Edges have ``share``, which changed likewise. All else is that of
-        ``after``, or where there is none of ``before``. It can be drawn like any graph: red is more, blue less.
+        The union of both. Nodes and edges have ``before`` and ``after``, their relevance divided by that of the output (0 if
+        absent), ``relevance``, which is after minus before, and ``change``: ``"appeared"`` and ``"vanished"`` if one graph
+        lacks them, ``"grew"`` and ``"shrank"`` if the relevance for the class is more or less, ``"same"`` if the two differ
+        by at most a tenth of the greater. Edges have ``share``, with the change of the share. Other attributes are those of
+        ``after``, or else of ``before``. It can be drawn like any graph: red is more, blue less.
 
     Raises:
-        GraphError: if a graph is none or empty, its output has no relevance, or the two are of different networks.
+        GraphError: if an argument is not a relevance graph or is empty, its output has no relevance, or the two are of
+            different networks.
 
     Example:
         >>> import torch
@@ -92,7 +93,7 @@ def _listed(layers: list[str], most: int = 5) -> str:
 def _output_relevance(graph: nx.DiGraph) -> float:
     total = sum(graph.nodes[n]["relevance"] for n in outputs_of(graph))
     if total == 0:
-        raise GraphError("the graph's output has no relevance, so nothing can be compared as a share of it")
+        raise GraphError("the graph's output has no relevance, so shares of it cannot be compared")
     return total
 
 

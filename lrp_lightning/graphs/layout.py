@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import networkx as nx
 import numpy as np
 
+from lrp_lightning.checks import meant
 from lrp_lightning.errors import GraphError, LayerError
 from lrp_lightning.graphs.build import check_graph
 from lrp_lightning.graphs.paths import Node, Path
@@ -81,7 +82,7 @@ def lay_out(
     names = sorted(members, key=lambda layer: graph.nodes[members[layer][0]]["order"])
     for layer in layers or ():
         if layer not in members:
-            raise LayerError(f"no layer {layer!r} in the graph; layers are {', '.join(map(repr, names))}")
+            raise LayerError(f"there is no layer {layer!r} in the graph; {meant(layer, names)}")
     drawn = [layer for layer in names if layer in layers] if layers else _blocks(names, graph, members)
     relevance = dict(graph.nodes(data="relevance"))
 

@@ -28,7 +28,7 @@ def by_layer(nodes: Iterable[Node]) -> dict[str, list[int]]:
 
 
 _TELLING = 1e-3
-"""Shares from here on are told in per cent."""
+"""Shares from here on are given in per cent."""
 _WORDS = {1e6: "million", 1e9: "billion", 1e12: "trillion"}
 _SHOWN = 12
 """Paths that a notebook shows."""
@@ -44,10 +44,10 @@ class Path:
 
     Args:
         nodes: ``(layer, neuron)``, lowest first.
-        share: the product of what each edge is of all that its upper neuron hands on and keeps; negative for one that runs
-            against the output.
-        times_median: how many times as much as the median of all chains between the same ends it carries, which says more
-            than a share: of 10^26 chains the best may carry 10^-23. None where it is not known. Not compared.
+        share: the product over its edges of the edge's share of all that its upper neuron propagates and absorbs; negative
+            for a path that lowers the output.
+        times_median: its share as a multiple of the median share of all chains between the same ends, which is easier to
+            read: of 10^26 chains the best may carry 10^-23. None if it is not known. Not part of equality.
 
     Example:
         >>> from lrp_lightning import Path
@@ -61,7 +61,7 @@ class Path:
 
     @property
     def carries(self) -> str:
-        """In words what it carries, a share of the output or, of less than 0.1 %, a multiple of the median path."""
+        """What it carries, as text: its share of the output or, below 0.1 %, a multiple of the median path's."""
         if self.times_median is None or abs(self.share) >= _TELLING:
             return f"{100 * self.share:.2g} %"
         sign, size = "-" if self.times_median < 0 else "", abs(self.times_median)
@@ -107,28 +107,28 @@ def k_best_paths(
     """The ``k`` paths that carry the most positive relevance, exactly, by dynamic programming over shares.
 
     A path's share is the product along it of ``R[i<-o] / R[o]``, times its last neuron's share of the relevance that starts
-    at the output; where shares of both signs come together, as a part of their sizes added up, with that of what stays in
-    the neuron. So no path has more than there is, and one through a neuron whose relevance nearly cancels is not thought
-    great. Only edges with positive relevance and share count; of a negative output there are none. With ``signed`` edges of
-    both signs count, paths are ranked by the size of their share, and one that runs against the output, along an odd number
-    of negative edges, has a negative share.
+    at the output. If shares of both signs meet in a neuron, each is divided by the sum of their magnitudes and of what the
+    neuron absorbs. So no path carries more than the output, and a path through a neuron whose relevance nearly cancels does
+    not look strong. Only edges with positive relevance and share are used, so a negative output has no paths. With
+    ``signed``, edges of both signs are used, paths are ranked by the magnitude of their share, and a path with an odd number
+    of negative edges, which lowers the output, has a negative share.
 
     Args:
         graph: from :func:`lrp_lightning.build_graph`.
-        k: how many, at least 1; fewer come back where there are fewer.
-        source: where paths start; None for the input's features or, of an image or another input whose neurons have many
-            values, for the neurons that read it: that red, say, was read tells nothing. In a graph without an input, every
-            neuron without an edge from below.
-        target: where paths end; None for the output's neurons (in a graph that does not name them, every neuron without an
-            edge to above). Given, its own share counts as 1. ``("classifier.6", 3)`` is class 3.
-        signed: whether negative edges count too.
+        k: number of paths, at least 1; fewer are returned if there are fewer.
+        source: where paths start; None for the input's features or, if the input is an image or its neurons have many values
+            for another reason, for the neurons that read it, since a colour channel says little. In a graph without an
+            input, every neuron without an edge from below.
+        target: where paths end; None for the output's neurons (in a graph that does not mark them, every neuron without an
+            edge to a higher one). The share of a given target counts as 1. ``("classifier.6", 3)`` is class 3.
+        signed: whether to use negative edges too.
 
     Returns:
-        Best first, in a list that a notebook shows as the report does; of equal shares, in the order of the graph's nodes
-        and ``in_edges``. None of a negative output, unless ``signed``.
+        Paths, best first, in a list that a notebook displays like the report; equal shares in the order of the graph's nodes
+        and ``in_edges``. Empty for a negative output, unless ``signed``.
 
     Raises:
-        GraphError: if the graph is none, empty or has a cycle, ``k`` is below 1, or a node is not in the graph.
+        GraphError: if ``graph`` is not a relevance graph, is empty or has a cycle, ``k`` is below 1, or a node is not in it.
 
     Example:
         >>> import networkx as nx

@@ -17,10 +17,10 @@ __all__ = ["prune_graph"]
 def prune_graph(graph: nx.DiGraph, node_share: float = 0.8, edge_share: float = 0.98) -> nx.DiGraph:
     """The fewest nodes, then edges, that hold a share of all influence on the output.
 
-    A node hands its influence on to the neurons below it by what they get of its ``|relevance|``, and to what it absorbs;
-    so influence is the sum over all paths to the output of the product of these shares. As attribution graphs of language
-    models are pruned (Ameisen et al. 2025, "Circuit tracing", appendix on graph pruning): nodes first, then, with
-    what is left, edges, then nodes that nothing reaches or that reach nothing, until there are none. Neurons of the
+    A node's influence is distributed over the neurons below it, and over what it absorbs, by their shares of its
+    ``|relevance|``; so influence is the sum over all paths to the output of the product of these shares. Pruning follows
+    that of attribution graphs of language models (Ameisen et al. 2025, "Circuit tracing", appendix on graph pruning): first
+    nodes, then edges among the rest, then, repeatedly, nodes without connection to the input or the output. Neurons of the
     output always stay.
 
     Args:
@@ -38,7 +38,8 @@ def prune_graph(graph: nx.DiGraph, node_share: float = 0.8, edge_share: float = 
         ================  ============================================================================================
 
     Raises:
-        GraphError: if the graph is none, empty or has a cycle, a share is not in (0, 1], or the output has no relevance.
+        GraphError: if ``graph`` is not a relevance graph, is empty or has a cycle, a share is not in (0, 1], or the output
+            has no relevance.
 
     Example:
         >>> import torch
@@ -58,7 +59,7 @@ def prune_graph(graph: nx.DiGraph, node_share: float = 0.8, edge_share: float = 
     outputs = set(outputs_of(graph))
     inputs = {n for n, kind in graph.nodes(data="kind") if kind == "input"}
     if not any(graph.nodes[n]["relevance"] for n in outputs):
-        raise GraphError("the graph's output has no relevance, so nothing has influence on it")
+        raise GraphError("the graph's output has no relevance, so no neuron contributes to it")
     is_output, is_input = (np.array([n in of for n in arrays.nodes]) for of in (outputs, inputs))
     relevance, absorbed = (
         np.abs([about.get(name, 0.0) for about in map(graph.nodes.__getitem__, arrays.nodes)]).astype(float)

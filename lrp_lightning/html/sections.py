@@ -11,22 +11,24 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from lrp_lightning.compat import in_double
-from lrp_lightning.html.pictures import Row, heat_picture, palette_picture, strip
+from lrp_lightning.html.pictures import SIDE, Picture, Row, heat_picture, palette_picture, strip
 from lrp_lightning.patches import squares
 from lrp_lightning.pixels import coloured, displayable, limit_of, summed
+from lrp_lightning.words import percent
 
 if TYPE_CHECKING:
     import networkx as nx
 
     from lrp_lightning.graphs.paths import Path
     from lrp_lightning.graphs.shapes import Shapes
+    from lrp_lightning.insight.contrast import Contrast
     from lrp_lightning.insight.neuron_cards import NeuronCard
     from lrp_lightning.insight.strategies import OddSample, Strategy
     from lrp_lightning.insight.transplant import Region
     from lrp_lightning.trace import Trace
 
 __all__ = [
-    "conservation", "graph", "input_heatmaps", "negative", "neurons", "number", "numbers", "paths", "strategies",
+    "conservation", "contrast", "graph", "input_heatmaps", "negative", "neurons", "number", "numbers", "paths", "strategies",
 ]  # fmt: skip
 
 _SHORT = 8
@@ -52,7 +54,7 @@ def conservation(trace: Trace, titles: Sequence[str] = (), most: int = 24, layer
 
     Args:
         trace: of any batch.
-        titles: one a sample; others are left out, and numbers stand there.
+        titles: one per sample; others are left out, and numbers stand there.
         most: samples that are shown.
         layers: layers that are shown; None for all.
     """
@@ -88,7 +90,7 @@ def conservation(trace: Trace, titles: Sequence[str] = (), most: int = 24, layer
 
 
 def negative(trace: Trace | None) -> str:
-    """Of which samples the output that is explained is negative; empty if it is of none."""
+    """For which samples the explained output is negative, in words; empty if for no sample."""
     below = 0 if trace is None else int((trace.explained < 0).sum())
     if trace is None or not below:
         return ""
@@ -109,16 +111,58 @@ def input_heatmaps(trace: Trace, most: int, side: int) -> dict[str, Any]:
     return {
         "rows": [Row([one], f"sample {n}") for n, one in enumerate(pictures)], "limit": limit, "two": False, "held": False,
         "many": len(relevance), "wide": False, "bare": True, "negative": negative(trace),
+        "critical": bool(trace.masks),
     }  # fmt: skip
 
 
+def contrast(
+    why: Contrast, figure: Picture | None = None, titles: Sequence[str] = (), most: int = 2, side: int = SIDE
+) -> dict[str, Any]:
+    """Why one class and not another: heatmaps, and the neurons that raise and lower the difference.
+
+    Args:
+        why: of any inputs.
+        figure: a drawing of the heatmaps; None for those of the first samples, where these are images.
+        titles: one per sample, listed above the figure.
+        most: samples that are shown without a figure.
+        side: pixels of their heatmaps, at most.
+    """
+    rows = [
+        [effect, layer, str(neuron), f"{share:+.1%}"]
+        for effect, of in (("raises", why.neurons_for), ("lowers", why.neurons_against))
+        for layer, neuron, share in of
+    ]
+    maps = [] if figure is not None or why.inputs.ndim != 4 else _heatmaps_of(why, min(most, len(why.inputs)), side)
+    return {
+        "figure": figure, "maps": maps, "rows": rows, "titles": titles, "shown": len(maps) // 2, "many": len(why.inputs),
+    }  # fmt: skip
+
+
+def _heatmaps_of(why: Contrast, samples: int, side: int) -> list[Row]:
+    """For each sample a row through its critical neurons and one through all neurons, each kind with its own scale."""
+    images, explained = displayable(why.inputs[:samples]), why.explained
+    rows: dict[tuple[int, int], Row] = {}
+    for kind, (name, maps) in enumerate({"critical neurons": why.heatmaps, "all neurons": why.all_neurons}.items()):
+        few, held = maps[:, :samples], why.held(maps)
+        heat = summed(few.flatten(0, 1), shares=True).reshape(3, samples, *few.shape[3:])
+        limit = limit_of(heat, 99.5)
+        for i in range(samples):
+            a, b = int(why.a[i]), int(why.b[i])
+            pictures = [palette_picture(images[i], "image", side)]
+            for what, said in enumerate((f"for class {a}", f"for class {b}", f"{a}, not {b}")):
+                label = f"{said}: {number(float(explained[what, i]))}, holds {percent(float(held[what, i]))}"
+                pictures.append(heat_picture(heat[what, i], limit, f"heatmap {said}", label, side))
+            rows[i, kind] = Row(pictures, f"sample {i}, {name}")
+    return [rows[key] for key in sorted(rows)]
+
+
 def paths(of: Sequence[Path], most: int | None = None, first: bool = True) -> dict[str, Any]:
-    """Chains of neurons, with what they carry beside the strongest.
+    """Chains of neurons, with what they carry relative to the strongest.
 
     Args:
         of: best first.
         most: how many are shown; None for all.
-        first: whether it is said what a path is.
+        first: whether to explain what a path is.
     """
     strongest = max((abs(path.share) for path in of), default=0.0)
     return {
@@ -148,7 +192,7 @@ def graph(
         shapes: what is drawn of it; None for nothing.
         of: its best paths.
         samples: how many it sums over; 0 where that is not known.
-        first: whether it is said how to read it.
+        first: whether to explain how to read it.
         more: what else the report shows of it.
     """
     explained = sum(about["relevance"] for _, about in whole.nodes(data=True) if about.get("output"))
@@ -168,13 +212,13 @@ def strategies(
     most: int | None = None,
     side: int = 96,
 ) -> dict[str, Any]:
-    """Groups of images with the region that was tested, and the samples that go with none.
+    """Groups of images with the region that was tested, and the samples that fit no strategy of their class.
 
     Args:
         of: the strategies.
-        class_names: names of the classes; without them their numbers stand there.
+        class_names: names of the classes; without them classes are given by number.
         mean, std: the images' normalisation.
-        odd: samples that do not go with their class, of which the first eight are shown.
+        odd: samples that fit no strategy of their class; the first eight are shown.
         most: strategies that are shown; None for all.
         side: pixels of an image, at most.
     """
@@ -205,7 +249,7 @@ def _strategy(
     std: Sequence[float] | None,
     side: int,
 ) -> dict[str, Any]:
-    """What the test says, the mean heatmap and the most typical images, with a frame around the region where it is one."""
+    """The result of the test, the mean heatmap and the most typical images; a frame marks a region that does not move."""
     said, pictures, frame = s.sentence(class_names), [], ""
     if s.images is not None and s.heatmap is not None and s.images.ndim == 4:
         heat = s.heatmap.cpu().numpy()
@@ -214,7 +258,8 @@ def _strategy(
         for i, image in zip(order, displayable(s.images[order], mean, std), strict=True):
             taken_for = s.label if s.predictions is None else int(s.predictions[i])
             wrong = "" if taken_for == s.label else _named(taken_for, class_names)
-            pictures.append(palette_picture(image, "typical image" + (f", taken for {wrong}" if wrong else ""), side, wrong))
+            alt = f"typical image, predicted as {wrong}" if wrong else "typical image"
+            pictures.append(palette_picture(image, alt, side, wrong))
         if s.test is not None and not s.test.moves:
             frame = _frame(s.test.region, s.images.shape[2:])
     neurons = [f"{layer}[{neuron}]" for layer, neuron, _ in s.neurons[:5]]
@@ -242,7 +287,7 @@ def neurons(
 
     Args:
         cards: those that are shown.
-        class_names: names of the classes; without them their numbers stand there.
+        class_names: names of the classes; without them classes are given by number.
         mean, std: the images' normalisation.
         many: of how many these are the first; None for no more.
         highest: whether they are those of the highest layers instead.
@@ -250,13 +295,13 @@ def neurons(
     """
     rows = []
     for card in cards:
-        like = f", like {', '.join(str(n) for n, _ in card.similar)}" if card.similar else ""
+        like = f"; similar neurons: {', '.join(str(n) for n, _ in card.similar)}" if card.similar else ""
         kinds = [
             (said, strip([of[:_PATCHES] for of in squares(top, side, mean, std)], f"patches: {said}"))
             for kind, said in _KINDS.items()
             if len((top := getattr(card, kind)).values) and top.images.ndim == 4
         ]
-        about = f"{card.layer}, neuron {card.neuron}: {card.share:.1%} of its layer{like}"
+        about = f"{card.layer}, neuron {card.neuron}: {card.share:.1%} of its layer's relevance{like}"
         rows.append({"name": card.name(class_names), "said": about, "kinds": kinds})
     return {"rows": rows, "many": len(cards) if many is None else many, "highest": highest}
 

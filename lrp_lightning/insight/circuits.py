@@ -1,8 +1,8 @@
-"""Class circuits: for each class one set of neurons, the same for every image, that its logit can be told from.
+"""Class circuits: for each class one set of neurons, the same for every image, from which its logit can be computed.
 
 A circuit is found on images of *all* classes: its class's logit, computed with the circuit alone, is to follow the whole
 network's where the class is shown and where it is not. How well is measured after one scale and offset for the class, since
-a circuit gives a weaker logit than the whole network. Sets are the highest of scores, one a neuron, which start from the
+a circuit gives a weaker logit than the whole network. Sets are the highest of scores, one per neuron, which start from the
 relevance of the class and go down the gradient of that error through the masks (straight-through estimation: Bengio et al.
 2013, arXiv 1308.3432; for sets of a network's parts, Ramanujan et al. 2020, arXiv 1911.13299).
 """
@@ -76,7 +76,9 @@ class Circuits(dict[int, Masks]):
         of: Literal["neurons", "edges"] = "neurons",
     ) -> None:
         super().__init__(masks)
-        self.means, self.calibration, self.of = means, dict(calibration or {}), of
+        self.means: Masks | None = means
+        self.calibration: dict[int, tuple[float, float]] = dict(calibration or {})
+        self.of = of
 
     def logits(
         self,
@@ -85,13 +87,13 @@ class Circuits(dict[int, Masks]):
         calibrated: bool = True,
         additional_forward_args: Any = None,
     ) -> Tensor:
-        """Each class's logit with its own circuit alone, a forward for each.
+        """Each class's logit with its own circuit alone; takes a forward per class.
 
         Args:
             model: the classifier.
             inputs: one tensor, or a tuple of them, samples first.
-            calibrated: by each class's scale and offset, where it has them.
-            additional_forward_args: given to the model after ``inputs``.
+            calibrated: whether to apply each class's scale and offset, if it has them.
+            additional_forward_args: passed to the model after ``inputs``.
 
         Returns:
             ``(N, classes)``; NaN for classes without a circuit.
@@ -108,7 +110,7 @@ class Circuits(dict[int, Masks]):
             scale, offset = self.calibration.get(c, (1.0, 0.0)) if calibrated else (1.0, 0.0)
             own[:, c] = scale * logits[:, c] + offset
         if own is None:
-            raise SelectionError("there is no circuit of any class")
+            raise SelectionError("circuits are empty: there is none for any class")
         return own
 
     def calibrated(
@@ -140,8 +142,8 @@ class Circuits(dict[int, Masks]):
             rows.append([str(c), f"{kept:,} of {of:,}", percent(kept / of) if of else "", *(scale or ["", ""])])
         heads = ["class", self.of, "share", "scale", "offset"]
         said = (
-            f"Of each class the {self.of} that its logit is computed with alone; the others give "
-            f"{'zero' if self.means is None else 'their mean'}. Scale and offset bring that logit to the whole network's."
+            f"For each class the {self.of} with which alone its logit is computed; the others output "
+            f"{'zero' if self.means is None else 'their mean'}. Scale and offset map that logit to the whole network's."
         )
         many = f"Circuits of {len(self)} class{'es' * (len(self) != 1)}"
         return part(many, ("numbers", sections.numbers(heads, rows, len(self), said)))
@@ -171,28 +173,28 @@ def class_circuits(
     composite: Composite | Rule | str = Epsilon(),  # noqa: B008  (a frozen value)
     progress: bool = True,
 ) -> Circuits:
-    """For each class one set of neurons from which its logit can be told, for images of every class.
+    """Learn for each class one set of neurons from which its logit can be computed, for images of every class.
 
-    Each step takes a batch of the loader, which begins anew as often as is needed, and costs a forward and a backward for
-    each class. The first batches, as many as hold 512 samples, tell what neurons give on average, and scale and offset; on
-    them a circuit is never worse than the neurons of the highest mean ``|relevance|`` that it starts from. Nothing is
-    random: the same batches give the same circuits.
+    Each step takes one batch of the loader, which is repeated as needed, and one forward and backward per class. The first
+    batches, up to 512 samples, give the neurons' mean outputs and the scale and offset of each class; on these a circuit is
+    never worse than the neurons of highest mean ``|relevance|`` that it starts from. Nothing is random: the same batches
+    give the same circuits.
 
     Args:
         model: the classifier.
-        loader: batches ``(inputs, labels)``, or inputs alone; images of all classes, mixed. Labels are not looked at.
-        keep: how many neurons a circuit has: an int a number, a float in (0, 1] a share.
-        classes: whose circuits; None for all of the model's.
-        measure: of how far a class's logit with its circuit, brought to the mean and deviation of the whole network's, is
-            from it: ``"mse"`` or ``"smape"``.
-        replacement: what a neuron that is off gives: ``"zero"``, or its ``"mean"`` over images, value by value.
-        of: what circuits are made of: ``"neurons"``, or ``"edges"``, the connections between the neurons of hidden layers
-            and of the inputs, each a slice of a weight; as much finer as there are more of them.
-        per_layer: keep that many neurons of each layer; by default they are shared out among all layers, with at least one
-            in each, which follows the network far better.
-        steps: how many batches to learn from.
-        composite: of the relevance that scores start from.
-        progress: whether to show a bar.
+        loader: batches ``(inputs, labels)``, or inputs alone; images of all classes, mixed. Labels are not used.
+        keep: size of a circuit: an int is a number of neurons, a float in (0, 1] a share.
+        classes: which classes; None for all of the model's.
+        measure: the error of a class's logit with its circuit, scaled to the mean and deviation of the whole network's:
+            ``"mse"`` or ``"smape"``.
+        replacement: the output of a neuron that is off: ``"zero"``, or its ``"mean"`` over images, value by value.
+        of: what circuits consist of: ``"neurons"``, or ``"edges"``, the connections between the neurons of hidden layers
+            and of the inputs, each a slice of a weight, which are far more and so a finer choice.
+        per_layer: keep that many neurons of each layer; by default the budget is distributed over all layers, with at least
+            one neuron in each, which follows the network far better.
+        steps: number of batches to learn from.
+        composite: for the relevance that scores start from.
+        progress: whether to show a progress bar.
 
     Returns:
         The circuits, a dictionary, with :meth:`Circuits.logits`.
@@ -226,9 +228,12 @@ def class_circuits(
     held = _first_batches(loader, device)
     traced = SelectiveLRP(model, composite, TopK(1.0)).trace(held[0][:2], target=lambda logits: logits.argmax(1))
     check_outputs(traced.output)
-    classes = range(traced.output.shape[1]) if classes is None else [int(c) for c in classes]
+    classes = range(traced.output.shape[1]) if classes is None else list(classes)
+    if not all(map(is_whole, classes)):
+        raise TargetError(f"class_circuits: classes must be class numbers, got {classes!r:.80}")
+    classes = [int(c) for c in classes]
     if not classes:
-        raise TargetError("class_circuits: classes is empty; None stands for all of them")
+        raise TargetError("class_circuits: classes is empty; use None for all classes")
     for c in classes:
         _check_class(c, traced.output)
     if of == "edges":
@@ -386,7 +391,7 @@ def _first_batches(loader: Iterable[Any], device: torch.device) -> list[Tensor]:
         if sum(map(len, held)) >= _HELD:
             break
     if not held:
-        raise InputError("class_circuits: the loader gives no batch of two samples or more")
+        raise InputError("class_circuits: the loader gives no batch with at least two samples")
     return held
 
 

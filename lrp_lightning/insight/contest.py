@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from lrp_lightning.attribution import SelectiveLRP
+from lrp_lightning.checks import got
 from lrp_lightning.errors import SelectionError
 from lrp_lightning.masking import masked_forward
 from lrp_lightning.metrics.accuracy import check_outputs
@@ -17,18 +18,18 @@ from lrp_lightning.metrics.contest import contest_won, own_logits_of, runner_up_
 from lrp_lightning.selection import random_masks
 from lrp_lightning.words import percent
 
-__all__ = ["Contest", "contest"]
+__all__ = ["Contest", "check_selects", "contest"]
 
 
 @dataclass(frozen=True, eq=False)
 class Contest:
-    """What came of giving classes their own critical neurons.
+    """The result of a contest between classes, each with its own critical neurons.
 
     Attributes:
         logits: ``(N, classes)``, of the whole network.
-        own_logits: ``(N, classes)``, of each class that took part the logit with its own critical neurons alone; NaN for all
-            others.
-        control: the same with random sets, as large.
+        own_logits: ``(N, classes)``, for each class that took part the logit with its own critical neurons alone; NaN for
+            all others.
+        control: the same with random sets of the same size.
         with_predicted: ``(N, classes)``, all logits with the predicted class's neurons.
         with_runner_up: ``(N, classes)``, all logits with the runner-up's.
 
@@ -69,7 +70,7 @@ class Contest:
 
     @property
     def runner_up_accuracy(self) -> float:
-        """The share of samples that the runner-up's neurons turn into the runner-up."""
+        """The share of samples in which the runner-up's own neurons make the runner-up win."""
         return float(runner_up_wins(self.with_runner_up, self.logits).float().mean())
 
     @property
@@ -81,8 +82,9 @@ class Contest:
 
     def __repr__(self) -> str:
         return (
-            f"Contest({len(self.logits)} samples: won {self.accuracy:.3f}, by random sets {self.control_accuracy:.3f}; its "
-            f"own neurons make the runner-up win {self.runner_up_accuracy:.3f}; logits correlate {self.correlation:.2f})"
+            f"Contest({len(self.logits)} samples: won {self.accuracy:.3f}, with random sets {self.control_accuracy:.3f}; "
+            f"runner-up wins with its own neurons {self.runner_up_accuracy:.3f}; correlation of logits "
+            f"{self.correlation:.2f})"
         )
 
     def _repr_html_(self) -> str:
@@ -91,8 +93,8 @@ class Contest:
 
         shares = {
             "won with its own neurons": self.accuracy,
-            "by random neurons": self.control_accuracy,
-            "won by the runner-up with its neurons": self.runner_up_accuracy,
+            "won with random neurons": self.control_accuracy,
+            "runner-up wins with its own neurons": self.runner_up_accuracy,
         }
         figures = [(name, percent(share)) for name, share in shares.items()]
         return part(
@@ -110,14 +112,14 @@ def contest(
 ) -> Contest:
     """Give the predicted class and its rivals their own critical neurons, and compare their logits.
 
-    Of each sample and class one pass finds the neurons, and one masked forward computes the logit with them alone.
+    For each sample and class one pass finds the neurons, and one masked forward computes the logit with them alone.
 
     Args:
         lrp: with a selection, which finds the neurons.
         inputs: one tensor, or a tuple of them, samples first.
-        rivals: how many other classes take part, those with the highest logits; 1 is the runner-up.
-        additional_forward_args: given to the model after ``inputs``.
-        seed: of the random sets.
+        rivals: number of other classes that take part, those with the highest logits; 1 is the runner-up.
+        additional_forward_args: passed to the model after ``inputs``.
+        seed: for the random sets.
 
     Raises:
         SelectionError: if ``lrp`` has no selection, or ``rivals`` is not 1 to the number of other classes.
@@ -134,14 +136,13 @@ def contest(
         >>> forcing.accuracy < telling.accuracy, forcing.runner_up_accuracy > telling.runner_up_accuracy
         (True, True)
     """
-    if lrp.selection is None:
-        raise SelectionError("the contest needs critical neurons; give SelectiveLRP a selection, such as TopK(0.2)")
+    check_selects("contest", lrp)
     first = lrp.trace(inputs, lambda output: output.argmax(1), additional_forward_args)
     logits = first.output
     check_outputs(logits)
     classes = logits.shape[1]
     if isinstance(rivals, bool) or not isinstance(rivals, int) or not 1 <= rivals < classes:
-        raise SelectionError(f"rivals must be 1 to {classes - 1}, the other classes there are, got {rivals!r}")
+        raise SelectionError(f"rivals must be 1 to {classes - 1}, the number of other classes, got {rivals!r}")
     taking_part = [logits.argmax(1), *logits.topk(rivals + 1, dim=1).indices.T[1:]]
     generator = torch.Generator().manual_seed(seed)
     alone: list[Tensor] = []
@@ -152,3 +153,20 @@ def contest(
             found.append(masked_forward(lrp.model, inputs, kept, additional_forward_args=additional_forward_args))
     own, control = (own_logits_of(list(zip(taking_part, found, strict=True))) for found in (alone, by_chance))
     return Contest(logits, own, control, with_predicted=alone[0], with_runner_up=alone[1])
+
+
+def check_selects(who: str, lrp: object) -> None:
+    """Refuse what does not select critical neurons.
+
+    Args:
+        who: the function that needs them.
+        lrp: what it was given.
+
+    Raises:
+        SelectionError: saying what to give.
+    """
+    example = "SelectiveLRP(model, selection=TopK(0.2))"
+    if not isinstance(lrp, SelectiveLRP):
+        raise SelectionError(f"{who}: lrp must be a SelectiveLRP with a selection, such as {example}, got {got(lrp)}")
+    if lrp.selection is None:
+        raise SelectionError(f"{who} needs critical neurons: give the SelectiveLRP a selection, as in {example}")

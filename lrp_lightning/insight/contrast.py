@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lrp_lightning.attribution import SelectiveLRP
-from lrp_lightning.checks import is_whole
+from lrp_lightning.checks import got, is_whole
 from lrp_lightning.composites import Composite, EpsilonPlus
 from lrp_lightning.errors import InputError, TargetError
 from lrp_lightning.insight.shares import as_shares
@@ -17,28 +17,31 @@ from lrp_lightning.masking import masked_forward
 from lrp_lightning.metrics.accuracy import check_outputs
 from lrp_lightning.rules import Rule
 from lrp_lightning.selection import Selection, TopK
+from lrp_lightning.words import percent
 
 __all__ = ["Contrast", "contrast"]
 
 _NEURONS = 10
+_SHOWN, _SIDE = 2, 96
+"""Samples in a notebook, and pixels of their heatmaps."""
 
 
 @dataclass(frozen=True, eq=False)
 class Contrast:
-    """What speaks for one class rather than another.
+    """Why one class rather than another: relevance for both, and for the difference of their logits.
 
     Attributes:
-        a: ``(N,)``, the class that is asked about.
-        b: ``(N,)``, the class that it is set against.
+        a: ``(N,)``, the class in question.
+        b: ``(N,)``, the class that it is compared with.
         logits: ``(N, classes)``, of the whole network.
         inputs: ``(N, ...)``, what was explained.
-        heatmaps: ``(3, N, ...)``, the inputs' relevance for ``a``, for ``b``, and for the difference of their logits, that
-            runs through the critical neurons of each.
-        all_neurons: ``(3, N, ...)``, the same through all neurons. Rules that spread relevance over what is active, as z+
-            does, give nearly one picture for all classes then.
-        neurons_for: ``((layer, neuron, share), ...)``, those with the most relevance for the difference, strongest first:
-            each neuron's share of its layer's ``|relevance|``, mean over samples.
-        neurons_against: the same of those with the most against it; shares are negative.
+        heatmaps: ``(3, N, ...)``, the inputs' relevance for ``a``, for ``b``, and for the difference of their logits,
+            through the critical neurons of each.
+        all_neurons: ``(3, N, ...)``, the same through all neurons. Rules that distribute relevance over whatever is active,
+            as z+ does, then give nearly the same picture for all classes.
+        neurons_for: ``((layer, neuron, share), ...)``, the neurons that raise the difference most, strongest first; each
+            with its share of its layer's ``|relevance|``, mean over samples.
+        neurons_against: the same for the neurons that lower it most; shares are negative.
         own_logits: ``(N, 2)``, the logit of ``a`` with its own critical neurons alone, and that of ``b`` with its own.
 
     Example:
@@ -72,7 +75,7 @@ class Contrast:
         return torch.stack([of_a, of_b, of_a - of_b])
 
     def held(self, heatmaps: Tensor) -> Tensor:
-        """``(3, N)``: which part of the logits and of the difference heatmaps hold; the rest stays in the network.
+        """``(3, N)``: the part of each logit, and of the difference, that heatmaps hold; the rest stays in the network.
 
         Args:
             heatmaps: ``(3, N, ...)``, ``heatmaps`` or ``all_neurons``.
@@ -81,15 +84,30 @@ class Contrast:
 
     @property
     def told(self) -> Tensor:
-        """``(N,)`` bool, whether the same of the two is ahead where each has its own critical neurons alone."""
+        """``(N,)`` bool, whether the same class is ahead when each is computed with its own critical neurons alone."""
         return (self.own_logits[:, 0] > self.own_logits[:, 1]) == (self.margin > 0)
 
     def __repr__(self) -> str:
         layer, neuron, share = self.neurons_for[0] if self.neurons_for else ("", 0, 0.0)
-        most = f"most for it layer {layer!r} neuron {neuron}, {share:.1%} of its layer; " if layer else ""
+        most = f"most relevant: layer {layer!r} neuron {neuron}, {share:.1%} of its layer; " if layer else ""
         return (
-            f"Contrast({len(self.a)} samples, mean margin {self.margin.float().mean():.3g}; {most}by their own neurons the "
-            f"same class is ahead in {self.told.float().mean():.0%})"
+            f"Contrast({len(self.a)} samples, mean margin {self.margin.float().mean():.3g}; {most}with critical neurons "
+            "alone "
+            f"the same class is ahead in {self.told.float().mean():.0%})"
+        )
+
+    def _repr_html_(self) -> str:
+        """For a notebook: heatmaps of the first samples, where these are images, and the neurons that decide."""
+        from lrp_lightning.html import sections
+        from lrp_lightning.html.markup import part
+
+        samples = len(self.a)
+        ahead = percent(float(self.told.float().mean())) if samples else "none"
+        margin = sections.number(float(self.margin.float().mean())) if samples else "none"
+        return part(
+            f"Contrast of two classes, {samples:,} sample{'s' * (samples != 1)}",
+            ("figures", [("mean margin", margin), ("same class ahead with critical neurons alone", ahead)]),
+            ("contrast", sections.contrast(self, most=_SHOWN, side=_SIDE)),
         )
 
 
@@ -103,22 +121,22 @@ def contrast(
     additional_forward_args: Any = None,
     on_unsupported: Literal["raise", "gradient"] = "raise",
 ) -> Contrast:
-    """Explain a class, another, and the difference of their logits: why ``a`` and not ``b``.
+    """Explain two classes and the difference of their logits: why ``a`` and not ``b``.
 
-    Six passes, and a masked forward for each of the two classes.
+    It takes six passes, and a masked forward for each of the two classes.
 
     Args:
         model: the classifier.
         inputs: ``(N, ...)``.
-        a: the class that is asked about, one for all samples or ``(N,)``; None for the predicted.
-        b: the class that it is set against; None for the one of the others with the highest logit.
+        a: the class in question, one for all samples or ``(N,)``; None for the predicted class.
+        b: the class that it is compared with; None for the other class with the highest logit.
         composite, on_unsupported: as in :class:`lrp_lightning.SelectiveLRP`.
         selection: which neurons are critical, for each class and for the difference.
         additional_forward_args: given to the model after ``inputs``.
 
     Raises:
-        InputError: if ``inputs`` is no tensor, or there are fewer than two classes.
-        TargetError: if ``a`` or ``b`` is no class of the model, or they are the same.
+        InputError: if ``inputs`` is not a tensor, or there are fewer than two classes.
+        TargetError: if ``a`` or ``b`` is not a class of the model, or they are equal.
 
     Example:
         >>> import torch
@@ -130,14 +148,16 @@ def contrast(
         True
     """
     if not isinstance(inputs, Tensor):
-        raise InputError(f"contrast: inputs must be one tensor, samples first, got {type(inputs).__name__}")
+        raise InputError(f"contrast: inputs must be one tensor, samples first, got {got(inputs)}")
     logits = masked_forward(model, inputs, {}, additional_forward_args=additional_forward_args)
     check_outputs(logits)
     of_a = logits.argmax(1) if a is None else _classes("a", a, logits)
     of_b = _highest_but(of_a, logits) if b is None else _classes("b", b, logits)
     same = (of_a == of_b).nonzero().flatten()
     if len(same):
-        raise TargetError(f"contrast: a and b are both class {int(of_a[same[0]])} for sample {int(same[0])}")
+        raise TargetError(
+            f"contrast: a and b must be different classes, both are class {int(of_a[same[0]])} for sample {int(same[0])}"
+        )
     whole = SelectiveLRP(model, composite, on_unsupported=on_unsupported)
     critical = SelectiveLRP(model, composite, selection, on_unsupported)
 

@@ -77,7 +77,7 @@ def neuron_heatmaps(
     if chosen.is_floating_point() or chosen.dtype == torch.bool or chosen.numel() == 0:
         raise LayerError(f"neurons must be numbers of neurons, at least one, got {neurons!r}")
     if chosen.ndim not in (1, 2) or (chosen.ndim == 2 and len(chosen) != samples):
-        raise LayerError(f"neurons must be (K,) or ({samples}, K), one row a sample, got {tuple(chosen.shape)}")
+        raise LayerError(f"neurons must be (K,) or ({samples}, K), one row per sample, got {tuple(chosen.shape)}")
     chosen = chosen.T if chosen.ndim == 2 else chosen[:, None].expand(-1, samples)  # (K, N)
     k = len(chosen)
 
@@ -200,7 +200,7 @@ def path_heatmaps(
     if not isinstance(paths, Sequence) or not all(isinstance(path, Path) for path in paths):
         raise GraphError(f"paths must be a list of Path, from k_best_paths, got {type(paths).__name__}: {paths!r:.80}")
     if not paths:
-        raise GraphError("there are no paths; of a negative output k_best_paths finds some with signed=True only")
+        raise GraphError("there are no paths; for a negative output, k_best_paths needs signed=True to find some")
     given = inputs if isinstance(inputs, tuple) else (inputs,)
     samples, k = len(given[0]), len(paths)
 
@@ -270,7 +270,7 @@ def _in_each(extra: Any, change: Callable[[Any], Any]) -> Any:
 def _name(model: nn.Module, layer: nn.Module) -> str:
     names = LayerNames(model).of_module
     if id(layer) not in names:
-        raise LayerError(f"{type(layer).__name__} is no module of the model")
+        raise LayerError(f"{type(layer).__name__} is not a module of the model")
     return names[id(layer)]
 
 
@@ -292,7 +292,7 @@ class _OneEach:
         wrong = neurons[(neurons > _NONE) & ((neurons < 0) | (neurons >= relevance.shape[1]))]
         if len(wrong):
             raise LayerError(
-                f"layer {layer!r} has {relevance.shape[1]} neurons, 0 to {relevance.shape[1] - 1}, and no {int(wrong[0])}"
+                f"layer {layer!r} has {relevance.shape[1]} neurons, 0 to {relevance.shape[1] - 1}, got {int(wrong[0])}"
             )
         neurons = neurons.to(relevance.device)[:, None]
         return (torch.arange(relevance.shape[1], device=relevance.device) == neurons) | (neurons == _ALL)

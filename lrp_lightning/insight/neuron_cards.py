@@ -43,20 +43,20 @@ _SHOWN, _SIDE = 6, 44
 
 @dataclass(frozen=True, eq=False)
 class NeuronCard:
-    """What a neuron answers to, and what the network uses it for.
+    """What drives a neuron, and the classes for which it is relevant.
 
     Attributes:
-        layer: its layer, a residual sum or not.
+        layer: its layer, which may be a residual sum.
         neuron: its number.
-        driven: the patches of images that drive it most: of each image the place of its largest activation, above 0.
-        relevant: those in which it has the most relevance, above 0, for the class that the model predicts.
-        mistaken: the same among images that the model gets wrong; empty without labels or mistakes.
-        classes: ``((class, share), ...)``, the classes that it speaks for: its mean share of its layer's relevance in images
-            that the model gives the class, over the sum of that for all classes that it gives; greatest first. Empty if the
-            neuron speaks for none.
-        similar: ``((neuron, correlation), ...)`` of the same layer: whose share of the relevance goes most with this one's.
+        driven: the image patches that drive it most: in each image the place of its largest activation, above 0.
+        relevant: the patches in which it has the most relevance, above 0, for the predicted class.
+        mistaken: the same among misclassified images; empty without labels or mistakes.
+        classes: ``((class, share), ...)``, the classes for which it is relevant: its mean share of its layer's relevance in
+            images that are predicted as the class, divided by the sum over all predicted classes; greatest first. Empty if
+            it is relevant for no class.
+        similar: ``((neuron, correlation), ...)`` of the same layer, whose share of the relevance correlates most with its.
         share: mean share of its layer's ``|relevance|``, signed.
-        samples: how many were looked at.
+        samples: number of samples that were examined.
 
     Example:
         >>> import torch
@@ -82,10 +82,12 @@ class NeuronCard:
     samples: int
 
     def name(self, class_names: Sequence[str] | None = None) -> str:
-        """What it is for, by the classes with twice an even share of it or more, and a tenth: ``"bag .62, coat .21"``.
+        """A name by the classes for which it is most relevant, such as ``"bag .62, coat .21"``.
+
+        Classes with at least a tenth of its relevance and, if there are many, twice an even share.
 
         Args:
-            class_names: names of the classes; without them their numbers stand there.
+            class_names: names of the classes; without them classes are given by number.
         """
         least = max(_LEAST, 2 / len(self.classes)) if len(self.classes) > _FEW else _LEAST
         named = [(f"class {c}" if class_names is None else class_names[c], of) for c, of in self.classes if of >= least]
@@ -133,31 +135,32 @@ def neuron_cards(
     on_unsupported: Literal["raise", "gradient"] = "raise",
     thumbnails: Mapping[str, Sequence[int]] | None = None,
 ) -> NeuronCards:
-    """What drives each of many neurons, in what they are relevant, and for which classes.
+    """For each of many neurons the patches that drive it, those in which it is relevant, and its classes.
 
-    The loader is read once, with one pass of relevance of the predicted class for all neurons together. What in a patch
-    drives a neuron, and the receptive field, then take a forward and a backward for each image that is shown, at most
-    ``3 k`` a neuron. Only the images that are shown are kept.
+    The loader is read once, with one relevance pass of the predicted class for all neurons together. The reconstruction of
+    what drives a neuron in a patch, and its receptive field, then take a forward and a backward for each image that is
+    shown, at most ``3 k`` per neuron. Only the images that are shown are kept in memory.
 
     Args:
         model: the classifier.
         loader: batches ``(inputs, labels)``, or inputs alone.
         neurons: ``{layer: numbers}``, residual sums (``"layer1.0.add"``) included; or a graph of
             :func:`lrp_lightning.build_graph`, for all of its hidden neurons.
-        k: how many patches of each kind.
+        k: number of patches of each kind.
         composite, on_unsupported: as in :class:`lrp_lightning.SelectiveLRP`.
         method: how what drives a neuron is reconstructed, as in :func:`lrp_lightning.reconstruct`.
         progress: whether to show bars.
-        thumbnails: ``{layer: numbers}`` of more neurons, each with the one patch that drives it most, of which nothing is
-            reconstructed, its classes and similar neurons: a small part of a card's cost.
+        thumbnails: ``{layer: numbers}`` of more neurons, each with the one patch that drives it most, without
+            reconstruction, its classes and similar neurons: much cheaper than a full card.
 
     Returns:
-        A card for each neuron, layer by layer as asked for, those with thumbnails after the others of their layer, in a list
-        that a notebook shows as the report does.
+        A card for each neuron, in the given order of layers, thumbnails after the other cards of their layer; a list that a
+        notebook displays like the report.
 
     Raises:
-        LayerError: if there is no such layer or neuron, or none is asked for.
-        InputError: if the loader gives no batches, a batch is neither, or ``k`` is out of range.
+        LayerError: if a layer or neuron does not exist, or ``neurons`` is empty.
+        InputError: if the loader gives no batches, a batch is neither ``(inputs, labels)`` nor inputs, or ``k`` is out of
+            range.
         RuleError: if ``method`` is none of these.
 
     Example:
@@ -223,7 +226,7 @@ def _chosen(neurons: object) -> dict[str, list[int]]:
     else:
         raise LayerError(f"neurons must be {{layer: numbers}} or a graph of build_graph, got {type(neurons).__name__}")
     if not chosen:
-        raise LayerError("neuron_cards: no neuron is asked for, such as {'features.28': [3, 17]}")
+        raise LayerError("neuron_cards: neurons is empty; name at least one, such as {'features.28': [3, 17]}")
     return {layer: list(dict.fromkeys(of)) for layer, of in chosen.items()}
 
 
@@ -238,7 +241,7 @@ class _About:
 
 @dataclass
 class _Best:
-    """The ``k`` greatest values of each of ``n`` neurons so far, one a sample; each tensor is ``(k, n)``."""
+    """The ``k`` greatest values of each of ``n`` neurons so far, one per sample; each tensor is ``(k, n)``."""
 
     k: int
     values: Tensor | None = None
@@ -324,7 +327,7 @@ class _OfLayer:
         return [tuple((n, r) for n, r in zip(*row, strict=True) if r > 0) for row in rows]
 
     def classes(self, place: int) -> tuple[tuple[int, float], ...]:
-        """The classes that a neuron speaks for."""
+        """The classes that a neuron supports."""
         means = {c: (total[place] / samples).item() for c, (samples, total) in self.by_class.items()}
         whole = sum(means.values())
         ordered = sorted(means.items(), key=lambda of: (-of[1], of[0]))

@@ -28,14 +28,14 @@ _SHOWN = 24
 
 @dataclass(frozen=True, eq=False)
 class PathCurve:
-    """What came of keeping, and of leaving out, the neurons of the best paths. Rows are numbers of paths.
+    """The result of keeping, and of removing, the neurons of the best paths. Rows are numbers of paths.
 
     Attributes:
-        counts: how many paths of each class.
-        neurons: ``(k, classes)``, how many neurons lie on them.
-        kept: ``(k, classes)``, share of a class's images whose prediction its paths' neurons keep alone; NaN for classes
+        counts: numbers of paths per class.
+        neurons: ``(k, classes)``, number of neurons on these paths.
+        kept: ``(k, classes)``, share of a class's images whose prediction stays with these neurons alone; NaN for classes
             without paths or images.
-        without: ``(k, classes)``, the same with all neurons but them.
+        without: ``(k, classes)``, the same with all neurons except these.
         contest: ``(k,)``, share of images whose predicted class beats the runner-up, each logit from its own class's paths;
             NaN where no image has paths for both.
 
@@ -54,13 +54,13 @@ class PathCurve:
     contest: Tensor
 
     def sufficient(self, share: float = 0.9) -> dict[int, int | None]:
-        """For each class with images and paths, the fewest paths whose neurons keep it in this share of images.
+        """For each class with images and paths, the fewest paths whose neurons keep the prediction in this share of images.
 
         Args:
             share: of the class's images, in [0, 1].
 
         Returns:
-            ``{class: paths}``; None where not even the most of them do.
+            ``{class: paths}``; None if not even the largest number of paths does.
         """
         found: dict[int, int | None] = {}
         for c, kept in enumerate(self.kept.T.tolist()):
@@ -88,13 +88,16 @@ class PathCurve:
             [str(k), f"{self.neurons[i].nanmean():.1f}", mean(self.kept[i]), mean(self.without[i]), mean(self.contest[i])]
             for i, k in enumerate(self.counts[:_SHOWN])
         ]
-        heads = ["paths", "neurons", "kept by them", "kept without them", "contest won"]
+        heads = ["paths", "neurons", "kept with them", "kept without them", "contest won"]
         said = (
-            "Of the neurons on so many best paths of each class: their mean number; in how many of a class's images they "
-            "alone, and all but them, keep the prediction; and how often the predicted class beats the runner-up, each with "
-            "its own."
+            "For the neurons on each class's best paths: their mean number; the share of the class's images whose "
+            "prediction "
+            "stays with them alone, and with all neurons except them; and the share in which the predicted class beats the "
+            "runner-up, each with its own."
         )
-        return part("What the best paths prove", ("numbers", sections.numbers(heads, rows, len(self.counts), said)))
+        return part(
+            "Predictions with the best paths alone", ("numbers", sections.numbers(heads, rows, len(self.counts), said))
+        )
 
 
 def path_curve(
@@ -104,20 +107,20 @@ def path_curve(
     counts: Sequence[int] | None = None,
     replacement: Literal["zero", "mean"] = "mean",
 ) -> PathCurve:
-    """Keep the neurons of each class's best paths alone, or all but them, and see what is predicted.
+    """Measure predictions with the neurons of each class's best paths alone, and with all neurons except these.
 
-    Each number of paths costs a forward a class of all images, and one more of each class's own. In a layer that no path
-    runs through nothing is kept.
+    Each number of paths takes one forward of all images per class, and one more of each class's own images. In a layer that
+    no path passes, no neuron is kept.
 
     Args:
         model: the classifier.
         paths: ``{class: its paths, best first}``, from :func:`lrp_lightning.k_best_paths` on the graph of the class.
         inputs: ``(N, ...)``, images of the classes that the paths were not found on.
         counts: numbers of paths; None for 1, 2, 5, 10, 20, 50 and so on, up to the most that a class has.
-        replacement: what a neuron that is off gives: ``"zero"``, or its ``"mean"`` over these images, value by value.
+        replacement: the output of a neuron that is off: ``"zero"``, or its ``"mean"`` over these images, value by value.
 
     Raises:
-        GraphError: if there are no paths, or ``counts`` are not whole numbers >= 1.
+        GraphError: if ``paths`` is empty, or ``counts`` are not whole numbers >= 1.
         TargetError: if there are paths of a class that the model does not have.
         SelectionError: if ``replacement`` is neither.
 
@@ -137,7 +140,7 @@ def path_curve(
     """
     most = max(map(len, paths.values()), default=0)
     if not most:
-        raise GraphError("path_curve: there are no paths of any class; k_best_paths finds those of a graph")
+        raise GraphError("path_curve: paths is empty for every class; find the paths of a graph with k_best_paths")
     if counts is None:
         counts = [k for power in range(len(str(most))) for k in (10**power, 2 * 10**power, 5 * 10**power) if k <= most]
     if not counts or not all(is_whole(k) and k >= 1 for k in counts):

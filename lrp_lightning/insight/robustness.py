@@ -11,7 +11,8 @@ from torch import Tensor
 
 from lrp_lightning.attribution import SelectiveLRP
 from lrp_lightning.compat import in_double
-from lrp_lightning.errors import InputError, SelectionError
+from lrp_lightning.errors import InputError
+from lrp_lightning.insight.contest import check_selects
 from lrp_lightning.masking import masked_forward
 from lrp_lightning.metrics.contest import contest_won, own_logits_of, runner_up
 from lrp_lightning.metrics.selection_stability import jaccard
@@ -23,7 +24,7 @@ Change = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Robustness:
-    """What a change to the inputs does to critical neurons.
+    """The effect of a change of the inputs on critical neurons.
 
     Attributes:
         jaccard: mean, over samples and layers, of the Jaccard index of the neurons found before and after; 1 if they are the
@@ -62,9 +63,9 @@ def brightened(x: Tensor) -> Tensor:
 def robustness(
     lrp: SelectiveLRP, inputs: Tensor, changes: Mapping[str, Change] | None = None, additional_forward_args: Any = None
 ) -> dict[str, Robustness]:
-    """Change the inputs a little, find the critical neurons anew, and give the old ones to the contest.
+    """Change the inputs a little, find the critical neurons again, and repeat the contest with the original ones.
 
-    Each change costs a pass and three forwards; finding the neurons of predicted class and runner-up two passes.
+    Each change takes a pass and three forwards; finding the neurons of predicted class and runner-up takes two passes.
 
     Args:
         lrp: with a selection, which finds the neurons.
@@ -90,8 +91,7 @@ def robustness(
         >>> found["nothing"].jaccard, found["all"].jaccard < 0.5
         (1.0, True)
     """
-    if lrp.selection is None:
-        raise SelectionError("robustness is that of critical neurons; give SelectiveLRP a selection, such as TopK(0.2)")
+    check_selects("robustness", lrp)
     if changes is None:
         changes = {"noise": noisy, "shift": shifted, "brightness": brightened}
     first = lrp.trace(inputs, lambda logits: logits.argmax(1), additional_forward_args)

@@ -1,4 +1,4 @@
-"""Strategies: groups of samples of a class that are decided alike, and which of them hang on a small region.
+"""Strategies: groups of samples of a class that are decided alike, and which of them depend on a small region.
 
 Relevance is clustered as in spectral relevance analysis (SpRAy: Lapuschkin et al. 2019) and in prototypical concept-based
 explanations (PCX: Dreyer et al. 2023), which cluster heatmaps, and concepts of one layer; here it is what runs through the
@@ -54,20 +54,20 @@ class Strategy:
     Attributes:
         label: the class.
         samples: ``(n,)``, which samples of the loader these are, counted from 0 in its order; most typical first.
-        share: of the class's samples that were looked at.
+        share: its share of the examined samples of the class.
         prototypes: the first few of ``samples``.
         outliers: the last few, least typical first.
-        neurons: ``((layer, neuron, z), ...)``, those that tell it from the class's other strategies most: by how many of the
-            class's standard deviations the mean share of a layer's relevance that runs through the neuron is above the
-            class's; for a class of one strategy, the neurons with most relevance, and their share.
+        neurons: ``((layer, neuron, z), ...)``, the neurons that distinguish it most from the class's other strategies:
+            ``z`` is the neuron's mean share of its layer's relevance, less the mean over the class, in standard deviations
+            of the class. If the class has one strategy, the neurons with the most relevance, and their share.
         images: ``(k, ...)``, the prototypes, as the model takes them.
         heatmaps: ``(k, *places)``, of the prototypes: the input's relevance, summed over channels.
         heatmap: ``(*places)``, mean over its samples of the input's relevance, summed over channels, as shares of each
             sample's own ``|relevance|``.
-        test: the transplant test of its region; None where inputs are tokens, or there was nothing to copy into.
-        threshold: what the bound of that test must exceed for a shortcut.
-        predictions: ``(n,)``, the class that the model predicts for each of ``samples``; None where the loader gives no
-            labels, so that the predicted class is ``label`` itself.
+        test: the transplant test of its region; None if inputs are tokens, or there were no samples to copy into.
+        threshold: the strategy is a shortcut if the bound of that test exceeds this.
+        predictions: ``(n,)``, the class that the model predicts for each of ``samples``; None if the loader gives no
+            labels, so that ``label`` is the predicted class.
 
     Example:
         >>> import torch
@@ -95,14 +95,14 @@ class Strategy:
 
     @property
     def right(self) -> float:
-        """Share of its samples that the model classifies rightly; NaN without labels."""
+        """Share of its samples that the model classifies correctly; NaN without labels."""
         return float("nan") if self.predictions is None else (self.predictions == self.label).double().mean().item()
 
     def right_first(self, k: int) -> list[int]:
-        """Which of the first ``images`` to show, in order: those known to be classified wrongly come last.
+        """Numbers of the first ``images`` in the order to show them: those known to be misclassified come last.
 
         Args:
-            k: how many at most.
+            k: the most to show.
         """
         shown = range(min(k, 0 if self.images is None else len(self.images)))
         return sorted(shown, key=lambda i: self.predictions is not None and int(self.predictions[i]) != self.label)
@@ -119,7 +119,7 @@ class Strategy:
 
     @property
     def control(self) -> float:
-        """The same of other windows, and of the class's other samples."""
+        """The same share for the controls: another window, or the same window of the class's other samples."""
         return float("nan") if self.test is None else self.test.control
 
     @property
@@ -142,18 +142,23 @@ class Strategy:
         return f"feature{'s' * (len(region) > 1)} {', '.join(map(str, region))}"
 
     def sentence(self, class_names: Sequence[str] | None = None) -> str:
-        """What the transplant test says, for people.
+        """The result of the transplant test, in a sentence without its full stop.
 
         Args:
-            class_names: names of the classes; without them their numbers stand there.
+            class_names: names of the classes; without them classes are given by number.
         """
-        name = f"class {self.label}" if class_names is None else str(class_names[self.label])
+        name = f"class {self.label}" if class_names is None else f"class {class_names[self.label]}"
         who = f"{'all' if self.share > 0.995 else percent(self.share)} of {name}"
         if self.test is None:
             return f"{who}: no region was tested"
-        hangs = f"hangs on {self.where}" if self.shortcut else f"is densest in {self.where}"
+        found = (
+            f"the network decides {who} by {self.where}"
+            if self.shortcut
+            else f"the relevance of {who} is densest in {self.where}"
+        )
         return (
-            f"{who} {hangs}: copied into other samples, it turns {percent(self.transplant)} of them into {name} "
+            f"{found}; copied into samples of other classes, this region turns {percent(self.transplant)} of them into "
+            f"{name} "
             f"(controls {percent(self.control)})"
         )
 
@@ -164,7 +169,7 @@ class Strategy:
         where = "a region that moves" if self.test.moves else f"region {self.test.region}"
         said = "a shortcut: " if self.shortcut else ""
         turns, control = percent(self.transplant), percent(self.control)
-        return f"{about}{said}{where} turns {turns} of other samples into it, against {control} of controls)"
+        return f"{about}{said}{where} turns {turns} of other samples into it (controls {control}))"
 
     def _repr_html_(self) -> str:
         """For a notebook."""
@@ -173,19 +178,19 @@ class Strategy:
 
 @dataclass(frozen=True, eq=False)
 class OddSample:
-    """A sample that does not go with its class: another class's strategy claims it, or none of any class does.
+    """A sample that fits no strategy of its class: it fits one of another class, or no strategy at all.
 
     Attributes:
-        sample: which of the loader's it is, counted from 0.
+        sample: its number in the loader, counted from 0.
         label: its class.
-        claimed_by: the strategy of the class that the model predicts, which is another, that its relevance for that class
-            lies in; None if the model predicts its label, and it lies in none of the label's strategies.
-        margin: how far the highest logit of another class is above the label's.
+        claimed_by: if the model predicts another class, the strategy of that class that it fits, by its relevance for that
+            class; None if the model predicts its label, and it fits none of the label's strategies.
+        margin: the highest logit of another class, minus the label's logit.
 
     Example:
         >>> from lrp_lightning import OddSample
         >>> OddSample(sample=17, label=3, claimed_by=None, margin=-0.5)
-        OddSample(sample 17 of class 3: no strategy claims it; margin -0.5)
+        OddSample(sample 17 of class 3: fits no strategy; margin -0.5)
     """
 
     sample: int
@@ -194,17 +199,17 @@ class OddSample:
     margin: float
 
     def __repr__(self) -> str:
-        by = "no strategy" if self.claimed_by is None else f"a strategy of class {self.claimed_by.label}"
-        return f"OddSample(sample {self.sample} of class {self.label}: {by} claims it; margin {self.margin:.3g})"
+        fits = "no strategy" if self.claimed_by is None else f"a strategy of class {self.claimed_by.label}"
+        return f"OddSample(sample {self.sample} of class {self.label}: fits {fits}; margin {self.margin:.3g})"
 
 
 class Strategies(list[Strategy]):
-    """A list of the strategies of a model's classes, class by class, and the samples that do not go with their class.
+    """A list of the strategies of a model's classes, class by class, and the samples that fit none of their class.
 
     Attributes:
-        strategies: what the list holds.
-        odd: those samples, by margin: the ones that the model is surest of first. Mislabelled samples are among the first,
-            and hard ones; as an order it is that of the loss, and what claims a sample says where to look.
+        strategies: the list itself.
+        odd: those samples, by margin, largest first. Mislabelled and hard samples are among the first. The order is much
+            like that of the loss; ``claimed_by`` says in addition which strategy a sample fits.
 
     Example:
         >>> from lrp_lightning import Strategies
@@ -214,11 +219,11 @@ class Strategies(list[Strategy]):
 
     def __init__(self, strategies: Iterable[Strategy] = (), odd: Iterable[OddSample] = ()) -> None:
         super().__init__(strategies)
-        self.odd = tuple(odd)
+        self.odd: tuple[OddSample, ...] = tuple(odd)
 
     @property
     def shortcuts(self) -> list[Strategy]:
-        """Those that hang on a region."""
+        """The strategies that depend on a region alone."""
         return [strategy for strategy in self if strategy.shortcut]
 
     def __repr__(self) -> str:
@@ -250,43 +255,43 @@ def find_strategies(
     progress: bool = True,
     on_unsupported: Literal["raise", "gradient"] = "raise",
 ) -> Strategies:
-    """Group the samples of each class by what decides them, and test which groups hang on a small region.
+    """Group the samples of each class by what decides them, and test which groups depend on a small region.
 
-    Of each class at most ``samples_per_class`` are looked at, drawn evenly from the whole loader, which is read once; these
-    are held in memory. Of each the relevance of the class's output is divided, layer by layer, by the sum of its size,
-    joined over hidden layers and reduced to eight principal components. A mixture of Gaussians clusters them; how many, the
-    likelihood of held-out samples says, over five folds: the fewest within one standard error of the best. Where inputs are
-    images, sequences or features, their heatmaps are clustered in the same way: neurons find a mark wherever it is, heatmaps
-    one that few samples have, always at the same place. The clusters with the clearest shortcut stand; without one, those by
-    neurons.
+    At most ``samples_per_class`` samples of each class are examined, drawn evenly from the whole loader, which is read once;
+    these are held in memory. For each, the relevance of the class's output is normalised in each layer by its sum of
+    magnitudes, joined over hidden layers and reduced to eight principal components. A mixture of Gaussians clusters them;
+    the number of clusters is the smallest whose held-out likelihood, over five folds, is within one standard error of the
+    best. If inputs are images, sequences or features, their heatmaps are clustered in the same way: clusters by neurons find
+    a mark at any place, clusters by heatmaps one that few samples have, always at the same place. The clusters with the
+    clearest shortcut are returned; without a shortcut, those by neurons.
 
-    The transplant test takes the window in which a strategy's heatmaps are densest, of four sizes, the same one for all
-    samples or each sample's own, copies it from samples of the strategy into samples of other classes that are not
-    classified as this one, and counts those that then are; less the same by the densest window elsewhere, or by the same
-    window of the class's other strategies. Where 32 pairs show that the largest window changes anything, the smallest that
-    does three quarters of what the best does with 64 pairs is judged with 256 others. A strategy is a *shortcut* if the
-    lower bound of that difference, at a confidence of .999, is above ``threshold``.
+    The transplant test takes the window in which a strategy's heatmaps are densest, in four sizes, either the same for
+    all samples or each sample's own. It copies the window from samples of the strategy into samples of other classes
+    that are not classified as this one, and counts those that then are; minus the same count for a control: the densest
+    window elsewhere, or the same window of the class's other strategies. If 32 pairs show an effect of the largest
+    window, the smallest window with three quarters of the best effect in 64 pairs is tested on 256 other pairs. A
+    strategy is a *shortcut* if the lower bound of that difference, at a confidence of .999, is above ``threshold``.
 
     Args:
         model: the classifier.
-        loader: batches ``(inputs, labels)``, or inputs alone, for which the predicted class stands. Or a store of this
+        loader: batches ``(inputs, labels)``, or inputs alone, which are grouped by the predicted class. Or a store of this
             model's relevance, with ``keep_inputs=True`` and without a selection: relevance is read, not computed, and a
-            sample's number is that in the data set. Where the store explains another class of a sample than is needed, such
-            as the predicted one of a mistaken sample, a pass is run.
+            sample's number is that in the data set. If the store explains another class of a sample than is needed, such as
+            the predicted class of a misclassified sample, a pass is made.
         classes: which classes; None for all.
         composite, on_unsupported: as in :class:`lrp_lightning.SelectiveLRP`.
-        samples_per_class: how many of a class are looked at.
-        max_strategies: the most that a class has.
+        samples_per_class: the most samples of a class to examine.
+        max_strategies: the most strategies of a class.
         threshold: in [0, 1).
-        seed: of which samples are drawn, of the clustering and of pairs.
-        progress: whether to show a bar.
+        seed: for drawing samples, clustering and pairing.
+        progress: whether to show a progress bar.
 
     Returns:
         The strategies, class by class, the largest of a class first; classes with fewer than ten samples have none. Their
-        ``odd`` lists the samples that go with no strategy of their class.
+        ``odd`` lists the samples that fit no strategy of their class.
 
     Raises:
-        InputError: if the loader gives no batches, or a batch is neither.
+        InputError: if the loader gives no batches, or a batch is neither ``(inputs, labels)`` nor inputs.
         SelectionError: if a number is out of range.
         StoreError: if a store is of another model or composite, has a selection, or lacks inputs or their relevance.
         TargetError: if the model does not have one of ``classes``.

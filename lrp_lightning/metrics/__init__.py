@@ -3,17 +3,17 @@
 With ``f`` the logits, ``f_S`` those with only the critical neurons ``S`` kept, over a validation set:
 
 ==========================  ==================================================================================
-``CriticalNeuronAccuracy``  share of samples whose predicted class survives with only ``S``; ``RandomControl`` beside it
-``ContestAccuracy``         share whose prediction wins where each class has its own critical neurons
-``RunnerUpAccuracy``        share that the runner-up's own neurons turn into the runner-up
-``CircuitAgreement``        share whose class is told where each class has one circuit for all its images
+``CriticalNeuronAccuracy``  share of samples whose predicted class survives with only ``S``; control: ``RandomControl``
+``ContestAccuracy``         share whose predicted class wins when each class has its own critical neurons
+``RunnerUpAccuracy``        share in which the runner-up's own neurons make the runner-up win
+``CircuitAgreement``        share whose class is recognised from one circuit per class, the same for all images
 ``LogitCorrelation``        of the predicted class's logit in ``f_S`` and in ``f``
 ``Sufficiency``             probability that the predicted class loses with only ``S``
 ``Comprehensiveness``       probability that it loses with all but ``S``
 ``RetainedAccuracy``        accuracy against the labels with only ``S``
 ``AblatedAccuracy``         accuracy against the labels with all but ``S``
 ``SelectionError``          SMAPE or MSE between ``f_S`` and ``f``
-``RetentionCurve``          all of it over budgets, with areas and faithfulness
+``RetentionCurve``          accuracies over budgets, with areas and faithfulness
 ``SelectionStability``      Jaccard index of a class's critical neurons between two states
 ``ConservationError``       whether relevance is accounted for
 ==========================  ==================================================================================

@@ -65,8 +65,8 @@ class RetainedAccuracy(MeanOverSamples):
     """
 
     higher_is_better: bool | None = True
-    plot_upper_bound = 1.0
-    summed_as = torch.long
+    plot_upper_bound: float = 1.0
+    summed_as: torch.dtype = torch.long
 
     def update(self, masked_logits: Tensor, labels: Tensor) -> None:
         """Count the samples of one batch; see :func:`label_predicted`."""
@@ -87,4 +87,4 @@ class AblatedAccuracy(RetainedAccuracy):
         tensor(0.5000)
     """
 
-    higher_is_better = False
+    higher_is_better: bool = False

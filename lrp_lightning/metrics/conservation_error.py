@@ -26,7 +26,7 @@ class ConservationError(MeanOverSamples):
         True
     """
 
-    higher_is_better = False
+    higher_is_better: bool = False
 
     def update(self, error: Tensor) -> None:
         """Add the samples of one batch.
@@ -35,11 +35,11 @@ class ConservationError(MeanOverSamples):
             error: ``(N,)``, ``Trace.conservation_error``.
 
         Raises:
-            InputError: if it is not one number a sample.
+            InputError: if it is not one number per sample.
         """
         if not isinstance(error, Tensor) or error.ndim != 1:
             given = tuple(error.shape) if isinstance(error, Tensor) else type(error).__name__
             raise InputError(
-                f"errors must be a tensor (N,), one number a sample, such as trace.conservation_error, got {given}"
+                f"errors must be a tensor (N,), one number per sample, such as trace.conservation_error, got {given}"
             )
         self.add(error)

@@ -1,6 +1,6 @@
-"""Whether critical neurons tell classes apart: each class's logit is computed with that class's own neurons alone.
+"""Whether critical neurons distinguish classes: each class's logit is computed with that class's own neurons alone.
 
-That a class's neurons keep its prediction proves little: chosen by what speaks for a class, they make any image look like
+That a class's neurons keep its prediction proves little: chosen by what supports a class, they make any image look like
 it. In the contest the runner-up is given neurons of its own too, and the prediction must win against them.
 """
 
@@ -159,8 +159,8 @@ def circuits_agree(own_logits: Tensor, logits: Tensor) -> Tensor:
 class ContestAccuracy(MeanOverSamples):
     """Share of samples whose predicted class wins the contest: each class's logit from that class's own critical neurons.
 
-    Sets that say nothing win half of the contests of two, whatever their size; sets that force their class win half too.
-    :class:`RunnerUpAccuracy` beside it tells the two apart. NaN before the first sample.
+    Sets without information win half of the contests of two classes, whatever their size; so do sets that force their
+    class, which :class:`RunnerUpAccuracy` reveals. NaN before the first sample.
 
     Example:
         >>> import torch
@@ -175,9 +175,9 @@ class ContestAccuracy(MeanOverSamples):
         True
     """
 
-    higher_is_better = True
-    plot_upper_bound = 1.0
-    summed_as = torch.long
+    higher_is_better: bool = True
+    plot_upper_bound: float = 1.0
+    summed_as: torch.dtype = torch.long
 
     def update(self, own_logits: Tensor, logits: Tensor) -> None:
         """Count the samples of one batch; see :func:`contest_won`."""
@@ -185,7 +185,7 @@ class ContestAccuracy(MeanOverSamples):
 
 
 class RunnerUpAccuracy(MeanOverSamples):
-    """Share of samples that the runner-up's own critical neurons turn into the runner-up: low unless sets force classes.
+    """Share of samples in which the runner-up's own critical neurons make it win: low unless sets force their class.
 
     NaN before the first sample.
 
@@ -198,9 +198,9 @@ class RunnerUpAccuracy(MeanOverSamples):
         tensor(0.5000)
     """
 
-    higher_is_better = False
-    plot_upper_bound = 1.0
-    summed_as = torch.long
+    higher_is_better: bool = False
+    plot_upper_bound: float = 1.0
+    summed_as: torch.dtype = torch.long
 
     def update(self, masked_logits: Tensor, logits: Tensor) -> None:
         """Count the samples of one batch; see :func:`runner_up_wins`."""
@@ -208,9 +208,9 @@ class RunnerUpAccuracy(MeanOverSamples):
 
 
 class CircuitAgreement(MeanOverSamples):
-    """Share of samples whose class is told from the circuits of all classes: each class's logit from its own circuit.
+    """Share of samples whose class is recognised from circuits, the logit of each class computed with its own circuit.
 
-    Beside it stands what the most frequent class reaches, or random circuits. NaN before the first sample.
+    Compare it with the share of the most frequent class, or with random circuits. NaN before the first sample.
 
     Example:
         >>> import torch
@@ -221,9 +221,9 @@ class CircuitAgreement(MeanOverSamples):
         tensor(0.5000)
     """
 
-    higher_is_better = True
-    plot_upper_bound = 1.0
-    summed_as = torch.long
+    higher_is_better: bool = True
+    plot_upper_bound: float = 1.0
+    summed_as: torch.dtype = torch.long
 
     def update(self, own_logits: Tensor, logits: Tensor) -> None:
         """Count the samples of one batch; see :func:`circuits_agree`."""

@@ -66,8 +66,8 @@ class CriticalNeuronAccuracy(MeanOverSamples):
     """
 
     higher_is_better: bool | None = True
-    plot_upper_bound = 1.0
-    summed_as = torch.long
+    plot_upper_bound: float = 1.0
+    summed_as: torch.dtype = torch.long
 
     def update(self, masked_logits: Tensor, logits: Tensor) -> None:
         """Count the samples of one batch; see :func:`prediction_survives`."""
@@ -89,11 +89,12 @@ class RandomControl(CriticalNeuronAccuracy):
         tensor(2)
     """
 
-    higher_is_better = None
+    higher_is_better: bool | None = None
 
     def __init__(self, seed: int = 0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.seed, self._drawn = seed, 0
+        self.seed: int = seed
+        self._drawn = 0
 
     def random_sets(self, masks: dict[str, Tensor]) -> dict[str, Tensor]:
         """Random sets as large as these, per sample and layer; other ones at each call, the same again after a reset.

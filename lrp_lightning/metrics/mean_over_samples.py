@@ -37,12 +37,12 @@ class Drawn(Metric):
 
 
 class MeanOverSamples(Drawn):
-    """The mean of one value a sample, which an ``update`` hands to :meth:`add`. NaN before the first sample."""
+    """The mean of one value per sample, which an ``update`` hands to :meth:`add`. NaN before the first sample."""
 
-    is_differentiable = False
-    full_state_update = False
-    plot_lower_bound = 0.0
-    summed_as = torch.double
+    is_differentiable: bool = False
+    full_state_update: bool = False
+    plot_lower_bound: float = 0.0
+    summed_as: torch.dtype = torch.double
     """Dtype of the sum, whole numbers where values say yes or no."""
 
     summed: Tensor

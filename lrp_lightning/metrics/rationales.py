@@ -57,8 +57,8 @@ class Sufficiency(MeanOverSamples):
     """
 
     higher_is_better: bool | None = False
-    plot_lower_bound = -1.0
-    plot_upper_bound = 1.0
+    plot_lower_bound: float = -1.0
+    plot_upper_bound: float = 1.0
 
     def update(self, masked_logits: Tensor, logits: Tensor) -> None:
         """Add the samples of one batch; see :func:`probability_lost`."""
@@ -79,4 +79,4 @@ class Comprehensiveness(Sufficiency):
         tensor(0.5000)
     """
 
-    higher_is_better = True
+    higher_is_better: bool = True

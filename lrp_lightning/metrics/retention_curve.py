@@ -93,9 +93,9 @@ class RetentionCurve(Drawn):
         True
     """
 
-    is_differentiable = False
-    higher_is_better = True
-    full_state_update = False
+    is_differentiable: bool = False
+    higher_is_better: bool = True
+    full_state_update: bool = False
 
     survived: Tensor
     error: Tensor
@@ -107,7 +107,7 @@ class RetentionCurve(Drawn):
         shares = isinstance(budgets, Sequence) and len(budgets) > 0 and all(map(_is_share, budgets))
         if not shares or not all(a < b for a, b in pairwise(budgets)):
             raise SelectionProblem(f"RetentionCurve: budgets must be shares in (0, 1), ascending, got {budgets!r:.80}")
-        self.budgets = tuple(budgets)
+        self.budgets: tuple[float, ...] = tuple(budgets)
         zeros = torch.zeros(len(self.budgets) + 2, dtype=torch.double)
         for name in ("survived", "error", "logit"):
             self.add_state(name, zeros.clone(), dist_reduce_fx="sum")

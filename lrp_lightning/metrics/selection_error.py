@@ -95,7 +95,7 @@ class SelectionError(MeanOverSamples):
         tensor(0.5000)
     """
 
-    higher_is_better = False
+    higher_is_better: bool = False
 
     def __init__(self, measure: Literal["smape", "mse"] = "smape", **kwargs: Any) -> None:
         super().__init__(**kwargs)

@@ -94,11 +94,11 @@ class SelectionStability(Drawn):
         tensor([0.5000,    nan])
     """
 
-    is_differentiable = False
-    higher_is_better = True
-    full_state_update = False
-    plot_lower_bound = 0.0
-    plot_upper_bound = 1.0
+    is_differentiable: bool = False
+    higher_is_better: bool = True
+    full_state_update: bool = False
+    plot_lower_bound: float = 0.0
+    plot_upper_bound: float = 1.0
 
     counts: Tensor
     samples: Tensor
@@ -108,7 +108,8 @@ class SelectionStability(Drawn):
         super().__init__(**kwargs)
         if num_classes < 1 or not neurons:
             raise InputError(f"SelectionStability needs classes and layers, got {num_classes} and {dict(neurons)}")
-        self.num_classes, self.neurons = num_classes, dict(neurons)
+        self.num_classes: int = num_classes
+        self.neurons: dict[str, int] = dict(neurons)
         shape = num_classes, sum(self.neurons.values())
         self.add_state("counts", torch.zeros(shape, dtype=torch.double), dist_reduce_fx="sum")
         self.add_state("samples", torch.zeros(num_classes, dtype=torch.double), dist_reduce_fx="sum")

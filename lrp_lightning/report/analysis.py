@@ -83,10 +83,10 @@ class Report:
         images: ``(N, C, H, W)``, as the model takes them.
         relevance: ``(N, C, H, W)``, of those images; or ``(N, L)``, of those tokens.
         all_neurons: where ``relevance`` is that through critical neurons, the same through all, shaped like it.
-        held: with it, which parts of the explained logit the two are, one pair a sample.
+        held: with it, which parts of the explained logit the two are, one pair per sample.
         tokens: of texts, as strings, such as ``tokenizer.convert_ids_to_tokens`` gives them.
-        titles: one line a sample, such as what was predicted and what is right.
-        mean: what was subtracted from the images, one value a channel; without it each is stretched to its own range.
+        titles: one line per sample, such as what was predicted and what is right.
+        mean: what was subtracted from the images, one value per channel; without it each is stretched to its own range.
         std: what they were divided by.
         graph: from :func:`lrp_lightning.build_graph`.
         paths: from :func:`lrp_lightning.k_best_paths`, of that graph.
@@ -186,7 +186,10 @@ def report_of(
     """
     if images is not None and (not isinstance(trace.inputs, Tensor) or images.shape != trace.inputs.shape):
         shapes = [tuple(r.shape) for r in (trace.inputs if isinstance(trace.inputs, tuple) else (trace.inputs,))]
-        raise InputError(f"the images {tuple(images.shape)} are not those of the trace, whose inputs are {shapes}")
+        raise InputError(
+            f"images must be those that were traced: their shape is {tuple(images.shape)}, that of the trace's inputs "
+            f"{shapes}"
+        )
     pictures = images if images is not None and images.ndim == 4 else None
     graph = build_graph(trace, min_share=_FAINT) if trace.edges else None
     paths = k_best_paths(graph, k) if graph is not None else []
@@ -237,7 +240,7 @@ def _through_all(model: nn.Module, images: Tensor, trace: Trace, composite: Comp
 
 
 def captions(trace: Trace, class_names: Sequence[str] | None = None) -> list[str]:
-    """What was predicted, one line a sample; and what is explained, where that is another class.
+    """What was predicted, one line per sample; and what is explained, where that is another class.
 
     Args:
         trace: whose output is ``(N, classes)``.
@@ -296,8 +299,8 @@ def _of_contest(contests: Mapping[float, Contest]) -> dict[str, float]:
     held, said = contests[_HEADLINE], f"{_HEADLINE:.0%} of the neurons"
     return {
         f"contest won with {said}": held.accuracy,
-        "by random neurons": held.control_accuracy,
-        "won by the runner-up with its neurons": held.runner_up_accuracy,
+        "contest won with random neurons": held.control_accuracy,
+        "runner-up wins with its own neurons": held.runner_up_accuracy,
     }
 
 
@@ -306,8 +309,8 @@ def _survival(model: nn.Module, images: Tensor, trace: Trace) -> dict[str, float
         return {}  # neurons that are critical for another class need not keep the prediction
     control = random_masks(trace.masks, torch.Generator().manual_seed(0))
     return {
-        "predictions kept by the critical neurons": _survives(model, images, trace.masks, trace.output),
-        "kept by random neurons": _survives(model, images, control, trace.output),
+        "predictions kept with critical neurons alone": _survives(model, images, trace.masks, trace.output),
+        "predictions kept with random neurons": _survives(model, images, control, trace.output),
     }
 
 
@@ -321,14 +324,14 @@ def _contests(model: nn.Module, images: Tensor, composite: Composite) -> dict[fl
 
 def _over_budgets(contests: Mapping[float, Contest], samples: int) -> Curves:
     return Curves(
-        title=f"What few neurons tell of {samples} samples",
+        title=f"Contest with few neurons, {samples} samples",
         curves={
-            "predicted class beats the runner-up, each by its own neurons": [held.accuracy for held in contests.values()],
-            "the same by random neurons": [held.control_accuracy for held in contests.values()],
-            "the runner-up's neurons make it win": [held.runner_up_accuracy for held in contests.values()],
+            "predicted class beats the runner-up, each with its own neurons": [held.accuracy for held in contests.values()],
+            "the same with random neurons": [held.control_accuracy for held in contests.values()],
+            "runner-up wins with its own neurons": [held.runner_up_accuracy for held in contests.values()],
         },
         x=list(contests),
-        xlabel="share of each layer's neurons that is kept",
+        xlabel="share of each layer's neurons kept",
         ylabel="share of samples",
     )
 

@@ -29,9 +29,9 @@ def save_contrast(
     Args:
         why: from :func:`lrp_lightning.contrast`, of images.
         folder: where they go.
-        class_names: names of the classes; without them their numbers stand there.
-        titles: one a sample, such as the name of its file.
-        mean: what was subtracted from the images, one value a channel; without it each is stretched to its own range.
+        class_names: names of the classes; without them classes are given by number.
+        titles: one per sample, such as the name of its file.
+        mean: what was subtracted from the images, one value per channel; without it each is stretched to its own range.
         std: what they were divided by.
         settings: what made it, for the report.
 
@@ -39,7 +39,7 @@ def save_contrast(
         The folder.
 
     Raises:
-        InputError: if what was explained are no images ``(N, C, H, W)``.
+        InputError: if the inputs that were explained are not images ``(N, C, H, W)``.
 
     Example:
         >>> import tempfile
@@ -58,7 +58,10 @@ def save_contrast(
     folder.mkdir(parents=True, exist_ok=True)
     figure.savefig(folder / "contrast.png")
     (folder / "contrast.json").write_text(json.dumps(_figures(why, class_names, titles), indent=1), "utf-8")
-    measures = {"mean margin": why.margin.float().mean().item(), "told by their own neurons": why.told.float().mean().item()}
+    measures = {
+        "mean margin": why.margin.float().mean().item(),
+        "class ahead with critical neurons alone": why.told.float().mean().item(),
+    }
     report = Report(
         title="Why this class and not another", measures=measures, contrast=why, titles=titles, mean=mean, std=std,
         class_names=class_names, settings=settings or {},

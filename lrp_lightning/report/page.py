@@ -56,25 +56,27 @@ def write_report(
     class_names: Sequence[str] | None = None,
     **about: Any,
 ) -> FilePath:
-    """Write one HTML file with all pictures: open it in a browser, send it, keep it; it needs no network.
+    """Write a report as a single HTML file that includes all pictures and needs no network.
 
-    It is dark or light as the reader's system is, and readable on a phone. A click enlarges a heatmap. Text in it is data,
-    never markup.
+    The page follows the reader's dark or light theme and is readable on a phone. A click enlarges a heatmap. All text is
+    escaped: it is data, never markup.
 
     Args:
         source: a trace; or a :class:`Report` filled by hand, to which the arguments below do not apply.
-        path: the file, which is replaced if it is there. Folders above it are made.
-        images: what was traced, ``(N, C, H, W)``.
-        model: what was traced. With it the report shows what paths and neurons see too; without it nothing is computed.
-        composite: the one of the trace.
-        class_names: of the output's neurons.
+        path: the file; an existing one is replaced, and missing folders are made.
+        images: the traced images, ``(N, C, H, W)``.
+        model: the traced model. With it the report also shows heatmaps of paths and neurons, which takes further passes;
+            without it nothing is computed.
+        composite: the composite of the trace.
+        class_names: names of the output's neurons.
         about: other fields of :class:`Report`, such as ``title``, ``titles``, ``mean``, ``std``, ``curves``, ``settings``.
 
     Returns:
         The file's path.
 
     Raises:
-        InputError: if the images are not those of the trace, or parts of a report do not fit together.
+        InputError: if ``source`` is not a trace or a report, the images are not those of the trace, or parts of the report
+            do not fit together.
 
     Example:
         >>> import tempfile, torch
@@ -92,7 +94,7 @@ def write_report(
     if isinstance(source, Trace):
         source = report_of(source, images, model, composite, class_names=class_names, **about)
     elif not isinstance(source, Report):
-        raise InputError(f"a report is written of a Trace or a Report, got {type(source).__name__}")
+        raise InputError(f"write_report takes a Trace or a Report, got {type(source).__name__}")
     page = page_of(source)
     path = FilePath(path)
     with replacing(path) as file:
@@ -101,10 +103,10 @@ def write_report(
 
 
 def page_of(report: Report) -> str:
-    """The report as text of HTML, for whoever does not want it in a file.
+    """The report as HTML text, not written to a file.
 
     Raises:
-        InputError: if parts of it do not fit together.
+        InputError: if parts of the report do not fit together.
 
     Example:
         >>> from lrp_lightning.report import Report
@@ -151,7 +153,7 @@ def _section(title: str, data: Any, kind: str = "", number: int = 0) -> dict[str
 
 
 def _about(report: Report) -> list[str]:
-    """What a page is of, in a line: model, data, date, composite and selection."""
+    """What a page is about, in a line: model, data, date, composite and selection."""
     of = {name: named(value) if isinstance(value, Composite) else value for name, value in report.settings.items()}
     images = report.contrast.inputs if report.contrast is not None else report.images
     samples = report.measures.get("samples", 0 if images is None else len(images))
@@ -159,7 +161,7 @@ def _about(report: Report) -> list[str]:
     many = f"{samples:,.0f} {what if samples != 1 else what[:-1]}" if samples else ""
     data = f"{of['data']}, {many}".removesuffix(", ") if "data" in of else many
     selection = of.get("selection")
-    critical = f"critical: {kept_by(selection).strip(',')}" if isinstance(selection, Selection) else selection
+    critical = f"critical: {kept_by(selection)}" if isinstance(selection, Selection) else selection
     rules = f"rules: {of['composite']}" if "composite" in of else ""
     parts = [of.get("model"), data, of.get("date", f"{date.today():%Y-%m-%d}"), rules, critical]
     return [str(part) for part in parts if part]
@@ -189,6 +191,7 @@ def _heatmaps(report: Report) -> dict[str, Any]:
     return {
         "rows": rows, "limit": limit, "two": len(maps) == 2, "held": bool(report.held), "many": len(report.images),
         "wide": max(images.shape[1:3]) > SMALL, "bare": False, "negative": shown.negative(report.trace),
+        "critical": len(maps) == 1 and report.trace is not None and bool(report.trace.masks),
     }  # fmt: skip
 
 
@@ -204,7 +207,7 @@ def _tokens(report: Report) -> dict[str, Any]:
 
 
 def _token(token: str, share: float) -> tuple[str, str, str]:
-    """With its part of the greatest of its text, and its style."""
+    """The token, its share of the greatest relevance in its text, and its style."""
     red, green, blue = (int(part) for part in coloured(np.array([share]), 1.0)[0])
     ink = "#fff" if abs(share) > 0.6 else "#111"
     return token, f"{share:+.0%}", f"background: rgb({red} {green} {blue}); color: {ink}" if share else ""
@@ -236,14 +239,16 @@ def _graph(report: Report, name: str, of: ClassGraph, first: bool) -> dict[str, 
 
 
 def _sheet(report: Report, of: ClassGraph) -> dict[str, Any]:
-    """Rows of images, and columns of what runs through each path; without images that have none."""
+    """Rows of images, and columns of the relevance along each path; images without any are left out."""
     if of.path_heatmaps is None or report.images is None or not of.paths:
         return {}
     maps = torch.as_tensor(of.path_heatmaps)
     maps = maps[:, :, None] if maps.ndim == 4 else maps
     if maps.ndim != 5 or len(maps) != len(of.paths) or maps.shape[1] > len(report.images):
         there = f"{len(of.paths)} paths and {len(report.images)} images"
-        raise InputError(f"there are {there}, and path_heatmaps {tuple(of.path_heatmaps.shape)}")
+        raise InputError(
+            f"path_heatmaps must be (paths, images, channels, H, W) for {there}, got {tuple(of.path_heatmaps.shape)}"
+        )
     rows = (~maps.isnan().transpose(0, 1).flatten(1).all(1)).nonzero().flatten().tolist()
     if not rows:
         return {}
@@ -268,14 +273,9 @@ def _contrast(report: Report) -> dict[str, Any]:
     why = report.contrast
     if why is None:
         return {}
-    rows = [
-        [f"{sign} it", layer, str(neuron), f"{share:+.1%}"]
-        for sign, of in (("for", why.neurons_for), ("against", why.neurons_against))
-        for layer, neuron, share in of
-    ]
     figure = draw_contrast(why, report.class_names, report.mean, report.std)
     drawn = palette_picture(as_array(figure), "heatmaps of the contrast")
-    return {"figure": drawn, "rows": rows, "titles": report.titles}
+    return shown.contrast(why, drawn, report.titles)
 
 
 def _strategies(report: Report) -> dict[str, Any]:
@@ -296,8 +296,8 @@ def _cards(report: Report) -> dict[str, Any]:
 
 def _drives(top: TopActivations, report: Report) -> dict[str, Any]:
     pairs = patches(top, report.mean, report.std)
-    seen = [picture(image, "what the neuron sees") for image, _ in pairs]
-    back = [picture(image, "what it responds to") for _, image in pairs]
+    seen = [picture(image, "image patch") for image, _ in pairs]
+    back = [picture(image, "what the neuron responds to") for _, image in pairs]
     values = " · ".join(f"{value:.3g}" for value in top.values.tolist())
     return {"strips": [seen, back], "title": f"{top.layer}, neuron {top.neuron}: activation {values}"}
 

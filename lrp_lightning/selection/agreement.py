@@ -27,18 +27,18 @@ class Agreement:
     """Sets, and the rule behind them, with the least MSE or SMAPE between what goes forward and what comes back.
 
     In each layer and sample, ``a`` is a neuron's activation (rectified, summed over space) and ``r`` its relevance, both as
-    shares of the layer's sum of magnitudes. Outside the set nothing comes back, so a set's error is the sum of ``e(a, r)``
+    shares of the layer's sum of magnitudes. Outside the set relevance is zero, so a set's error is the sum of ``e(a, r)``
     inside and ``e(a, 0)`` outside; ``e`` is the squared difference, or ``2 |a - r| / (|a| + |r|)``. The best set of a size
-    has the neurons where ``e(a, 0) - e(a, r)`` is largest. Of several rules each layer and sample takes that of least
-    error.
+    has the neurons where ``e(a, 0) - e(a, r)`` is largest. Among several rules each layer and sample uses the one with the
+    least error.
 
-    MSE and SMAPE are named in the literature this follows, without formulas; this is one reading of them,
-    :class:`lrp_lightning.MinError` another. As the figures in ``benchmarks/selection.md`` say, it is the weaker one.
+    The literature that this follows names MSE and SMAPE without formulas; this is one reading of them,
+    :class:`lrp_lightning.MinError` another. By the figures in ``benchmarks/selection.md`` it is the weaker one.
 
     Args:
         measure: ``"smape"`` or ``"mse"``.
         keep: the budget, as in :class:`TopK`.
-        rules: rules or composites among which to choose; a pass each.
+        rules: rules or composites to choose from; each takes a pass.
 
     Raises:
         SelectionError: if an argument is none of these.

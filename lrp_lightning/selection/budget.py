@@ -17,7 +17,8 @@ def check_budget(who: str, keep: int | float) -> int | float:
     whole = is_whole(keep)
     if not (keep >= 1 if whole else is_number(keep) and 0 < keep <= 1):
         raise SelectionError(
-            f"{who}: keep must be a number of neurons (int >= 1) or a share (float in (0, 1]), got {keep!r}"
+            f"{who}: keep must be a number of neurons per layer (int >= 1), or a share of them (float in (0, 1], 0.1 for "
+            f"10 %), got {keep!r}"
         )
     return int(keep) if whole else float(keep)
 

@@ -1,4 +1,4 @@
-"""Selections by the relevance that arrives at a layer, without a look at the network."""
+"""Selections that use only the relevance that arrives at a layer."""
 
 from __future__ import annotations
 
@@ -45,13 +45,14 @@ class TopK(_Chosen):
     """The neurons with the most relevance in each layer, per sample.
 
     Args:
-        keep: an int is a number of neurons, a float in (0, 1] a share; ``TopK(1)`` is one neuron, ``TopK(1.0)`` all of
-            them. At least one is kept, and no more than there are.
-        by: ``"magnitude"`` ranks by absolute relevance, ``"relevance"`` by signed relevance. What speaks against a class
-            belongs to the decision too: the neurons that speak for a class, and they alone, make any image look like it,
-            so they win fewer contests (:func:`lrp_lightning.contest`) and force their class.
-        unit: what is chosen: ``"channel"``, or ``"element"``, single values of the layer's output.
-        rescale: multiply what is kept, per sample and layer, so that its sum is that of the whole layer.
+        keep: an int is the number of neurons per layer, a float in (0, 1] a share of them; ``TopK(1)`` is one neuron,
+            ``TopK(1.0)`` all of them, ``TopK(10)`` ten neurons and ``TopK(0.1)`` ten per cent. At least one neuron is kept,
+            and at most all.
+        by: ``"magnitude"`` ranks by absolute relevance, ``"relevance"`` by signed relevance. Neurons that oppose a class
+            belong to the decision too: the supporting neurons alone make any image look like the class, so they win fewer
+            contests (:func:`lrp_lightning.contest`) and force their class.
+        unit: what is selected: ``"channel"``, or ``"element"``, single values of the layer's output.
+        rescale: scale the kept relevance, per sample and layer, so that its sum is that of the whole layer.
 
     Raises:
         SelectionError: if an argument is none of these.
@@ -122,9 +123,9 @@ class Coverage(_Chosen):
 
 @dataclass(frozen=True, repr=False)
 class Threshold(_Chosen):
-    """The neurons that carry more than a share of the output, per sample. There may be none.
+    """The neurons that carry more than a share of the output, per sample; possibly no neuron.
 
-    Where the output is negative, so is the relevance that counts.
+    If the output is negative, neurons with negative relevance are selected.
 
     Args:
         share: of the output that is explained, in [0, 1).

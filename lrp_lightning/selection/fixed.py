@@ -16,14 +16,14 @@ __all__ = ["Fixed"]
 
 @dataclass(frozen=True, eq=False)
 class Fixed:
-    """The neurons that the caller names: conditional relevance, as in concept relevance propagation (Achtibat et al. 2023).
+    """Neurons that the caller names: conditional relevance, as in concept relevance propagation (Achtibat et al. 2023).
 
-    Layers that are not named are left whole.
+    In layers that are not named all neurons are kept.
 
     Args:
         layers: ``{layer: neurons}``. A layer is a name, as in ``Trace.relevance``, or a module. Neurons are a number,
-            several numbers, or a boolean mask: ``(C,)`` for all samples alike, ``(N, C)`` for each its own, or shaped like
-            the layer's output, ``(N, ...)``, for its single values.
+            several numbers, or a boolean mask: ``(C,)`` for all samples, ``(N, C)`` for each sample, or shaped like the
+            layer's output, ``(N, ...)``, for single values.
 
     Raises:
         SelectionError: if neurons are none of these, or (in the pass) do not fit their layer.
@@ -66,7 +66,7 @@ class Fixed:
             return neurons.to(relevance.device).expand(neurons.shape if neurons.ndim > 1 else (samples, width))
         assert isinstance(neurons, tuple)
         if wrong := [n for n in neurons if not 0 <= n < width]:
-            raise SelectionError(f"Fixed: layer {layer!r} has {width} neurons, 0 to {width - 1}, and no {wrong[0]}")
+            raise SelectionError(f"Fixed: layer {layer!r} has {width} neurons, 0 to {width - 1}, got {wrong[0]}")
         kept = torch.zeros(width, dtype=torch.bool)
         kept[list(neurons)] = True
         return kept.to(relevance.device).expand(samples, width)

@@ -9,8 +9,8 @@ moves towards: the greater part of the exchanges that are missing are made, thos
 the less the more neurons change with it. For a sample whose sets get worse, older ones fade more slowly. Where the outputs
 are linear in which neurons of the last layer are on, as below a linear classifier, its best set for what comes from below is
 found in each pass, by swaps that need no pass of their own. What is kept is, per sample, the best set seen. A sample whose
-set comes round again, as in small networks, tries instead single swaps of its best set, one a pass, in the order of what the
-differences promise.
+set comes round again, as in small networks, tries instead single swaps of its best set, one per pass, in the order of the
+gain that the differences predict.
 
 What was tried beside this, and how it did: ``benchmarks/selection.md``.
 
@@ -68,15 +68,16 @@ _Masks = dict[str, Tensor]
 class MinError:
     """A set of neurons of a given size in each layer, optimised per sample against the error of the output.
 
-    Never worse than the set it starts from, for no sample, and no prediction is lost that the start keeps. As many passes
-    as ``max_passes``, each a forward and a backward through the masked network, and four forwards to make sure. The error of
-    each pass is in ``Trace.history``. All outputs count, not only the target, which matters for the start alone.
+    For no sample is the result worse than the set that it starts from, and no prediction that the start keeps is lost. It
+    takes at most ``max_passes`` passes, each a forward and a backward through the masked network, and four forwards to
+    verify. The error of each pass is in ``Trace.history``. The error is that of all outputs; the target only determines the
+    start.
 
     Args:
         measure: ``"smape"`` or ``"mse"``; see :mod:`lrp_lightning.metrics`.
         keep: the budget, as in :class:`TopK`; or a selection of channels, whose sets are the start and whose sizes are kept:
             ``PerLayer`` for budgets by layer.
-        max_passes: at most so many passes.
+        max_passes: the most passes to make.
         verbose: show progress.
 
     Raises:
@@ -166,9 +167,9 @@ class _Within:
 class Smallest:
     """The smallest sets whose error stays below a bound: bisection over the share kept, alike in all layers, per sample.
 
-    Made by :meth:`MinError.smallest`. Seven bisections, each a search of its own, tell the share to within 1 %; a set that
-    is smaller still and happens to do may be missed, since the error need not fall with every neuron more. A sample that
-    no smaller set does for keeps the whole network.
+    Made by :meth:`MinError.smallest`. Seven bisections, each a search of its own, find the share to within 1 %; a smaller
+    set that also meets the bound may be missed, since the error need not fall with every additional neuron. A sample for
+    which no smaller set meets the bound keeps all neurons.
 
     Args:
         by: how the sets of each size are found.
@@ -325,7 +326,7 @@ class _Forward:
         return error + price[:, None] * self._behind(output)
 
     def _solved(self, output: Tensor, parts: Tensor, mask: Tensor, price: Tensor) -> Tensor:
-        """A set of the same size whose outputs cost less, by the best swaps, one a sample at a time."""
+        """A set of the same size whose outputs cost less, by the best swaps, one per sample at a time."""
         rows, many = torch.arange(len(mask), device=mask.device), min(_CANDIDATES, mask.shape[1])
         cost = self._cost(output[:, :, None], price)[:, 0]
         for _ in range(2 * mask.shape[1]):
@@ -351,7 +352,7 @@ def _optimise(forward: _Forward, start: _Masks, max_passes: int, verbose: bool) 
     """The best sets seen, and the least error after each pass, ``(passes, N)``: the start's first, the result's last."""
     for layer, mask in start.items():
         if mask.ndim != 2:
-            raise SelectionError(f"MinError: layer {layer!r} has single values selected; only channels can be searched")
+            raise SelectionError(f"MinError: layer {layer!r} selects single values; MinError can search only channels")
     with torch.inference_mode(False), torch.no_grad():
         sizes = {layer: mask.sum(1) for layer, mask in start.items()}
         least, kept = forward.hard(start)

@@ -21,13 +21,13 @@ class PerLayer:
     """Another selection in each layer, by name pattern.
 
     Args:
-        default: for layers that no pattern fits; None leaves them whole.
+        default: for layers that match no pattern; None selects nothing in them, so that all their neurons are kept.
         layers: ``{pattern: selection}``, shell patterns on layer names such as ``"features.*"``; the first match decides.
-        exclude: patterns of layers left whole; they go before ``layers``.
+        exclude: patterns of layers in which all neurons are kept; they take precedence over ``layers``.
 
     Raises:
-        SelectionError: if something given as a selection is none.
-        LayerError: in the pass, if a pattern fits no hidden layer.
+        SelectionError: if something given as a selection is not one.
+        LayerError: in the pass, if a pattern matches no hidden layer.
 
     Example:
         >>> from lrp_lightning import PerLayer, TopK

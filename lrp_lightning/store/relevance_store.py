@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lrp_lightning.checks import is_whole
+from lrp_lightning.checks import is_whole, meant
 from lrp_lightning.errors import InputError, LayerError, StoreError
 from lrp_lightning.store.segments import SCALES, Column, Segment, read_about, segments_of
 
@@ -66,26 +66,30 @@ class RelevanceStore:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
-        self.about = read_about(self.path)
+        self.path: Path = Path(path)
+        self.about: dict[str, Any] = read_about(self.path)
         self._segments = segments_of(self.path)
         indices = np.concatenate([segment.index for segment in self._segments] or [np.zeros(0, np.int64)])
         whose = np.repeat(np.arange(len(self._segments)), [len(segment.index) for segment in self._segments])
         rows = np.concatenate([np.arange(len(segment.index)) for segment in self._segments] or [np.zeros(0, np.int64)])
         found, first = np.unique(indices, return_index=True)  # of a sample that two runs wrote the first is taken
-        self.indices = torch.from_numpy(found.astype(np.int64))
+        self.indices: Tensor = torch.from_numpy(found.astype(np.int64))
         self._whose, self._rows = whose[first], rows[first]
         shapes = self._segments[0].shapes if self._segments else {}
         of_kind = {kind: [name for k, name in shapes if k == kind] for kind, _ in shapes}
         facts = self._segments[0].facts if self._segments else {}
         in_order = sorted(of_kind.get("relevance", ()), key=lambda layer: facts["relevance", layer]["order"])
-        self.kinds = {layer: str(facts["relevance", layer]["kind"]) for layer in in_order}
-        self.places = {layer: int(facts["relevance", layer]["places"]) for layer in in_order}
-        self.relevance = _Layers({layer: self._of("relevance", layer) for layer in in_order})
+        self.kinds: dict[str, str] = {layer: str(facts["relevance", layer]["kind"]) for layer in in_order}
+        self.places: dict[str, int] = {layer: int(facts["relevance", layer]["places"]) for layer in in_order}
+        self.relevance: dict[str, StoredRows] = _Layers({layer: self._of("relevance", layer) for layer in in_order})
         masked = of_kind.get("masks", ())
-        self.masks = _Layers({layer: self._of("masks", layer) for layer in in_order if layer in masked})
-        self.inputs = self._one_or_several("inputs", of_kind.get("inputs", ()))
-        self.kept_inputs = self._one_or_several("kept_inputs", of_kind.get("kept_inputs", ()))
+        self.masks: dict[str, StoredRows] = _Layers(
+            {layer: self._of("masks", layer) for layer in in_order if layer in masked}
+        )
+        self.inputs: StoredRows | tuple[StoredRows, ...] | None = self._one_or_several("inputs", of_kind.get("inputs", ()))
+        self.kept_inputs: StoredRows | tuple[StoredRows, ...] | None = self._one_or_several(
+            "kept_inputs", of_kind.get("kept_inputs", ())
+        )
         self._in_samples = of_kind.get("samples", ())
 
     def _of(self, kind: str, name: str) -> StoredRows:
@@ -111,7 +115,7 @@ class RelevanceStore:
 
     @cached_property
     def labels(self) -> Tensor | None:
-        """``(N,)``; None if the batches had no labels, one whole number a sample."""
+        """``(N,)``; None if the batches had no labels, one whole number per sample."""
         return self._sample("labels").long() if "labels" in self._in_samples else None
 
     @cached_property
@@ -142,7 +146,7 @@ class RelevanceStore:
         if not is_whole(batch_size) or batch_size < 1:
             raise InputError(f"batch_size must be at least 1, got {batch_size!r}")
         if not isinstance(self.kept_inputs, StoredRows):
-            why = "keeps no inputs; write it with RelevanceWriter(..., keep_inputs=True)"
+            why = "has no inputs; write it with RelevanceWriter(..., keep_inputs=True)"
             raise StoreError(f"{str(self.path)!r} {'has several inputs' if self.kept_inputs else why}")
         return _Batches(self.kept_inputs, self.labels, batch_size)
 
@@ -212,7 +216,7 @@ class StoredRows:
         shape, dtype = segments[0].shapes[column]
         self._scales = (SCALES + kind, name) if (SCALES + kind, name) in segments[0].shapes else None
         self._bits = int(segments[0].facts[column]["neurons"]) if kind == "masks" else None
-        self.shape = torch.Size((len(rows), *(shape if self._bits is None else (self._bits,))))
+        self.shape: torch.Size = torch.Size((len(rows), *(shape if self._bits is None else (self._bits,))))
         wide = torch.float32 if self._scales else getattr(torch, dtype)
         self.dtype: torch.dtype = wide if self._bits is None else torch.bool
 
@@ -251,7 +255,7 @@ class _Layers(dict[str, StoredRows]):
     """By layer; one that is not there is an error that says which are."""
 
     def __missing__(self, layer: object) -> StoredRows:
-        raise LayerError(f"the store has no layer {layer!r}; it has {', '.join(map(repr, self)) or 'none'}")
+        raise LayerError(f"the store has no layer {layer!r}; {meant(layer, self)}")
 
 
 class _Batches:

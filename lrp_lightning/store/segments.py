@@ -57,7 +57,7 @@ def read_about(folder: Path) -> dict[str, Any]:
         about = json.loads((folder / ABOUT).read_text("utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         there = "there is no such folder" if not folder.exists() else f"it has no {ABOUT}"
-        raise StoreError(f"{str(folder)!r} is not a store of relevance: {there}; RelevanceWriter writes one") from None
+        raise StoreError(f"{str(folder)!r} is not a store of relevance: {there}; write one with RelevanceWriter") from None
     except (OSError, ValueError) as error:
         raise StoreError(f"{str(folder / ABOUT)!r} cannot be read: {error}") from None
     if not isinstance(about, dict) or about.get("format") != FORMAT:
@@ -198,7 +198,7 @@ def _opened(path: Path) -> Iterator[Any]:
             yield file
     except (OSError, KeyError) as error:
         raise StoreError(
-            f"{str(path)!r} cannot be read: {error}; if it was cut off, delete it, and the next run writes its samples anew"
+            f"{str(path)!r} cannot be read: {error}; if it was cut off, delete it; the next run writes its samples again"
         ) from error
 
 

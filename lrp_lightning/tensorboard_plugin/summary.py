@@ -1,4 +1,4 @@
-"""Writes what the tab shows: one record a step, in the format of ``schema``, of bounded size."""
+"""Writes what the tab shows: one record per step, in the format of ``schema``, of bounded size."""
 
 from __future__ import annotations
 
@@ -36,6 +36,7 @@ from lrp_lightning.tensorboard_plugin.schema import (
     RECORD,
     VERSION,
     pack,
+    pack_graph,
     pack_heatmaps,
     pack_images,
     short,
@@ -201,7 +202,7 @@ class RelevanceSummary:
         pictures = _Pictures(step, self._images)
         head, parts = _parts(record, pictures)
         head["notes"] = [*map(str, record.notes), *pictures.notes()]
-        packed = [pack(head), *map(pack, parts)]
+        packed = [pack(head), *(string for part in parts for string in pack_graph(part))]
         values = [_value(RECORD, DATA_CLASS_TENSOR, packed)]
         if pictures.blobs:
             values.append(_value(PICTURES, DATA_CLASS_BLOB_SEQUENCE, pictures.blobs))
@@ -282,7 +283,7 @@ class _Pictures:
 
     def notes(self) -> list[str]:
         return [
-            f"left out: {kind}, {count} of them, since a step takes at most {MAX_LOG // 1000} kB of the log"
+            f"left out {count} pictures ({kind}): a step may take at most {MAX_LOG // 1000} kB of the log"
             for kind, count in self.left_out.items()
         ]
 
@@ -291,7 +292,7 @@ def _parts(record: Record, pictures: _Pictures) -> tuple[dict[str, Any], list[di
     """The head, and a part for each class. What matters most gets its room first."""
     labels = [int(graph.label) for graph in record.graphs]
     if len(set(labels)) < len(labels):
-        raise RecordError(f"each class has one graph, got classes {labels}")
+        raise RecordError(f"each class must have exactly one graph, got classes {labels}")
     n_samples = None if record.samples is None else len(record.samples.images)
     samples = None if record.samples is None else _samples(record.samples, pictures)
     parts = [_graph(graph, n_samples, pictures) for graph in record.graphs]
@@ -475,7 +476,7 @@ def _array(values: Any, what: str, dimensions: int) -> np.ndarray:
     """As floats, checked; float32 and wider, so that half precision does not overflow in sums."""
     array = np.asarray(values)
     if array.ndim != dimensions or not all(array.shape):
-        raise RecordError(f"{what} must have {dimensions} dimensions, none of them empty, got shape {array.shape}")
+        raise RecordError(f"{what} must have {dimensions} dimensions, all non-empty, got shape {array.shape}")
     array = array.astype(np.float64)
     if not np.isfinite(array).all():
         raise RecordError(f"{what} must be finite")

@@ -60,17 +60,19 @@ def test_forms_that_are_read(batch: object, labels: Tensor):
 @pytest.mark.parametrize(
     ("batch", "message"),
     [
-        (X, "no tensor, or more than one, that can be its labels, in a Tensor of"),
-        (((X, X + 1), Y), "can be its inputs"),
+        (X, "no tensor, or more than one, that can be the labels, in a Tensor of"),
+        (((X, X + 1), Y), "can be the inputs"),
         ({"left": X, "right": X + 1, "label": Y}, r"\(batch\['left'\]: \(4, 3, 8, 8\) torch.float32; batch\['right'\]"),
-        ({"image": X, "first": Y, "second": Y + 1}, "can be its labels"),
+        ({"image": X, "first": Y, "second": Y + 1}, "can be the labels"),
         ((X, Y[:3]), r"4 inputs and labels of shape \(3,\)"),
         ({"text": ["a", "b"]}, "no tensors"),
         (None, "NoneType"),
     ],
 )
 def test_forms_that_cannot_be_told(batch: object, message: str):
-    with pytest.raises(MisconfigurationException, match=r"^RelevanceMonitor reads.*batch_fn=f.*token num") as error:
+    with pytest.raises(
+        MisconfigurationException, match=r"^RelevanceMonitor cannot read inputs and labels.*batch_fn=f.*token num"
+    ) as error:
         read_batch(batch)
     assert error.match(message)
 
@@ -112,8 +114,8 @@ def test_batch_fn():
     [
         (X, r"must return \(inputs, labels\), got Tensor"),
         ((X, Y, Y), "must return"),
-        (("X", Y), "inputs must be a tensor"),
-        ((X, ["a", "b"]), "labels must be a tensor or None"),
+        (("X", Y), "whose inputs are a tensor"),
+        ((X, ["a", "b"]), "whose labels are a tensor or None"),
         ((X, Y[:2]), "4 inputs and labels of shape"),
         (((X, X[:2]), Y), "inputs of 4 and 2 samples"),
     ],

@@ -14,7 +14,7 @@ from tensorboard.util.tensor_util import make_ndarray
 from trainings import Classifier, loaders, trainer
 
 from lrp_lightning.callbacks import RelevanceMonitor
-from lrp_lightning.callbacks.thrift import Thrift
+from lrp_lightning.callbacks.time_share import TimeShare
 from lrp_lightning.tensorboard_plugin import schema
 
 SCORES = [3.0, 1.0, 2.0, 0.5, 4.0, 5.0]
@@ -42,8 +42,8 @@ def drawn(folder: Path, *callbacks: Callback, **more) -> list[int]:
 @pytest.fixture
 def poor(monkeypatch: pytest.MonkeyPatch) -> None:
     """An account that pays for no pictures but the first, and for the best."""
-    monkeypatch.setattr(Thrift, "pays_for_pictures", lambda self, now: self.price_of_pictures is None)
-    monkeypatch.setattr(Thrift, "pays_for_best", lambda self: True)
+    monkeypatch.setattr(TimeShare, "allows_pictures", lambda self, now: self.seconds_of_pictures is None)
+    monkeypatch.setattr(TimeShare, "allows_best", lambda self: True)
 
 
 @pytest.mark.parametrize("at_train_end", [False, True])
@@ -52,7 +52,7 @@ def test_each_new_best_is_drawn_once(tmp_path: Path, poor: None, at_train_end: b
 
 
 def test_without_half_the_price_it_is_not(tmp_path: Path, poor: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Thrift, "pays_for_best", lambda self: False)
+    monkeypatch.setattr(TimeShare, "allows_best", lambda self: False)
     assert drawn(tmp_path) == [0, 5]
 
 
@@ -76,11 +76,11 @@ def test_other_weights_than_were_validated_are_not_drawn(tmp_path: Path, poor: N
 
 
 def test_half_the_price_must_be_saved() -> None:
-    thrift = Thrift(0.03, 64)
-    assert not thrift.pays_for_best()
-    thrift.price_of_pictures, thrift.saved = 2.0, 0.9
-    assert not thrift.pays_for_best()
-    thrift.saved = 1.0
-    assert thrift.pays_for_best()
-    thrift.pay(2.0)
-    assert (thrift.saved, thrift.spent) == (0.0, 2.0)
+    time_share = TimeShare(0.03, 64)
+    assert not time_share.allows_best()
+    time_share.seconds_of_pictures, time_share.saved = 2.0, 0.9
+    assert not time_share.allows_best()
+    time_share.saved = 1.0
+    assert time_share.allows_best()
+    time_share.spend(2.0)
+    assert (time_share.saved, time_share.spent) == (0.0, 2.0)

@@ -52,7 +52,7 @@ def test_a_single_logit_is_two_classes_whose_softmax_is_its_sigmoid():
 
 @pytest.mark.parametrize("output", [lambda y: "a", lambda y: {"y": y}, lambda y: y.sum(), lambda y: ()])
 def test_outputs_without_logits(output: object):
-    with pytest.raises(MisconfigurationException, match=r"explains outputs \(N, classes\).*by model="):
+    with pytest.raises(MisconfigurationException, match=r"explains outputs \(N, classes\).*with model="):
         Classifier(Module(output))(torch.rand(5, 3))
 
 
@@ -103,10 +103,13 @@ def test_labels_of_a_single_logit(labels: Tensor):
 
 @pytest.mark.parametrize(
     ("labels", "message"),
-    [(torch.tensor([0, 4, 1]), "the label 4 is not among the 4 classes"), (torch.rand(3), r"got \(3,\) of torch.float32")],
+    [
+        (torch.tensor([0, 4, 1]), "0 to 3, as the model's output has 4 classes; got 4"),
+        (torch.rand(3), r"got \(3,\) of torch.float32"),
+    ],
 )
 def test_labels_that_cannot_be_read(labels: Tensor, message: str):
-    with pytest.raises(MisconfigurationException, match=f"RelevanceMonitor reads.*{message}"):
+    with pytest.raises(MisconfigurationException, match=f"RelevanceMonitor: labels must be class numbers.*{message}"):
         label_sets(labels, LOGITS)
 
 
@@ -138,6 +141,6 @@ def test_a_forward_that_takes_other_things_than_inputs_is_named() -> None:
         def forward(self, **batch: Tensor) -> Tensor:
             return self.net(batch["x"])
 
-    with pytest.raises(MisconfigurationException, match=r"with the 1 tensors of inputs.*Whole does not take these.*model="):
+    with pytest.raises(MisconfigurationException, match=r"with the 1 input tensors.*Whole does not take these.*model="):
         Classifier(Whole())(torch.randn(2, 4))
     assert Classifier(Whole(), "net")(torch.randn(2, 4)).shape == (2, 3)

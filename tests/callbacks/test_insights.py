@@ -12,16 +12,17 @@ import torch.nn.functional as F
 from lightning.pytorch import LightningModule
 from lightning.pytorch.callbacks import Callback, EarlyStopping
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from small_networks import waves
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.util.tensor_util import make_ndarray
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 from trainings import Witness, same, trainer
 
 from lrp_lightning.callbacks import RelevanceMonitor
 from lrp_lightning.callbacks.batches import Samples
 from lrp_lightning.callbacks.kept import Kept
-from lrp_lightning.callbacks.thrift import Thrift
+from lrp_lightning.callbacks.time_share import TimeShare
 from lrp_lightning.tensorboard_plugin import schema
 
 SIDE = 16
@@ -42,11 +43,7 @@ def data(n: int, seed: int, share: float) -> TensorDataset:
 class Waves(LightningModule):
     def __init__(self) -> None:
         super().__init__()
-        torch.manual_seed(0)
-        self.net = nn.Sequential(
-            nn.Conv2d(1, 12, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(12, 24, 3, padding=1), nn.ReLU(),
-            nn.MaxPool2d(2), nn.Flatten(), nn.Linear(384, 3),
-        )  # fmt: skip
+        self.net = waves()
 
     def forward(self, x: Tensor) -> Tensor:
         return self.net(x)
@@ -86,7 +83,7 @@ def test_a_planted_mark_is_warned_of_by_itself_and_is_in_the_log(tmp_path: Path)
         fit(tmp_path, monitor(), logger=logger)
     told = [str(w.message) for w in caught if "shortcut" in str(w.message)]
     assert len(told) == 1
-    assert "of still hangs on" in told[0]
+    assert "of class still by" in told[0]
     assert "corner" in told[0] or "moves" in told[0]
     assert "relevance/strategies" in told[0]
     logged = EventAccumulator(logger.log_dir, {"images": 0}).Reload()
@@ -97,8 +94,11 @@ def test_a_planted_mark_is_warned_of_by_itself_and_is_in_the_log(tmp_path: Path)
     assert {s["class"] for s in found[last]["strategies"]} == {0, 1, 2}
     assert {s["class"] for s in found[last]["strategies"] if s["shortcut"]} == {0}
     contest, shortcut = found[last]["headline"]
-    assert re.match(r"With its own 10% of each layer's neurons the predicted class wins in \d+% of 16 images", contest)
-    assert re.match(r"Likely shortcut: \d+% of still hangs on the upper right corner: ", shortcut)
+    assert re.match(
+        r"With only its own 10% of each layer's neurons, the predicted class beats the runner-up in \d+% of 16 images",
+        contest,
+    )
+    assert re.match(r"Likely shortcut: the network decides \d+% of class still by the upper right corner; ", shortcut)
     assert not any("shortcut" in sentence for step in sorted(found)[:-1] for sentence in found[step]["headline"])
     assert found[last]["measures"]["shortcuts"] >= 1
     layers = [card["layer"] for card in found[last]["cards"]]
@@ -186,7 +186,7 @@ def test_an_error_of_theirs_is_a_warning_and_all_else_is_logged(tmp_path: Path, 
         raise RuntimeError("no strategies today")
 
     monkeypatch.setattr("lrp_lightning.callbacks.pictures.strategies_of", fails)
-    with pytest.warns(UserWarning, match="draws no strategies: no strategies today"):
+    with pytest.warns(UserWarning, match="could not draw the strategies: no strategies today"):
         fit(tmp_path, monitor(), epochs=1)
     names = {path.parent.name for path in tmp_path.rglob("*.png")}
     assert "relevance_cards" in names
@@ -237,16 +237,16 @@ def test_large_images_are_kept_in_bounded_memory() -> None:
 
 
 def test_insights_are_paid_for_by_what_is_saved_up() -> None:
-    account = Thrift(0.1, 256)
+    account = TimeShare(0.1, 256)
     account.start()
-    assert not account.pays_for_insights(0.0, 1000)  # what they cost is not known
+    assert not account.allows_insights(0.0, 1000)  # what they cost is not known
     account._trained = 10_000.0
-    account.price_of_sample = 0.1
-    assert account.pays_for_insights(0.0, 1000)
-    assert not account.pays_for_insights(900.0, 1000)
-    account.price_of_insights = 0.005
-    assert account.pays_for_insights(450.0, 1000)
-    assert Thrift(None, 256).pays_for_insights(0.0, 1000)
-    other = Thrift(0.1, 256)
-    other.load_state_dict({key: value for key, value in account.state_dict().items() if key != "price_of_insights"})
-    assert other.price_of_insights is None
+    account.seconds_per_sample = 0.1
+    assert account.allows_insights(0.0, 1000)
+    assert not account.allows_insights(900.0, 1000)
+    account.insight_seconds_per_sample = 0.005
+    assert account.allows_insights(450.0, 1000)
+    assert TimeShare(None, 256).allows_insights(0.0, 1000)
+    other = TimeShare(0.1, 256)
+    other.load_state_dict({key: value for key, value in account.state_dict().items() if key != "insight_seconds_per_sample"})
+    assert other.insight_seconds_per_sample is None

@@ -237,7 +237,9 @@ def test_several_loggers_at_once(tmp_path: Path):
     assert images.got[2] == 3
     assert list(Path(board.log_dir).glob("events*"))
     assert not list(tmp_path.rglob("*.png"))
-    assert end(to) == [f"is seen by: tensorboard --logdir {tmp_path}/lightning_logs, then http://localhost:6006/#relevance"]
+    assert end(to) == [
+        f"results: tensorboard --logdir {tmp_path}/lightning_logs, then open http://localhost:6006/#relevance"
+    ]
 
 
 def test_an_experiment_that_takes_anything_does_not_break(tmp_path: Path):
@@ -257,7 +259,7 @@ def test_files_where_no_logger_takes_pictures(tmp_path: Path, logger: object):
     numbers = json.loads((tmp_path / "relevance_measures/step=000003.json").read_text())
     assert numbers["measures"] == {"relevance/a": 0.5, "relevance/b": None, "relevance/shortcuts": 2}
     assert numbers["histograms"] == {"relevance/shares/conv": [0.25, 0.75]}
-    assert end(to) == [f"wrote its report to {tmp_path}/relevance_report/last.html"]
+    assert end(to) == [f"report: {tmp_path}/relevance_report/last.html"]
     assert "what was found" in (tmp_path / "relevance_report/last.html").read_text()
 
 
@@ -278,7 +280,7 @@ def test_files_go_to_a_remote_folder(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.chdir(tmp_path)
     write(to := opened(folder), FOUND, 3)
     assert set(memory.find("/runs/a")) == {f"/runs/a/{file}" for file in FILES}
-    assert end(to) == ["wrote its report to memory://runs/a/relevance_report/last.html"]
+    assert end(to) == ["report: memory://runs/a/relevance_report/last.html"]
     assert memory.cat("/runs/a/relevance_settings/step=000003.md") == b"text"
     assert not list(tmp_path.iterdir())
 
@@ -310,7 +312,7 @@ def test_a_remote_log_of_tensorboard(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_a_service_that_is_down_is_one_warning_and_the_others_go_on(tmp_path: Path):
     to = opened(tmp_path, [Down(), other := LikeSwanLab()])
     [warning] = told(lambda: [write(to, FOUND, step) for step in (3, 4, 5)])
-    assert "could not log to Down, and will not say so again: ConnectionError" in warning
+    assert "could not log to Down (this warning is given once): ConnectionError" in warning
     assert other.got[2] == 5
 
 
@@ -341,7 +343,7 @@ def test_a_logger_without_its_service_is_one_warning_in_a_run(tmp_path: Path):
 
     monitor = RelevanceMonitor(max_samples=8, n_paths=0, max_share=None)
     [warning] = told(trainer(tmp_path, monitor, Unplugs()).fit, Classifier(), *loaders())
-    assert "does without Unreachable: ConnectionError" in warning
+    assert "does not log to Unreachable: ConnectionError" in warning
     assert len(list((tmp_path / "relevance_heatmaps").iterdir())) == 2
 
 
@@ -352,7 +354,7 @@ def test_an_experiment_like_neptunes_that_raises_when_asked_what_it_has(tmp_path
 
     to: list[Destination] = []
     [warning] = told(lambda: to.extend(opened(tmp_path, Foreign(Run()))))
-    assert "does without Foreign: RuntimeError('legacy usage')" in warning
+    assert "does not log to Foreign: RuntimeError('legacy usage')" in warning
     write(to, FOUND, 3)
     assert files_in(tmp_path) == FILES
 
@@ -374,10 +376,10 @@ def test_what_cannot_be_written_is_told_once_and_goes_elsewhere(tmp_path: Path, 
     [warning] = told(lambda: [write(to, FOUND, step) for step in (3, 4)])
     assert f"could not write to {folder}: " in warning
     assert where == "no such scheme" or "No space left on device" in warning
-    elsewhere = Path(warning.rpartition("goes to ")[2])
+    elsewhere = Path(warning.rpartition("written to ")[2])
     assert elsewhere.parent == tmp_path
     assert files_in(elsewhere) == FILES | {file.replace("3.", "4.") for file in FILES}
-    assert end(to) == [f"wrote its report to {elsewhere}/relevance_report/last.html"]
+    assert end(to) == [f"report: {elsewhere}/relevance_report/last.html"]
     assert not files_in(tmp_path / "runs")
 
 
@@ -419,7 +421,7 @@ def test_no_space_anywhere_is_one_warning(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(Path, "write_bytes", full)
     to = opened(tmp_path)
     [warning] = told(lambda: [write(to, FOUND, step) for step in (3, 4)])
-    assert f"could not log to {tmp_path}, and will not say so again" in warning
+    assert f"could not log to {tmp_path} (this warning is given once)" in warning
     assert end(to) == []
 
 

@@ -177,5 +177,5 @@ def test_all_classes_have_a_graph_those_too_that_come_later(tmp_path: Path, reco
     assert set(first) < set(second)
     assert second == sorted(second)
     took, without = records[0].notes
-    assert took.startswith("Measured on 3 of 24 samples; the look took ")
+    assert took.startswith("Measured on 3 of 24 samples in ")
     assert without.startswith(f"{len(first)} of 10 classes have a graph.")

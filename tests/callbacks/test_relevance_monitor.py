@@ -117,7 +117,7 @@ def test_without_tensorboard_pictures_and_numbers_are_files_in_the_runs_folder(
         run.callback_metrics["relevance/critical_neuron_accuracy"].item()
     )
     assert len(numbers["histograms"]["relevance/shares/2_conv2"]) == 16
-    assert caplog.text.count(f"RelevanceMonitor wrote its report to {folder / 'relevance_report' / 'last.html'}") == 1
+    assert caplog.text.count(f"RelevanceMonitor: report: {folder / 'relevance_report' / 'last.html'}") == 1
     page = (folder / "relevance_report" / "last.html").read_text()
     assert "Relevance, epoch 1" in page
     assert "Over epochs" in page
@@ -248,7 +248,7 @@ def test_a_second_fit_is_not_compared_with_the_first(tmp_path: Path):
 def test_max_seconds_stops_early_says_so_and_still_logs(tmp_path: Path):
     monitor = few(max_samples=24, max_seconds=1e-6)
     monitor._budget.micro_batch = 8
-    with pytest.warns(UserWarning, match=r"stopped after 8 samples: max_seconds=1e-06"):
+    with pytest.warns(UserWarning, match=r"stopped after 8 samples: it reached max_seconds=1e-06"):
         run = fit(tmp_path, monitor, epochs=1)
     assert run.callback_metrics["relevance/samples"] == 8
     assert "relevance/critical_neuron_accuracy" in run.callback_metrics
@@ -381,10 +381,10 @@ def test_a_model_whose_forward_is_not_the_classifier(tmp_path: Path, model: obje
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        (None, "the model gave str; say what to explain by model="),
+        (None, "the model returned str; name a classifier with model="),
         ("net.teacher", r"Student has no attribute 'net.teacher' \(model=\); it has 'conv1', .*'net'"),
         ("net", "must give one tensor|model="),
-        (lambda module: 3, "must lead to a module or a function of the inputs, got int"),
+        (lambda module: 3, "must name or return a module or a function of the inputs, got int"),
     ],
 )
 def test_a_model_that_cannot_be_explained_is_told_before_training(tmp_path: Path, model: object, message: str):
@@ -401,7 +401,7 @@ def test_a_module_without_forward_is_told_what_to_name(tmp_path: Path):
         def validation_step(self, batch: list[Tensor], batch_idx: int) -> None:
             pass
 
-    message = "explains the forward of Parts, which has none; say what to explain by model=, such as one of 'net', 'loss'"
+    message = "the module's forward, and Parts has none; name what to explain with model=, such as one of 'net', 'loss'"
     with pytest.raises(MisconfigurationException, match=message):
         trainer(tmp_path, few()).validate(Parts(), loaders()[1], verbose=False)
 
@@ -430,7 +430,7 @@ def test_a_model_without_a_hidden_layer_has_relevance_and_no_measures_of_critica
 
 def test_bfloat16_has_graphs_too(tmp_path: Path):
     with warnings.catch_warnings():
-        warnings.filterwarnings("error", message="RelevanceMonitor draws no")
+        warnings.filterwarnings("error", message="RelevanceMonitor could not draw")
         fit(tmp_path, drawing(), model=Positive(), precision="bf16-true", epochs=1)
     names = {re.sub(r"_class_\d$", "", path.name) for path in tmp_path.iterdir()}
     assert {"relevance_critical_paths", "relevance_path_heatmaps"} <= names
@@ -510,7 +510,7 @@ def test_target_fn_chooses_what_is_explained(tmp_path: Path):
 
 @pytest.mark.parametrize("wrong", [lambda logits, labels: 3, lambda logits, labels: logits])
 def test_a_target_fn_that_gives_no_class_a_sample(tmp_path: Path, wrong: object):
-    with pytest.raises(MisconfigurationException, match="target_fn must return one class number a sample"):
+    with pytest.raises(MisconfigurationException, match="target_fn must return one class number per sample"):
         fit(tmp_path, few(target_fn=wrong))
 
 
@@ -717,7 +717,7 @@ def test_a_graph_that_cannot_be_told_leaves_the_rest(tmp_path: Path):
             x = x.cumsum(1).unflatten(1, (8, 2)).mean([2, 3, 4])
             return self.head(torch.cat([x, x], 1))
 
-    with pytest.warns(UserWarning, match="no graph of critical paths"):
+    with pytest.warns(UserWarning, match="could not draw the graph of critical paths"):
         run = fit(tmp_path, drawing(), model=Mixed(), epochs=1)
     assert run.callback_metrics.keys() >= MEASURES
     found = {path.parent.name for path in tmp_path.rglob("*.png")}
@@ -730,21 +730,23 @@ def test_batches_it_cannot_read(tmp_path: Path, kind: str):
     x, y = torch.rand(8, 1, 8, 8), torch.zeros(8, dtype=torch.long)
     wrong = {"tensor": x, "float labels": (x, y.float()), "labels of another length": (x, y[:4])}
     data = [wrong.get(kind, (x, y + 10))]
-    with pytest.raises(MisconfigurationException, match="RelevanceMonitor reads"):
+    with pytest.raises(MisconfigurationException, match=r"cannot read inputs and labels|labels must be class numbers"):
         trainer(tmp_path, few()).validate(Lenient(), DataLoader(data, batch_size=None), verbose=False)
 
 
 def test_strategies_that_shard_parameters_in_ways_it_cannot_gather_are_refused_in_setup(tmp_path: Path):
     run, monitor = trainer(tmp_path), RelevanceMonitor()
     run.strategy.zero_stage_3 = True  # what DeepSpeedStrategy says of itself at stage 3
-    with pytest.raises(MisconfigurationException, match=r"whole parameters.*run trainer\.validate on one device"):
+    with pytest.raises(MisconfigurationException, match=r"unsharded parameters.*run trainer\.validate on one device"):
         monitor.setup(run, Classifier(), "fit")
     run._accelerator_connector.strategy = FSDPStrategy()
-    with pytest.raises(MisconfigurationException, match=r"FSDPStrategy shards otherwise: use ModelParallelStrategy"):
+    with pytest.raises(MisconfigurationException, match=r"not those of FSDPStrategy: use ModelParallelStrategy"):
         monitor.setup(run, Classifier(), "fit")
     mesh = {"tensor_parallel": SimpleNamespace(size=lambda: 2)}
     run._accelerator_connector.strategy = type("ModelParallelStrategy", (), {"device_mesh": mesh})()
-    with pytest.raises(MisconfigurationException, match=r"ModelParallelStrategy with tensor_parallel_size above 1 shards"):
+    with pytest.raises(
+        MisconfigurationException, match=r"not those of ModelParallelStrategy with tensor_parallel_size above 1"
+    ):
         monitor.setup(run, Classifier(), "fit")
 
 
@@ -756,14 +758,16 @@ def test_nothing_is_logged_where_nothing_was_seen(tmp_path: Path):
 
 def test_an_empty_validation_loader_gets_a_sentence(tmp_path: Path):
     empty = DataLoader(TensorDataset(torch.zeros(0, 1, 8, 8), torch.zeros(0, dtype=torch.long)), 4)
-    with pytest.warns(UserWarning, match="validation loader that is not empty"):
+    with pytest.warns(UserWarning, match="non-empty validation loader"):
         trainer(tmp_path, RelevanceMonitor()).fit(Classifier(), loaders()[0], empty)
 
 
 def test_labels_beyond_the_classes_are_an_error_whenever_they_come(tmp_path: Path):
     x, y = images(12, 1).tensors
     beyond = TensorDataset(x, torch.cat([y[:-1], torch.tensor([10])]))  # in the last batch, after the sanity check
-    with pytest.raises(MisconfigurationException, match="the label 10 is not among the 10 classes of the output"):
+    with pytest.raises(
+        MisconfigurationException, match="class numbers 0 to 9, as the model's output has 10 classes; got 10"
+    ):
         trainer(tmp_path, few()).fit(Lenient(), loaders()[0], DataLoader(beyond, 4))
     left_out = TensorDataset(x, torch.where(y == y[0], -100, y))
     run = trainer(tmp_path, few(log=["samples"]))

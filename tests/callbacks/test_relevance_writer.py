@@ -17,6 +17,7 @@ import torch
 from in_data_set import Slow, model
 from lightning.pytorch import Callback, Trainer
 from memory import held, least
+from small_networks import TwoInputs, convolutions
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, RandomSampler, Subset, TensorDataset
 from trainings import Classifier, images, same
@@ -100,7 +101,7 @@ def test_half_precision_keeps_small_values_by_a_scale_for_each_sample(tmp_path: 
 
 def test_relevance_of_inputs_by_place_or_not_at_all(tmp_path: Path) -> None:
     net, loader = (
-        nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(16, 2)),
+        convolutions(3, 4, side=4, classes=2),
         DataLoader(torch.rand(5, 3, 4, 4), 5),
     )
     values = write(tmp_path / "values", Explainer(net), loader, dtype="float32")
@@ -113,16 +114,8 @@ def test_relevance_of_inputs_by_place_or_not_at_all(tmp_path: Path) -> None:
 
 
 def test_several_inputs_are_kept_side_by_side(tmp_path: Path) -> None:
-    class Two(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.head = nn.Linear(7, 2)
-
-        def forward(self, a: Tensor, b: Tensor) -> Tensor:
-            return self.head(torch.cat([a, b], 1))
-
     a, b = torch.rand(5, 4), torch.rand(5, 3)
-    explainer = Explainer(Two(), batch_fn=lambda batch: (tuple(batch), None))
+    explainer = Explainer(TwoInputs(4, 3), batch_fn=lambda batch: (tuple(batch), None))
     store = write(tmp_path, explainer, DataLoader(TensorDataset(a, b), 2), keep_inputs=True)
     assert [part.shape for part in store.inputs] == [(5, 4), (5, 3)]
     assert same(store[3]["kept_inputs"], (a[3], b[3]))
@@ -210,7 +203,7 @@ def test_a_store_of_something_else_is_refused(
 ) -> None:
     before = write(tmp_path, Explainer(model()), DataLoader(images(12), 4))
     files = sorted(tmp_path.iterdir())
-    with pytest.raises(StoreError, match=f"is a store of something else: .*{says}"):
+    with pytest.raises(StoreError, match=f"holds a store with other settings: .*{says}"):
         write(tmp_path, explainer(), DataLoader(loader, 4), **more)
     assert sorted(tmp_path.iterdir()) == files
     assert len(before) == 12
@@ -314,9 +307,9 @@ class Growing(Dataset):
     ("loader", "says"),
     [
         (DataLoader(Endless(), 2), "a data set with a length and an order, got DataLoader of Endless"),
-        ([DataLoader(images(4), 2), DataLoader(images(4), 2)], "there are 2 loaders; write a store for each"),
+        ([DataLoader(images(4), 2), DataLoader(images(4), 2)], "got 2 loaders; write a separate store for each"),
         (DataLoader(list(torch.rand(3, 2, 1, 8, 8)), batch_size=None), "give the DataLoader a batch_size"),
-        (DataLoader(images(6), 2, collate_fn=lambda batch: torch.rand(5, 1, 8, 8)), "5 samples, of which Lightning knows 2"),
+        (DataLoader(images(6), 2, collate_fn=lambda batch: torch.rand(5, 1, 8, 8)), "5 samples, but the sampler gave 2"),
         (DataLoader(Growing(), 2), r"input.* \(\(1, 8, 8\), 'float16'\) before, \(\(1, 10, 8\), 'float16'\) now"),
     ],
     ids=["iterable", "several", "no batches", "collated", "shapes"],
@@ -350,7 +343,7 @@ def test_folders_that_are_refused(tmp_path: Path) -> None:
     (tmp_path / "own").mkdir()
     (tmp_path / "own" / "thesis.tex").write_text("")
     (tmp_path / "file").write_text("")
-    for name, says in (("own", "is not a store; give an empty or a new folder"), ("file", "is not a store")):
+    for name, says in (("own", "is not a store; use an empty or a new folder"), ("file", "is not a store")):
         with pytest.raises(StoreError, match=says):
             write(tmp_path / name, Explainer(Classifier()), loader)
     (tmp_path / "own" / "store.json").write_text('{"format": 99}')

@@ -28,8 +28,8 @@ from lrp_lightning.callbacks.settings import LOGGED
         ({"graph_classes": "cat"}, "graph_classes must be 'all', a number of classes, or the classes, by number or name"),
         ({"graph_classes": [-1]}, "graph_classes must be"),
         ({"graph_classes": [1.5]}, "graph_classes must be"),
-        ({"graph_classes": ["cat"]}, "graph_classes names 'cat', and give class_names too, or their numbers"),
-        ({"graph_classes": ["cow"], "class_names": ["cat", "dog"]}, "'cow', and class_names has cat, dog"),
+        ({"graph_classes": ["cat"]}, "graph_classes has an unknown class 'cat'; give class_names too, or use class numbers"),
+        ({"graph_classes": ["cow"], "class_names": ["cat", "dog"]}, "'cow'; class_names are cat, dog"),
         ({"graph_classes": ["dog", 1], "class_names": ["cat", "dog"]}, "each class once"),
         ({"class_names": "cat"}, "class_names must be a list of names"),
         ({"max_seconds": 0}, "max_seconds"),
@@ -41,8 +41,8 @@ from lrp_lightning.callbacks.settings import LOGGED
         ({"target_fn": "max"}, "target_fn"),
         ({"model": 3}, "model must be the name"),
         ({"log": "heatmaps"}, "log must be a list"),
-        ({"log": ["heatmap"]}, "nothing called 'heatmap' is logged.*did you mean 'heatmaps'"),
-        ({"log": ["???"]}, "there are contest_accuracy"),
+        ({"log": ["heatmap"]}, "log= has an unknown name 'heatmap'.*did you mean 'heatmaps'"),
+        ({"log": ["???"]}, "allowed names are contest_accuracy"),
     ],
 )
 def test_wrong_arguments(wrong: dict, message: str):

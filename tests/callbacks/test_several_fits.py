@@ -90,7 +90,7 @@ def test_validate_and_test_after_a_fit_leave_what_it_remembers(tmp_path: Path) -
         assert measured["relevance/samples"] == 12
     assert monitor.state_dict()["history"] == state["history"]
     for account in ("spent", "trained", "samples"):
-        assert monitor.state_dict()["thrift"][account] == state["thrift"][account]
+        assert monitor.state_dict()["time_share"][account] == state["time_share"][account]
     assert same(monitor.state_dict()["remembered"]["validation"], state["remembered"]["validation"])
     assert same(monitor.state_dict()["measures"]["degrees"], state["measures"]["degrees"])
     assert len(monitor.state_dict()["remembered"]["test"]["shown"]) == 3
@@ -231,4 +231,4 @@ def test_a_resumed_fit_goes_on_in_a_fresh_monitor_and_in_the_one_that_has_gone_f
 def test_idle_time_after_a_fit_is_no_training(tmp_path: Path) -> None:
     monitor = few(max_share=0.03)
     fit(tmp_path, monitor)
-    assert monitor.state_dict()["thrift"] == monitor.state_dict()["thrift"]
+    assert monitor.state_dict()["time_share"] == monitor.state_dict()["time_share"]

@@ -33,8 +33,8 @@ FIRST: dict[str, Any] = {
 """As 0.1.0 wrote it."""
 SPENT = {
     "samples": 16,
-    "price_of_sample": 1e-3,
-    "price_of_pictures": 0.5,
+    "seconds_per_sample": 1e-3,
+    "seconds_of_pictures": 0.5,
     "spent": 0.5,
     "trained": 20.0,
     "at_last_look": 9.0,
@@ -69,7 +69,7 @@ def resumed(folder: Path, state: object, **more) -> tuple[RelevanceMonitor, Trai
     return monitor, run
 
 
-@pytest.mark.parametrize("account", [{}, {"thrift": SPENT}], ids=["0.1.0", "with an account"])
+@pytest.mark.parametrize("account", [{}, {"time_share": SPENT}], ids=["0.1.0", "with an account"])
 def test_a_state_of_version_0_1_is_read(tmp_path: Path, account: dict[str, Any]) -> None:
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message="RelevanceMonitor")
@@ -79,8 +79,8 @@ def test_a_state_of_version_0_1_is_read(tmp_path: Path, account: dict[str, Any])
     assert torch.equal(shown.inputs[0], IMAGE)
     assert monitor._remembered["validation"].classes == [2]
     assert "relevance/stability" in run.callback_metrics  # compared with the epoch before
-    assert monitor._thrift.samples == (16 if account else monitor._thrift.samples)
-    assert monitor._thrift.trained > (20 if account else 0)
+    assert monitor._time_share.samples == (16 if account else monitor._time_share.samples)
+    assert monitor._time_share.trained > (20 if account else 0)
 
 
 @pytest.mark.parametrize("lacking", [*FIRST, "all"])
@@ -106,13 +106,13 @@ def test_a_state_that_lacks_something_is_read_as_far_as_it_goes(tmp_path: Path, 
         ("history", [{"smape": 1.0}]),
         ("history", [{"epoch": 0.0, "smape": "small"}]),
         ("history", 3),
-        ("thrift", {"samples": "all"}),
-        ("thrift", 7),
+        ("time_share", {"samples": "all"}),
+        ("time_share", 7),
     ],
 )
 def test_what_cannot_be_read_is_named_and_begins_anew(tmp_path: Path, part: str, found: object) -> None:
-    with pytest.warns(UserWarning, match=f"cannot read {part!r} of the checkpoint, which begins anew: ") as told:
-        monitor, _ = resumed(tmp_path, {**FIRST, "thrift": SPENT, part: found}, log=SCALARS)
+    with pytest.warns(UserWarning, match=f"cannot restore {part!r} from the checkpoint and starts it afresh: ") as told:
+        monitor, _ = resumed(tmp_path, {**FIRST, "time_share": SPENT, part: found}, log=SCALARS)
     assert len([w for w in told if "RelevanceMonitor" in str(w.message)]) == 1
     assert [row["epoch"] for row in monitor._history] == ([1] if part == "history" else [0, 1])
 
@@ -136,7 +136,7 @@ def test_another_networks_state_is_of_no_use_and_no_harm(tmp_path: Path) -> None
         },
         "measures": {"classes": 100, "neurons": {"features.0": 64}, "degrees": torch.zeros(100, 64)},
     }
-    with pytest.warns(UserWarning, match="draws no heatmaps"):
+    with pytest.warns(UserWarning, match="could not draw the heatmaps"):
         monitor, run = resumed(tmp_path, other)
     assert "relevance/stability" not in run.callback_metrics
     assert monitor._measures.stability.num_classes == 10

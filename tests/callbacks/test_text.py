@@ -39,14 +39,14 @@ def test_what_holds_other_things():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("top_k(0.1)", "'top_k' is none of"),
-        ("TopK(", "'TopK\\(' was expected"),
+        ("top_k(0.1)", "'top_k' must be one of"),
+        ("TopK(", "'TopK\\(' must be written as"),
         ("TopK()", "missing"),
         ("TopK(2.0)", "share"),
         ("__import__('os').system('true')", "malformed"),
-        ("TopK(keep=open('x'))", "'open' is none of"),
+        ("TopK(keep=open('x'))", "'open' must be one of"),
         ("TopK(**{'keep': 1})", "missing"),
-        ("", "was expected"),
+        ("", "must be written as"),
     ],
 )
 def test_text_that_is_something_else(text: str, message: str):

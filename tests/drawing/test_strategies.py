@@ -26,7 +26,7 @@ def test_each_row_names_its_class_and_frames_its_region() -> None:
     words = [text.get_text() for text in figure.texts]
     assert words[::2] == [f"{name}  \n40% of the class  " for name in ("cat", "$dog", "$dog")]
     assert [said.split(":")[0] for said in words[1::2]] == [
-        "likely shortcut", "a region that moves turns 31% of other images into it (controls 2%)", "likely shortcut",
+        "likely shortcut", "a region that moves turns 31% of other images into this class (controls 2%)", "likely shortcut",
     ]  # fmt: skip
     assert len(figure.artists) == 7 + 4  # one a picture; of what moves none
     frame, sheet = figure.artists[1], figure.axes[0].get_position()
@@ -41,7 +41,7 @@ def test_images_that_are_classified_wrongly_come_last_and_say_as_what() -> None:
     given = replace(strategy(1), predictions=torch.tensor([1, 0, 1, 2, 1, 1, *[1] * 14]))
     figure = draw_strategies([given], ["cat", "dog", "a long-haired dachshund"])
     words = {text.get_text(): text.get_position()[0] for text in figure.texts}
-    assert "dog  \n40% of the class  \n90% classified rightly  " in words
+    assert "dog  \n40% of the class  \n90% classified correctly  " in words
     wrong = sorted((x, text) for text, x in words.items() if text.startswith("✗"))
     assert [text for _, text in wrong] == ["✗ cat", "✗ a long-haired…"]
     [(left, _), (right, _)] = wrong
@@ -51,5 +51,5 @@ def test_images_that_are_classified_wrongly_come_last_and_say_as_what() -> None:
 
 @pytest.mark.parametrize("given", [[], [Strategy(0, torch.arange(12), 1.0)]])
 def test_without_images_there_is_nothing_to_draw(given: list[Strategy]) -> None:
-    with pytest.raises(InputError, match="strategies can be drawn if there is at least one, and of images"):
+    with pytest.raises(InputError, match="at least one Strategy of images"):
         draw_strategies(given)

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 import torchvision
 from lightning.pytorch import LightningModule
+from small_networks import mlp
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from torchmetrics.classification import MulticlassAccuracy
@@ -241,7 +242,7 @@ def test_threads_that_share_a_model_in_train_mode_both_see_it_in_eval() -> None:
 
 def small() -> nn.Sequential:
     torch.manual_seed(0)
-    return nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)).eval()
+    return mlp(4, 8, 3)
 
 
 def vmapped() -> nn.Module:
@@ -260,11 +261,11 @@ def vmapped() -> nn.Module:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: torch.jit.script(small()), "the model is scripted or traced and shows no operators"),
+        (lambda: torch.jit.script(small()), "the model is scripted or traced, which hides its operators"),
         (lambda: nn.Sequential(torch.jit.script(small()[:2]), small()[2]), "module '0' is scripted or traced"),
         (lambda: torch.ao.quantization.quantize_dynamic(small(), {nn.Linear}), "module '0' is quantised"),
         (lambda: torch.export.export(small(), (torch.randn(2, 4),)).module(), "the model was exported"),
-        (vmapped, "of what torch.func's transforms compute, such as vmap, no operator is seen"),
+        (vmapped, "operators inside torch.func's transforms, such as vmap, cannot be seen"),
     ],
     ids=["scripted", "scripted part", "quantised", "exported", "vmap"],
 )

@@ -150,5 +150,7 @@ def test_images_of_bytes_that_the_model_makes_floating_point_are_refused_as_what
 
 def test_numbers_that_cannot_be_followed_are_refused() -> None:
     model = Reads(lambda m, ids: m.words(ids.unique().view(1, -1).expand(len(ids), -1)))
-    with pytest.raises(UnsupportedOperatorError, match=r"embedding in module 'words'.*not followed; give them to the model"):
+    with pytest.raises(
+        UnsupportedOperatorError, match=r"embedding in module 'words'.*without a rule; pass them to the model"
+    ):
         SelectiveLRP(model).attribute(ids(), 1)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from small_networks import convolutions
 from torch import Tensor, nn
 
 from lrp_lightning import Epsilon, SelectiveLRP, TopK, contrast, masked_forward
@@ -17,10 +18,7 @@ from lrp_lightning.errors import InputError, TargetError
 
 @pytest.fixture
 def model() -> nn.Module:
-    torch.manual_seed(0)
-    return nn.Sequential(
-        nn.Conv2d(1, 12, 3), nn.ReLU(), nn.Conv2d(12, 16, 3), nn.ReLU(), nn.Flatten(), nn.Linear(256, 4)
-    ).double()
+    return convolutions(1, 12, 16, side=8, classes=4).double()
 
 
 @pytest.fixture
@@ -79,7 +77,7 @@ def test_the_model_is_left_as_it_was(model: nn.Module, images: Tensor) -> None:
         ({"a": 4}, TargetError, "a must be classes 0 to 3, got"),
         ({"b": torch.zeros(2).long()}, TargetError, "b must be a class, or one for each of 6 samples"),
         ({"a": "cat"}, TargetError, "a must be a class, or one for each of 6 samples, got 'cat'"),
-        ({"a": 1, "b": 1}, TargetError, "a and b are both class 1 for sample 0"),
+        ({"a": 1, "b": 1}, TargetError, "a and b must be different classes, both are class 1 for sample 0"),
         ({"inputs": [1]}, InputError, "inputs must be one tensor, samples first, got list"),
     ],
 )
@@ -115,7 +113,7 @@ def test_a_contrast_is_one_folder_of_picture_figures_and_report(model: nn.Module
     page = (folder / "report.html").read_text()
     assert "<b>fox" not in page
     assert 'id="contrast"' in page
-    assert "<td>against it</td>" in page
+    assert "<td>lowers</td>" in page
     figure = draw_contrast(why, names)
     said = [axis.get_title() for axis in figure.axes]
     assert said[0] == "critical neurons"

@@ -25,20 +25,24 @@ def test_nothing_known_is_nothing_said() -> None:
 
 def test_a_contest_that_sets_win_by_force_is_qualified() -> None:
     for forced, sentences in ((0.49, 1), (0.5, 2)):
-        said = headline(WON | {"runner_up_accuracy": forced}, 1000, "5 of each layer's neurons")
+        said = headline(WON | {"runner_up_accuracy": forced}, 1000, "5 neurons of each layer")
         assert len(said) == sentences
-        assert said[0].startswith("With its own 5 of each layer's neurons the predicted class wins in 90% of 1,000 images, ")
-        assert said[0].endswith(", with random ones in 50%.")
-    assert "50% of images into the runner-up" in said[1]
+        assert said[0] == (
+            "With only its own 5 neurons of each layer, the predicted class beats the runner-up in 90% of 1,000 images "
+            "(50% with random neurons)."
+        )
+    assert "make the runner-up win in 50% of the images" in said[1]
 
 
 def test_shortcuts_are_named_three_at_most_and_none_too() -> None:
     names = ["a", "b", "c", "d", "e"]
     found = Strategies([strategy(label, 0.3) for label in range(4)] + [strategy(4, 0.0)])
     said = headline({}, 0, "", found, names)
-    assert [text.split(" hangs on ")[0] for text in said] == [f"Likely shortcut: 25% of {name}" for name in "abc"]
+    assert [text.split(" by the ")[0] for text in said] == [
+        f"Likely shortcut: the network decides 25% of class {name}" for name in "abc"
+    ]
     assert headline({}, 0, "", Strategies([strategy(0, 0.0), strategy(0, 0.0), strategy(2, 0.0)])) == [
-        "No shortcut among the 3 strategies of 2 classes."
+        "No likely shortcut was found among the 3 strategies of 2 classes."
     ]
 
 
@@ -46,8 +50,8 @@ def test_shortcuts_are_named_three_at_most_and_none_too() -> None:
     ("selection", "words"),
     [
         (TopK(0.1), "10% of each layer's neurons"), (TopK(1.0), "100% of each layer's neurons"),
-        (TopK(3), "3 of each layer's neurons"), (None, "neurons, all of them,"),
-        (Coverage(0.9), "critical neurons, Coverage(share=0.9),"),
+        (TopK(3), "3 neurons of each layer"), (TopK(1), "1 neuron of each layer"), (None, "neurons (all of them)"),
+        (Coverage(0.9), "critical neurons (Coverage(share=0.9))"),
     ],
 )  # fmt: skip
 def test_what_a_selection_keeps(selection: Selection | None, words: str) -> None:

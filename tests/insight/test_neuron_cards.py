@@ -216,11 +216,11 @@ def test_cards_are_drawn_a_row_a_neuron() -> None:
 
 def test_wrong_arguments_are_named() -> None:
     model, (x, labels) = network(), data()
-    with pytest.raises(LayerError, match="layer '3' has 6 neurons, 0 to 5, and no 6"):
+    with pytest.raises(LayerError, match="layer '3' has 6 neurons, 0 to 5, got 6"):
         cards_of(model, {"3": [6]})
     with pytest.raises(LayerError, match="'4'"):
         cards_of(model, {"4": [0]})
-    with pytest.raises(LayerError, match="no neuron is asked for"):
+    with pytest.raises(LayerError, match="neurons is empty; name at least one"):
         cards_of(model, {})
     with pytest.raises(LayerError, match="got list"):
         cards_of(model, ["3"])
@@ -230,5 +230,5 @@ def test_wrong_arguments_are_named() -> None:
         cards_of(model, {"3": [0]}, method="gradient")
     with pytest.raises(InputError, match="gives no batch"):
         neuron_cards(model, [], {"3": [0]}, progress=False)
-    with pytest.raises(InputError, match="one class number a sample"):
+    with pytest.raises(InputError, match="one class number per sample"):
         neuron_cards(model, [(x, labels[:, None])], {"3": [0]}, progress=False)

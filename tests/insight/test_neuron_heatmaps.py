@@ -86,8 +86,8 @@ def test_arguments_of_the_forward_are_repeated(model: nn.Module, x: Tensor) -> N
     [
         ({"layer": "third"}, LayerError, "third"),
         ({"layer": "head"}, LayerError, "head"),  # the output's neurons are no hidden ones
-        ({"layer": nn.Linear(1, 1)}, LayerError, "no module of the model"),
-        ({"neurons": [5]}, LayerError, "has 5 neurons, 0 to 4, and no 5"),
+        ({"layer": nn.Linear(1, 1)}, LayerError, "not a module of the model"),
+        ({"neurons": [5]}, LayerError, "has 5 neurons, 0 to 4, got 5"),
         ({"neurons": []}, LayerError, "at least one"),
         ({"neurons": [0.5]}, LayerError, "numbers of neurons"),
         ({"neurons": torch.zeros(2, 2, dtype=torch.long)}, LayerError, r"\(3, K\)"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from small_networks import mlp
 from torch import Tensor, nn
 
 from lrp_lightning import Path, SelectiveLRP, build_graph, k_best_paths, masked_forward, path_curve
@@ -15,7 +16,7 @@ CLASSES = (1, 2)  # those that this network predicts
 @pytest.fixture(scope="module")
 def found() -> tuple[nn.Module, dict[int, list[Path]], Tensor]:
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(5, 12), nn.ReLU(), nn.Linear(12, 10), nn.ReLU(), nn.Linear(10, 3)).eval()
+    model = mlp(5, 12, 10, 3)
     x, paths = torch.randn(300, 5), {}
     for c in CLASSES:
         trace = SelectiveLRP(model).trace(x[model(x).argmax(1) == c], target=c, edges=True)
@@ -63,7 +64,7 @@ def test_numbers_of_paths_up_to_the_most(found: tuple[nn.Module, dict[int, list[
 
 def test_bad_arguments(found: tuple[nn.Module, dict[int, list[Path]], Tensor]) -> None:
     model, paths, x = found
-    with pytest.raises(GraphError, match="no paths of any class"):
+    with pytest.raises(GraphError, match="paths is empty for every class"):
         path_curve(model, {0: []}, x)
     with pytest.raises(GraphError, match=r"whole numbers >= 1, got \[0\]"):
         path_curve(model, paths, x, [0])

@@ -11,6 +11,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from lightning.pytorch import Trainer
+from small_networks import mlp, waves
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -36,11 +37,7 @@ def images(n: int, seed: int, share: float) -> tuple[Tensor, Tensor, Tensor]:
 
 def trained(share: float, seed: int = 0) -> nn.Module:
     x, labels, _ = images(900, seed, share)
-    torch.manual_seed(seed)
-    model = nn.Sequential(
-        nn.Conv2d(1, 12, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(12, 24, 3, padding=1), nn.ReLU(),
-        nn.MaxPool2d(2), nn.Flatten(), nn.Linear(384, 3),
-    )  # fmt: skip
+    model = waves(seed)
     optimizer = torch.optim.Adam(model.parameters(), 3e-3)
     for step in range(90):
         at = torch.arange(step * 60, step * 60 + 60) % 900
@@ -135,7 +132,7 @@ def test_features_have_features_as_region_and_tokens_have_none() -> None:
     x, labels = torch.randn(400, 12), torch.arange(400) % 2
     x[:, 3] += 6 * (labels == 1) * (torch.rand(400) < 0.5)  # decides alone where it is there
     x[:, 7] += 0.7 * labels
-    model = nn.Sequential(nn.Linear(12, 16), nn.ReLU(), nn.Linear(16, 2))
+    model = mlp(12, 16, 2)
     optimizer = torch.optim.Adam(model.parameters(), 0.02)
     for _ in range(150):
         optimizer.zero_grad()
@@ -159,7 +156,7 @@ def test_features_have_features_as_region_and_tokens_have_none() -> None:
         ({"loader": torch.rand(4, 1, 16, 16)}, InputError, "the loader must give batches"),
         ({"loader": []}, InputError, "the loader gives no samples"),
         ({"loader": [{"x": 1}]}, InputError, r"a batch must be \(inputs, labels\) or inputs, got dict"),
-        ({"loader": [(torch.rand(4, 1, 16, 16), torch.rand(4))]}, InputError, "labels must be one class number a sample"),
+        ({"loader": [(torch.rand(4, 1, 16, 16), torch.rand(4))]}, InputError, "labels must be one class number per sample"),
     ],
 )
 def test_bad_input(shortcut: nn.Module, given: dict, error: type[Exception], message: str) -> None:
@@ -225,11 +222,16 @@ def test_regions_are_said_in_words(region: tuple[int, ...], shape: tuple[int, ..
     test = Transplant(region, False, 0.31, 0.02, 0.2, 256)
     found = Strategy(1, torch.arange(12), 0.4, images=torch.zeros(6, *shape), test=test)
     assert found.where == where
-    said = f"40% of dog hangs on {where}: copied into other samples, it turns 31% of them into dog (controls 2%)"
+    said = (
+        f"the network decides 40% of class dog by {where}; copied into samples of other classes, this region turns 31% of "
+        "them into class dog (controls 2%)"
+    )
     assert found.sentence(["cat", "dog"]) == said
     assert replace(found, test=replace(test, moves=True)).where == "a region that moves"
-    assert "class 1 is densest in" in replace(found, test=replace(test, bound=0.0)).sentence()
-    assert replace(found, test=None).sentence(["cat", "dog"]) == "40% of dog: no region was tested"
+    assert (
+        f"the relevance of 40% of class 1 is densest in {where};" in replace(found, test=replace(test, bound=0.0)).sentence()
+    )
+    assert replace(found, test=None).sentence(["cat", "dog"]) == "40% of class dog: no region was tested"
 
 
 def test_a_mark_that_few_samples_have_at_one_place_is_found_by_heatmaps(monkeypatch: pytest.MonkeyPatch) -> None:

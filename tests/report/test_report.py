@@ -18,6 +18,7 @@ import pytest
 import torch
 from browser import browser
 from PIL import Image
+from small_networks import mlp
 from tensorboard_log import strategy_of
 from torch import Tensor, nn
 
@@ -229,7 +230,7 @@ def test_another_class_than_the_predicted_is_named_and_its_neurons_keep_no_predi
         f"predicted cat ({s[0]:.0%}), explained fox ({s[3]:.0%}, logit {y[3]:.3g})"
         for s, y in zip(share, trace.output, strict=True)
     ]
-    assert "predictions kept by the critical neurons" not in report.measures
+    assert "predictions kept with critical neurons alone" not in report.measures
     (layer, neuron), heat = next(iter(report.neuron_heatmaps.items()))
     torch.testing.assert_close(heat, neuron_heatmaps(model, images, layer, [neuron], chosen)[0])
     page = Page(write_report(report, tmp_path / "report.html"))
@@ -240,7 +241,7 @@ def test_a_negative_output_is_said_to_be_one_and_to_have_no_paths(images: Tensor
     model = network()
     trace = SelectiveLRP(model, selection=TopK(0.5)).trace(images, towards(model, images, -1), edges=True)
     text = " ".join(Page(write_report(trace, tmp_path / "report.html", images)).text)
-    assert "The output that is explained is negative. Red still raises it" in text
+    assert "The explained output is negative. Red still raises it" in text
     assert "No path is shown: paths carry shares of a positive output" in text
 
 
@@ -274,7 +275,7 @@ def test_it_says_of_how_many_samples_it_is_and_which_class_each_path_explains(wh
     heads = [text for text in whole.text if re.match(r"path \d to ", text)][:5]
     names = ["cat", "dog", "emu", "fox"]
     assert [head.split(",")[0] for head in heads] == [f"path {i} to {names[c]}" for i, c in enumerate(ends, 1)]
-    assert f"the class at a path's end, {', '.join(dict.fromkeys(names[c] for c in ends))}" in " ".join(whole.text)
+    assert f"the class at a path's end ({', '.join(dict.fromkeys(names[c] for c in ends))})" in " ".join(whole.text)
 
 
 def test_neurons_on_paths_have_heatmaps_to_click(whole: Page, trace: Trace) -> None:
@@ -305,8 +306,8 @@ def test_reconstructions_show_what_the_neuron_sees(whole: Page, trace: Trace) ->
     text = " ".join(whole.text)
     assert f"0, neuron {top[0]}: activation" in text
     alts = [given["alt"] for given in whole.all("img") if given.get("class") != "lrp-curves"]
-    assert alts.count("what the neuron sees") == alts.count("what it responds to") == 3 * 6
-    sees = [image for image, alt in zip(whole.images, alts, strict=True) if alt == "what the neuron sees"]
+    assert alts.count("image patch") == alts.count("what the neuron responds to") == 3 * 6
+    sees = [image for image, alt in zip(whole.images, alts, strict=True) if alt == "image patch"]
     assert max(sees[0].shape[:2]) <= 3  # the first convolution
 
 
@@ -362,10 +363,10 @@ def test_each_class_has_its_own_graph_and_paths_and_few_are_drawn(model: nn.Modu
     assert page.source.count("<svg") == 4
     assert page.source.count('<path class="path"') == 4 * len(paths) > 0
     assert [text for text in page.text if text.startswith("Graph of")][:4] == [f"Graph of {name}" for name in names[:4]]
-    assert "Graphs that are not drawn here, to keep this file small: gnu, hen." in page.text
+    assert "To keep this file small, these graphs are not drawn: gnu, hen." in page.text
     assert page.text.count("Summed over 7 images.") == 4
     assert len(page.images) == 4 * 2 * (1 + len(paths)), "none of the image that has no heatmaps"
-    assert page.source.count("A column is a layer") == 1
+    assert page.source.count("Each column is a layer") == 1
     with pytest.raises(InputError, match="2 paths and 2 images"):
         write_report(replace(report, images=images[:2], titles=()), tmp_path / "r.html")
 
@@ -378,7 +379,7 @@ def test_that_layers_are_left_out_is_said(tmp_path: Path) -> None:
     for model, said in ((deep, True), (deep[:2], False)):
         graph = build_graph(SelectiveLRP(model).trace(torch.rand(2, 3), target=0, edges=True))
         text = " ".join(Page(write_report(Report(graph=graph), tmp_path / "r.html")).text)
-        assert "A column is a layer" in text
+        assert "Each column is a layer" in text
         assert ("the last of each block is shown" in text) == said
 
 
@@ -459,7 +460,7 @@ def test_text_from_data_is_never_markup(where: str, tmp_path: Path) -> None:
 
 
 def test_without_images_of_two_dimensions(tmp_path: Path) -> None:
-    model = nn.Sequential(nn.Linear(5, 8), nn.ReLU(), nn.Linear(8, 3))
+    model = mlp(5, 8, 3)
     x = torch.randn(4, 5)
     trace = SelectiveLRP(model, selection=TopK(2)).trace(x, target=1, edges=True)
     page = Page(write_report(trace, tmp_path / "r.html", x, model))
@@ -472,7 +473,7 @@ def test_without_images_of_two_dimensions(tmp_path: Path) -> None:
         (Report(images=torch.rand(2, 1, 4, 4), relevance=torch.rand(3, 1, 4, 4)), "same N"),
         (Report(images=torch.rand(2, 1, 4, 4), relevance=torch.rand(2, 1, 4, 4), titles=["one"]), "1 titles"),
         (Report(images=torch.rand(2, 1, 4, 4), relevance=torch.full((2, 1, 4, 4), torch.nan)), "NaN"),
-        ("trace", "of a Trace or a Report, got str"),
+        ("trace", "takes a Trace or a Report, got str"),
     ],
 )
 def test_reports_that_cannot_be_written(report: Report, message: str, tmp_path: Path) -> None:
@@ -482,7 +483,7 @@ def test_reports_that_cannot_be_written(report: Report, message: str, tmp_path: 
 
 
 def test_images_of_another_trace(trace: Trace, images: Tensor, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="not those of the trace"):
+    with pytest.raises(InputError, match="must be those that were traced"):
         write_report(trace, tmp_path / "r.html", images[:2])
 
 
@@ -520,4 +521,4 @@ def test_strategies_say_where_the_network_is_wrong(tmp_path: Path):
     for predictions in (right.predictions, torch.zeros(12, dtype=torch.long), None):
         report = Report(strategies=[replace(right, predictions=predictions)], class_names=["boot", "bag", "coat"])
         texts.append(" ".join(Page(write_report(report, tmp_path / "report.html")).text))
-    assert ["classified wrongly" in text for text in texts] == [True, False, False]
+    assert ["misclassified ones come last" in text for text in texts] == [True, False, False]

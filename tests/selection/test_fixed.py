@@ -55,9 +55,9 @@ def test_fixed_by_module_and_of_the_masks_of_a_trace() -> None:
 
 @pytest.mark.parametrize("layer", ["7", "2", "conv", "input"])
 def test_fixed_of_a_layer_that_has_no_neurons_to_select(layer: str) -> None:
-    with pytest.raises(LayerError, match=rf"layer '{layer}' is none of the hidden layers '0', '4'"):
+    with pytest.raises(LayerError, match=rf"layer '{layer}' matches no hidden layer;.* hidden layers are '0', '4'"):
         SelectiveLRP(cnn(), selection=Fixed({layer: 0})).attribute(torch.rand(3, 1, 8, 8), target=1)
-    with pytest.raises(LayerError, match="Conv2d is no module of the model"):
+    with pytest.raises(LayerError, match="Conv2d is neither a module of the model nor"):
         SelectiveLRP(cnn(), selection=Fixed({nn.Conv2d(1, 1, 1): 0})).attribute(torch.rand(3, 1, 8, 8), target=1)
 
 
@@ -70,8 +70,8 @@ def test_fixed_of_what_are_no_neurons(neurons: object) -> None:
 @pytest.mark.parametrize(
     ("neurons", "message"),
     [
-        (8, "layer '0' has 8 neurons, 0 to 7, and no 8"),
-        ([0, -1], "and no -1"),
+        (8, "layer '0' has 8 neurons, 0 to 7, got 8"),
+        ([0, -1], "0 to 7, got -1"),
         (torch.ones(7, dtype=torch.bool), r"shape \(7,\).*must be \(8,\) or \(3, 8\)"),
         (torch.ones(2, 8, dtype=torch.bool), r"shape \(2, 8\).*must be \(8,\) or \(3, 8\)"),
         (torch.ones(3, 8, 2, 2, dtype=torch.bool), r"torch.bool \(3, 8, 2, 2\) for layer '0'"),

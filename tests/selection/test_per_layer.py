@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from small_networks import cnn, mlp
+from small_networks import cnn, convolutions, mlp
 
 from lrp_lightning import Fixed, MinError, PerLayer, SelectiveLRP, TopK
 from lrp_lightning.errors import LayerError, SelectionError
@@ -23,7 +23,7 @@ def test_per_layer_budgets_and_layers_left_whole() -> None:
 
 def test_per_layer_patterns_fit_a_layer() -> None:
     for selection in (PerLayer(TopK(1), layers={"head.*": TopK(2)}), PerLayer(TopK(1), exclude=("head.*",))):
-        with pytest.raises(LayerError, match=r"layer 'head\.\*' is none of the hidden layers '0', '4'"):
+        with pytest.raises(LayerError, match=r"layer 'head\.\*' matches no hidden layer;.* hidden layers are '0', '4'"):
             SelectiveLRP(cnn(), selection=selection).attribute(torch.rand(3, 1, 8, 8), target=1)
     with pytest.raises(SelectionError, match="default must be a selection"):
         PerLayer(0.1)  # type: ignore[arg-type]
@@ -33,9 +33,7 @@ def test_per_layer_patterns_fit_a_layer() -> None:
 
 def test_a_search_in_it_searches_in_its_own_layers() -> None:
     torch.manual_seed(0)
-    model = torch.nn.Sequential(
-        torch.nn.Linear(8, 32), torch.nn.ReLU(), torch.nn.Linear(32, 24), torch.nn.ReLU(), torch.nn.Linear(24, 3)
-    )
+    model = mlp(8, 32, 24, 3)
     x = torch.randn(6, 8)
     selection = PerLayer(MinError(keep=0.25), layers={"2": TopK(0.5)})
     trace = SelectiveLRP(model, selection=selection).trace(x, 1)
@@ -51,12 +49,12 @@ def test_a_search_in_it_searches_in_its_own_layers() -> None:
 
 def test_what_is_in_it_is_reached_through_it() -> None:
     torch.manual_seed(0)
-    model = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(144, 3))
+    model = convolutions(1, 4, side=8, classes=3)
     x = torch.rand(2, 1, 8, 8)
     elements = TopK(10, unit="element")
     for selection in (PerLayer(elements), PerLayer(PerLayer(elements)), PerLayer(None, layers={"0": elements})):
         assert SelectiveLRP(model, selection=selection).trace(x, 1).masks["0"].shape == (2, 4, 6, 6)
     fixed = PerLayer(Fixed({model[0]: [1]}))
     assert SelectiveLRP(model, selection=fixed).trace(x, 1).masks["0"].nonzero()[:, 1].tolist() == [1, 1]
-    with pytest.raises(LayerError, match="'5' is none of the hidden layers"):
+    with pytest.raises(LayerError, match="'5' matches no hidden layer"):
         SelectiveLRP(model, selection=PerLayer(Fixed({"5": [1]}))).trace(x, 1)

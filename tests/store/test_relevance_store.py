@@ -110,7 +110,7 @@ def test_what_is_known_of_a_store(store: RelevanceStore) -> None:
     assert store.masks["blocks/0.conv#1"].shape == (12, 11)
     assert "RelevanceStore of 12 of 12 samples, 3 files" in repr(store)
     assert sum(1 for _ in store.relevance["blocks/0.conv#1"]) == 12
-    with pytest.raises(LayerError, match=r"no layer 'conv'; it has 'blocks/0.conv#1'"):
+    with pytest.raises(LayerError, match=r"no layer 'conv'; layers are 'blocks/0.conv#1'"):
         store.relevance["conv"]
 
 
@@ -128,7 +128,7 @@ def test_only_what_is_asked_for_is_read(store: RelevanceStore, monkeypatch: pyte
 
 
 def test_without_inputs_a_store_is_no_loader(store: RelevanceStore) -> None:
-    with pytest.raises(StoreError, match=r"keeps no inputs; write it with RelevanceWriter\(..., keep_inputs=True\)"):
+    with pytest.raises(StoreError, match=r"has no inputs; write it with RelevanceWriter\(..., keep_inputs=True\)"):
         store.batches()
     with pytest.raises(InputError, match="batch_size must be at least 1, got 0"):
         store.batches(0)
@@ -177,7 +177,7 @@ def test_with_its_inputs_a_store_is_a_loader(tmp_path: Path) -> None:
 def test_folders_that_are_not_stores(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="there is no such folder"):
         RelevanceStore(tmp_path / "nothing")
-    with pytest.raises(StoreError, match=r"it has no store.json; RelevanceWriter writes one"):
+    with pytest.raises(StoreError, match=r"it has no store.json; write one with RelevanceWriter"):
         RelevanceStore(tmp_path)
     for text, says in (
         ("{", "cannot be read"),
@@ -203,7 +203,7 @@ def test_a_file_that_is_spoilt(store: RelevanceStore, spoilt: Any) -> None:
     file = sorted(store.path.glob("*.h5"))[1]
     whole = file.read_bytes()
     file.write_bytes(whole[: len(whole) // 2] if spoilt == "half" else spoilt)
-    with pytest.raises(StoreError, match=r"process00001-run-000000.h5' cannot be read: .*delete it, and the next run"):
+    with pytest.raises(StoreError, match=r"process00001-run-000000.h5' cannot be read: .*delete it; the next run"):
         RelevanceStore(store.path)
     with pytest.raises(StoreError, match="delete it"):
         store.relevance["blocks/0.conv#1"][1]

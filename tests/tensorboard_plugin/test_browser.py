@@ -94,7 +94,7 @@ def test_it_shows_the_run_that_was_asked_for(tab_inside: Tab):
     assert "TopK" not in tab("aside").inner_text(), "settings are folded away"
     tab("aside summary", has_text="Settings").click()
     assert "TopK" in tab("aside").inner_text()
-    tab(".headline", has_text="the predicted class wins in").wait_for()
+    tab(".headline", has_text="the predicted class beats the runner-up in").wait_for()
 
 
 def test_slider_play_and_keys(tab: Tab):
@@ -103,7 +103,7 @@ def test_slider_play_and_keys(tab: Tab):
     tab.until(lambda: tab("output.step").inner_text().startswith("epoch 0 "), "the slider moves")
     assert graph_now(tab) != last
     assert "p.relevance.step=" in tab.page.url
-    tab("button[aria-label='Step after']").click()
+    tab("button[aria-label='Next step']").click()
     tab.until(lambda: tab("output.step").inner_text().startswith("epoch 1 "), "one step on")
     tab(".steps input").press("ArrowRight")
     tab.until(lambda: tab("output.step").inner_text().startswith("epoch 2 "), "by key")
@@ -118,7 +118,7 @@ def test_a_neuron_is_looked_at(tab: Tab):
     tab("aside h3", has_text="Heatmap for").wait_for()
     tab("aside .tile").first.wait_for()
     tab("aside .neuron", has_text="conv2").first.click()
-    tab("aside h3", has_text="Where it looks").wait_for()
+    tab("aside h3", has_text="Heatmaps of this neuron").wait_for()
     tab("aside .tile").first.wait_for()
     assert any(drawn(tab, "aside canvas"))
     for words in ("Comes from", "Goes to", "Reconstruction", "share of the output's relevance", "rank in its layer"):
@@ -133,7 +133,7 @@ def test_a_neuron_is_looked_at(tab: Tab):
 
 def test_an_edge_is_looked_at(tab: Tab):
     tab(".hit").last.dispatch_event("click")
-    tab("aside", has_text="of the upper neuron's").wait_for()  # the overview's header speaks of edges too
+    tab("aside", has_text="share of the upper neuron").wait_for()  # the overview's header speaks of edges too
     assert tab(".edge.lit").count() == 1
 
 
@@ -167,7 +167,7 @@ def test_two_runs_are_compared(tab: Tab):
     disabled = "all => all.map(one => one.disabled)"
     assert tab("select[aria-label='Step to compare with'] option").evaluate_all(disabled) == [False] * int(shown) + [True]
     tab(".steps input").fill("0")
-    tab("aside", has_text="This is the step that it is compared with").wait_for()
+    tab("aside", has_text="This step is the one to compare with").wait_for()
     assert tab(".node.same").count() == 0
     tab(".steps input").fill(shown)
     tab("select[aria-label='Run to compare with']").select_option("second")
@@ -178,7 +178,7 @@ def test_two_runs_are_compared(tab: Tab):
     assert "critical neurons in common" in tab("aside").inner_text()
     tab.until(lambda: tab(".samples .tile").first.locator(".over").count() == 2, "heatmap, and the other's")
     tab("aside .neuron").first.click()
-    tab("aside dt", has_text="compared with").wait_for()
+    tab("aside dt", has_text="in the compared step").wait_for()
 
 
 def seen(tab: Tab) -> tuple[bool, bool]:
@@ -246,7 +246,7 @@ def test_samples_that_are_not_the_same_are_not_paired(tmp_path: Path, chromium: 
         write_log(tmp_path / run, [10], seed=seed)
     link = "#relevance&p.relevance.run=one&p.relevance.againstRun=other&p.relevance.againstStep=10"
     tab = Tab(chromium, serve(tmp_path), link).ready()
-    tab(".samples", has_text="The samples of what it is compared with are others").wait_for()
+    tab(".samples", has_text="The compared step has other samples").wait_for()
     assert tab(".pair").count() == 0
     assert not tab(".samples .pair-controls").is_visible()
     tab.close()
@@ -275,8 +275,9 @@ def test_a_shortcut_is_told_in_words(chromium: Any, insights: str):
     tab = Tab(chromium, insights, "#relevance&p.relevance.step=20&p.relevance.class=1").ready()
     tab(".strategy[data-class='1'] canvas").first.wait_for()
     assert tab(".headline [role=status] p").first.inner_text() == (
-        "Likely shortcut: 40% of ankle boot hangs on the upper left corner: copied into other samples, it turns 31% of them "
-        "into ankle boot (controls 2%)."
+        "Likely shortcut: the network decides 40% of class ankle boot by the upper left corner; copied into samples of "
+        "other "
+        "classes, this region turns 31% of them into class ankle boot (controls 2%)."
     )
     first = [box(tab, selector)["y"] for selector in (".headline", ".strategies", ".graph-view")]
     assert first == sorted(first), "what was found stands on top, then strategies, then the graph"
@@ -297,7 +298,7 @@ def test_a_shortcut_is_told_in_words(chromium: Any, insights: str):
     assert tab(".strategy.shortcut > .prototype").evaluate_all("all => all.map(one => one.classList.contains('wrong'))") == [
         *[False] * 5, True,
     ], "right ones first"  # fmt: skip
-    assert "92 % of them classified rightly" in tab(".strategy.shortcut").inner_text().replace("\u00a0", " ")
+    assert "92 % of them classified correctly" in tab(".strategy.shortcut").inner_text().replace("\u00a0", " ")
 
     slot, frame = box(tab, ".strategy.shortcut .prototype .slot"), box(tab, ".strategy.shortcut .prototype .frame")
     assert abs(slot["x"] - frame["x"]) + abs(slot["y"] - frame["y"]) < 2
@@ -327,7 +328,7 @@ def test_steps_have_strategies_or_none(chromium: Any, insights: str):
     tab(".strategies").wait_for(state="hidden")
     assert tab("aside h3", has_text="Best paths").is_visible()
     tab(".steps input").fill("0")
-    tab(".headline", has_text="No shortcut among the 2 strategies of 2 classes.").wait_for()
+    tab(".headline", has_text="No likely shortcut was found among the 2 strategies of 2 classes.").wait_for()
     assert tab(".suspects").count() == 0
     tab.close()
 
@@ -337,7 +338,7 @@ def test_words_stand_where_pictures_cannot_be_had(chromium: Any, insights: str):
     tab.page.route("**/picture?*", lambda route: route.abort())
     tab(".steps input").fill("1")
     tab(".strategy .problem", has_text="TensorBoard does not answer").first.wait_for()
-    assert "40% of ankle boot" in tab(".headline").inner_text()
+    assert "40% of class ankle boot" in tab(".headline").inner_text()
     tab.page.unroute("**/picture?*")
     tab("select[aria-label='Order of the samples']").select_option("error")  # anything that draws again
     tab(".strategy canvas").first.wait_for()
@@ -348,12 +349,12 @@ def test_words_stand_where_pictures_cannot_be_had(chromium: Any, insights: str):
 
 def test_a_neuron_has_a_card(chromium: Any, insights: str):
     tab = Tab(chromium, insights, "#relevance&p.relevance.step=20&p.relevance.class=0").ready()
-    named = tab(".node[aria-label*='speaks for bag\u00a0.62, ankle boot\u00a0.38']")
+    named = tab(".node[aria-label*='relevant for bag\u00a0.62, ankle boot\u00a0.38']")
     key = named.first.get_attribute("data-key")
     named.first.dispatch_event("click")
     tab("aside .card").wait_for()
     said = tab("aside .card").inner_text().replace("\u00a0", " ")
-    assert "Speaks for: bag .62, ankle boot .38" in said
+    assert "Relevant for: bag .62, ankle boot .38" in said
     assert "of its layer's relevance, over 48 samples" in said
     assert "Drives it most" in said
     assert "Most relevant" in said
@@ -364,9 +365,9 @@ def test_a_neuron_has_a_card(chromium: Any, insights: str):
         size = patch.bounding_box()
         assert abs(size["width"] - size["height"]) < 1
     titles = tab("aside .patches li").evaluate_all("all => all.map(one => one.title)")
-    assert titles == ["ankle boot", "bag", "bag, taken for ankle boot"] * 2
+    assert titles == ["ankle boot", "bag", "bag, predicted as ankle boot"] * 2
     order = tab("aside h3").evaluate_all("all => all.map(one => one.textContent)")
-    assert order.index("Drives it most") < order.index("Similar neurons") < order.index("Where it looks")
+    assert order.index("Drives it most") < order.index("Similar neurons") < order.index("Heatmaps of this neuron")
     tab("aside .similar button").click()
     neuron, _, layer = key.partition("@")
     tab("aside h2", has_text=f"{layer} : {int(neuron) + 1}").wait_for()
@@ -411,7 +412,7 @@ def test_a_panel_tells_of_the_neuron_at_the_pointer(chromium: Any, insights: str
     tab.page.keyboard.press("ArrowLeft")
     assert panel.is_visible(), "for the keyboard too"
     tab(".hit").last.dispatch_event("pointerover")
-    assert "of what the upper one has" in panel.inner_text()
+    assert "of the upper neuron's relevance" in panel.inner_text()
     assert tab(".edge.lit").count() == 1
     tab(".hit").last.dispatch_event("pointerout")
     assert not panel.is_visible()
@@ -503,6 +504,78 @@ def test_a_neuron_is_pinned(chromium: Any, insights: str, tmp_path: Path):
     pinned.dispatch_event("click")
     again(".pinning[aria-pressed=true]").click()
     again.until(lambda: "pinned=" not in again.page.url, "no longer")
+    for one in (tab, again):
+        one.close()
+
+
+def test_neurons_are_grouped(chromium: Any, insights: str, tmp_path: Path):
+    tab = Tab(chromium, insights, "#relevance&p.relevance.step=40&p.relevance.class=0&p.relevance.neurons=12").ready()
+    keys = tab(".node[data-key*='block']").evaluate_all("all => all.map(one => one.dataset.key)")
+    layer = keys[0].partition("@")[2]
+    first, second, third = sorted(
+        (key for key in keys if key.endswith(f"@{layer}")), key=lambda key: int(key.partition("@")[0])
+    )[:3]
+    elsewhere = next(key for key in keys if not key.endswith(f"@{layer}"))
+    count = tab(".node").count()
+    tab(f".node[data-key='{first}']").dispatch_event("click", {"shiftKey": True})
+    tab(".toast", has_text="select a neuron").wait_for()
+    tab(f".node[data-key='{first}']").dispatch_event("click")
+    tab(".node.picked").wait_for()
+    assert not tab(".opening").is_visible()
+    tab(f".node[data-key='{elsewhere}']").dispatch_event("click", {"shiftKey": True})
+    tab(".toast", has_text="same layer").wait_for()
+    assert tab(".node").count() == count, "a group has neurons of one layer"
+    tab(f".node[data-key='{second}']").dispatch_event("click", {"shiftKey": True})
+    tab(".node.grouped").wait_for()
+    assert tab(".node").count() == count - 1
+    tab(f".node[data-key='{third}']").focus()
+    tab.page.keyboard.press("g")
+    key = ",".join(one.partition("@")[0] for one in (first, second, third)) + f"@{layer}"
+    group = tab(f".node.grouped.picked[data-key='{key}']")
+    group.wait_for()
+    assert tab(".node").count() == count - 2
+    tab.until(lambda: tab.evaluate("document.activeElement.dataset.key") == key, "the keyboard goes on at the group")
+    assert "group of 3 neurons" in group.get_attribute("aria-label")
+    assert tab(".legend .grouped").is_visible()
+    tab("aside .picked p", has_text=f"group of 3 neurons of {layer}").wait_for()
+    assert tab("aside .neurons li").count() == 3
+    tab("aside .chart polyline").first.wait_for()
+    tab(".naming").fill(HOSTILE[:30])
+    tab(".naming").press("Enter")
+    tab(f".node[data-key='{key}'] .own").wait_for()
+    tab("aside h2", has_text=HOSTILE[:30]).wait_for()
+    said = group.get_attribute("aria-label")
+
+    for kind in ("JSON", "GraphML"):
+        tab("summary", has_text="Export").click()
+        with tab.page.expect_download() as started:
+            tab(".choices button", has_text=kind).click()
+        started.value.save_as(tmp_path / kind)
+    saved = json.loads((tmp_path / "JSON").read_text())
+    numbers = [int(one.partition("@")[0]) for one in (first, second, third)]
+    assert saved["groups"] == [{"key": key, "name": HOSTILE[:30], "neurons": [[layer, number] for number in numbers]}]
+    of_group = [node for node in saved["nodes"] if node.get("group") == key]
+    assert sorted(node["neuron"] for node in of_group) == numbers
+    assert f"relevance {sum(node['relevance'] for node in of_group):.2g}"[:12] in said.replace("\u2212", "-"), "a sum"
+    graph = nx.read_graphml(tmp_path / "GraphML")
+    assert {node for node, about in graph.nodes(data=True) if about.get("group") == HOSTILE[:30]} == {first, second, third}
+
+    tab(".amount input").fill("0")
+    tab("aside .neurons button").first.click()
+    assert group.is_visible(), "of a neuron in a group, the group is selected"
+    tab("button.close").click()
+    tab.until(lambda: "neurons=0" in tab.page.url and "p.relevance.neuron=" not in tab.page.url, "all is in the link")
+    again = Tab(chromium, insights, "#" + tab.page.url.partition("#")[2]).ready()
+    kept = again(f".node.grouped[data-key='{key}']")
+    assert kept.get_attribute("aria-label") == said
+    kept.focus()
+    again.page.keyboard.press("Enter")
+    again(".opening").focus()
+    again.page.keyboard.press("Enter")
+    again.until(lambda: "groups=" not in again.page.url, "it is opened")
+    assert again(".node.grouped").count() == 0
+    assert "names=" not in again.page.url
+    assert again(".legend .grouped").count() == 0
     for one in (tab, again):
         one.close()
 
@@ -633,7 +706,7 @@ def test_a_measure_says_what_it_is(tab: Tab):
     tab.page.keyboard.press("Enter")
     note = tab(".help-note:popover-open")
     note.wait_for()
-    assert "wins against the runner-up" in note.inner_text()
+    assert "beats the runner-up" in note.inner_text()
     seen = note.bounding_box()
     assert seen["x"] >= 0
     assert seen["y"] >= 0
@@ -717,7 +790,7 @@ def test_exports(tab: Tab, kind: str, tmp_path: Path):
         assert path.stat().st_size > 10_000
     elif kind == "SVG":
         drawing = path.read_text()
-        for words in ("What makes it", "first · epoch 3 · step ", " sample", "relevance for the class", "best paths"):
+        for words in ("Critical neurons for", "first · epoch 3 · step ", " sample", "relevance for the class", "best paths"):
             assert words in drawing, words
         assert 'fill="rgb(255, 255, 255)"' in drawing
         assert 'fill="rgb(33, 33, 33)"' in drawing, "ink for white, whatever the page's theme"
@@ -760,7 +833,7 @@ def test_the_page_is_saved_as_one_file(chromium: Any, insights: str, tmp_path: P
     assert [url for url in asked if not url.startswith("data:")] == [path.as_uri()]
     assert page.title() == "Relevance of “ankle boot”"
     about = page.locator("header.saved").inner_text()
-    for words in ("run run", "epoch 2", "step 20", "from step 10 to step 20", "red speaks for the class"):
+    for words in ("run run", "epoch 2", "step 20", "from step 10 to step 20", "red supports the class"):
         assert words in about, words
     for text in said:
         assert text in page.locator("body").inner_text()
@@ -886,9 +959,9 @@ def test_what_cannot_be_read_is_a_message(tmp_path: Path, chromium: Any):
     writer.close()
     tab = Tab(chromium, serve(tmp_path))
     tab("aside [role=alert]", has_text="broken").wait_for()
-    tab("button[aria-label='Step before']").click()
+    tab("button[aria-label='Previous step']").click()
     tab("aside [role=alert]", has_text="update lrp-lightning").wait_for()
-    tab("button[aria-label='Step before']").click()
+    tab("button[aria-label='Previous step']").click()
     tab("aside h3", has_text="Best paths").wait_for()
     tab.close()
 

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from small_networks import convolutions
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.compat.proto.summary_pb2 import DATA_CLASS_BLOB_SEQUENCE, DATA_CLASS_TENSOR
 from tensorboard.util.tensor_util import make_ndarray
@@ -30,11 +31,7 @@ S = 3
 
 @pytest.fixture(scope="module")
 def graph() -> nx.DiGraph:
-    torch.manual_seed(0)
-    model = torch.nn.Sequential(
-        torch.nn.Conv2d(1, 24, 3), torch.nn.ReLU(), torch.nn.Conv2d(24, 20, 3), torch.nn.ReLU(), torch.nn.Flatten(),
-        torch.nn.Linear(20 * 16, 4),
-    )  # fmt: skip
+    model = convolutions(1, 24, 20, side=8, classes=4)
     torch.nn.init.constant_(model[-1].bias, 3.0)  # paths are those of a positive output
     return build_graph(SelectiveLRP(model, selection=TopK(0.9)).trace(torch.rand(5, 1, 8, 8), target=1, edges=True))
 
@@ -208,7 +205,7 @@ def test_a_step_never_takes_more_than_its_room(log: Log, record: Record, monkeyp
     lost = [abs(record.graphs[0].graph.nodes[layer, n]["relevance"]) for layer, n, ref, _ in head["neurons"] if not ref]
     assert min(kept) >= np.median(lost)
     [note] = [note for note in head["notes"] if "neuron heatmaps" in note]
-    assert f"{len(lost)} of them" in note
+    assert f"left out {len(lost)} pictures" in note
 
 
 @pytest.mark.parametrize(
@@ -230,7 +227,7 @@ def test_graphs_that_do_not_fit_are_refused(log: Log, record: Record, graph: nx.
     [of_class] = record.graphs
     with pytest.raises(RecordError, match="2 paths and 1 heatmaps"):
         log.summary.write(replace(record, graphs=[replace(of_class, path_heatmaps=np.zeros((1, S, 8, 8)))]), 0)
-    with pytest.raises(RecordError, match="each class has one graph"):
+    with pytest.raises(RecordError, match="each class must have exactly one graph"):
         log.summary.write(replace(record, graphs=[of_class, of_class]), 0)
     stray = replace(of_class, paths=[Path((("nowhere", 0),), 1.0)], path_heatmaps=None)
     with pytest.raises(RecordError, match="nowhere"):

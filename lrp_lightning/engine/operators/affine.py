@@ -75,7 +75,8 @@ def _convolution(
 ) -> tuple[Tensor, Facts]:  # fmt: skip
     only_input(run, call, input, weight, bias)
     if input.ndim != spatial + 2:
-        raise run.unsupported(call.func, f"its input has {input.ndim} dimensions; samples must come first, then channels")
+        why = f"its input has {input.ndim} dimensions; samples must come first, then channels"
+        raise run.unsupported(call.func, f"{why}, so give a single sample as x[None]")
     stride, dilation = _each(stride, spatial), _each(dilation, spatial)
     more_right: tuple[int, ...] = ()
     if padding == "valid":

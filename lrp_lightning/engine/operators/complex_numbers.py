@@ -77,7 +77,7 @@ def _of_two(run: Interpreter, call: Call, real: Any, imag: Any) -> tuple[Tensor,
 def _angle(run: Interpreter, call: Call, input: Any, *rest: Any) -> Any:
     raise run.unsupported(
         call.func,
-        "an angle has no rule, since it says nothing of how much there is; explain what is made of real and imaginary parts "
+        "an angle has no rule, since it does not depend on the magnitude; explain a function of real and imaginary parts "
         "or take its plain gradient with lrp_lightning.register_operator(torch.angle, 'linear')",
     )
 

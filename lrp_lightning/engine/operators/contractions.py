@@ -254,7 +254,7 @@ def _read(equation: str, ndims: list[int]) -> Spec:
 def _addmm(
     run: Interpreter, call: Call, input: Any, mat1: Tensor, mat2: Tensor, *, beta: float = 1, alpha: float = 1, **_: Any
 ) -> tuple[Tensor, Any]:
-    """``b + a w``: a linear layer written another way, if the bias is one a neuron; else a sum and a product."""
+    """``b + a w``: a linear layer written another way, if the bias is one per neuron; else a sum and a product."""
     constant = not run.known(input) and not run.known(mat2) and run.known(mat1)
     if constant and isinstance(input, Tensor) and input.ndim < 2 and beta == alpha == 1:
         with run.visitor.values():
@@ -273,8 +273,7 @@ def _grouped(
     if input.ndim != 2 or mat2.ndim != 3 or offs is None or bias is not None or run.known(mat2) or not run.known(input):
         raise run.unsupported(
             call.func,
-            "of other arguments than rows (S, K), weights (experts, K, M) and offs it has no rule; multiply each group with "
-            "torch.mm",
+            "it has a rule only for rows (S, K), weights (experts, K, M) and offs; multiply each group with torch.mm",
         )
     name = run.names.of_weight(mat2, "experts")
     values = call.values()

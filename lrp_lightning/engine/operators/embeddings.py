@@ -25,8 +25,8 @@ def _embedding(
     if tokens is None:
         raise run.unsupported(
             call.func,
-            "it looks up numbers that were made of the input's tokens in a way that is not followed; give them to the model "
-            "as an input, or explain the embedding's output with LayerSelectiveLRP",
+            "it looks up numbers that were computed from the input's tokens by operators without a rule; pass them to the "
+            "model as an input, or explain the embedding's output with LayerSelectiveLRP",
         )
     return run.look_up(call, tokens)
 

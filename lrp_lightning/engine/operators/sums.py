@@ -35,7 +35,7 @@ def _summed(run: Interpreter, call: Call, first: Any, second: Any, factor: float
     y = torch.add(one, other, alpha=factor) if isinstance(one, Tensor) else one + factor * other
     if run.known(one) and run.known(other):
         facts, dim = _of_both(run, call, y, one, other, factor)
-        if y.ndim < 2:  # one value a sample: there are no neurons to tell
+        if y.ndim < 2:  # one value per sample: there are no neurons to tell
             return y, facts
         return node(run, run.names.here("add"), "junction", y, facts, dim, [Part(one), Part(other, factor)])
     if run.known(one):

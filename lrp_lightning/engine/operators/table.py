@@ -131,7 +131,7 @@ def _no_such_kind(run: Any, call: Call, made: Any, kind: str, gives: str) -> Rul
     given = [tuple(t.shape) for t in run.signals(call.tensors)]
     found = f"shape {tuple(made.shape)}" if isinstance(made, Tensor) else f"a {type(made).__name__}"
     return RuleError(
-        f"{operator_name(call.func)} in {run.where()} is registered as {kind}, which gives {gives}; of signals of shape "
+        f"{operator_name(call.func)} in {run.where()} is registered as {kind}, which returns {gives}; of signals of shape "
         f"{', '.join(map(str, given))} it gives {found}. Register it as another kind, with a row of your own, or not "
         'at all and use its plain gradient with on_unsupported="gradient"'
     )
@@ -149,7 +149,7 @@ _KINDS: dict[str, Row] = {
 def register_operator(
     func: Callable, kind: Literal["activation", "gate", "movement", "linear", "product"] | Row
 ) -> Callable:
-    """Say how relevance passes an operator that has no rule: one of torch's, or a function of your own.
+    """Define how relevance propagates through an operator without a rule: one of torch's, or a function of your own.
 
     ======================= ===============================================================================================
     ``"activation"``        each value depends on one value of the first argument: relevance passes unchanged

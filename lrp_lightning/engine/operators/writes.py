@@ -68,7 +68,7 @@ def brought_together(
         found = moved_numbers(run, numbers, of_samples)
         samples = axis_of(found, filled=True) if found is not None and found.shape == y.shape else None
         if samples is None:
-            lost = why_lost(run, call, "brings samples together in places that cannot be told")
+            lost = why_lost(run, call, "brings samples together in unknown places")
     one: Axis | Tensor | None = neurons
     if neurons is None and run.visitor.follows and all(f.neurons is not None for f in facts):
         of_neurons: dict[int, Any] = {t: f.neurons for t, f in known.items()}

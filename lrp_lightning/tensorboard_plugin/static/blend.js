@@ -17,7 +17,7 @@ function set(value) {
 
 export function blendSlider() {
   const slider = h("input", { class: "blend", type: "range", min: 0, max: 100, value: blend, "aria-label": "From image to heatmap", oninput: () => set(Number(slider.value)) });
-  return h("label", { class: "quiet blends", title: "How much is seen of images and of the heatmaps over them" }, "image", slider, "heatmap");
+  return h("label", { class: "quiet blends", title: "Blend images with the heatmaps over them" }, "image", slider, "heatmap");
 }
 
 /** A heatmap over an image, both canvases of the same shape; either may be absent. */

@@ -1,4 +1,4 @@
-// What a neuron answers to, and what the network uses it for.
+// Neuron cards: what drives a neuron, and the classes for which it is relevant.
 
 import { h } from "./dom.js";
 import { image } from "./heatmap.js";
@@ -18,30 +18,30 @@ export function cardOf(cards, key) {
   return cards.find((card) => card.layer === layer && card.neuron === neuron);
 }
 
-/** The classes it speaks for: those with twice an even share or more, and a tenth; at most three. */
+/** The classes it is relevant for: those with twice an even share or more, and a tenth; at most three. */
 export function namedClasses({ classes }) {
   const least = classes.length > NAMED ? Math.max(LEAST, 2 / classes.length) : LEAST;
   return classes.filter(([, share]) => share >= least).slice(0, NAMED);
 }
 
 /** The same in words. */
-export function speaksFor(card, nameOf) {
+export function relevantFor(card, nameOf) {
   if (card.classes.length === 0) return "no class";
   return namedClasses(card).map(([label, share]) => `${brief(nameOf(label))}\u00a0${hundredths(share)}`).join(", ") || "many classes";
 }
 
-/** [[card, share], ...]: the cards of neurons that speak for a class, those that say most for it first. */
-export const speakersFor = (cards, label) => cards
+/** [[card, share], ...]: the cards of neurons that are relevant for a class, greatest share first. */
+export const neuronsFor = (cards, label) => cards
   .flatMap((card) => namedClasses(card).filter(([named]) => named === label).map(([, share]) => [card, share])).sort((a, b) => b[1] - a[1]);
 
 /** Cards by the keys of their neurons. */
 export const cardsByKey = (cards) => new Map(cards.map((card) => [keyOf(card.layer, card.neuron), card]));
 
-/** What an image is, and what the model takes it for, where that is known. */
+/** An image's label, and its predicted class where that differs. */
 export function patchWords(label, prediction, nameOf) {
   const name = (number) => brief(nameOf(number));
-  if (label < 0) return prediction < 0 ? "without a label" : `taken for ${name(prediction)}`;
-  return prediction < 0 || prediction === label ? name(label) : `${name(label)}, taken for ${name(prediction)}`;
+  if (label < 0) return prediction < 0 ? "without a label" : `predicted as ${name(prediction)}`;
+  return prediction < 0 || prediction === label ? name(label) : `${name(label)}, predicted as ${name(prediction)}`;
 }
 
 const hundredths = (share) => share.toFixed(2).replace("0.", ".").replace("-", "−");
@@ -49,8 +49,8 @@ const hundredths = (share) => share.toFixed(2).replace("0.", ".").replace("-", "
 /** @param look as in details.js. */
 export function cardSection(look, card) {
   const { nameOf, onPick } = look;
-  return h("section", { class: "card", "aria-label": "What it is for" },
-    h("p", { class: "speaks" }, h("span", { class: "quiet" }, "Speaks for: "), h("b", {}, speaksFor(card, nameOf))),
+  return h("section", { class: "card", "aria-label": "Neuron card" },
+    h("p", { class: "speaks" }, h("span", { class: "quiet" }, "Relevant for: "), h("b", {}, relevantFor(card, nameOf))),
     h("p", { class: "quiet" }, `${percent(card.share)} of its layer's relevance, over ${counted(card.samples, "sample")}`),
     KINDS.filter(([kind]) => card[kind].images).map(([kind, heading]) => patches(look, card, heading, card[kind])),
     card.similar.length === 0 ? null : h("div", { class: "similar" }, h("h3", {}, "Similar neurons"), card.similar.map(([neuron, correlation]) =>
@@ -63,8 +63,8 @@ function patches({ data, run, nameOf }, { layer, neuron }, heading, { images, dr
   const wordsAt = (i) => patchWords(labels[i] ?? -1, predictions[i] ?? -1, nameOf);
   return h("div", {}, h("h3", {}, heading), later(Promise.all([get(images), get(drives)]), ([seen, driving]) => {
     const pictures = (i) => [
-      ["what it sees", image(seen, images, i, wordsAt(i))],
-      ...(driving && i < drives.shape[0] ? [["what in it drives the neuron", image(driving, drives, i, `what in it drives the neuron: ${wordsAt(i)}`)]] : []),
+      ["image patch", image(seen, images, i, wordsAt(i))],
+      ...(driving && i < drives.shape[0] ? [["what drives the neuron", image(driving, drives, i, `what drives the neuron: ${wordsAt(i)}`)]] : []),
     ];
     const all = Array.from({ length: images.shape[0] }, (_, i) => i);
     const items = all.map((i) => ({ heading: `${layer} : ${neuron}. ${heading}`, lines: [wordsAt(i)], pictures: () => pictures(i) }));

@@ -1,9 +1,10 @@
-// The column at the side: a neuron, an edge or a path; else the best paths and what changed.
+// The side column: the selected neuron, edge or path; otherwise the best paths and what changed.
 
-import { cardOf, cardSection, speakersFor } from "./cards.js";
+import { cardOf, cardSection, neuronsFor } from "./cards.js";
 import { button, h } from "./dom.js";
 import { keyOf, lookUp, ofKey, pathThrough } from "./graph.js";
 import { largestChanges } from "./diff.js";
+import { membersOf } from "./groups.js";
 import { fitMiddle } from "./layout.js";
 import { later } from "./later.js";
 import { lineChart } from "./line_chart.js";
@@ -12,7 +13,7 @@ import { tiles } from "./samples.js";
 import { brief, counted } from "./words.js";
 
 const MOST_NEIGHBOURS = 8;
-const MOST_SPEAKERS = 5;
+const MOST_RELEVANT = 5;
 const NAME = 230; // pixels of a neuron's
 
 /** A list of numbers with names. */
@@ -46,22 +47,43 @@ export function neuronDetails(look, key) {
   return [
     title(`${layer} : ${neuron}`, node?.layer.kind ?? "neuron", onPick),
     card ? cardSection(look, card) : null,
-    found === null ? h("p", { class: "quiet" }, "At this step it carries no relevance: it is not critical for this class.") : null,
+    found === null ? h("p", { class: "quiet" }, "At this step the neuron carries no relevance: it is not critical for this class.") : null,
     facts([
-      ...(found ? [["relevance", number(found.relevance)], ["share of the output's", percent(found.share)], ["rank in its layer", `${found.rank}`]] : []),
+      ...(found ? [["relevance", number(found.relevance)], ["share of the output", percent(found.share)], ["rank in its layer", `${found.rank}`]] : []),
       ...(node ? [["mean activation", number(node.activation)]] : []),
-      ...(look.before ? [["compared with", percent(lookUp(look.before, key)?.share)]] : []),
+      ...(look.before ? [["in the compared step", percent(lookUp(look.before, key)?.share)]] : []),
     ]),
     found && !found.shown ? h("p", { class: "quiet" }, "Not among the neurons that the graph shows.") : null,
-    pictures(look, "Where it looks", "heatmap", heatmaps,
-      `No heatmaps of this neuron are in the log. RelevanceMonitor keeps those of hidden neurons, first of those on best paths, then of the first in each layer: ${
-        head.neurons.filter(([, , kept]) => kept).length} here, and more with a greater max_samples or fewer n_heatmaps.`),
+    pictures(look, "Heatmaps of this neuron", "heatmap", heatmaps,
+      `The log has no heatmaps of this neuron. At this step RelevanceMonitor logged those of ${
+        head.neurons.filter(([, , kept]) => kept).length} hidden neurons, first those on the best paths, then the most relevant of each layer. To log more, raise max_samples or lower n_heatmaps.`),
     reconstructions ? pictures(look, "Reconstruction", "reconstruction", reconstructions, "") : null,
     h("section", {}, later(look.lines(key), (lines) => lineChart({
       title: "share of the output's relevance", lines, at: look.step, onPick: look.onStep, format: percent,
     }))),
-    node ? neighbours("Comes from", node.below, "lower", onPick, "nothing that is shown") : null,
-    node ? neighbours("Goes to", node.above, "upper", onPick, node.output ? "it is the output" : "nothing that is shown") : null,
+    node ? neighbours("Comes from", node.below, "lower", onPick, "no neuron that is shown") : null,
+    node ? neighbours("Goes to", node.above, "upper", onPick, node.output ? "this is the output" : "no neuron that is shown") : null,
+  ];
+}
+
+/** @param name what the reader calls the group; undefined where it has no name. */
+export function groupDetails(look, key, name) {
+  const { graph, onPick } = look;
+  const { layer } = ofKey(key);
+  const members = membersOf(key);
+  const found = members.map((member) => [member, lookUp(graph, member)]).filter(([, has]) => has !== null).sort(([, a], [, b]) => b.share - a.share);
+  const sum = (of) => found.reduce((all, [, has]) => all + has[of], 0);
+  const most = Math.max(0, ...found.map(([, has]) => Math.abs(has.share)));
+  const absent = members.length - found.length;
+  return [
+    title(name ?? `${layer} : ${members.map((member) => ofKey(member).neuron).join(", ")}`, `group of ${members.length} neurons of ${layer}`, onPick),
+    facts([["relevance", number(sum("relevance"))], ["share of the output", percent(sum("share"))]]),
+    h("section", {}, h("h3", {}, "Its neurons"),
+      h("ol", { class: "neurons" }, found.map(([member, has]) => neuronRow({ key: member, layer: { name: layer }, neuron: ofKey(member).neuron }, has.share, most, onPick))),
+      h("p", { class: "quiet" }, `Percentage: share of the output's relevance.${absent === 0 ? "" : ` ${absent} of the neurons carry no relevance at this step.`}`)),
+    h("section", {}, later(look.lines(key), (lines) => lineChart({
+      title: "share of the output's relevance", lines, at: look.step, onPick: look.onStep, format: percent,
+    }))),
   ];
 }
 
@@ -69,18 +91,18 @@ export function edgeDetails(look, [lowerKey, upperKey]) {
   const { graph, onPick } = look;
   const [lower, upper] = [lowerKey, upperKey].map((key) => graph.byKey.get(key));
   const edge = upper?.below.find((candidate) => candidate.lower === lower);
-  const name = [lowerKey, upperKey].map((key) => `${ofKey(key).layer} : ${ofKey(key).neuron}`).join(" → ");
-  if (!edge) return [title(name, "edge", onPick), h("p", { class: "quiet" }, "At this step nothing that is shown flows here.")];
+  const name = [lowerKey, upperKey].map((key) => `${ofKey(key).layer} : ${membersOf(key).map((member) => ofKey(member).neuron).join(", ")}`).join(" → ");
+  if (!edge) return [title(name, "edge", onPick), h("p", { class: "quiet" }, "At this step the graph shows no relevance between these neurons.")];
   const path = pathThrough(graph, edge);
   return [
     title(name, "edge", onPick),
-    facts([["relevance", number(edge.relevance)], ["of the upper neuron's", percent(edge.share)]]),
+    facts([["relevance", number(edge.relevance)], ["share of the upper neuron", percent(edge.share)]]),
     path
       ? [
-        h("p", {}, "The best path through it is ", pathButton(graph, path, onPick), "."),
-        pictures(look, "Heatmap of that path", "heatmap", path.heatmaps, "No heatmaps of this path are in the log."),
+        h("p", {}, "The best path through this edge is ", pathButton(graph, path, onPick), "."),
+        pictures(look, "Heatmap of that path", "heatmap", path.heatmaps, "The log has no heatmaps of this path."),
       ]
-      : h("p", { class: "quiet" }, "None of the best paths runs through it; its two neurons:"),
+      : h("p", { class: "quiet" }, "None of the best paths runs through this edge. Its two neurons:"),
     h("ol", { class: "neurons" }, [lower, upper].map((node) => neuronRow(node, node.share, Math.max(lower.share, upper.share), onPick))),
   ];
 }
@@ -93,7 +115,7 @@ export function pathDetails(look, index) {
   return [
     title(`path ${index + 1}`, "path", onPick),
     facts([["carries", carries(path)]]),
-    pictures(look, `Heatmap for ${look.nameOf(graph.label)}`, "heatmap", path.heatmaps, "No heatmaps of this path are in the log."),
+    pictures(look, `Heatmap for ${look.nameOf(graph.label)}`, "heatmap", path.heatmaps, "The log has no heatmaps of this path."),
     h("section", {}, h("h3", {}, "Its neurons, output first"),
       h("ol", { class: "neurons" }, [...path.nodes].reverse().map((node) => neuronRow(node, node.share, most, onPick)))),
   ];
@@ -103,19 +125,19 @@ export function pathDetails(look, index) {
 export function overview(look) {
   const { graph, head, nameOf, onPick } = look;
   const name = nameOf(graph.label);
-  const speakers = speakersFor(head.cards, graph.label);
+  const relevant = neuronsFor(head.cards, graph.label);
   return [
     h("header", {}, h("h2", {}, name),
-      h("p", { class: "quiet" }, `The graph: how ${counted(graph.samples, "sample")} ${graph.samples === 1 ? "is" : "are"} taken for ${brief(name)}.`,
+      h("p", { class: "quiet" }, `The graph: sum over ${counted(graph.samples, "sample")} predicted as ${brief(name)}.`,
         h("span", { class: "live" }, " Click a neuron, an edge, a path or a picture to see more."))),
-    speakers.length ? h("section", {}, h("h3", {}, `Neurons that speak for ${brief(name)}`), h("ol", { class: "neurons" }, speakers.slice(0, MOST_SPEAKERS).map(([card, share]) =>
+    relevant.length ? h("section", {}, h("h3", {}, `Neurons most relevant for ${brief(name)}`), h("ol", { class: "neurons" }, relevant.slice(0, MOST_RELEVANT).map(([card, share]) =>
       neuronRow({ key: keyOf(card.layer, card.neuron), layer: { name: card.layer }, neuron: card.neuron }, share, 1, onPick))),
-    h("p", { class: "quiet" }, "In per cent: how much of what a neuron says in all is for this class.")) : null,
+    h("p", { class: "quiet" }, "Percentage: this class's share of the neuron's relevance for all classes.")) : null,
     h("section", {}, h("h3", {}, "Best paths"), graph.paths.length === 0
-      ? h("p", { class: "quiet" }, "None: the output of this class is not positive.")
+      ? h("p", { class: "quiet" }, "There are no paths: the output of this class is not positive.")
       : h("ol", { class: "paths" }, graph.paths.map((path) => h("li", {}, pathButton(graph, path, onPick),
         h("span", { class: "chain" }, path.nodes.map((node) => (node.output ? nameOf(node.neuron) : node.neuron)).join(" → ")))))),
-    graph.paths.length === 0 ? null : h("p", { class: "quiet" }, "A path is one of very many. What it carries is told as a multiple of the median path; near ties say little."),
+    graph.paths.length === 0 ? null : h("p", { class: "quiet" }, "A graph has very many paths, so the share of each is tiny and is given as a multiple of the median path's. Small differences between paths mean little."),
     head.notes.length ? folded("Notes", head.notes.map((note) => h("p", { class: "quiet" }, note))) : null,
     Object.keys(head.settings).length ? folded("Settings", facts(Object.entries(head.settings))) : null,
   ];
@@ -158,7 +180,7 @@ const pathButton = (graph, path, onPick) =>
 
 const many = (times) => (times < 10 || times >= 1e15 ? number(times) : new Intl.NumberFormat("en", { notation: "compact", compactDisplay: "long", maximumSignificantDigits: 2 }).format(times));
 
-/** What a path carries: a share, or, where that is too small to say anything, a multiple of the median path's. */
+/** What a path carries: a share, or, if that is tiny, a multiple of the median path's. */
 const carries = (path) => (path.times === null || Math.abs(path.share) >= 1e-3 ? `${percent(path.share)} of the output's relevance` : `${many(path.times)} times the median path`);
 
 function pictures(look, heading, what, ref, absent) {

@@ -1,4 +1,4 @@
-// What was found at a step, in sentences: what is read first.
+// The findings of a step, in sentences: what is read first.
 
 import { h, keepHeight } from "./dom.js";
 import { help } from "./help.js";
@@ -29,7 +29,7 @@ export class Headline {
     this.said.replaceChildren(
       ...head.headline.map((sentence) => h("p", {}, sentence)),
       ...(classes.length === 0 ? [] : [h("p", { class: "suspects" }, h("span", { class: "quiet" }, "Likely shortcuts of "),
-        classes.map(([label, name]) => h("button", { type: "button", "data-class": label, title: `Look at ${name}`, onclick: () => this.onClass(label) }, name)))]));
+        classes.map(([label, name]) => h("button", { type: "button", "data-class": label, title: `Show ${name}`, onclick: () => this.onClass(label) }, name)))]));
     keepHeight(this.element, run);
   }
 }

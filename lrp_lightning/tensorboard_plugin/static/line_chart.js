@@ -9,7 +9,7 @@ const TOP = 8;
 const BOTTOM = 20;
 
 /**
- * @param lines [{name, title, colour, dash, points: [[step, value or null, [low, high] of what it may be], ...]}]; title and
+ * @param lines [{name, title, colour, dash, points: [[step, value or null, [low, high] confidence interval], ...]}]; title and
  *   interval may be absent.
  * @param about what stands beside the title.
  * @param at the step that is shown; onPick(step) when another is clicked.
@@ -77,10 +77,10 @@ export function lineChart({ title, lines, at, onPick, range = null, width = 230,
     chart, told);
 }
 
-/** The line's value at the step that is shown, or at the last before it, and how far the true one may be. */
+/** The line's value at the step that is shown, or at the last before it, with its confidence interval. */
 function valueAt({ points }, at, format) {
   const [, value, range] = points.filter(([step, one]) => step <= at && one !== null).at(-1) ?? [];
-  return value === undefined ? null : h("b", { class: "value", title: range && `between ${format(range[0])} and ${format(range[1])}, 19 times of 20` }, format(value));
+  return value === undefined ? null : h("b", { class: "value", title: range && `95 % confidence interval: ${format(range[0])} to ${format(range[1])}` }, format(value));
 }
 
 function drawn(line, x, y) {
@@ -105,7 +105,7 @@ function swatch(line) {
 function describe(title, lines, format) {
   const ends = lines.map((line) => {
     const values = line.points.filter(([, value]) => value !== null);
-    return values.length ? `${line.name}: ${format(values[0][1])} to ${format(values[values.length - 1][1])}` : `${line.name}: none`;
+    return values.length ? `${line.name}: ${format(values[0][1])} to ${format(values[values.length - 1][1])}` : `${line.name}: no values`;
   });
   return `${title}, first to last step. ${ends.join("; ")}`;
 }

@@ -8,8 +8,8 @@ import { ABOUT, apart, counted } from "./words.js";
 
 const SHARED = [
   ["predicted class against runner-up", ["contest_accuracy", "random_contest_accuracy", "runner_up_accuracy"]],
-  ["prediction kept by few neurons", ["critical_neuron_accuracy", "random_accuracy"]],
-  ["accuracy with few neurons", ["retained_accuracy", "ablated_accuracy"]],
+  ["prediction kept with few neurons", ["critical_neuron_accuracy", "random_accuracy"]],
+  ["accuracy with and without critical neurons", ["retained_accuracy", "ablated_accuracy"]],
 ];
 const FIRST = ["shortcuts", "stability"]; // beside those above; the rest is folded away
 const NOT_SHOWN = ["samples", "seconds"];
@@ -64,8 +64,8 @@ export class Measures {
     const names = [...new Set(runs.flatMap(({ steps, measured }) => [...steps.flatMap((step) => Object.keys(step.measures ?? {})), ...Object.keys(measured)]))];
     const charts = chartsOf(names).map((chart) => [chart.first, this.chart(chart, runs, at, onPick)]);
     const samples = (runs.find((one) => one.run === run).measured.samples ?? []).filter(([step]) => step <= at).at(-1)?.[1];
-    this.counted.textContent = samples ? `on ${counted(samples, "sample")}; bars: where the true share may be` : "";
-    this.first.replaceChildren(...(charts.length ? charts.filter(([first]) => first).map(([, chart]) => chart) : [h("p", { class: "quiet" }, "These records have no measures.")]));
+    this.counted.textContent = samples ? `on ${counted(samples, "sample")}; bars: 95 % confidence intervals` : "";
+    this.first.replaceChildren(...(charts.length ? charts.filter(([first]) => first).map(([, chart]) => chart) : [h("p", { class: "quiet" }, "This run has logged no measures.")]));
     this.others.replaceChildren(...charts.filter(([first]) => !first).map(([, chart]) => chart));
     this.more.hidden = this.others.childElementCount === 0;
   }

@@ -41,7 +41,7 @@ export function labels(values, format) {
   }
 }
 
-/** Wilson's interval of a share of `n`, in which the true one lies 19 times of 20. */
+/** Wilson's 95 % confidence interval of a share of `n`. */
 export function interval(share, n) {
   const z2 = 1.96 ** 2;
   const middle = (share + z2 / (2 * n)) / (1 + z2 / n);

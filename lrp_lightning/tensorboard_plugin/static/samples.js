@@ -15,13 +15,13 @@ export function orderOf(samples, sort) {
   return order;
 }
 
-/** [[name, samples], ...]: those decided rightly, wrongly, and those without a label, as far as there are any. */
+/** [[name, samples], ...]: those classified correctly, wrongly, and those without a label; no empty groups. */
 export function groupsOf(samples, order) {
   const kind = (i) => (samples.labels[i] < 0 ? "Without a label" : samples.labels[i] === samples.predictions[i] ? "Right" : "Wrong");
   return ["Right", "Wrong", "Without a label"].map((name) => [name, order.filter((i) => kind(i) === name)]).filter(([, members]) => members.length);
 }
 
-/** A sample's words: what it is, and what the model takes it for. */
+/** A sample's label and prediction in words. */
 function wordsOf(samples, i, nameOf) {
   const known = samples.labels[i] >= 0;
   const right = samples.labels[i] === samples.predictions[i];
@@ -38,7 +38,7 @@ function wordsOf(samples, i, nameOf) {
 const part = (share) => (share !== null && share !== 0 && Math.abs(share) < 1e-3 ? "< 0.1 %" : percent(share));
 
 /**
- * Tiles, what was decided rightly and wrongly apart; a click enlarges one.
+ * Tiles, grouped into right and wrong predictions; a click enlarges one.
  *
  * @param samples the head's samples, images their pixels (null where there are none).
  * @param grids [{title, values, ref, before}] of heatmaps, or of images where a ref has no scale; one picture a tile. Samples that a
@@ -66,11 +66,11 @@ export function tiles({ samples, images, grids, sort, nameOf, shares = false }) 
     ? `critical ${part(samples.held[i][0])}, all ${part(samples.held[i][1])}` : null);
   const saying = (i) => {
     const words = wordsOf(samples, i, nameOf);
-    return `taken for ${words.prediction} (${words.probability})${words.wrong ? `, but it is ${words.label}` : ""}; error ${words.error}`;
+    return `predicted as ${words.prediction} (${words.probability})${words.wrong ? `, labelled ${words.label}` : ""}; error ${words.error}`;
   };
   const items = groups.flatMap(([, members]) => members).map((i) => ({
     heading: `Sample ${i + 1}: ${wordsOf(samples, i, nameOf).label}`,
-    lines: [saying(i), ...(heldOf(i) ? [`Of the logit hold: ${heldOf(i)}.`] : [])],
+    lines: [saying(i), ...(heldOf(i) ? [`Part of the logit that each heatmap holds: ${heldOf(i)}.`] : [])],
     pictures: () => pictures(i),
     sample: i,
   }));
@@ -83,7 +83,7 @@ export function tiles({ samples, images, grids, sort, nameOf, shares = false }) 
         h("span", { class: "mark", role: "img", "aria-label": words.mark[1] }, words.mark[0]),
         h("span", { class: "name" }, words.prediction), h("span", { class: "quiet" }, words.probability)),
       heldOf(i) && h("div", { class: "caption quiet held" }, heldOf(i)),
-      words.wrong ? h("div", { class: "caption quiet" }, h("span", { class: "name" }, `is ${words.label}`)) : null);
+      words.wrong ? h("div", { class: "caption quiet" }, h("span", { class: "name" }, `labelled ${words.label}`)) : null);
   };
   return h("div", { class: "groups" }, groups.map(([name, members]) => h("section", { class: "group", "aria-label": name },
     h("h4", {}, name, h("span", { class: "quiet" }, ` ${members.length}`)), h("ul", { class: "tiles" }, members.map(tile)))));

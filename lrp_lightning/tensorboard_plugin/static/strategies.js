@@ -1,4 +1,4 @@
-// What groups of a class's images are recognised by, and which of these hang on a shortcut.
+// Groups of a class's images that the network decides alike, and which of these are likely shortcuts.
 
 import { blendSlider, stack } from "./blend.js";
 import { h, keepHeight } from "./dom.js";
@@ -20,12 +20,11 @@ export function testWords(strategy, nameOf) {
   if (!tested(strategy)) return "no region was tested";
   const { flipped, control, shortcut, where } = strategy;
   const into = brief(nameOf(strategy.class));
-  return `${where.charAt(0).toUpperCase()}${where.slice(1)} turns ${whole(flipped)} of other images into ${into}${controls(control)}${shortcut ? "" : ": no shortcut found"}.`;
+  return `Copied into other images, ${where} turns ${whole(flipped)} of them into ${into}${controls(control)}${shortcut ? "" : ": no shortcut found"}.`;
 }
 
 /**
- * Its typical images, those classified rightly before those classified wrongly: [place, what it is taken for, or null where that is right
- * or not known].
+ * Its typical images, the misclassified ones last: [place, predicted class, or null where the prediction is correct or not known].
  */
 export function prototypesOf({ class: label, images, predictions }) {
   const all = Array.from({ length: images ? images.shape[0] : 0 }, (_, i) => [i, predictions[i] === undefined || predictions[i] === label ? null : predictions[i]]);
@@ -51,11 +50,11 @@ export class StrategiesPanel {
     this.rows = h("div", { class: "strategy-rows" });
     this.allOf = h("label", { class: "key" }, this.all, "show all classes");
     this.element = h("section", { class: "panel strategies", "aria-label": "Strategies", hidden: true },
-      h("header", {}, h("h3", {}, "Strategies: what the network goes by"), blendSlider()),
+      h("header", {}, h("h3", {}, "Strategies: images that the network decides alike"), blendSlider()),
       this.rows, this.allOf,
       h("p", { class: "quiet" }, "Each row is a strategy: images of one class that the network decides alike. "
-        + "Red speaks for the class, blue against it. To test a strategy, its region is copied into images of other classes; "
-        + "controls copy another region, or the same one from the class's other images."));
+        + "Red supports the class, blue opposes it. To test a strategy, its region is copied into images of other classes; "
+        + "controls copy another region, or the same region from the class's other images."));
   }
 
   /** @param shown {run, head, label, classes with graphs, nameOf, picture(ref)}. */
@@ -83,7 +82,7 @@ export class StrategiesPanel {
       this.rows.replaceChildren(rows.length === 0
         ? h("p", { class: "quiet" }, `No strategies of ${brief(nameOf(label))} at this step.`)
         : h("ul", {}, h("li", { class: "strategy quiet", "aria-hidden": "true" },
-          h("span", {}), h("span", {}, "on average"), h("span", { class: "rest" }, "most typical images")), rows.map((row) => row.element)));
+          h("span", {}), h("span", {}, "mean heatmap"), h("span", { class: "rest" }, "most typical images")), rows.map((row) => row.element)));
       keepHeight(this.element, [this.shown.run, label, this.all.checked]);
     });
   }
@@ -116,21 +115,21 @@ export class StrategiesPanel {
     const element = h("li", { class: strategy.shortcut ? "strategy shortcut" : "strategy", "data-class": strategy.class },
       h("div", { class: "about" },
         h("div", { class: "who" }, h("b", { title: nameOf(strategy.class).slice(0, 400) }, name), strategy.shortcut ? h("span", { class: "badge" }, "likely shortcut") : null),
-        h("div", { class: "quiet" }, `${whole(strategy.share)} of the class, ${counted(strategy.samples, "sample")}${strategy.right === null ? "" : `, ${whole(strategy.right)} of them classified rightly`}`),
+        h("div", { class: "quiet" }, `${whole(strategy.share)} of the class, ${counted(strategy.samples, "sample")}${strategy.right === null ? "" : `, ${whole(strategy.right)} of them classified correctly`}`),
         h("div", {}, testWords(strategy, nameOf)), problem),
       mean ?? h("span", { class: "quiet" }, "not in the log"),
       prototypes.length ? prototypes.map(({ taken, place }) => h("div", { class: taken === null ? "prototype" : "prototype wrong" }, place,
-        taken === null ? null : h("div", { class: "caption", title: `classified wrongly, as ${nameOf(taken)}` },
-          h("span", { class: "mark", role: "img", "aria-label": "classified wrongly, as" }, "✗"), h("span", { class: "name" }, brief(nameOf(taken)))))) : h("span", { class: "quiet rest" }, "Their pictures are not in the log."));
+        taken === null ? null : h("div", { class: "caption", title: `misclassified as ${nameOf(taken)}` },
+          h("span", { class: "mark", role: "img", "aria-label": "misclassified as" }, "✗"), h("span", { class: "name" }, brief(nameOf(taken)))))) : h("span", { class: "quiet rest" }, "Its images are not in the log."));
     const get = (ref) => (ref ? picture(ref) : null);
     const ready = Promise.all([get(heatmap), get(images), get(heat)]).then(([average, pixels, relevance]) => {
-      if (average) mean.prepend(heatmaps([{ values: average, ref: heatmap }])[0](0, `what counts in a strategy of ${name}, on average`));
+      if (average) mean.prepend(heatmaps([{ values: average, ref: heatmap }])[0](0, `mean heatmap of a strategy of ${name}`));
       const [paintHeat] = relevance ? heatmaps([{ values: relevance, ref: heat }], true, true) : [];
       const plain = (i) => image(pixels, images, i, `typical image ${i + 1} of a strategy of ${name}`);
-      const painted = (i) => stack(plain(i), paintHeat && i < heat.shape[0] ? paintHeat(i, `what counts in image ${i + 1}`) : null, frame());
+      const painted = (i) => stack(plain(i), paintHeat && i < heat.shape[0] ? paintHeat(i, `heatmap of image ${i + 1}`) : null, frame());
       const items = prototypes.map(({ i, taken }, at) => ({
         heading: `${name}, typical image ${at + 1}`,
-        lines: [...(taken === null ? [] : [`Classified wrongly, as ${nameOf(taken)}.`]), `A strategy of ${whole(strategy.share)} of the class.`, testWords(strategy, nameOf)],
+        lines: [...(taken === null ? [] : [`Misclassified as ${nameOf(taken)}.`]), `This strategy has ${whole(strategy.share)} of the class's images.`, testWords(strategy, nameOf)],
         pictures: () => [["image", plain(i)], ["heatmap, and the tested region", painted(i)]],
       }));
       prototypes.forEach(({ i, place }, at) => place.append(

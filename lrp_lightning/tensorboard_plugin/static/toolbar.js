@@ -33,7 +33,7 @@ export class Toolbar {
       h("label", {}, h("span", {}, "Run"), this.run), this.runsMenu,
       h("label", {}, h("span", {}, "Class"), this.label),
       h("div", { class: "steps" },
-        button("‹", "Step before", () => this.goTo(this.place - 1)), this.play, button("›", "Step after", () => this.goTo(this.place + 1)),
+        button("‹", "Previous step", () => this.goTo(this.place - 1)), this.play, button("›", "Next step", () => this.goTo(this.place + 1)),
         this.slider, this.told),
       this.compare, this.against, this.search.element,
       button("Share", "Copy a link to what is shown", () => act.share()), this.exports);

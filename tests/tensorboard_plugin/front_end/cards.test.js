@@ -1,10 +1,10 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { cardOf, cardsByKey, patchWords, speakersFor, speaksFor } from "../../../lrp_lightning/tensorboard_plugin/static/cards.js";
+import { cardOf, cardsByKey, patchWords, neuronsFor, relevantFor } from "../../../lrp_lightning/tensorboard_plugin/static/cards.js";
 
 const nameOf = (label) => ["shirt", "bag", "coat"][label] ?? `class ${label}`;
 const plain = (text) => text.replaceAll("\u00a0", " ");
-const named = (...shares) => plain(speaksFor({ classes: shares.map((share, i) => [i, share]) }, nameOf));
+const named = (...shares) => plain(relevantFor({ classes: shares.map((share, i) => [i, share]) }, nameOf));
 
 test("a card's name has the classes with twice an even share and a tenth, at most three", () => {
   assert.equal(named(0.62, 0.21, 0.17), "shirt .62, bag .21, coat .17"); // of three all
@@ -16,13 +16,13 @@ test("a card's name has the classes with twice an even share and a tenth, at mos
   assert.equal(named(0.11, ...Array(50).fill(0.0178)), "shirt .11");
   assert.equal(named(1), "shirt 1.00");
   assert.equal(named(), "no class");
-  assert.equal(plain(speaksFor({ classes: [[3, 1]] }, nameOf)), "class 3 1.00");
+  assert.equal(plain(relevantFor({ classes: [[3, 1]] }, nameOf)), "class 3 1.00");
 });
 
-test("a class has the neurons that speak for it, those that say most first", () => {
+test("a class has the neurons that are relevant for it, greatest share first", () => {
   const cards = [[[2, 0.5], [0, 0.3]], [[0, 0.9]], [[1, 0.95], [0, 0.05]], []].map((classes, neuron) => ({ layer: "a", neuron, classes }));
-  assert.deepEqual(speakersFor(cards, 0).map(([card, share]) => [card.neuron, share]), [[1, 0.9], [0, 0.3]]);
-  assert.deepEqual(speakersFor(cards, 3), []);
+  assert.deepEqual(neuronsFor(cards, 0).map(([card, share]) => [card.neuron, share]), [[1, 0.9], [0, 0.3]]);
+  assert.deepEqual(neuronsFor(cards, 3), []);
 });
 
 test("cards are found by layer and neuron", () => {
@@ -34,9 +34,9 @@ test("cards are found by layer and neuron", () => {
 
 test("patches are told by label and prediction", () => {
   const words = (label, prediction) => patchWords(label, prediction, nameOf);
-  assert.equal(words(2, 0), "coat, taken for shirt");
+  assert.equal(words(2, 0), "coat, predicted as shirt");
   assert.equal(words(2, 2), "coat");
   assert.equal(words(2, -1), "coat");
-  assert.equal(words(-1, 1), "taken for bag");
+  assert.equal(words(-1, 1), "predicted as bag");
   assert.equal(words(-1, -1), "without a label");
 });

@@ -21,9 +21,9 @@ test("classes with a likely shortcut are named once, the surest first", () => {
 
 test("what the transplant test says", () => {
   const said = (changed) => plain(testWords(strategy(changed), nameOf));
-  assert.equal(said({}), "The upper right corner turns 23 % of other images into coat (controls 1 %).");
+  assert.equal(said({}), "Copied into other images, the upper right corner turns 23 % of them into coat (controls 1 %).");
   assert.equal(said({ shortcut: false, where: "a region that moves", flipped: 0, control: 0 }),
-    "A region that moves turns 0 % of other images into coat (controls 0 %): no shortcut found.");
+    "Copied into other images, a region that moves turns 0 % of them into coat (controls 0 %): no shortcut found.");
   assert.equal(said({ region: null, flipped: null }), "no region was tested");
 });
 

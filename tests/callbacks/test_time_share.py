@@ -14,9 +14,9 @@ from tensorboard.util.tensor_util import make_ndarray
 from torch.utils.data import DataLoader
 from trainings import Classifier, images, loaders, trainer, weights_only
 
-from lrp_lightning.callbacks import RelevanceMonitor, thrift
+from lrp_lightning.callbacks import RelevanceMonitor, time_share
 from lrp_lightning.callbacks.settings import SCALARS
-from lrp_lightning.callbacks.thrift import LEAST, Thrift, fewest, is_last_look, is_looked_at
+from lrp_lightning.callbacks.time_share import LEAST, TimeShare, fewest, is_last_look, is_looked_at
 from lrp_lightning.tensorboard_plugin.schema import RECORD, read_head
 
 
@@ -32,7 +32,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     fake = Clock()
-    monkeypatch.setattr(thrift, "time", fake)
+    monkeypatch.setattr(time_share, "time", fake)
     return fake
 
 
@@ -54,33 +54,33 @@ def test_fewest(most: int, least: int):
     ],
 )
 def test_half_of_the_share_pays_for_samples(clock: Clock, share: float | None, trained: float, price: float, samples: int):
-    account = Thrift(share, 256)
+    account = TimeShare(share, 256)
     account.start()
     clock.now += trained
-    assert account.settle() is None  # no price yet
+    assert account.choose_samples() is None  # no price yet
     assert account.most == (16 if share else 256)
-    account.price_of_sample = price
-    account.settle()
+    account.seconds_per_sample = price
+    account.choose_samples()
     assert account.most == samples
 
 
 def test_samples_that_are_not_there_cost_nothing(clock: Clock):
-    account = Thrift(0.03, 256)
-    account.price_of_sample = 0.02
+    account = TimeShare(0.03, 256)
+    account.seconds_per_sample = 0.02
     account.start()
     clock.now += 140  # 2.1 seconds, for 105 samples
-    assert account.settle(there=100) == 256
+    assert account.choose_samples(there=100) == 256
 
 
 def test_what_is_settled_stays_and_epochs_between_looks_count(clock: Clock):
-    account = Thrift(0.03, 256)
-    account.price_of_sample = 0.02
+    account = TimeShare(0.03, 256)
+    account.seconds_per_sample = 0.02
     account.start()
     clock.now += 100
-    assert account.settle(every_n_epochs=5) == 256
+    assert account.choose_samples(every_n_epochs=5) == 256
     clock.now += 1e-3
-    account.price_of_sample = 100.0
-    assert account.settle() == 256
+    account.seconds_per_sample = 100.0
+    assert account.choose_samples() == 256
 
 
 @pytest.mark.parametrize(
@@ -90,14 +90,14 @@ def test_what_is_settled_stays_and_epochs_between_looks_count(clock: Clock):
 def test_a_long_fit_stays_below_its_share_with_one_set_of_pictures_above_it(
     clock: Clock, epoch: float, share: float, between: int
 ):
-    account, measures, pictures, drawn = Thrift(0.03, 256), 0.1, 3.1, []
+    account, measures, pictures, drawn = TimeShare(0.03, 256), 0.1, 3.1, []
     account.start()
     for number in range(200):
         clock.now += epoch + measures
         now = measures
-        if account.pays_for_pictures(now):
+        if account.allows_pictures(now):
             drawn.append(number)
-            account.price_of_pictures = pictures
+            account.seconds_of_pictures = pictures
             clock.now += pictures
             now += pictures
         account.end_look(now)
@@ -113,46 +113,46 @@ def test_a_long_fit_stays_below_its_share_with_one_set_of_pictures_above_it(
     [(1000.0, 1024), (171.0, 512), (80.0, 256), (1.0, 256)],  # for 10.24, 5.12 and 2.56 seconds
 )
 def test_strategies_come_of_as_many_samples_as_the_share_of_the_fit_pays_for(clock: Clock, trained: float, samples: int):
-    account = Thrift(0.03, 256)
-    assert account.insights_of(100) == 100  # few are taken whole, whatever they cost
+    account = TimeShare(0.03, 256)
+    assert account.samples_for_insights(100) == 100  # few are taken whole, whatever they cost
     account.start()
     clock.now += trained
-    account.price_of_insights = 0.01
-    assert account.insights_of(1024) == samples
-    assert account.insights_of(300) == 300
+    account.insight_seconds_per_sample = 0.01
+    assert account.samples_for_insights(1024) == samples
+    assert account.samples_for_insights(300) == 300
     account.saved = 20.0
-    assert account.insights_of(1024) == 1024
-    assert Thrift(None, 256).insights_of(1024) == 1024
+    assert account.samples_for_insights(1024) == 1024
+    assert TimeShare(None, 256).samples_for_insights(1024) == 1024
 
 
 def test_what_the_first_look_takes_is_no_debt(clock: Clock):
-    account = Thrift(0.03, 256)
+    account = TimeShare(0.03, 256)
     account.start()
     clock.now += 20 + 100
-    account.price_of_pictures = 1.0
+    account.seconds_of_pictures = 1.0
     account.end_look(100.0)
     clock.now += 20 + 0.5
-    assert account.pays_for_pictures(0.5)
+    assert account.allows_pictures(0.5)
 
 
 def test_a_resumed_account_goes_on(clock: Clock):
-    account = Thrift(0.03, 256)
-    account.price_of_sample = 0.02
+    account = TimeShare(0.03, 256)
+    account.seconds_per_sample = 0.02
     account.start()
     clock.now += 300
-    account.settle()
-    account.price_of_pictures = 3.0
+    account.choose_samples()
+    account.seconds_of_pictures = 3.0
     clock.now += 5
     account.end_look(5.0)
-    again = Thrift(0.03, 256)
+    again = TimeShare(0.03, 256)
     again.load_state_dict(account.state_dict())
     clock.now += 1000  # nothing ran
     again.start()
     clock.now += 40
     assert (again.trained, again.spent, again.most) == (pytest.approx(340), 5.0, 64)
     assert again.saved == pytest.approx(4.0)
-    assert again.pays_for_pictures(2.0)  # 4 and 1.8 seconds for 2 and 3
-    assert not again.pays_for_pictures(3.0)
+    assert again.allows_pictures(2.0)  # 4 and 1.8 seconds for 2 and 3
+    assert not again.allows_pictures(3.0)
 
 
 # the last look
@@ -227,13 +227,13 @@ def test_a_short_training_has_all_measures_of_few_samples_and_pictures_first_and
         assert [event.step for event in log.Images(tag)] == [steps[0], steps[-1]]
     assert [event.step for event in log.Tensors("relevance/record")] == [steps[0], steps[-1]]
     [text] = log.Tensors("relevance/settings/text_summary")
-    assert b"16 samples at most, by max_share" in text.tensor_proto.string_val[0]
+    assert b"at most 16 samples, limited by max_share" in text.tensor_proto.string_val[0]
     [first, last] = [read_head(make_ndarray(event.tensor_proto))["notes"][0] for event in log.Tensors(RECORD)]
-    assert first.startswith("Measured on 16 of 80 samples; the look took ")
+    assert first.startswith("Measured on 16 of 80 samples in ")
     assert first.endswith(
-        "pays for no more. Strategies, shortcuts and cards come with the last look, or once max_share pays for them."
+        "allows no more. Strategies, shortcuts and neuron cards follow at the last epoch, or earlier if max_share allows."
     )
-    assert last.endswith("pays for no more.")
+    assert last.endswith("allows no more.")
 
 
 def test_without_a_share_nothing_is_saved(tmp_path: Path):
@@ -243,19 +243,22 @@ def test_without_a_share_nothing_is_saved(tmp_path: Path):
 
 
 def test_a_long_training_pays_for_everything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(Thrift, "trained", 1e6)
+    monkeypatch.setattr(TimeShare, "trained", 1e6)
     log = logged(tmp_path, brief(), epochs=3)
     assert samples(log) == [80] * 3
     assert len(log.Images("relevance/heatmaps")) == 3
 
 
 def test_without_a_sanity_check_the_first_look_tells_the_price(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(Thrift, "trained", property(lambda account: 0.0 if account._at_last_look is None else 1e6))
+    monkeypatch.setattr(TimeShare, "trained", property(lambda account: 0.0 if account._at_last_look is None else 1e6))
     log = logged(tmp_path, brief(max_samples=80), num_sanity_val_steps=0, epochs=3)
     assert samples(log) == [20, 80, 80]
     texts = log.Tensors("relevance/settings/text_summary")
-    assert [b"20 samples at most, by max_share" in text.tensor_proto.string_val[0] for text in texts] == [True, False]
-    assert b"80 samples at most, by max_samples" in texts[1].tensor_proto.string_val[0]
+    assert [b"at most 20 samples, limited by max_share" in text.tensor_proto.string_val[0] for text in texts] == [
+        True,
+        False,
+    ]
+    assert b"at most 80 samples, limited by max_samples" in texts[1].tensor_proto.string_val[0]
 
 
 def test_validate_and_test_know_no_share(tmp_path: Path):
@@ -274,9 +277,9 @@ def test_a_resumed_run_keeps_its_number_of_samples_and_draws_no_first_pictures(
 ):
     saved, monitor = ModelCheckpoint(tmp_path, save_top_k=1, monitor=None), brief()
     logged(tmp_path / "a", monitor, saved, epochs=1, enable_checkpointing=True)
-    assert monitor._thrift.samples == LEAST
-    assert monitor._thrift.price_of_pictures > 0
-    assert monitor._thrift.spent > 0
+    assert monitor._time_share.samples == LEAST
+    assert monitor._time_share.seconds_of_pictures > 0
+    assert monitor._time_share.spent > 0
     again = brief()
     logger = TensorBoardLogger(tmp_path / "b")
     run = trainer(tmp_path, again, logger=logger, epochs=4)
@@ -284,4 +287,4 @@ def test_a_resumed_run_keeps_its_number_of_samples_and_draws_no_first_pictures(
     log = EventAccumulator(logger.log_dir, {"images": 0}).Reload()
     assert samples(log) == [LEAST] * 3
     assert [event.step for event in log.Images("relevance/heatmaps")] == [23]  # the last alone
-    assert again._thrift.spent > monitor._thrift.spent
+    assert again._time_share.spent > monitor._time_share.spent
