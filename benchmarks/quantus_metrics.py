@@ -147,7 +147,7 @@ FINDINGS = """## What was found
   clearly from random.
 - **Robustness**: the default changes little: .11 on digits, where gamma, box and GuidedBackprop have .09 to .11, .14 on
   clothes and .34 in mosaics, the least of all on both. In mosaics epsilon, InputXGradient and GuidedBackprop change as
-  much as random attributions. Relevance through a tenth of the neurons changes more, up to three times as much.
+  much as random attributions. Relevance through a tenth of the neurons changes more, up to 3.3 times as much.
 - **Localisation**: in mosaics box reaches .82, the default .71 (.96 with `TopK(0.1)`), gradient methods .34 to .38.
   These are three mosaics; [more of them](mosaics.md) show less for `TopK`. On digits and clothes the metric cannot tell
   apart rules that multiply by the input: black pixels get no relevance, so all of them reach 1.
