@@ -1,7 +1,7 @@
 """Does the relevance of a class lie in the quadrant that shows it? Writes ``benchmarks/mosaics.md``.
 
-``python benchmarks/mosaics.py`` explains and writes the page, on a CPU, without downloading anything, in about ten
-minutes for each network. ``--quick`` runs one mosaic of one network.
+``python benchmarks/mosaics.py`` explains and writes the page, on a CPU, without downloading anything, in about four
+minutes for both networks. ``--quick`` runs one mosaic of one network.
 
 Four different photographs, each of which the network classifies correctly when it sees it alone, form a mosaic of
 2 x 2, and the class of each is explained in it. *Share* is the part of the positive relevance, summed over channels,
