@@ -170,7 +170,8 @@ def main() -> None:
             elif not passes(module, mutant.source, 5 + int(3 * seconds))[0]:
                 noticed += 1
             else:
-                print(f"{module}.py:{mutant.line}\n  - {mutant.before}\n  + {mutant.after}", file=sys.stderr, flush=True)
+                where = f"{module}.py:{mutant.line}, mutant {tried}"
+                print(f"{where}\n  - {mutant.before}\n  + {mutant.after}", file=sys.stderr, flush=True)
         print(f"| `{module}.py` | {tried} | {alike} | {noticed} | {noticed / (tried - alike):.3f} |", flush=True)
 
 
