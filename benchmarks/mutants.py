@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import gc
 import importlib
 import importlib.abc
 import importlib.util
@@ -24,6 +25,7 @@ import resource
 import signal
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from importlib.machinery import ModuleSpec, SourceFileLoader
 from pathlib import Path
@@ -149,6 +151,9 @@ def main() -> None:
     for slow in SLOW:
         importlib.import_module(slow)
     sys.modules["torch"].set_num_threads(1)
+    with open(os.devnull, "w") as null, redirect_stdout(null):  # imports pytest's plugins too
+        sys.modules["pytest"].main(["--collect-only", "-p", "no:cacheprovider", "tests/conftest.py"])
+    gc.freeze()  # pytest collects garbage when it ends; what is imported by now is none
     equivalent = json.loads(EQUIVALENT.read_text())
     print("| module | mutants | equivalent | noticed | score |\n| --- | --: | --: | --: | --: |", flush=True)
     for module in options.modules or TESTS:
@@ -165,7 +170,8 @@ def main() -> None:
             elif not passes(module, mutant.source, 5 + int(3 * seconds))[0]:
                 noticed += 1
             else:
-                print(f"{module}.py:{mutant.line}\n  - {mutant.before}\n  + {mutant.after}", file=sys.stderr, flush=True)
+                where = f"{module}.py:{mutant.line}, mutant {tried}"
+                print(f"{where}\n  - {mutant.before}\n  + {mutant.after}", file=sys.stderr, flush=True)
         print(f"| `{module}.py` | {tried} | {alike} | {noticed} | {noticed / (tried - alike):.3f} |", flush=True)
 
 

@@ -370,7 +370,7 @@ def _runs(old: Shape, new: Shape) -> Iterator[tuple[list[int], list[int]]]:
 
 def _distributed(factors: Iterable[Factor], sizes: list[int]) -> list[Term | None] | None:
     """Factors shared out among dimensions of these sizes, large ones split; None if they end in other places."""
-    flow = [factor for factor in factors if factor[0] != 1][::-1]
+    flow = [*factors][::-1]
     found: list[Term | None] = []
     for size in sizes:
         taken: list[Factor] = []
