@@ -52,6 +52,7 @@ def seconds(runs: dict[str, Callable[[], object]], rounds: int) -> dict[str, flo
 
 
 def rows(name: str, side: int, batch: int, rounds: int, say: Callable[[str], None]) -> None:
+    torch.compiler.reset()  # else modules of all rows count against one limit, beyond which they run uncompiled
     of = subject(name, side, batch)
     of.model.requires_grad_(False)
     explain = gradient_x_input(of.model, of.target)

@@ -38,5 +38,5 @@ if __name__ == "__main__":
         measured = {name: value.item() for name, value in trainer.callback_metrics.items()}
         print(f"samples looked at on {trainer.world_size} processes  {measured['relevance/samples']:.0f}")
         print(f"critical-neuron accuracy           {measured['relevance/critical_neuron_accuracy']:.3f}")
-        print(f"random neurons, as many            {measured['relevance/random_accuracy']:.3f}")
+        print(f"random neurons, same number        {measured['relevance/random_accuracy']:.3f}")
         print(f"best checkpoint                    {best.best_model_path}")

@@ -48,7 +48,7 @@ def prepare(picture: Image.Image, how: dict[str, Any]) -> np.ndarray:
 
 
 def png(relevance: np.ndarray) -> bytes:
-    """Red speaks for the class, blue against it; white is no relevance."""
+    """Red supports the class, blue opposes it; white is no relevance."""
     share, file = relevance / max(abs(relevance).max(), 1e-30), io.BytesIO()
     colours = np.stack([1 + np.minimum(share, 0), 1 - abs(share), 1 - np.maximum(share, 0)], -1)
     Image.fromarray((255 * colours).astype(np.uint8)).save(file, "PNG")

@@ -650,7 +650,7 @@ def _made(name: str, made: Any) -> nn.Module:
 
 def _checkpoint(made: Any, path: Path) -> nn.Module:
     if not hasattr(made, "load_from_checkpoint"):
-        raise ModelError(f"--checkpoint needs a LightningModule; {getattr(made, '__name__', made)!r} is none")
+        raise ModelError(f"--checkpoint needs a LightningModule; got {getattr(made, '__name__', made)!r}")
     if not path.is_file():
         raise InputError(f"there is no file {str(path)!r}")
     saved = _unpickled(path)

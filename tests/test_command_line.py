@@ -243,7 +243,7 @@ def test_a_model_of_torchvision_with_weights_of_a_file(folder: Path) -> None:
         ("one.png --model own_models", "must be torchvision:NAME or package.module:NAME"),
         ("one.png --model own_models:number", "cannot be called without arguments"),
         ("one.png --model builtins:dict", "must give a torch.nn.Module, got dict"),
-        ("one.png --model own_models:Small --checkpoint other.pt", "needs a LightningModule; 'Small' is none"),
+        ("one.png --model own_models:Small --checkpoint other.pt", "needs a LightningModule; got 'Small'"),
         ("one.png --model own_models:Lit --checkpoint missing.ckpt", "there is no file 'missing.ckpt'"),
         ("one.png --model own_models:Lit --checkpoint text.png", "torch.save did not write it"),
         ("one.png --model torchvision:vgg16 --checkpoint other.pt", "give --weights to a model of torchvision"),

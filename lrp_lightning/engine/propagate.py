@@ -243,7 +243,7 @@ def _what_is_explained(run: Interpreter, output: Tensor) -> tuple[str, Tensor]:
     """What relevance is of, if not of the output itself, and that tensor.
 
     A softmax, a sigmoid or another monotone map at the end turns signs round: log-probabilities are negative, so neurons
-    that speak for a class would count against it. So what is explained are the logits that the map reads.
+    that support a class would count against it. So what is explained are the logits that the map reads.
     """
     below = run.of(output).below
     if below is None:

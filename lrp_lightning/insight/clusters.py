@@ -1,4 +1,4 @@
-"""Clusters of samples: a mixture of Gaussians, as many as held-out samples speak for, and which of them claims a sample."""
+"""Clusters of samples: a mixture of Gaussians, as many as held-out samples support, and which of them claims a sample."""
 
 from __future__ import annotations
 

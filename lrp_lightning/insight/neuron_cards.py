@@ -327,7 +327,7 @@ class _OfLayer:
         return [tuple((n, r) for n, r in zip(*row, strict=True) if r > 0) for row in rows]
 
     def classes(self, place: int) -> tuple[tuple[int, float], ...]:
-        """The classes that a neuron speaks for."""
+        """The classes that a neuron supports."""
         means = {c: (total[place] / samples).item() for c, (samples, total) in self.by_class.items()}
         whole = sum(means.values())
         ordered = sorted(means.items(), key=lambda of: (-of[1], of[0]))

@@ -1,6 +1,6 @@
 """Whether critical neurons distinguish classes: each class's logit is computed with that class's own neurons alone.
 
-That a class's neurons keep its prediction proves little: chosen by what speaks for a class, they make any image look like
+That a class's neurons keep its prediction proves little: chosen by what supports a class, they make any image look like
 it. In the contest the runner-up is given neurons of its own too, and the prediction must win against them.
 """
 

@@ -326,7 +326,7 @@ def test_paths_run_through_positive_edges_only() -> None:
     graph = nx.DiGraph()
     for node, relevance in {("a", 0): 1.0, ("b", 0): -0.3, ("c", 0): 1.0}.items():
         graph.add_node(node, relevance=relevance)
-    graph.add_edge(("a", 0), ("b", 0), relevance=-0.3, share=1.0)  # speaks against, as does the neuron that it leads to
+    graph.add_edge(("a", 0), ("b", 0), relevance=-0.3, share=1.0)  # opposes, as does the neuron that it leads to
     graph.add_edge(("b", 0), ("c", 0), relevance=0.2, share=0.2)
     assert k_best_paths(graph) == []
 
