@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import difflib
 import gc
 import importlib
 import importlib.abc
@@ -85,8 +86,10 @@ def mutants(source: str, most: int) -> Iterator[Mutant]:
             continue
         seen.add(meaning)
         old, new = source.splitlines(), mutated.splitlines()
-        line = next((i for i, (a, b) in enumerate(zip(old, new, strict=False)) if a != b), len(new))
-        yield Mutant(mutated, line + 1, old[line].strip(), new[line].strip() if len(new) == len(old) else "")
+        changes = difflib.SequenceMatcher(a=old, b=new, autojunk=False).get_opcodes()
+        _, start, end, here, there = next(change for change in changes if change[0] != "equal")
+        before, after = (" ".join(line.strip() for line in lines) for lines in (old[start:end], new[here:there]))
+        yield Mutant(mutated, start + 1, before, after)
         if len(seen) > most:
             return
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lrp_lightning.axes import NOBODY, Axis, broadcast_shapes, cat, join, stack, write
+from lrp_lightning.axes import NOBODY, Axis, Term, broadcast_shapes, cat, join, stack, write
 
 
 def numbers(axis: Axis) -> Tensor:
@@ -150,7 +150,7 @@ MOVES: list[Move] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", ["samples", "neurons", "repeated labels"])
+@pytest.mark.parametrize("kind", ["samples", "neurons", "repeated labels", "two dimensions"])
 def test_random_programs_of_moves(kind: str) -> None:
     rng = random.Random(0)
     known = 0
@@ -158,6 +158,8 @@ def test_random_programs_of_moves(kind: str) -> None:
         d = 0 if kind == "samples" else 1 if kind == "neurons" else rng.randrange(3)
         labels = tuple(rng.choice((0, 0, 1, 2)) for _ in range((3, 4, 6)[d])) if kind == "repeated labels" else None
         axis: Axis | None = Axis.along((3, 4, 6), d, labels)
+        if kind == "two dimensions":
+            axis = Axis.along((12,), 0).reshape((3, 4)).insert(d, 6)
         t = numbers(axis)
         names = []
         for _ in range(rng.choice((2, 3, 4, 5))):
@@ -209,6 +211,12 @@ def test_sizes_of_dimensions_that_add_nothing_do_not_matter() -> None:
     assert x.reshape((4, large, large, 2, 3)) == Axis.along((4, large, large, 2, 3), 0)
     assert x.reshape((4, 2, large // 2, large, 6)) == Axis.along((4, 2, large // 2, large, 6), 0)
     assert x.reshape((4, 6, 10**18)) == Axis.along((4, 6, 10**18), 0)
+    x = Axis.along((6, 10**18), 0)
+    assert x.reshape((6 * large, large)) == Axis((6 * large, large), (Term(range(6), 1, large), None))
+    split = x.reshape((2, 3 * 10**18))
+    assert split == Axis((2, 3 * 10**18), (Term(range(0, 6, 3)), Term(range(3), 1, 10**18)))
+    assert split.reshape((6, 10**18)) == x
+    assert x.reshape((6 * large, large)).reshape((6, 10**18)) == x
 
 
 def test_equal_numbers_are_equal_axes() -> None:
