@@ -171,5 +171,5 @@ def test_the_page_of_sanity_checks(sanity: ModuleType, tmp_path: Path, monkeypat
     monkeypatch.setattr(sys, "argv", ["", "--quick", "--seeds", "0", "1", "--cache", str(tmp_path), "--out", str(out)])
     sanity.main()
     page = out.read_text()
-    assert all(page.count(f"| {name} |") == 2 for name in sanity.methods())
+    assert all(page.count(f"| {name} |") == 3 for name in sanity.methods())
     assert "nan" not in page

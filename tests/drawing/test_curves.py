@@ -71,7 +71,7 @@ def test_text_is_never_markup(text: str) -> None:
 @pytest.mark.parametrize(
     ("curves", "x", "message"),
     [
-        ({}, None, "no curves"),
+        ({}, None, "curves is empty"),
         ({"a": [1, 2], "b": [1]}, None, "'b' has 1 values for 2"),
         ({"a": [1]}, [1, 2], "for 2 places"),
         ({"a": []}, None, "0 values"),

@@ -155,7 +155,7 @@ def test_features_have_features_as_region_and_tokens_have_none() -> None:
         ({"classes": [3]}, TargetError, "there is no class 3; the model has classes 0 to 2"),
         ({"loader": torch.rand(4, 1, 16, 16)}, InputError, "the loader must give batches"),
         ({"loader": []}, InputError, "the loader gives no samples"),
-        ({"loader": [{"x": 1}]}, InputError, r"a batch must be \(inputs, labels\) or inputs, got dict"),
+        ({"loader": [{"x": 1}]}, InputError, r"a batch must be \(inputs, labels\) or inputs, tensors of samples, got dict"),
         ({"loader": [(torch.rand(4, 1, 16, 16), torch.rand(4))]}, InputError, "labels must be one class number per sample"),
     ],
 )
