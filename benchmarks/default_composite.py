@@ -1,25 +1,27 @@
-"""Whether another composite than ``EpsilonPlus`` should be the default: writes ``benchmarks/default_composite.md``.
+"""Should another composite than ``EpsilonPlus`` be the default? Writes ``benchmarks/default_composite.md``.
 
-``python benchmarks/default_composite.py`` measures and writes the page, on a processor, without downloading anything, in
-seven minutes. ``--quick`` does with one epoch, few images and one mosaic.
+``python benchmarks/default_composite.py`` measures and writes the page, on a CPU, without downloading anything, in
+seven minutes. ``--quick`` runs one epoch, few images and one mosaic.
 
-``SelectiveLRP(model)`` explains by ``EpsilonPlus``: z+ in convolutions, epsilon elsewhere. z+ passes on what excites
-alone, and data centred on 0 has pixels that say something by being near 0. Here stand composites that differ in the first
-convolution, which reads the signed input, or in all of them, over all benchmarks of evidence:
+``SelectiveLRP(model)`` explains with ``EpsilonPlus``: z+ in convolutions, epsilon elsewhere. z+ propagates positive
+contributions only, and in data centred on 0, pixels can be informative by being near 0. This page compares composites
+that differ from the default in the first convolution, which reads the signed input, or in more layers, on all
+benchmarks of explanations:
 
-- *precision*: of the convolutional network in [the generated images](ground_truth.md), centred on 0: mean over LIN, MULT
-  and XOR, where the pattern has a fixed place, and of RIGID, where it is anywhere, each in white and correlated noise;
-  five seeds;
+- *precision*: of the convolutional network on [the generated images](ground_truth.md), centred on 0, in white and in
+  correlated noise; one column is the mean over LIN, MULT and XOR, where the pattern has a fixed place, the other is
+  RIGID, where it is anywhere; five seeds;
 - *mosaics*: [share of positive relevance](mosaics.md) in the quadrant of the class, EfficientNet-Lite0, for each
   photograph;
-- *ABPC*: [area between perturbation curves](perturbation.md) by probability, on digits and clothes with pixels from 0 to
-  1, on the same centred, five seeds each, and on photographs;
-- *contest*: how often the predicted class wins against the runner-up, each with its own 20 % of critical neurons of the
-  networks for digits and clothes, pixels centred ([what that is](selection.md)); five seeds each.
+- *ABPC*: [area between perturbation curves](perturbation.md) by probability, on digits and clothes with pixels from 0
+  to 1 and with centred pixels, five seeds each, and on photographs;
+- *contest*: how often the predicted class wins against the runner-up, each with its own 20 % of critical neurons, in
+  the networks for digits and clothes with centred pixels ([definition](selection.md)); five seeds each.
 
-Each figure is the mean difference from the default, of the same networks and images, with the standard error of the
-differences over seeds, or photographs. The default is changed only for a composite that is better by more than two
-standard errors in at least one column and not worse by more than two in any.
+The first row gives the figures of the default. Every other row gives mean differences from it on the same networks
+and images, with the standard error of the differences over seeds or photographs; differences of more than two
+standard errors are bold. The default is changed only for a composite that is better by more than two standard errors
+in at least one column and not worse by more than two in any.
 """
 
 from __future__ import annotations
@@ -67,7 +69,7 @@ CANDIDATES: dict[str, Composite] = {
     "epsilon in every layer": Composite(Epsilon()),
 }
 Figures = dict[str, float]
-"""By candidate."""
+"""One figure for each candidate."""
 
 
 def explains() -> dict[str, Explain]:
@@ -105,7 +107,7 @@ def areas(centred: bool, seed: int, quick: bool) -> Figures:
 
 
 def won(seed: int, quick: bool) -> Figures:
-    """Contests, mean over digits and clothes."""
+    """Share of contests won, mean over digits and clothes."""
     found: list[Figures] = []
     for load in DATA.values():
         data, held_out = load()
@@ -135,7 +137,7 @@ def of_photographs(quick: bool) -> dict[str, list[Figures]]:
 
 
 def arriving(quick: bool) -> list[Figures]:
-    """Of each photograph the share of the logit that reaches the pixels."""
+    """The share of the logit that reaches the pixels, for each photograph."""
     model = network("EfficientNet-Lite0")
     found: list[Figures] = []
     for of in list(recognised(model, perturbation.SIDE).values())[: 1 if quick else None] if model else []:
@@ -147,27 +149,28 @@ def arriving(quick: bool) -> list[Figures]:
 
 FINDINGS = """## What was found
 
-- **The default stays.** By the rule above only gamma 10 would take its place, for +.010 and +.003: it is z+ but for a
-  tenth, too little to change everybody's maps for, and gamma has twice the terms of z+. All that is better by more is
-  worse elsewhere. Composites that keep what inhibits are far better where the data are centred and the pattern has a
-  fixed place, and mostly worse on photographs, which are centred too: epsilon loses .30 of the share and of the area,
-  alpha-beta .36 to .42 of the area. So that inputs can be negative does not say which rule to take.
-- **Gamma 0.25 in convolutions** is nearest: +.19 in precision and +.06 in area on centred data, on photographs not told
-  from the default. It is worse with pixels from 0 to 1. A default that took it for negative inputs alone would be
-  better by two standard errors in two of the six other columns and worse by them in none. It was not made: a batch with
-  a negative value and one without would be explained by different rules, a sample by what else is in its batch; the
-  other four differences are three losses and a gain, all below two standard errors; and six or seven photographs do not
-  rule out that .1 of the area is lost. Ask for it where data are centred: `Composite(Epsilon(),
-  convolution=Gamma(0.25))`.
-- **The first layer alone** matters less. Epsilon or gamma there gains .04 to .07 of precision and loses on photographs;
-  with epsilon half of the area. w² and flat, which do not look at the pixel's value, gain .11 to .12 at a fixed place
-  and .09 in area with pixels from 0 to 1, where a black pixel says something and z+ gives it nothing; they lose where
-  the pattern is anywhere.
-- The contest is the same for all composites within .014; rules of the first layer cannot change it, as it is of the
-  layers above.
-- Of EfficientNet-Lite0's logits hardly anything reaches the pixels (last table): biases, those of batch norms among
-  them, absorb it in each of some fifty layers, the more of it the less a rule passes on what inhibits. Shares and
-  orders do not depend on that, but the sum of such a map says nothing of the logit."""
+- **The default stays.** By this rule, only gamma 10 would replace it, with gains of .010 and .003. Gamma 10 equals z+
+  up to a tenth: that is too little to change everybody's maps for, and gamma computes twice as many terms as z+.
+  Every composite that gains more loses elsewhere. Composites that keep negative contributions do far better where the
+  data are centred and the pattern has a fixed place, and mostly worse on photographs, which are centred too: epsilon
+  loses .30 of the share and of the area, alpha-beta .36 to .42 of the area. So whether inputs can be negative does
+  not determine which rule to use.
+- **Gamma 0.25 in convolutions** comes nearest: on centred data it gains .19 in precision and .06 in area, and on
+  photographs it cannot be distinguished from the default. It is worse with pixels from 0 to 1. A default that used it
+  only for negative inputs would be better by two standard errors in two of the six other columns and worse by two in
+  none. It was not adopted, for three reasons. Batches with and without a negative value would be explained by
+  different rules, so the explanation of a sample would depend on the rest of its batch. The other four differences
+  are three losses and a gain, all below two standard errors. And six or seven photographs do not rule out a loss of
+  .1 in area. Use it for centred data: `Composite(Epsilon(), convolution=Gamma(0.25))`.
+- **The first layer alone** matters less. Epsilon or gamma there gains .04 to .07 in precision and loses on
+  photographs; epsilon loses half of the area. w² and flat, which ignore the pixel's value, gain .11 to .12 at a fixed
+  place, and .09 in area with pixels from 0 to 1, where a black pixel can be informative and z+ gives it no relevance.
+  They lose where the pattern is anywhere.
+- The contest is the same for all composites within .014. Rules of the first layer cannot change it, because it
+  concerns the layers above.
+- Hardly any of EfficientNet-Lite0's logit reaches the pixels (last table). Biases, including those of batch norms,
+  absorb it in each of some fifty layers; they absorb more if a rule propagates fewer negative contributions. Shares
+  and rankings do not depend on this, but the sum of such a map says nothing about the logit."""
 
 
 def page(columns: Mapping[str, Sequence[Figures]], arrived: Sequence[Figures]) -> str:
@@ -180,7 +183,7 @@ def page(columns: Mapping[str, Sequence[Figures]], arrived: Sequence[Figures]) -
         cells = [_difference([of[name] - of[DEFAULT] for of in column]) for column in columns.values()]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     if arrived:
-        lines += ["", "| | of the logit, what reaches the pixels: from | to |", "| --- | ---: | ---: |"]
+        lines += ["", "| | share of the logit that reaches the pixels: least | greatest |", "| --- | ---: | ---: |"]
         for name in CANDIDATES:
             shares = [of[name] for of in arrived]
             lines.append(f"| {name} | {min(shares):.1e} | {max(shares):.1e} |")
@@ -188,7 +191,7 @@ def page(columns: Mapping[str, Sequence[Figures]], arrived: Sequence[Figures]) -
 
 
 def _difference(values: Sequence[float]) -> str:
-    """With its sign, and in bold where it is more than two standard errors from 0."""
+    """A mean difference with its sign, in bold if it is more than two standard errors from 0."""
     mean, error = float(np.mean(values)), float(np.std(values, ddof=1) / len(values) ** 0.5)
     text = f"{mean:+.3f} ± {error:.3f}"
     return f"**{text}**" if abs(mean) > 2 * error else text

@@ -1,17 +1,18 @@
-"""Whether relevance of a class lies in the quadrant that shows it: writes ``benchmarks/mosaics.md``.
+"""Does the relevance of a class lie in the quadrant that shows it? Writes ``benchmarks/mosaics.md``.
 
-``python benchmarks/mosaics.py`` explains and writes the page, on a processor, without downloading anything, in about ten
-minutes a network. ``--quick`` does with one mosaic of one network.
+``python benchmarks/mosaics.py`` explains and writes the page, on a CPU, without downloading anything, in about four
+minutes for both networks. ``--quick`` runs one mosaic of one network.
 
-Four different photographs, whose class the network predicts rightly when it sees one alone, are put together to a mosaic
-of 2 x 2, and the class of each is explained in it. *Share* is the part of the positive relevance, added up over channels,
-that lies in the quadrant of the class explained: the focus of Arias-Duart et al. (2022), attribution localisation, or the
-inside-total ratio. *Pointing* is how often the pixel of the greatest relevance lies there. Both are .25 by chance. A
-network may find what speaks for a class in another quadrant, so 1 need not be had.
+Four different photographs, each of which the network classifies correctly when it sees it alone, form a mosaic of
+2 x 2, and the class of each is explained in it. *Share* is the part of the positive relevance, summed over channels,
+that lies in the quadrant of the explained class; it is known as focus (Arias-Duart et al. 2022), attribution
+localisation or inside-total ratio. *Pointing* is how often the pixel with the greatest relevance lies there. Chance
+gives .25 for both. A network may find evidence for a class in another quadrant, so even a correct explanation may
+stay below 1.
 
-The networks are EfficientNet-Lite0 and Lite2, trained on ImageNet: convolutions, many of them by channel, batch norms,
-ReLU6, residual sums. Their pixels are centred, nearly from -1 to 1. Means over mosaics of each photograph, then over
-photographs, of which the standard error is.
+The networks are EfficientNet-Lite0 and Lite2, trained on ImageNet. They consist of convolutions, many of them
+depthwise, batch norms, ReLU6 and residual sums. Their pixels are centred and range from nearly -1 to 1. Figures are
+means over the mosaics of each photograph, then over photographs; standard errors are over photographs.
 """
 
 from __future__ import annotations
@@ -31,13 +32,13 @@ Scores = dict[str, dict[str, list[list[float]]]]
 
 
 def mosaic(quadrants: Tensor) -> Tensor:
-    """Four images ``(4, C, H, W)`` as one, ``(C, 2 H, 2 W)``, in the order in which one reads."""
+    """Four images ``(4, C, H, W)`` as one, ``(C, 2 H, 2 W)``, row by row."""
     rows = (torch.cat(list(pair), -1) for pair in quadrants.split(2))
     return torch.cat(list(rows), -2)
 
 
 def localised(relevance: Tensor) -> list[tuple[float, float]]:
-    """Share and pointing of four attributions of a mosaic, ``(4, C, H, W)``, the n-th of the class in the n-th quadrant."""
+    """Share and pointing of a mosaic's four attributions, ``(4, C, H, W)``; the n-th explains the n-th quadrant's class."""
     pixels = relevance.sum(1)
     height, width = (size // 2 for size in pixels.shape[1:])
     found = []
@@ -45,7 +46,7 @@ def localised(relevance: Tensor) -> list[tuple[float, float]]:
         top, left = n // 2 * height, n % 2 * width
         inside = of[top : top + height, left : left + width]
         total = of.clamp(min=0).sum()
-        share = inside.clamp(min=0).sum() / total if total > 0 else torch.tensor(0.25)  # nothing said is chance
+        share = inside.clamp(min=0).sum() / total if total > 0 else torch.tensor(0.25)  # none counts as chance
         found.append((float(share), float(total > 0 and inside.max() == of.max())))
     return found
 
@@ -56,7 +57,7 @@ def methods() -> dict[str, Explain]:
 
 
 def measure(model: nn.Module, number: int, explains: Mapping[str, Explain], seed: int = 0) -> dict:
-    """Scores of each photograph, how often a class is among the five of a mosaic, and which peers failed."""
+    """Scores of each photograph, how often a class is among the five most probable of a mosaic, and which peers failed."""
     photographs = recognised(model, QUADRANT)
     random = np.random.default_rng(seed)
     scores: Scores = {name: {} for name in photographs}
@@ -87,26 +88,27 @@ def by_photograph(scores: Scores, method: str, which: int) -> list[float]:
 
 FINDINGS = """## What was found
 
-Figures are those of EfficientNet-Lite0, of Lite2 in brackets.
+Figures are for EfficientNet-Lite0, with those for Lite2 in brackets.
 
-- Of the default's positive relevance, `epsilon_plus`, .67 (.65) lies in the quadrant of the class that is explained, of
-  box .72 (.74), but of Captum's gradient methods .35 to .39 (.37 to .41), and of epsilon, which is nearly one, .36
-  (.39). Rules in convolutions that favour one sign make the difference.
-- **Where ours loses**: Occlusion, .82 (.80), and Shapley values, .81 (.85), of squares that are half a quadrant wide,
-  are better than all without a selection, and point better. They ask the network what it does without a square, and the
-  squares of this test end where quadrants do. They take 16 and 32 passes forward a class, LRP one forward and one back.
-- `TopK(0.1)` puts more of it there with every composite in Lite0, .81 with the default, .63 with epsilon, but not in
-  Lite2 (.67 and .44; box .69, which is less). Whether it localises is open, and with the default it points less well in
-  both.
-- `epsilon_alpha2_beta1` and gamma in every layer, .59 and .58 (.60 and .62), are behind the default; gamma in
-  convolutions alone [is not](default_composite.md): above the convolutions epsilon should stay.
-- Maps that are not multiplied by the input localise no better than relevance, and the default's worse, .52 (.58): a
-  photograph's object may be anywhere.
-- GuidedBackprop and Deconvolution change nn.ReLU alone, so with ReLU6 they are the gradient, and DeepLift gradient
-  times input; Captum's LRP has no rule for some of the modules and ends in a TypeError.
-- Six photographs are few: methods less than .1 apart are not ranked here, unless [pairs of them](default_composite.md)
-  are compared. Only .38 (.50) of the classes explained are among the five that the network finds most probable in the
-  whole mosaic, whose quadrants are small."""
+- With the default, `epsilon_plus`, .67 (.65) of the positive relevance lies in the quadrant of the explained class;
+  with box, .72 (.74). Captum's gradient methods reach .35 to .39 (.37 to .41), and epsilon, which is nearly one of
+  them, .36 (.39). The difference comes from rules in convolutions that favour one sign.
+- **Where this library does worse**: Occlusion, .82 (.80), and Shapley values, .81 (.85), both of squares half a
+  quadrant wide, reach more than every composite without a selection, and mostly point better. They measure what the
+  network does without a square, and in this test squares end where quadrants do. They take 16 and 32 forward passes
+  for a class; LRP takes one forward and one backward pass.
+- In Lite0, `TopK(0.1)` puts more relevance into the quadrant with every composite: .81 with the default, .63 with
+  epsilon. In Lite2 it does not (.67 and .44; box .69, which is less than without it). Whether it improves
+  localisation is open. With the default it points less well in both networks.
+- `epsilon_alpha2_beta1` and gamma in every layer, .59 and .58 (.60 and .62), reach less than the default. Gamma in
+  convolutions alone [does not](default_composite.md), so epsilon should stay above the convolutions.
+- Maps that are not multiplied by the input localise no better than relevance, and the default's map worse, .52 (.58):
+  the object of a photograph may be anywhere.
+- GuidedBackprop and Deconvolution change only `nn.ReLU`, so with ReLU6 they equal the gradient, and DeepLift equals
+  gradient times input. Captum's LRP has no rule for some of the modules and raises a TypeError.
+- Six photographs are few: methods less than .1 apart are not ranked here, unless [paired
+  differences](default_composite.md) are available. Only .38 (.50) of the explained classes are among the five that
+  the network finds most probable in the whole mosaic, whose quadrants are small."""
 
 
 def page(results: dict[str, dict]) -> str:
@@ -116,7 +118,7 @@ def page(results: dict[str, dict]) -> str:
         photographs = ", ".join(sorted(of["scores"]))
         lines += [
             f"{name}: {of['mosaics']} mosaics of {len(of['scores'])} photographs ({photographs}); {of['among']:.0%} of the "
-            "classes explained are among the five most probable of the mosaic.",
+            "explained classes are among the five most probable of the mosaic.",
             "",
         ]
     lines.append("| | " + " | ".join(f"{name}: share | pointing" for name in results) + " |")

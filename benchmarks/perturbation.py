@@ -1,19 +1,20 @@
-"""How far perturbation curves of each attribution lie apart: writes ``benchmarks/perturbation.md``.
+"""How much does the output change if pixels are replaced by relevance? Writes ``benchmarks/perturbation.md``.
 
-``python benchmarks/perturbation.py`` trains the small networks, measures and writes the page, on a processor, without
-downloading anything, in three minutes. ``--quick`` does with one epoch, four images and one photograph.
+``python benchmarks/perturbation.py`` trains the small networks, measures and writes the page, on a CPU, without
+downloading anything, in three minutes. ``--quick`` runs one epoch, four images and one photograph.
 
-Pixels are replaced by those of a blurred image, the most relevant first, or the least relevant first. The *area between
-the perturbation curves* (ABPC) is the area below the class's softmax probability, least relevant first, less that most
-relevant first, over the share of pixels replaced, from 0 to 1: at most 1, and 0 of a random order. It is also had of
-*decisions*, the share of images whose class is still predicted, which is what DynamicLRP (Lee and Arias 2025) reports,
-but four times as large, since its axis is patches. As there, the blur is a Gaussian whose standard deviation is 20 of 224
-pixels; relevance of an image's channels is added up, signed; the class explained is the predicted one. Here all pixels
-are replaced in ten steps, there in 49.
+Pixels are replaced by those of a blurred image, the most relevant first or the least relevant first. A perturbation
+curve shows the class's softmax probability over the share of replaced pixels. The *area between the perturbation
+curves* (ABPC) is the area below the curve for the least relevant first minus that for the most relevant first. It is
+at most 1, and 0 for a random order. It is also measured for *decisions*, the share of images whose class is still
+predicted. DynamicLRP (Lee and Arias 2025) reports this area, but four times as large, because the axis there counts
+patches. As there, the blur is a Gaussian whose standard deviation is 20 of 224 pixels, relevance is summed over the
+channels with its sign, and the predicted class is explained. Here all pixels are replaced in ten steps, there in 49.
 
-*Digits* (16 x 16) and *clothes* (Fashion-MNIST, 28 x 28) are seen by small convolutional networks, with pixels from 0 to
-1 and centred, from -1 to 1. *Photographs* of 160 x 160 pixels are seen by EfficientNet-Lite0, whose pixels are centred
-too. Means over three trainings of 32 images each, or over photographs, with standard errors.
+*Digits* (16 x 16) and *clothes* (Fashion-MNIST, 28 x 28) are classified by small convolutional networks, with pixels
+from 0 to 1 and with centred pixels, from -1 to 1. *Photographs* of 160 x 160 pixels are classified by
+EfficientNet-Lite0, whose pixels are centred too. Figures are means over three trainings with 32 images each, or over
+photographs, with standard errors.
 """
 
 from __future__ import annotations
@@ -31,13 +32,13 @@ from torchvision.transforms.functional import gaussian_blur
 
 STEPS, EXPLAINED, EPOCHS = 10, 32, 8
 SIDE, SQUARES = 160, 1
-"""Of photographs: of how many pixels, and how many squares of each."""
+"""Photographs: their side in pixels, and the number of squares cut from each."""
 Areas = dict[str, "list[float] | str"]
-"""By method: by probability and by decision, or the name of a peer's error."""
+"""For each method the area by probability and by decision, or the name of a peer's error."""
 
 
 def blurred(images: Tensor) -> Tensor:
-    """By a Gaussian of 20 of 224 pixels, within 51 of 224."""
+    """Images blurred by a Gaussian of 20 of 224 pixels, cut off at 51 of 224."""
     side = images.shape[-1]
     return gaussian_blur(images, kernel_size=2 * round(51 / 224 * side / 2) + 1, sigma=20 / 224 * side)
 
@@ -46,10 +47,10 @@ def replaced(image: Tensor, instead: Tensor, order: Tensor, steps: int = STEPS) 
     """An image ``(C, H, W)`` with more and more of its pixels replaced: ``(steps + 1, C, H, W)``.
 
     Args:
-        image: the first.
-        instead: the last.
+        image: the first of the result.
+        instead: the last of the result.
         order: numbers of all pixels, ``(H * W,)``, in the order in which they are replaced.
-        steps: after how many all are.
+        steps: the number of steps after which all pixels are replaced.
     """
     rank = torch.empty_like(order)
     rank[order] = torch.arange(len(order))
@@ -60,7 +61,7 @@ def replaced(image: Tensor, instead: Tensor, order: Tensor, steps: int = STEPS) 
 def areas(model: nn.Module, image: Tensor, instead: Tensor, relevance: Tensor, c: int) -> tuple[float, float]:
     """The area between the curves of one image ``(C, H, W)`` by probability, and by decision.
 
-    Pixels of the same relevance are in a random order, the same in both curves.
+    Pixels of equal relevance are in a random order, which is the same for both curves.
     """
     pixels = relevance.sum(0).flatten()
     shuffled = torch.randperm(len(pixels), generator=torch.Generator().manual_seed(0))
@@ -106,23 +107,24 @@ def _scores(model: nn.Module, x: Tensor, c: Tensor, explains: Mapping[str, Expla
 
 FINDINGS = """## What was found
 
-- **Photographs**: `epsilon_plus`, the default, and box have the greatest area, .45, gamma .41. Of Captum's the best are
-  Shapley values, .29, and Occlusion, .27, both by squares and after many more passes, then IntegratedGradients, .24;
-  what is gradient times input has .15, Saliency no more than random.
-- **Where ours loses**: centred digits and clothes. There epsilon, which InputXGradient, DeepLift and Captum's LRP equal
-  within .01, has .16 and .52, the default .09 and .45. It passes on what excites alone, and a dark pixel that speaks
-  for a class by being dark is negative. `Composite(Epsilon(), convolution=Gamma(0.25))` is better
-  [there](default_composite.md).
-- **Pixels from 0 to 1**: a black pixel gets no relevance by any rule that multiplies by it, however much its being
-  black says. Box, whose zB does not, has twice the area of all others' relevance on clothes, .30; Saliency, .29, and
-  the map of the default, .28, do as well.
-- Maps that are not multiplied by the input have little or a negative area elsewhere: their sign says which way a pixel
-  should change, not what it did. They are no order of pixels.
-- `TopK(0.1)` loses area everywhere, on photographs .10 with the default and .37 with box: where few neurons carry the
-  relevance, more of the image is left without any, in a random order. It is for neurons, not for ranking all pixels.
-- GuidedBackprop and Deconvolution change nn.ReLU alone, so with EfficientNet's ReLU6 they are the gradient, and
-  DeepLift gradient times input; Captum's LRP has no rule for some of its modules and ends in a TypeError.
-- By decisions the order is nearly the same."""
+- **Photographs**: the default, `epsilon_plus`, and box have the greatest area, .45; gamma has .41. Of Captum's
+  methods, the best are Shapley values, .29, and Occlusion, .27, both of squares and with many more passes, and then
+  IntegratedGradients, .24. Methods that equal gradient times input have .15. Saliency is no better than random.
+- **Where this library does worse**: centred digits and clothes. There epsilon has .16 and .52, and InputXGradient,
+  DeepLift and Captum's LRP equal it within .01; the default has .09 and .45. z+ drops negative contributions, and a
+  dark pixel that supports a class by being dark has a negative value. `Composite(Epsilon(), convolution=Gamma(0.25))`
+  [does better there](default_composite.md).
+- **Pixels from 0 to 1**: a rule that multiplies by the input gives a black pixel no relevance, however informative
+  its blackness is. The zB rule of box does not multiply by it: on clothes, box has twice the area of all other
+  relevance, .30. Saliency, .29, and the map of the default, .28, do as well.
+- Elsewhere, maps that are not multiplied by the input have little area or a negative one. Their sign shows in which
+  direction a pixel should change, not what it contributed, so they do not rank pixels.
+- `TopK(0.1)` loses area everywhere: on photographs .10 with the default and .37 with box. Where few neurons carry the
+  relevance, more of the image has none and is replaced in random order. A selection is meant for finding neurons, not
+  for ranking all pixels.
+- GuidedBackprop and Deconvolution change only `nn.ReLU`, so with EfficientNet's ReLU6 they equal the gradient, and
+  DeepLift equals gradient times input. Captum's LRP has no rule for some of its modules and raises a TypeError.
+- Ranked by decisions, the methods have nearly the same order."""
 
 
 def page(results: Mapping[str, Sequence[Areas]]) -> str:

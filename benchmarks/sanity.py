@@ -1,22 +1,23 @@
-"""Whether attributions depend on what the network has learned: writes ``benchmarks/sanity.md``.
+"""Do attributions depend on what the network has learned? Writes ``benchmarks/sanity.md``.
 
-``python benchmarks/sanity.py`` trains the networks, measures and writes the page, on a processor, in two minutes.
+``python benchmarks/sanity.py`` trains the networks, measures and writes the page, on a CPU, in two minutes.
 
-Both tests of Adebayo et al. (2018), with small convolutional networks and scikit-learn's digits, scaled up to 16 x 16
+Both tests of Adebayo et al. (2018), with small convolutional networks on scikit-learn's digits, scaled up to 16 x 16
 pixels.
 
-*Weights at random*: the layers of a trained network get new random weights one after the other, from the top down. A map
-that stays as it was cannot be about the weights that were replaced. What is explained is the logit of the class that the
-trained network predicts.
+*Random weights*: the layers of a trained network get new random weights one after the other, from the top down. A map
+that does not change cannot depend on the weights that were replaced. The explained output is the logit of the class
+that the trained network predicts.
 
-*Labels at random*: another network is trained until it knows random labels of the same images by heart, and its maps of
-training images are compared with those of the network trained on the true labels; each explains the class that it
-predicts itself. A map that is the same for both is not about what tells the classes apart. Beside it stands a second
-network that was trained on the true labels from other weights: what a method makes of two networks that learned the same
-is the most that can be asked for, and the *gap* between the two is what the method shows of the labels.
+*Random labels*: another network is trained on the same images until it has memorised random labels. Its maps of
+training images are compared with those of the network that was trained on the true labels; each network explains its
+own prediction. A map that is the same for both does not show what distinguishes the classes. For comparison, a second
+network is trained on the true labels from other initial weights. The similarity of its maps is the most that a method
+can be expected to show for two networks that learned the same. The *gap* between the two similarities measures how
+much a method's maps depend on the labels.
 
-*Rank correlation* is Spearman's, of the magnitudes of all pixels of an image, *SSIM* the structural similarity of the
-magnitudes, each map divided by its greatest; both are 1 for the same map.
+*Rank correlation* is Spearman's, over the magnitudes of all pixels of an image. *SSIM* is the structural similarity
+of the magnitudes, with each map divided by its maximum. Both are 1 for identical maps.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from lrp_lightning import Composite, ZPlus
 
 EXPLAINED, EPOCHS = 64, 12
 BY_HEART = 60
-"""Epochs after which a network knows the random labels of most of its training images."""
+"""Epochs after which a network has memorised the random labels of most of its training images."""
 
 
 def similarity(before: Tensor, after: Tensor) -> tuple[float, float]:
@@ -87,7 +88,7 @@ def of_weights(seed: int, quick: bool = False) -> dict:
 
 
 def of_labels(seed: int, quick: bool = False) -> dict:
-    """Similarities of a network's maps to those of one trained alike and of one trained on random labels."""
+    """Similarity of a network's maps to those of one trained in the same way and of one trained on random labels."""
     data, _ = digits()
     shuffled = data.labels[torch.randperm(len(data.labels), generator=torch.Generator().manual_seed(seed))]
     networks = {
@@ -111,18 +112,18 @@ def page(weights: list[dict], labels: list[dict]) -> str:
     layers = weights[0]["layers"]
     lines = ["# Sanity checks", "", about, "", "Made by `make bench-truth`.", "", FINDINGS, ""]
     lines.append(
-        f"Means over {len(weights)} networks, with standard errors; {EXPLAINED} images of each. Accuracy "
-        f"{mean_and_error([r['accuracy'] for r in weights])}; of random labels, on the images trained on, "
+        f"Means over {len(weights)} networks, with standard errors; {EXPLAINED} images of each. Test accuracy "
+        f"{mean_and_error([r['accuracy'] for r in weights])}; accuracy on the memorised random labels "
         f"{mean_and_error([r['accuracy'] for r in labels])}."
     )
-    for which, title in enumerate(("Rank correlation", "SSIM")):
-        lines += ["", f"## Weights at random: {title}", ""]
-        lines.append("| random from the top down to | " + " | ".join(f"`{name}`" for name in layers) + " |")
+    for which, title in enumerate(("rank correlation", "SSIM")):
+        lines += ["", f"## Random weights: {title}", ""]
+        lines.append("| randomised from the top down to | " + " | ".join(f"`{name}`" for name in layers) + " |")
         lines.append("| --- |" + " ---: |" * len(layers))
         for name in weights[0]["similarities"]:
             cells = [mean_and_error([r["similarities"][name][i][which] for r in weights]) for i in range(len(layers))]
             lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    lines += ["", "## Labels at random", ""]
+    lines += ["", "## Random labels", ""]
     lines.append(
         "| | rank correlation: true labels again | random labels | gap | SSIM: true labels again | random labels | gap |"
     )
@@ -139,25 +140,27 @@ def page(weights: list[dict], labels: list[dict]) -> str:
 
 FINDINGS = """## What was found
 
-- **z+ in every layer** hardly notices that the top layers are random, and keeps most of its ranks when all are: it
-  hands down positive contributions alone, so its maps are about the image, and little about what the network has
-  learned. The named composites have epsilon in linear layers, and notice the first layer that is random.
-- Of the named composites gamma and `epsilon_plus` change most slowly: they favour positive contributions in
-  convolutions.
-- Some of relevance by epsilon is left when all weights are random, just as of InputXGradient: both are multiplied by
-  the image. Less is left of the map, which is that of Saliency.
-- GuidedBackprop, which drops negative gradients, changes more slowly than all named composites until only the first
-  convolution is as it was trained.
-- **Labels at random**: relevance by each named composite is less like that of a network that knows random labels (rank
-  correlation .20 to .38) than like that of one trained again on the true ones (.45 to .73). The gap is .30 to .37, the
-  same within two standard errors, for epsilon, `epsilon_plus`, gamma and box, and lowest for `epsilon_alpha2_beta1`,
-  .20, whose map has nearly none.
-- **Where ours loses**: `epsilon_plus` (.38) and gamma (.36) keep more with random labels than epsilon (.26) and box
-  (.20): they favour what excites, whatever was learned. z+ in every layer keeps .60, and the gap of its map is not told
-  from 0. Where a map must not show the image for its own sake, take epsilon or box.
-- With `TopK(0.1)` next to nothing is left with random labels (rank correlation 0 to .11). But less is the same when the
-  true labels are learned again, too (.36 to .46): what a tenth of the neurons says depends on the training.
-- Standard errors of the gap are .03 to .17 with three networks: methods less than .1 apart are not ranked here."""
+- **z+ in every layer** hardly changes when the top layers are random, and keeps most of its ranking when all layers
+  are. It propagates positive contributions only, so its maps show the image and little of what the network has
+  learned. The named composites use epsilon in linear layers, and change with the first random layer.
+- Among the named composites, gamma and `epsilon_plus` change most slowly, because they favour positive contributions
+  in convolutions.
+- When all weights are random, epsilon's relevance keeps some similarity, and so does InputXGradient, because both are
+  multiplied by the image. The map of epsilon, whose magnitude is Saliency, keeps less.
+- GuidedBackprop, which drops negative gradients, changes more slowly than all named composites until the first
+  convolution is random too.
+- **Random labels**: for each named composite, relevance is less similar to that of a network that memorised random
+  labels (rank correlation .20 to .38) than to that of a network trained again on the true labels (.45 to .73). The
+  gap is .30 to .37 for epsilon, `epsilon_plus`, gamma and box, which do not differ by more than two standard errors.
+  It is smallest for `epsilon_alpha2_beta1`, .20, whose map has almost none.
+- **Where this library does worse**: with random labels, `epsilon_plus` (.38) and gamma (.36) keep more similarity
+  than epsilon (.26) and box (.20), because they favour positive contributions whatever was learned. z+ in every layer
+  keeps .60, and the gap of its map cannot be distinguished from 0. Where a map must not simply show the image, use
+  epsilon or box.
+- With `TopK(0.1)`, almost no similarity remains with random labels (rank correlation 0 to .11). But less remains as
+  well when the true labels are learned again (.36 to .46): what a tenth of the neurons shows depends on the training
+  run.
+- With three networks, the standard errors of the gap are .03 to .17; methods less than .1 apart are not ranked here."""
 
 
 def main() -> None:

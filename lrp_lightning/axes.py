@@ -331,6 +331,9 @@ def _reshaped(
     terms: list[Term | None] = []
     base = 0
     for old, new in _runs(old_shape, shape):
+        if not any(old_terms[d] for d in old):
+            terms += [None] * len(new)
+            continue
         factors, sizes = [factor for d in old for factor in _factors(old_shape[d], old_terms[d])], [shape[d] for d in new]
         split = _distributed(factors, sizes)
         if split is None:  # they end in other places; then labels may be sums all the same
@@ -367,7 +370,7 @@ def _runs(old: Shape, new: Shape) -> Iterator[tuple[list[int], list[int]]]:
 
 def _distributed(factors: Iterable[Factor], sizes: list[int]) -> list[Term | None] | None:
     """Factors shared out among dimensions of these sizes, large ones split; None if they end in other places."""
-    flow = [factor for factor in factors if factor[0] != 1][::-1]
+    flow = [*factors][::-1]
     found: list[Term | None] = []
     for size in sizes:
         taken: list[Factor] = []

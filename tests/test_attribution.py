@@ -15,7 +15,7 @@ import zennit.attribution
 import zennit.composites
 from captum.attr import InputXGradient
 from captum.attr._utils.lrp_rules import Alpha1_Beta0_Rule, EpsilonRule
-from models import mlp
+from small_networks import mlp
 from torch import Tensor, nn
 
 from lrp_lightning import (

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lrp_lightning.axes import NOBODY, Axis, broadcast_shapes, cat, join, stack, write
+from lrp_lightning.axes import NOBODY, Axis, Term, broadcast_shapes, cat, join, stack, write
 
 
 def numbers(axis: Axis) -> Tensor:
@@ -112,11 +112,7 @@ def diagonal(rng: random.Random, t: Tensor, axis: Axis) -> tuple[Tensor, Axis | 
     one, other = rng.sample(range(t.ndim), 2)
     offset = rng.choice((0, 0, 1, -1))
     y = t.diagonal(offset, one, other)
-    if not y.numel():
-        return None
-    if offset < 0:
-        return y, axis.diagonal(-offset, other, one)
-    return y, axis.diagonal(offset, one, other)
+    return (y, axis.diagonal(offset, one, other)) if y.numel() else None
 
 
 def repeat(rng: random.Random, t: Tensor, axis: Axis) -> tuple[Tensor, Axis | None]:
@@ -154,13 +150,16 @@ MOVES: list[Move] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", ["samples", "neurons"])
+@pytest.mark.parametrize("kind", ["samples", "neurons", "repeated labels", "two dimensions"])
 def test_random_programs_of_moves(kind: str) -> None:
     rng = random.Random(0)
     known = 0
     for _ in range(800):
-        d = 0 if kind == "samples" else 1
-        axis: Axis | None = Axis.along((3, 4, 6), d)
+        d = 0 if kind == "samples" else 1 if kind == "neurons" else rng.randrange(3)
+        labels = tuple(rng.choice((0, 0, 1, 2)) for _ in range((3, 4, 6)[d])) if kind == "repeated labels" else None
+        axis: Axis | None = Axis.along((3, 4, 6), d, labels)
+        if kind == "two dimensions":
+            axis = Axis.along((12,), 0).reshape((3, 4)).insert(d, 6)
         t = numbers(axis)
         names = []
         for _ in range(rng.choice((2, 3, 4, 5))):
@@ -177,6 +176,62 @@ def test_random_programs_of_moves(kind: str) -> None:
             assert axis == axis_of(t), (names, axis, axis_of(t))
         known += axis is not None
     assert known > 500
+
+
+def test_random_programs_of_moves_of_what_is_partly_nobodys() -> None:
+    rng = random.Random(0)
+    known = 0
+    for _ in range(400):
+        d = rng.randrange(3)
+        axis: Axis | None = Axis.along((3, 4, 6), d, tuple(rng.choice([NOBODY, 0, 1, 2]) for _ in range((3, 4, 6)[d])))
+        t = numbers(axis)
+        names = []
+        for _ in range(rng.choice((1, 2, 3))):
+            move = rng.choice(MOVES)
+            made = move(rng, t, axis)
+            if made is None:
+                continue
+            (t, axis), names = made, [*names, move.__name__]
+            if axis is None or t.numel() > 2000 or t.ndim > 5:
+                break
+            assert axis.shape == t.shape, names
+            assert torch.equal(numbers(axis), t), (names, axis)
+            assert axis.has_nobody == bool((t == NOBODY).any()), names
+        known += axis is not None
+    assert known > 300
+
+
+def test_windows_that_hold_only_what_is_nobodys() -> None:
+    axis = Axis.along((3,), 0, (NOBODY, 5, NOBODY)).windows(0, 1, 2)
+    assert axis == Axis.constant((2, 1), NOBODY)
+
+
+def test_sizes_of_dimensions_that_add_nothing_do_not_matter() -> None:
+    large, x = 10**9, Axis.along((4, 10**18, 6), 0)  # no list is that long
+    assert x.reshape((4, large, large, 2, 3)) == Axis.along((4, large, large, 2, 3), 0)
+    assert x.reshape((4, 2, large // 2, large, 6)) == Axis.along((4, 2, large // 2, large, 6), 0)
+    assert x.reshape((4, 6, 10**18)) == Axis.along((4, 6, 10**18), 0)
+    x = Axis.along((6, 10**18), 0)
+    assert x.reshape((6 * large, large)) == Axis((6 * large, large), (Term(range(6), 1, large), None))
+    split = x.reshape((2, 3 * 10**18))
+    assert split == Axis((2, 3 * 10**18), (Term(range(0, 6, 3)), Term(range(3), 1, 10**18)))
+    assert split.reshape((6, 10**18)) == x
+    assert x.reshape((6 * large, large)).reshape((6, 10**18)) == x
+
+
+def test_equal_numbers_are_equal_axes() -> None:
+    for labels in itertools.product(range(3), repeat=4):
+        x = Axis.along((4, 2), 0, labels)
+        assert x.reshape((8,)) == Axis.along((8,), 0, tuple(n for n in labels for _ in range(2)))
+        assert x.permute((1, 0)).reshape((8,)) == Axis.along((8,), 0, labels * 2)
+
+
+def test_axes_as_text() -> None:
+    x = Axis.along((3,), 0)
+    assert repr(x.repeat((2,)).repeat_interleave(2, 0)) == "Axis((2 3* 2))"
+    assert repr(x.take(0, (2, 0, 1)).repeat_interleave(2, 0)) == "Axis((3*[2, 0, 1] 2))"
+    assert repr(Axis.along((2, 4), 0, (7, NOBODY))) == "Axis((2*[0, None]) 4) + 7"
+    assert repr(Axis.constant((2, 4))) == "Axis(2 4)"
 
 
 def test_constants_are_nobodys_or_of_the_sample_beside_them() -> None:

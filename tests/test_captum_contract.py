@@ -15,7 +15,7 @@ from captum.attr import LRP, LayerLRP, NoiseTunnel
 from captum.attr import visualization as captum_visualization
 from captum.attr._utils.lrp_rules import Alpha1_Beta0_Rule, EpsilonRule, GammaRule, IdentityRule
 from captum.metrics import infidelity, sensitivity_max
-from models import mlp
+from small_networks import mlp
 from torch import Tensor, nn
 
 from lrp_lightning import (

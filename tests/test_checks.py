@@ -11,7 +11,7 @@ import networkx as nx
 import numpy as np
 import pytest
 import torch
-from models import convolutions
+from small_networks import convolutions
 from torch import Tensor, nn
 
 import lrp_lightning

@@ -9,7 +9,7 @@ from functools import partial
 import pytest
 import torch
 import torch.nn.functional as F
-from models import Tokens
+from small_networks import Tokens
 from torch import Tensor, nn
 from torchvision.models import resnet18
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from typing import NamedTuple
 
 import oracles
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 
 from lrp_lightning import AlphaBeta, Composite, Epsilon, Flat, Gamma, Pass, SelectiveLRP, WSquare, ZBox, ZPlus
 from lrp_lightning.errors import LRPError, RuleError
-from lrp_lightning.rules import Rule
+from lrp_lightning.rules import Part, Rule, rule_on
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*values outside of its box")  # formulas hold for any input
 
@@ -280,3 +281,78 @@ def test_rules_that_differ_are_not_equal() -> None:
     rules = [make() for make in SHOWN.values()]
     rules += [Epsilon(1e-3), Gamma(0.5), AlphaBeta(3, 2), AlphaBeta(1, 0), ZBox(0.0, 2.0), ZBox((0.0,) * 3, (1.0,) * 3)]
     assert len(set(rules)) == len(rules)
+
+
+@pytest.mark.parametrize("rule", [Epsilon, ZPlus, Gamma, AlphaBeta])
+def test_no_stabiliser_is_a_stabiliser_of_zero(rule: type) -> None:
+    formula = {Epsilon: oracles.epsilon(), ZPlus: oracles.zplus(), Gamma: oracles.gamma(0.25)}
+    layer = randomised(nn.Linear(6, 5), seed=7)
+    check(layer, inputs((6,), "mixed"), Case(rule(eps=0), formula.get(rule, oracles.alpha_beta(2, 1)), 0.0))
+
+
+def test_gamma_of_zero_is_epsilon() -> None:
+    layer = randomised(nn.Linear(6, 5), seed=7)
+    check(layer, inputs((6,), "mixed"), Case(Gamma(0, EPS), oracles.epsilon(), EPS))
+
+
+@pytest.mark.parametrize("beta", [0, 0.0])
+def test_alpha_beta_without_inhibition_is_zplus(beta: float) -> None:
+    assert AlphaBeta(1.0, beta).groups == ZPlus().groups
+
+
+def test_values_leave_a_box_by_more_than_a_hundredth_of_its_width() -> None:
+    rule = ZBox((-3.0, 0.0), (4.0, 0.5))  # so by 0.07 and by 0.005
+    for channel, inside, outside in ((0, (-3.06, 4.06), (-3.08, 4.08)), (1, (-0.004, 0.504), (-0.006, 0.506))):
+        for value in (*inside, *outside):
+            a = torch.tensor([[0.25, 0.25]])
+            a[0, channel] = value
+            assert bool(rule.leaves_box(a)) == (value in outside), (channel, value)
+
+
+def test_a_box_of_hundreds_of_channels() -> None:
+    low, high = (-1.0,) * 300, [1.0] * 300
+    assert ZBox(low, high).groups[0].terms[1].input.value == (1.0,) * 300  # type: ignore[arg-type]
+    with pytest.raises(RuleError, match="low must be below high"):
+        ZBox(low, high[:-1])  # type: ignore[arg-type]
+
+
+def test_values_per_channel_need_channels() -> None:
+    part = ZBox((-1.0, -2.0), (1.0, 1.0)).groups[0].terms[1].input
+    assert part(torch.zeros(3, 2)).tolist() == [[1.0, 2.0]] * 3
+    assert part(torch.zeros(1, 2, 2)).tolist() == [[[1.0] * 2, [2.0] * 2]]
+    with pytest.raises(RuleError, match=r"2 values, one per channel, were given for an input of shape \(2,\)"):
+        part(torch.zeros(2))
+
+
+@pytest.mark.parametrize("shown", SHOWN)
+def test_a_copy_of_a_rule_is_the_rule(shown: str) -> None:
+    rule = SHOWN[shown]()
+    again = pickle.loads(pickle.dumps(rule))
+    assert again == rule
+    assert again.needs_scale == rule.needs_scale == (shown.startswith("Epsilon"))
+    assert [(g.plain, g.excitation) for g in again.groups] == [(g.plain, g.excitation) for g in rule.groups]
+    assert again.groups == () or again.groups[0].excitation == (shown[:5] in ("ZPlus", "Alpha"))
+
+
+def test_what_gives_nothing_to_inputs_of_zero() -> None:
+    proportional = {shown for shown, make in SHOWN.items() if make().proportional}
+    assert proportional == {shown for shown in SHOWN if shown.startswith(("Epsilon", "ZPlus", "Gamma", "AlphaBeta"))}
+
+
+def test_a_rule_that_a_class_has() -> None:
+    class Ruled(nn.Linear):
+        rule = Gamma(0.5)
+
+    class Computed(nn.Linear):
+        @property
+        def rule(self) -> Rule:
+            return Flat()
+
+    assert rule_on(Ruled(2, 2)) == Gamma(0.5)
+    assert rule_on(Computed(2, 2)) == Flat()
+    assert rule_on(nn.Linear(2, 2)) is None
+
+
+def test_an_unknown_part_is_named() -> None:
+    with pytest.raises(RuleError, match="unknown part 'cubed'"):
+        Part("cubed")(torch.zeros(2))

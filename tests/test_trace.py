@@ -8,7 +8,7 @@ from dataclasses import FrozenInstanceError, fields
 import pytest
 import torch
 import torch.nn.functional as F
-from models import convolutions
+from small_networks import convolutions
 from torch import Tensor, nn
 
 from lrp_lightning import SelectiveLRP, TopK, Trace

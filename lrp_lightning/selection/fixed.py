@@ -56,7 +56,7 @@ class Fixed:
         neurons = self.layers.get(layer)
         if neurons is None:
             return None
-        samples, width = relevance.shape[:2]
+        samples, width = relevance.shape
         if isinstance(neurons, Tensor):
             if neurons.ndim < 3 and neurons.shape not in ((width,), (samples, width)):
                 raise SelectionError(

@@ -149,19 +149,16 @@ def _json(part: dict[str, Any]) -> bytes:
 
 
 class Neurons(NamedTuple):
-    """The relevance of all neurons of a class's graph.
-
-    Attributes:
-        layers: each with the number of neurons up to its end.
-        numbers: of all neurons, int64, those of a layer sorted.
-        relevances: in the same order, float32, or float64 where float32 cannot express all of them.
-        total: the output's relevance.
-    """
+    """The relevance of all neurons of a class's graph."""
 
     layers: list[tuple[str, int]]
+    """Each with the number of neurons up to its end."""
     numbers: np.ndarray
+    """Of all neurons, int64, sorted within each layer."""
     relevances: np.ndarray
+    """In the same order, float32, or float64 where float32 cannot express all of them."""
     total: float
+    """The output's relevance."""
 
 
 def pack_graph(graph: dict[str, Any]) -> list[bytes]:

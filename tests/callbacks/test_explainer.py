@@ -8,7 +8,7 @@ import pytest
 import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback
-from models import TwoInputs
+from small_networks import TwoInputs
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 from trainings import Classifier, images, same

@@ -6,7 +6,7 @@ from functools import partial
 
 import torch
 from lightning.pytorch import LightningModule
-from models import mlp
+from small_networks import mlp
 from torch import Tensor, nn
 
 from lrp_lightning import SelectiveLRP, TopK, masked_forward

@@ -17,7 +17,7 @@ import torch
 from in_data_set import Slow, model
 from lightning.pytorch import Callback, Trainer
 from memory import held, least
-from models import TwoInputs, convolutions
+from small_networks import TwoInputs, convolutions
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, RandomSampler, Subset, TensorDataset
 from trainings import Classifier, images, same

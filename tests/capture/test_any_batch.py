@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from models import cnn
+from small_networks import cnn
 from torch import Tensor, fx, nn
 
 from lrp_lightning import SelectiveLRP, TopK

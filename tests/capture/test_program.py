@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from models import TwoInputs, cnn, mlp
+from small_networks import TwoInputs, cnn, mlp
 from torch import Tensor, nn
 from trainings import random_states, same
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from models import Between
 from programs import PIECES, WIDTH, Program
+from small_networks import Between
 from torch import Tensor, nn
 
 from lrp_lightning import Epsilon, SelectiveLRP, TopK, Trace, masked_forward

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from models import Between
+from small_networks import Between
 from torch import Tensor, nn
 
 from lrp_lightning import Epsilon, SelectiveLRP, TopK, masked_forward

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 import torchvision
 from lightning.pytorch import LightningModule
-from models import mlp
+from small_networks import mlp
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from torchmetrics.classification import MulticlassAccuracy

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from flow import flow_error
-from models import Between
+from small_networks import Between
 from torch import Tensor, nn
 from torchvision.models import vgg11
 from torchvision.models.resnet import BasicBlock

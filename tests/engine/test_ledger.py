@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import models
 import pytest
+import small_networks
 import torch
 import zoo
 from torch import Tensor, nn
@@ -61,7 +61,7 @@ class Block(nn.Module):
 
 
 def networks() -> dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]]:
-    return {"mlp": (lambda: models.mlp(5, 8, 8, 4), (5,)), "cnn": (models.cnn, (1, 8, 8)),
+    return {"mlp": (lambda: small_networks.mlp(5, 8, 8, 4), (5,)), "cnn": (small_networks.cnn, (1, 8, 8)),
             "block": (Block, (3, 6, 6))}  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import torch
-from models import Between
+from small_networks import Between
 from torch import Tensor, nn
 from torch.overrides import get_overridable_functions
 

@@ -207,6 +207,7 @@ def test_an_edge_is_what_a_pass_of_one_neuron_brings(composite: Any) -> None:
 def test_edges_add_up(composite: str, selection: TopK | None) -> None:
     """Over the upper neurons to the relevance below; over the lower to that above, less what biases and stabilisers took."""
     trace = SelectiveLRP(small_net(), COMPOSITES[composite], selection).trace(images(), 2, edges=True)
+    assert len(trace.edges) == 4
     for (lower, upper), edges in trace.edges.items():
         assert_close(edges.sum(1), trace.relevance[lower].sum(0))
         carried = trace.relevance[upper]

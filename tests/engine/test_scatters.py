@@ -7,8 +7,8 @@ from collections.abc import Callable
 import pytest
 import torch
 from flow import flow_error
-from models import Between
 from oracles import input_times_gradient
+from small_networks import Between
 from torch import Tensor
 
 from lrp_lightning import Epsilon, SelectiveLRP, TopK, masked_forward

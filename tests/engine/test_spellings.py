@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 import torch
 import torch.nn.functional as F
-from models import Between
+from small_networks import Between
 from torch import Tensor, nn
 
 from lrp_lightning import Epsilon, SelectiveLRP

@@ -8,7 +8,7 @@ from pathlib import Path
 import networkx as nx
 import pytest
 import torch
-from models import cnn, mlp
+from small_networks import cnn, mlp
 from torch import Tensor, nn
 from torchvision.models import resnet18
 
@@ -91,6 +91,7 @@ def test_shares_into_a_neuron_sum_to_one_without_biases_and_stabiliser() -> None
 
 
 def test_what_a_layers_edges_lack_is_what_its_biases_and_stabiliser_took(trace: Trace) -> None:
+    assert trace.edges
     for (_, upper), edges in trace.edges.items():
         kept = trace.relevance[upper] * trace.masks[upper] if upper in trace.masks else trace.relevance[upper]
         stayed = trace.absorbed[f"{upper}.bias"].sum() + trace.absorbed[f"{upper}.stabiliser"].sum()

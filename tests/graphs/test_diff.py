@@ -8,7 +8,7 @@ from pathlib import Path
 import networkx as nx
 import pytest
 import torch
-from models import mlp
+from small_networks import mlp
 
 from lrp_lightning import SelectiveLRP, TopK, build_graph, diff_graphs
 from lrp_lightning.drawing import draw_graph

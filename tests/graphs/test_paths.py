@@ -13,7 +13,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from models import convolutions, mlp
+from small_networks import convolutions, mlp
 from torch import Tensor, nn
 
 from lrp_lightning import Epsilon, EpsilonPlus, Path, SelectiveLRP, build_graph, k_best_paths

@@ -14,8 +14,8 @@ import networkx as nx
 import numpy as np
 import pytest
 import torch
-from models import mlp
 from PIL import Image
+from small_networks import mlp
 from torch import nn
 
 from lrp_lightning import (

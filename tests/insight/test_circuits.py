@@ -7,7 +7,7 @@ import itertools
 
 import pytest
 import torch
-from models import mlp
+from small_networks import mlp
 from torch import Tensor, nn
 
 from lrp_lightning import Circuits, SelectiveLRP, class_circuits, masked_forward

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from models import convolutions
+from small_networks import convolutions
 from torch import Tensor, nn
 
 from lrp_lightning import Epsilon, SelectiveLRP, TopK, contrast, masked_forward

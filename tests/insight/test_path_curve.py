@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from models import mlp
+from small_networks import mlp
 from torch import Tensor, nn
 
 from lrp_lightning import Path, SelectiveLRP, build_graph, k_best_paths, masked_forward, path_curve

@@ -8,7 +8,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from models import TwoInputs, convolutions
+from small_networks import TwoInputs, convolutions
 from torch import Tensor, nn
 
 from lrp_lightning import (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from models import convolutions
+from small_networks import convolutions
 from torch import nn
 
 from lrp_lightning import Epsilon, SelectiveLRP, TopK, contest, masked_forward, robustness

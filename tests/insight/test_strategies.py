@@ -11,7 +11,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from lightning.pytorch import Trainer
-from models import mlp, waves
+from small_networks import mlp, waves
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from models import mlp
+from small_networks import mlp
 from torch import Tensor, nn
 
 from lrp_lightning import Contest, Epsilon, Fixed, SelectiveLRP, TopK, contest, masked_forward

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from models import mlp
+from small_networks import mlp
 from torch import Tensor
 from torchmetrics import MetricCollection
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from models import mlp
+from small_networks import mlp
 from torch import Tensor
 from torchmetrics import Metric
 

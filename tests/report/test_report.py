@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 import torch
 from browser import browser
-from models import mlp
 from PIL import Image
+from small_networks import mlp
 from tensorboard_log import strategy_of
 from torch import Tensor, nn
 

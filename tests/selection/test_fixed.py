@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from models import cnn
+from small_networks import cnn
 from torch import Tensor, nn
 
 from lrp_lightning import Fixed, SelectiveLRP, TopK
@@ -71,6 +71,7 @@ def test_fixed_of_what_are_no_neurons(neurons: object) -> None:
     ("neurons", "message"),
     [
         (8, "layer '0' has 8 neurons, 0 to 7, got 8"),
+        ([7, 9], "0 to 7, got 9"),
         ([0, -1], "0 to 7, got -1"),
         (torch.ones(7, dtype=torch.bool), r"shape \(7,\).*must be \(8,\) or \(3, 8\)"),
         (torch.ones(2, 8, dtype=torch.bool), r"shape \(2, 8\).*must be \(8,\) or \(3, 8\)"),
@@ -92,3 +93,9 @@ def test_elements_by_the_caller() -> None:
     top = SelectiveLRP(model, selection=TopK(0.2, unit="element")).trace(x, target=1)
     again = SelectiveLRP(model, selection=Fixed(top.masks)).trace(x, target=1)
     assert torch.equal(again.inputs, top.inputs)
+
+
+def test_elements_of_a_sequence_by_the_caller() -> None:
+    """A mask with three dimensions is one of single values, not one of channels that does not fit."""
+    mask = torch.rand(2, 5, 4, generator=torch.Generator().manual_seed(0)) < 0.5
+    assert torch.equal(Fixed({"0": mask}).select(torch.rand(2, 4), layer="0", output=torch.ones(2)), mask)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from models import cnn, mlp
+from small_networks import cnn, mlp
 from torch import Tensor, nn
 
 from lrp_lightning import (

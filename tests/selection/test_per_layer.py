@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from models import cnn, convolutions, mlp
+from small_networks import cnn, convolutions, mlp
 
 from lrp_lightning import Fixed, MinError, PerLayer, SelectiveLRP, TopK
 from lrp_lightning.errors import LayerError, SelectionError

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 import torch
-from models import cnn
+from small_networks import cnn
 from torch import Tensor
 
 from lrp_lightning import SelectiveLRP, TopK

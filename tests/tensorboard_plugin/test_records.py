@@ -324,7 +324,7 @@ BOMBS = {
 }
 
 
-@pytest.mark.parametrize("name", BOMBS)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] if n == "measures" else []) for n in BOMBS])
 def test_a_small_log_takes_little_memory(name: str):
     bomb = zlib.compress(BOMBS[name], 9)
     log = Log({step: np.array([bomb, schema.pack(GRAPH)], dtype=object) for step in range(3)} | {99: logged(HEAD, GRAPH)})

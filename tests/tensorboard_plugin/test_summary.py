@@ -12,8 +12,8 @@ import networkx as nx
 import numpy as np
 import pytest
 import torch
-from models import convolutions
 from PIL import Image
+from small_networks import convolutions
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.compat.proto.summary_pb2 import DATA_CLASS_BLOB_SEQUENCE, DATA_CLASS_TENSOR
 from tensorboard.util.tensor_util import make_ndarray

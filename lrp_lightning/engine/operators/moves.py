@@ -218,7 +218,7 @@ def _windows(x: Tensor, y: Tensor, dimension: int, size: int, step: int) -> Move
 
 def _diagonal(x: Tensor, y: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Move:
     one, other = dim1 % x.ndim, dim2 % x.ndim
-    return lambda axis: axis.diagonal(offset, one, other) if offset >= 0 else axis.diagonal(-offset, other, one)
+    return lambda axis: axis.diagonal(offset, one, other)
 
 
 def _repeated(x: Tensor, y: Tensor, *times: Any, **named: Any) -> Move:
