@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import subprocess
 import sys
@@ -256,16 +257,18 @@ def test_reading_needs_neither_torch_nor_networkx():
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
 
 
-def test_old_logs_stay_readable():
-    """A log as version 1 wrote it, kept: what reads logs must go on reading it."""
-    events = EventAccumulator(str(FilePath(__file__).with_name("logs")), size_guidance={"tensors": 0}).Reload()
+@pytest.mark.parametrize("version", [1, 2])
+def test_old_logs_stay_readable(version: int):
+    """Logs as earlier versions wrote them, kept: what reads logs must go on reading them."""
+    path = FilePath(__file__).with_name("logs") / f"events.out.tfevents.1.version{version}"
+    events = EventAccumulator(str(path), size_guidance={"tensors": 0}).Reload()
     records, pictures = (
         {event.step: make_ndarray(event.tensor_proto) for event in events.Tensors(tag)}
         for tag in ("relevance/record", "relevance/pictures")
     )
     assert sorted(records) == [10, 20]
     head = schema.read_head(records[20])
-    assert (head["epoch"], head["explained"]) == (2, [0, 1])
+    assert (head["version"], head["epoch"], head["explained"]) == (version, 2, [0, 1])
     assert head["class_names"] == ["ankle boot", "bag", "coat"]
     assert head["settings"] == {"composite": "EpsilonPlus()", "selection": "TopK(0.1)"}
     assert head["measures"] == {
@@ -279,6 +282,11 @@ def test_old_logs_stay_readable():
         hidden = [relevance for layer, _, relevance, *_ in graph["nodes"] if layer == 1] + graph["others"][1][1]
         assert sum(hidden) == pytest.approx(6, rel=1e-3)
         assert len(graph["paths"]) == 3
+        layers, numbers, relevances, total = schema.read_neurons(records[20], label)
+        assert ([name for name, _ in layers], total) == (["input", "block.1.conv", "block.2.conv", "head"], 6)
+        sums = [relevances[a:b].sum() for a, b in itertools.pairwise([0, *(end for _, end in layers)])]
+        assert sums == pytest.approx([6] * 4, rel=1e-3)
+        assert len(numbers) == len(graph["nodes"]) + sum(len(others) for others, _ in graph["others"])
     refs = [ref for neuron in head["neurons"] for ref in neuron[2:] if ref]
     assert len(refs) > 20
     for ref in (head["samples"]["images"], head["samples"]["heatmaps"], *refs):
