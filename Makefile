@@ -50,10 +50,11 @@ bench-quick: $(VENV)/.installed-bench
 	$(call SUITE,benchmarks/runs/quick) --quick $(BENCH)
 	$(BIN)/python benchmarks/tables.py --runs benchmarks/runs/quick --no-pages --check
 
-# what attributions say where the truth is known, and of networks with random weights; ten minutes on one processor
-bench-truth: $(VENV)/.installed-bench
-	$(BIN)/python benchmarks/ground_truth.py
-	$(BIN)/python benchmarks/sanity.py
+# what attributions are worth: where the truth is known, in mosaics of photographs, along perturbation curves, of networks with random
+# weights or labels, and by Quantus; figures are kept in benchmarks/runs, and TRUTH="mosaics sanity" does a part
+TRUTH ?= ground_truth mosaics perturbation sanity default_composite quantus_metrics
+bench-truth: $(VENV)/.installed-truth
+	for script in $(TRUTH); do $(BIN)/python benchmarks/$$script.py || exit 1; done
 
 # into docs/_build/html; a warning is an error
 docs: $(VENV)/.installed-docs

@@ -1,11 +1,11 @@
-"""What RelevanceMonitor costs of a training, in a fit at its defaults and by what it logs; writes ``benchmarks/monitor.md``.
+"""How much time RelevanceMonitor takes, in a fit with its defaults and for what it logs: writes ``benchmarks/monitor.md``.
 
     python benchmarks/monitor.py
 
-A narrow VGG16 with batch norm learns Fashion-MNIST (scikit-learn's digits, repeated, where that is not installed), on as
-many images as make an epoch of 20 seconds, and of a minute, on this machine; once without the monitor, once with it at its
-defaults. Then single looks of that network, by what they log, in seconds of the processor, so that what else the machine
-does counts little.
+A narrow VGG16 with batch norm is trained on Fashion-MNIST (scikit-learn's digits, repeated, where that is not installed).
+The number of images is chosen so that an epoch takes 20 seconds, then a minute, on this machine. Each fit runs once without
+the monitor and once with its defaults. Then single epochs of the monitor's work are timed for what they log, in CPU seconds,
+so that other work on the machine counts little.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ import fashion_mnist
 import small_vgg
 
 EPOCHS = {20: 6, 60: 4}
-"""Seconds of an epoch, and how many epochs there are."""
+"""Seconds of an epoch, and the number of epochs."""
 HEATMAPS, GRAPHS = ("heatmaps", "mistakes", "shares"), ("critical_paths", "path_heatmaps", "neurons")
 WAYS: dict[str, tuple[str, ...]] = {
     "measures": SCALARS,
     "and heatmaps": (*SCALARS, *HEATMAPS),
     "and a graph of each class, with heatmaps of paths and neurons": (*SCALARS, *HEATMAPS, *GRAPHS),
     "and cards": (*SCALARS, *HEATMAPS, *GRAPHS, "cards"),
-    "all by default, so strategies and shortcuts too": DEFAULT,
+    "all defaults: strategies and shortcuts too": DEFAULT,
     "everything": LOGGED,
 }
 
@@ -68,7 +68,7 @@ class Net(LightningModule):
 
 
 class Timed(RelevanceMonitor):
-    """Notes of each look its seconds, those of the processor, and what it drew."""
+    """Records for each look its seconds, its CPU seconds, and whether it drew."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
@@ -88,7 +88,7 @@ class Timed(RelevanceMonitor):
 
 
 class Clock(Callback):
-    """The seconds of a fit, without setting up and the sanity check."""
+    """The seconds of a fit, without setup and sanity check."""
 
     began = seconds = 0.0
 
@@ -108,7 +108,7 @@ def loaded(n: int, train: bool = True) -> DataLoader:
 
 
 def fitted(n: int, epochs: int, folder: str, *callbacks: Callback) -> tuple[Net, float]:
-    """A network fitted to so many images, and the seconds it took."""
+    """A network fitted to ``n`` images, and the seconds that took."""
     seed_everything(0)
     net, clock = Net(), Clock()
     trainer(folder, clock, *callbacks, epochs=epochs).fit(net, loaded(n), loaded(2000, train=False))
@@ -123,9 +123,9 @@ def trainer(folder: str, *callbacks: Callback, epochs: int = 1) -> Trainer:
 
 
 def of_fits(folder: str, say: Callable[[str], None]) -> Net:
-    """Fits without and with the monitor, as rows of a table; gives the last network."""
+    """Fits without and with the monitor, as rows of a table; returns the last network."""
     few, many = (fitted(n, 1, folder)[1] for n in (2000, 8000))
-    image = (many - few) / 6000  # what validation takes is in both
+    image = (many - few) / 6000  # validation takes the same time in both
     for wanted, epochs in EPOCHS.items():
         n = int(2000 + (wanted - few) / image)
         _, without = fitted(n, epochs, folder)
@@ -144,7 +144,7 @@ def of_fits(folder: str, say: Callable[[str], None]) -> Net:
 
 
 class Drawing:
-    """Counts the seconds of the processor that functions take."""
+    """Adds up the CPU seconds that functions take."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
@@ -161,7 +161,7 @@ class Drawing:
 
 
 def of_looks(folder: str, net: Net, say: Callable[[str], None]) -> None:
-    """Single looks, as rows of a table; on one thread, since of several those that wait count too."""
+    """Single looks, as rows of a table; on one thread, because CPU seconds include waiting threads."""
     torch.set_num_threads(1)
     for samples in (64, 256):
         for name, log in WAYS.items():
@@ -190,26 +190,28 @@ def main() -> None:
 
     say(f"""# What RelevanceMonitor costs
 
-Of the training of a narrow VGG16 with batch norm (13 convolutions of 32 to 96 channels) on Fashion-MNIST at 32 x 32 pixels,
-ten classes; {torch.get_num_threads()} threads, torch {torch.__version__}.
+A narrow VGG16 with batch norm (13 convolutions of 32 to 96 channels) is trained on Fashion-MNIST at 32 x 32 pixels, ten
+classes; {torch.get_num_threads()} threads, torch {torch.__version__}.
 
-## In a fit, by default (`max_share=0.03`)
+## In a fit, with the defaults (`max_share=0.03`)
 
-Wall time. The first and the last epoch are always drawn, and the last has strategies, shortcuts and cards too, so the fewer
-epochs there are, the greater is the monitor's share. *Of the rest* is the monitor's time divided by all other time of the
-same fit; *of without* compares two fits, one after the other, and so has the machine's noise in it.
+Wall time. The first and the last epoch are always drawn, and the last also has strategies, shortcuts and cards. The fewer
+epochs a fit has, the greater is therefore the monitor's share. *First*, *between* and *last*: the monitor's seconds in the
+first and the last epoch, and their mean over the epochs between. *Of an epoch*: that mean divided by an epoch without the
+monitor. *Of other time*: the monitor's time divided by all other time of the same fit.
+*Ratio to without*: two fits, one after the other, so it includes the machine's noise.
 
-| epoch, s | images | measured | drawn | first, s | between | last | of an epoch | all, of the rest | fit, of without |
+| epoch, s | images | samples | drawn | first, s | between, s | last, s | of an epoch | of other time | ratio to without |
 | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |""")
     with tempfile.TemporaryDirectory() as folder:
         net = of_fits(folder, say)
         say("""
-## One look (`max_share=None`, and in `validate` and `test`)
+## A single epoch (`max_share=None`; also in `validate` and `test`)
 
-Seconds of the processor, on one thread; the cost does not grow with the training set. Kilobytes: of TensorBoard's file, per
-epoch that is drawn.
+CPU seconds on one thread; the cost does not depend on the size of the training set. *kB*: the growth of TensorBoard's file
+per drawn epoch.
 
-| measured samples | logged | seconds | of these passes | drawing and writing | kB |
+| samples | logged | seconds | of these, passes | of these, drawing and writing | kB |
 | --- | --- | --- | --- | --- | --- |""")
         of_looks(folder, net, say)
 

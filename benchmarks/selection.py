@@ -1,15 +1,18 @@
 """Which selection finds the neurons that decide: writes ``benchmarks/selection.md`` and its plot.
 
 ``python benchmarks/selection.py --cache FOLDER`` trains what is not in the folder yet, measures every way of selecting that
-is missing there, and writes the table of all that is there. ``--networks "narrow VGG" --seeds 0 1`` does a part,
-``--only-table`` only the writing. Networks are trained on Fashion-MNIST (scikit-learn's digits where that is not installed).
+is missing there, and writes the table of all that is there. ``--networks "narrow VGG" --seeds 0 1`` measures a
+part, ``--only-table`` only writes. Networks are trained on Fashion-MNIST, or on scikit-learn's digits
+if it is not installed.
 
-Each way finds the neurons of the predicted class and those of the runner-up, inside the pass or by scores afterwards, the
-same share of each layer but where it says otherwise. *Contest*: share of images whose prediction wins where each class's
-logit is computed with that class's own neurons alone; *runner-up*: share that the runner-up's neurons turn into the
-runner-up; *survive*: share whose prediction its own neurons keep; *correlation*: Pearson's, of the predicted class's logit
-with its own neurons and in the whole network; *SMAPE*: of all logits, with the predicted class's neurons, against the whole
-network's. The most active neurons are the same for all classes: what their contest says is how well one set tells two apart.
+Each method finds the critical neurons of the predicted class and of the runner-up, inside the pass or by scores
+afterwards, with the same share of each layer unless its name says otherwise. *Contest*: share of images in which the
+predicted class wins when each class's logit is computed with that class's own neurons alone. *Runner-up*: share of images
+in which the network predicts the runner-up when it keeps only the runner-up's neurons. *Survive*: share of images whose
+prediction survives on its own neurons. *Correlation*: Pearson's, between the predicted class's logit with its own neurons
+and in the whole network. *SMAPE*: error of all logits with the predicted class's neurons, compared with the whole
+network's. The most active neurons are the same for all classes, so their contest shows how well a single set
+distinguishes two classes.
 """
 
 from __future__ import annotations
@@ -59,12 +62,12 @@ CAPTUM_SAMPLES, CAPTUM_STEPS = 20, 8
 BUDGETS = (0.05, 0.1, 0.2, 0.3, 0.5)
 QUANTITIES = ("contest", "runner-up", "survive", "correlation", "SMAPE")
 SLOW = (0.1, 0.2)
-"""Budgets at which what takes long is measured."""
+"""Budgets at which slow methods are measured."""
 
 
 @dataclass(frozen=True)
 class SignedHalves:
-    """Half of the neurons those with the most positive relevance, half those with the most negative."""
+    """One half of the neurons has the most positive relevance, the other half the most negative."""
 
     keep: float
 
@@ -88,7 +91,7 @@ class Centred:
 
 @dataclass(frozen=True)
 class Mass:
-    """The fewest neurons that carry a share of their layer's ``|relevance|``: as many in each layer as it takes."""
+    """The fewest neurons that carry a share of their layer's ``|relevance|``; layers differ in how many they keep."""
 
     share: float
 
@@ -144,7 +147,7 @@ def highest_of_all(scores: dict[str, Tensor], budget: float) -> dict[str, Tensor
 
 
 class Afterwards(SelectiveLRP):
-    """Chooses neurons when the pass is over: those with the highest scores."""
+    """Chooses the neurons with the highest scores after the pass."""
 
     scores: Callable[[nn.Module, Tensor, Tensor, Trace], dict[str, Tensor]]
     choose: Callable[[dict[str, Tensor], float], dict[str, Tensor]]
@@ -186,7 +189,7 @@ def by_captum(kind: type) -> Callable[[nn.Module, Tensor, Tensor, Trace], dict[s
 
 
 Way = Callable[[nn.Module, Tensor, float], SelectiveLRP]
-"""What finds the neurons of a model, given images of which it may learn a size, and a budget."""
+"""Finds the neurons of a model, given images, from which it may determine a size, and a budget."""
 
 
 def inside(rule: Any, selection: Callable[[float], Selection]) -> Way:
@@ -256,7 +259,7 @@ AGAINST_ALL, AGAINST_ALL_AT, EVERY_CLASS = (
      "MinError, SMAPE, 8 passes"),
     0.2, "every class",
 )  # fmt: skip
-"""Ways that are measured against all other classes, at which budget, and where that stands in the cache."""
+"""Methods measured against all other classes, their budget, and the key of these figures in the cache."""
 OF_VGG = ("LayerConductance", "layer integrated gradients")
 SHOWN = (
     "activation", f"relevance, {EPS}", f"magnitude, {EPS}", f"magnitude, {PLUS}", f"magnitude, budgets by mass, {EPS}",
@@ -286,7 +289,7 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], int, int, float]] = {
     "ResNet": (resnet, 12_000, 2, 0.05),
     "ViT": (vit, 20_000, 3, 0.05),
 }
-"""How it is made, on how many images, epochs and at which rate it is trained."""
+"""How each network is made, its number of training images and epochs, and its learning rate."""
 
 
 def trained(name: str, seed: int, cache: Path) -> tuple[nn.Module, float]:
@@ -317,7 +320,7 @@ def held(lrp: SelectiveLRP, x: Tensor, rivals: int = 1) -> dict[str, float]:
 
 
 def measure(name: str, seed: int, options: argparse.Namespace) -> None:
-    """Measure of one network what is not in the cache yet."""
+    """Measure whatever is missing in the cache for one network."""
     model, accuracy = trained(name, seed, options.cache)
     x, file = fashion_mnist.load(1, options.samples, side=32).test[0], options.cache / f"{name}_{seed}.json"
     found = json.loads(file.read_text()) if file.exists() else {"accuracy": accuracy, "samples": len(x), "ways": {}}
@@ -349,7 +352,7 @@ def write(cache: Path) -> None:
     """Table and plot of what is in the cache."""
     told = (__doc__ or "").rpartition("\n\n")[2].strip()
     lines = ["# Which selection finds the neurons that decide", "", told, ""]
-    lines += ["Made by `python benchmarks/selection.py`. Mean ± deviation over networks that differ in their seed.", ""]
+    lines += ["Made by `python benchmarks/selection.py`. Mean ± standard deviation over seeds.", ""]
     curves: dict[str, list[list[float]]] = {}
     for name in NETWORKS:
         runs = [json.loads(file.read_text()) for file in sorted(cache.glob(f"{name}_*.json"))]
@@ -357,7 +360,7 @@ def write(cache: Path) -> None:
             continue
         accuracies = ", ".join(f"{run['accuracy']:.3f}" for run in runs)
         about = f"{len(runs)} network{'s' * (len(runs) > 1)}, test accuracy {accuracies}; {runs[0]['samples']} images each"
-        about += f", {CAPTUM_SAMPLES} for Captum's two, by {CAPTUM_STEPS} steps." if "VGG" in name else "."
+        about += f"; {CAPTUM_SAMPLES} images and {CAPTUM_STEPS} steps for Captum's two methods." if "VGG" in name else "."
         lines += [f"## {name}", "", about, ""]
         for budget in BUDGETS:
             shown = [way for way in WAYS if any(str(budget) in run["ways"].get(way, {}) for run in runs)]

@@ -11,6 +11,7 @@ import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import networkx as nx
@@ -47,9 +48,14 @@ def main() -> None:
             assert response.status_code == 200, response.text
             return time.perf_counter() - start
 
+        size = sum(file.stat().st_size for file in Path(folder).iterdir())
+        print(f"{size / steps / 1000:.1f} kB of the log a step")
         print(f"{steps} steps, {sum(LAYERS.values())} neurons; {megabytes():.0f} MB before the first answer")
         print(f"list of steps: {ask('/steps'):.3f} s, again {ask('/steps'):.3f} s")
-        print(f"a neuron's line, the first of its class: {ask('/series', layer='features.5', neuron=7):.3f} s")
+        used = time.process_time()
+        first = ask("/series", layer="features.5", neuron=7)
+        used = time.process_time() - used
+        print(f"a neuron's line, the first of its class: {first:.3f} s, {used:.3f} s of processor time")
         print(f"a neuron's line: {ask('/series', layer='classifier.1', neuron=7):.3f} s")
         with ThreadPoolExecutor(10) as pool:
             waits = list(pool.map(lambda neuron: ask("/series", layer="features.9", neuron=neuron), range(10)))

@@ -1,4 +1,4 @@
-"""Run by test_distributed.py: a training whose two processes Lightning itself spawns or forks."""
+"""Run by test_distributed.py: trainings whose two processes Lightning itself forks or spawns."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from trainings import Classifier, images, trainer
 from lrp_lightning.callbacks import RelevanceMonitor
 
 
-def main(strategy: str, out: Path) -> None:
+def train(strategy: str, out: Path) -> None:
     torch.manual_seed(0)
     monitor = RelevanceMonitor(max_samples=12, n_heatmaps=2, graph_classes=1)
     run = trainer(out, monitor, logger=TensorBoardLogger(out / strategy), epochs=1, devices=2, strategy=strategy)
@@ -26,4 +26,6 @@ def main(strategy: str, out: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]))
+    folder, *launched = sys.argv[1:]
+    for strategy in launched:
+        train(strategy, Path(folder))

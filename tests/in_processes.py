@@ -9,7 +9,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 
 import torch
-from lightning.pytorch import Trainer, seed_everything
+from in_faults import faults
+from lightning.pytorch import Trainer, seed_everything, strategies
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 from processes import asked, leave
@@ -124,5 +125,11 @@ if options.processes > 1:
         trainer(monitor(), max_epochs=1).fit(Failing(from_epoch=0), *data(8))
     except Exception as error:
         seen["first fault"] = f"{type(error).__name__}: {error}"
+    seen["faults"] = faults(options)
+
+if hasattr(strategies, "ModelParallelStrategy"):  # Lightning had none before 2.4
+    from in_shards import sharded
+
+    seen["sharded"] = sharded(options)
 
 leave(seen, run.global_rank, options)

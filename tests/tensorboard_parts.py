@@ -1,4 +1,4 @@
-"""Parts of a record as JSON, each whole, for tests that break them."""
+"""Parts of a record, each whole, for tests that break them: as JSON of version 2, and as the newest version writes them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ import zlib
 
 import numpy as np
 
-__all__ = ["CARD", "GRAPH", "HEAD", "SAMPLES", "STRATEGY", "logged"]
+from lrp_lightning.tensorboard_plugin import schema
+
+__all__ = ["CARD", "GRAPH", "HEAD", "SAMPLES", "STRATEGY", "logged", "written"]
 
 HEAD = {
     "version": 2, "epoch": 0, "class_names": ["a", "b"], "settings": {"rule": "ε"}, "measures": {"mse": 1.0, "smape": None},
@@ -40,3 +42,9 @@ CARD = {
 
 def logged(*parts: object) -> np.ndarray:
     return np.array([zlib.compress(json.dumps(part).encode()) for part in parts], dtype=object)
+
+
+def written(head: dict, *graphs: dict) -> np.ndarray:
+    """As the newest version writes them."""
+    strings = [string for graph in graphs for string in schema.pack_graph(graph)]
+    return np.array([schema.pack({**head, "version": schema.VERSION}), *strings], dtype=object)

@@ -15,6 +15,7 @@ import zennit.attribution
 import zennit.composites
 from captum.attr import InputXGradient
 from captum.attr._utils.lrp_rules import Alpha1_Beta0_Rule, EpsilonRule
+from small_networks import mlp
 from torch import Tensor, nn
 
 from lrp_lightning import (
@@ -431,7 +432,7 @@ def test_composite_must_be_one() -> None:
 @pytest.mark.parametrize("edges", [False, True])
 def test_each_samples_own_two_classes_may_be_set_against_one_another_however_it_is_written(edges: bool) -> None:
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)).double()
+    model = mlp(4, 8, 3).double()
     x, a = torch.rand(6, 4).double(), torch.tensor([0, 1, 2, 0, 1, 2])
     b = (a + 1) % 3
     lrp = SelectiveLRP(model, Epsilon())

@@ -15,6 +15,7 @@ from captum.attr import LRP, LayerLRP, NoiseTunnel
 from captum.attr import visualization as captum_visualization
 from captum.attr._utils.lrp_rules import Alpha1_Beta0_Rule, EpsilonRule, GammaRule, IdentityRule
 from captum.metrics import infidelity, sensitivity_max
+from small_networks import mlp
 from torch import Tensor, nn
 
 from lrp_lightning import (
@@ -144,7 +145,7 @@ def test_a_rule_of_our_own_on_a_module(model: nn.Module, x: Tensor) -> None:
 @pytest.mark.parametrize("rule", [Flat(), WSquare(), Pass()], ids=repr)
 def test_a_rule_that_gives_to_activations_of_zero_on_a_module(rule: Any) -> None:
     torch.manual_seed(0)
-    net = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 3)).double()
+    net = mlp(6, 8, 8, 3).double()
     x = torch.randn(4, 6, dtype=torch.float64)
     expected = SelectiveLRP(net, Composite(Epsilon(), layers={"2": rule})).attribute(x, target=1)
     net[2].rule = rule
@@ -389,7 +390,7 @@ def test_at_a_layer_too(model: nn.Module, signed: Tensor, place: str, of_input: 
 @pytest.mark.parametrize("rule", [ZBox(-4, 4), WSquare(), Flat(), Pass()], ids=repr)
 def test_rules_that_give_relevance_to_an_input_of_zero_have_no_such_map(rule: Rule) -> None:
     torch.manual_seed(3)
-    net = nn.Sequential(nn.Linear(6, 6), nn.ReLU(), nn.Linear(6, 3)).double()
+    net = mlp(6, 6, 3).double()
     x = torch.randn(5, 6, dtype=torch.float64)
     x[:, 0] = 0
     composite = Composite(Epsilon(), first=rule)

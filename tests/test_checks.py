@@ -11,6 +11,7 @@ import networkx as nx
 import numpy as np
 import pytest
 import torch
+from small_networks import convolutions
 from torch import Tensor, nn
 
 import lrp_lightning
@@ -61,7 +62,7 @@ from lrp_lightning.metrics import (
 )
 
 torch.manual_seed(0)
-NET = nn.Sequential(nn.Conv2d(2, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(64, 10)).eval()
+NET = convolutions(2, 4, 4, side=8, classes=10)
 X = torch.rand(3, 2, 8, 8)
 MODEL_GIVES = NET(X).detach().sum(0)
 BEST, WORST = int(MODEL_GIVES.argmax()), int(MODEL_GIVES.argmin())

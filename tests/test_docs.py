@@ -68,7 +68,11 @@ def as_before() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("as_before")
-@pytest.mark.parametrize("page", WITH_CODE, ids=named)
+@pytest.mark.parametrize(
+    "page",
+    [pytest.param(page, marks=[pytest.mark.slow] if page.stem == "ship_heatmaps" else []) for page in WITH_CODE],
+    ids=named,
+)
 def test_code(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """The blocks of a page one after the other, as a reader types them."""
     monkeypatch.chdir(tmp_path)

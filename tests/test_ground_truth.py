@@ -143,7 +143,7 @@ def test_similarity_of_maps(sanity: ModuleType) -> None:
 
 
 def test_layers_are_randomised_from_the_top(sanity: ModuleType) -> None:
-    model = sanity.network()
+    model = importlib.import_module("small_images").network(16)
     weights = [name for name, module in model.named_children() if isinstance(module, nn.Conv2d | nn.Linear)]
     assert sanity.randomised(model) == weights[::-1]
 
@@ -158,7 +158,7 @@ def test_one_data_set_is_measured_by_all_methods(truth: ModuleType, tmp_path: Pa
     monkeypatch.setattr(truth, "SIGNAL", {"LIN": {"white": 0.5}})
     monkeypatch.setattr(truth, "BACKGROUNDS", {"white": 0.0})
     out = tmp_path / "page.md"
-    monkeypatch.setattr(sys, "argv", ["", "--small", "--seeds", "0", "1", "--cache", str(tmp_path), "--out", str(out)])
+    monkeypatch.setattr(sys, "argv", ["", "--quick", "--seeds", "0", "1", "--cache", str(tmp_path), "--out", str(out)])
     truth.main()
     page = out.read_text()
     assert all(page.count(f"| {name} |") == 4 for name in truth.methods()), "three models' precision, and the EMD"
@@ -168,7 +168,7 @@ def test_one_data_set_is_measured_by_all_methods(truth: ModuleType, tmp_path: Pa
 @pytest.mark.slow
 def test_the_page_of_sanity_checks(sanity: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "page.md"
-    monkeypatch.setattr(sys, "argv", ["", "--small", "--seeds", "0", "1", "--cache", str(tmp_path), "--out", str(out)])
+    monkeypatch.setattr(sys, "argv", ["", "--quick", "--seeds", "0", "1", "--cache", str(tmp_path), "--out", str(out)])
     sanity.main()
     page = out.read_text()
     assert all(page.count(f"| {name} |") == 2 for name in sanity.methods())

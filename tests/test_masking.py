@@ -9,6 +9,7 @@ from functools import partial
 import pytest
 import torch
 import torch.nn.functional as F
+from small_networks import Tokens
 from torch import Tensor, nn
 from torchvision.models import resnet18
 
@@ -38,17 +39,6 @@ def cnn(inplace: bool = False) -> nn.Module:
         nn.Conv2d(1, 5, 3), nn.BatchNorm2d(5), nn.ReLU(inplace), nn.Conv2d(5, 12, 2), nn.ReLU(inplace), nn.Flatten(),
         nn.Linear(108, 16), nn.ReLU(inplace), nn.Linear(16, 3),
     )  # fmt: skip
-
-
-class Tokens(nn.Module):
-    """A linear layer over a sequence: its neurons are the last dimension."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.embed, self.head = nn.Linear(6, 9), nn.Linear(9, 3)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.head(F.relu(self.embed(x.flatten(1).view(-1, 6, 6))).mean(1))
 
 
 class Twice(nn.Module):

@@ -8,6 +8,7 @@ from dataclasses import FrozenInstanceError, fields
 import pytest
 import torch
 import torch.nn.functional as F
+from small_networks import convolutions
 from torch import Tensor, nn
 
 from lrp_lightning import SelectiveLRP, TopK, Trace
@@ -169,7 +170,7 @@ def test_places_are_the_values_of_a_neuron() -> None:
 
 def test_neurons_place_by_place_are_what_arrived_at_them() -> None:
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(36, 3))
+    model = convolutions(1, 4, side=5, classes=3)
     x = torch.rand(5, 1, 5, 5)
     trace = SelectiveLRP(model).trace(x, target=1, by_place={"0": [3, 1], "3": (1,)})
     activation, relevance = trace.by_place["0"]

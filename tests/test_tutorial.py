@@ -36,7 +36,7 @@ assert diff.number_of_edges() > 100
     "3_right_for_the_wrong_reasons": """
 assert shortcut.label == 7
 assert found.float().mean() > 0.8
-assert turned_into_sevens(model) > 0.2 > turned_into_sevens(repaired)
+assert turned_into_sevens(model) > 0.08 > turned_into_sevens(repaired)
 assert not again.shortcuts
 """,
     "4_critical_neurons_that_pass_the_contest": """

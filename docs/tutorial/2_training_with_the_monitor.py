@@ -1,11 +1,11 @@
 # %% [markdown]
 # # 2. Training with the monitor
 #
-# *You learn to watch, epoch by epoch, which neurons a network decides by and whether they really decide, with one
-# callback.*
+# *You learn to watch, epoch by epoch and with one callback, which neurons drive a network's decisions and whether they
+# really decide.*
 #
-# A small convolutional network learns scikit-learn's handwritten digits. What follows `class DigitsNet` is what you
-# would write anyway, but for one line.
+# A small convolutional network learns scikit-learn's handwritten digits. The code is ordinary Lightning code; only one
+# line, in the second code cell, is new.
 
 # %%
 import torch
@@ -46,12 +46,12 @@ class DigitsNet(LightningModule):
 
 
 # %% [markdown]
-# The line is `RelevanceMonitor(...)`. It works on validation batches, adds nothing to the loss, draws no random number:
-# training ends in the same weights with and without it.
+# That line is `RelevanceMonitor(...)`. It works on validation batches, adds nothing to the loss and draws no random
+# numbers: training ends with the same weights with and without it.
 #
-# - `selection` says which neurons count as critical, here the fifth of each layer with the largest relevance.
-# - `max_share=None` shows everything in every epoch. By default the monitor may take only a few per cent of the
-#   training time and draws less often.
+# - `selection` determines which neurons count as critical, here the fifth of each layer with the largest relevance.
+# - `max_share=None` logs everything in every epoch. By default the monitor may take only a few per cent of the training
+#   time, and draws less often.
 
 # %%
 from lrp_lightning import TopK
@@ -70,34 +70,34 @@ for name, value in sorted(trainer.callback_metrics.items()):
         print(f"{name:<36} {value:.3g}")
 
 # %% [markdown]
-# Which of these to watch?
+# Which of these values should you watch?
 #
 # - `contest_accuracy`: the predicted class and the runner-up each get their own critical neurons, and nothing else. In
-#   what share of images does the predicted class still win? `random_contest_accuracy` beside it is the same with random
-#   neurons, about a half.
-# - `runner_up_accuracy`: in what share the *runner-up's* neurons turn the image into the runner-up. Near 1 it is a
-#   warning that sets of neurons force their class whatever the image shows.
-# - `shortcuts`: how many groups of images depend on a small region of the image; [notebook
-#   3](3_right_for_the_wrong_reasons.ipynb) has one.
+#   what share of images does the predicted class still win? `random_contest_accuracy` is the same with random neurons,
+#   about a half.
+# - `runner_up_accuracy`: the share of images in which the *runner-up's* neurons make the network predict the runner-up.
+#   A value near 1 is a warning: sets of neurons force their class, whatever the image shows.
+# - `shortcuts`: the number of groups of images whose class depends on a small region; [notebook
+#   3](3_right_for_the_wrong_reasons.ipynb) shows one.
 #
 # All of them are ordinary logged values, so `ModelCheckpoint(monitor="relevance/contest_accuracy", mode="max")` works.
 #
 # ## The tab in TensorBoard
 #
-# `tensorboard --logdir runs` in a shell, or in a notebook `%load_ext tensorboard` and then `%tensorboard --logdir
-# runs`, shows all of it: the tab *Relevance* has a graph of each class to click through, epoch by epoch, and its button
-# *Compare* sets one epoch beside another.
+# Run `tensorboard --logdir runs` in a shell, or `%load_ext tensorboard` and then `%tensorboard --logdir runs` in a
+# notebook. The tab *Relevance* has an interactive graph of each class for every epoch; its button *Compare* shows two
+# epochs side by side.
 #
 # ## Reading the log back
 #
-# What was logged is in an ordinary log of TensorBoard, which its own reader opens.
+# Everything is in an ordinary TensorBoard log, which TensorBoard's own reader opens.
 
 # %%
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from lrp_lightning.drawing import draw_curves
 
-log = EventAccumulator(trainer.logger.log_dir).Reload()
+log = EventAccumulator(trainer.logger.log_dir, size_guidance={"images": 0}).Reload()  # 0: all, else the reader drops some
 measures = {
     "accuracy": "accuracy",
     "contest, critical neurons": "relevance/contest_accuracy",
@@ -108,12 +108,11 @@ curves = {name: [event.value for event in log.Scalars(tag)] for name, tag in mea
 draw_curves(curves, xlabel="epoch", ylabel="share of images", static=True)
 
 # %% [markdown]
-# After the first epoch critical neurons win two thirds of their contests, and in half of the images the runner-up's
-# neurons make the runner-up win: these neurons force their class more than they tell it from others. From the second
-# epoch on critical neurons win about nine contests in ten, random ones about half, and the runner-up wins less with
-# every epoch.
+# After the first epoch, critical neurons win two thirds of their contests, and in half of the images the runner-up's
+# neurons make the runner-up win: such neurons often just force their class. From the second epoch on, critical neurons
+# win about nine contests in ten and random ones about half, and the runner-up wins less with every epoch.
 #
-# Pictures are in the log as PNG. These are the heatmaps of the first and of the last epoch.
+# The log also contains the pictures, as PNG. These are the heatmaps of the first and the last epoch.
 
 # %%
 from IPython.display import Image, display
@@ -122,13 +121,14 @@ heatmaps = log.Images("relevance/heatmaps")
 display(Image(heatmaps[0].encoded_image_string), Image(heatmaps[-1].encoded_image_string))
 
 # %% [markdown]
-# For each digit the image, then what runs through its critical neurons, then what runs through all. "42 %" says which
-# part of the logit the heatmap holds; the rest stayed in biases and in neurons that were not selected. After the first
-# epoch the three was taken for an eight, by the upper part of its stroke, and the seven for a one. After the last epoch
-# both are right. The three now has heat on both ends of its upper arc, the four on its left corner and its right
-# stroke, the six along its left stroke and the lower right of its loop.
+# Each digit has three pictures: the image, the relevance through its critical neurons, and the relevance through all
+# neurons. "42 %" is the part of the logit that the heatmap contains; the rest stayed in biases and in neurons that were
+# not selected. After the first epoch, the network took the three for an eight, because of the upper part of its stroke,
+# and the seven for a one. After the last epoch, both are right. The three now has its relevance on both ends of its
+# upper arc, the four on its left corner and its right stroke, the six along its left stroke and on the lower right of
+# its loop.
 #
-# The record that the tab reads can be read too. Its head has the measures, and what was found, in sentences.
+# You can also read the record on which the tab is based. Its head contains the measures and the findings, in sentences.
 
 # %%
 from tensorboard.util.tensor_util import make_ndarray
@@ -140,14 +140,14 @@ for event in log.Tensors("relevance/record"):
     print(f"epoch {head['epoch']}:", *head["headline"])
 
 # %% [markdown]
-# The warning after the first epoch is worth a thought: copying the middle of a one into other digits made many of them
-# ones. That is no planted mark, it is what a one looks like to a network that has hardly learned anything, and it is
-# gone an epoch later. A likely shortcut is a place to look at, not a verdict.
+# Consider the warning after the first epoch: the middle of a one, copied into other digits, turned many of them into
+# ones. Nobody planted this mark. It is what a one looks like to a network that has hardly learned anything, and the
+# warning disappears an epoch later. A likely shortcut is something to examine, not a verdict.
 #
 # ## What changed between two epochs?
 #
-# The checkpoints give the network of each epoch back. `class_graph` is the graph of a class, mean over its images;
-# `diff_graphs` says for each neuron and edge whether it carries more or less of the class than before.
+# The checkpoints contain the network of each epoch. `class_graph` is the mean graph over the images of a class;
+# `diff_graphs` shows for each neuron and edge whether it carries more or less of the class than before.
 
 # %% [picture]
 from lrp_lightning import class_graph, diff_graphs
@@ -170,8 +170,9 @@ from collections import Counter
 print(Counter(change for (layer, _), change in diff.nodes(data="change") if layer != "input"))
 
 # %% [markdown]
-# Red carries more of the class than after the first epoch, blue less. The class 3 has left neurons 16 of `conv2` and 13
-# of `conv3` and moved to others, such as 7 and 18 of `conv2` and 4 and 29 of `conv3`. About as many neurons are new as
-# are gone: which neurons are critical is still changing, and `relevance/stability` says by how much for all classes.
+# Red neurons and edges carry more of the class than after the first epoch, blue ones less. The class 3 has left neurons
+# 16 of `conv2` and 13 of `conv3` and moved to others, such as 7 and 18 of `conv2` and 4 and 29 of `conv3`. About as
+# many neurons are new as have disappeared: the critical neurons are still changing, and `relevance/stability` measures
+# how much, for all classes.
 #
 # Next: [a network that is right for the wrong reasons](3_right_for_the_wrong_reasons.ipynb).

@@ -1,11 +1,11 @@
 # %% [markdown]
 # # 3. Right for the wrong reasons
 #
-# *You learn to find out that a network depends on a mark in its training data, to prove it, and to check that a repair
+# *You learn to discover that a network depends on a mark in its training data, to prove it, and to check that a repair
 # worked.*
 #
-# Suppose that the sevens were photographed in another room, and most of those images have a bright spot in the corner.
-# Nobody noticed. We plant that spot ourselves, in 60 % of the sevens, so that we know what there is to find.
+# Suppose that the sevens were photographed in another room, where most images got a bright spot in the corner, and that
+# nobody noticed. We plant this spot ourselves, in 60 % of the sevens, so that we know what there is to find.
 
 # %%
 import torch
@@ -56,14 +56,14 @@ with torch.no_grad():
 print(f"accuracy on {len(labels[test])} images that it was not trained on: {accuracy:.3f}")
 
 # %% [markdown]
-# By its accuracy this is a fine network, since the test images come from the same room.
+# Its accuracy is high, because the test images come from the same room.
 #
 # ## Groups of images that are decided alike
 #
-# Images with the mark run through other neurons than images without. `find_strategies` explains the images of each
-# class, groups them by the neurons that decide them, and then tests each group: it takes the small region where the
-# group's relevance is densest, *copies it into images of other classes*, and counts how many of them change their
-# class. Controls are copied from elsewhere. Where the region alone changes the class, the group is called a shortcut.
+# Images with the mark are decided by other neurons than images without it. `find_strategies` explains the images of
+# each class, groups them by the neurons that decide them, and then tests each group: it takes the small region where
+# the group's relevance is densest, *copies it into images of other classes*, and counts how many of them change their
+# class. As a control, it copies other regions. A group whose region alone changes the class is called a shortcut.
 
 # %%
 from lrp_lightning import find_strategies
@@ -76,9 +76,10 @@ print(f"{len(strategies)} groups in ten classes, {len(strategies.shortcuts)} lik
 draw_strategies([strategy for strategy in strategies if strategy.label == 7])
 
 # %% [markdown]
-# Each row is a group of sevens: its mean heatmap, then its most typical images; the frame is the region that was
-# copied. The heat of the upper group is in the corner, on the spot, with a little on the stem of the seven. The heat of
-# the lower group, sevens without a spot, is on the stem and on the corner of the upper stroke, where it should be.
+# Each row is a group of sevens: its mean heatmap, then its most typical images. The frame marks the region that was
+# copied. The relevance of the upper group is in the corner, on the spot, with a little on the stem of the seven. The
+# relevance of the lower group, sevens without a spot, is on the stem and on the corner of the upper stroke, where it
+# should be.
 
 # %%
 [shortcut] = strategies.shortcuts
@@ -90,7 +91,7 @@ print(f"of all images with the mark {found.sum() / has_mark[train].sum():.0%} ar
 # %% [markdown]
 # ## Try it by hand
 #
-# You need not take the test's word for it. Put the mark into test images of the other digits, which never had it.
+# You can verify the result yourself. Put the mark into test images of the other digits, which never had it.
 
 # %%
 others = clean[test][labels[test] != 7]
@@ -112,14 +113,14 @@ relevance = SelectiveLRP(model).attribute(turned, target=7)
 draw_heatmaps(turned, relevance, titles=["seven"] * len(turned), columns=6)
 
 # %% [markdown]
-# Fours, most of them, and each taken for a seven. The heat is on the spot; the stem has a little, and the left arm of
-# the four is blue: it opposes a seven, and is outweighed.
+# Most of them are fours, and the network takes all of them for sevens. The relevance is on the spot, with a little on
+# the stem. The left arm of the four is blue: it opposes a seven, but is outweighed.
 #
-# ## Which neurons read the mark?
+# ## Which neurons respond to the mark?
 #
-# Take the sevens that have the mark, remove it, and see which neurons of the last convolution lose most relevance. A
-# *neuron card* then shows the patches of images that drive a neuron most, those in which it is most relevant for the
-# predicted class, and the classes that it supports.
+# Take the sevens that have the mark, remove it, and find the neurons of the last convolution that lose most relevance.
+# A *neuron card* then shows the image patches that drive a neuron most, the patches in which it is most relevant for
+# the predicted class, and the classes that it supports.
 
 # %%
 from lrp_lightning import neuron_cards
@@ -132,15 +133,15 @@ cards = neuron_cards(model, loader, {layer: readers}, progress=False)
 draw_neuron_cards(cards, k=4)
 
 # %% [markdown]
-# Above each patch of the image, below it what in the patch drives the neuron. The first and the third neuron are driven
-# most by the spot, and the class that they support most is the seven; the second is driven by steep strokes and by
-# the spot alike. But look at the right half: where these neurons are most relevant there are often just strokes. The
-# network has no "spot detector"; neurons that read strokes of digits read the spot too.
+# The upper row shows image patches, the lower row what in each patch drives the neuron. The spot drives the first and
+# the third neuron most, and the class that they support most is the seven. The second neuron responds to steep strokes
+# and to the spot alike. But look at the right half: where these neurons are most relevant, there are often just
+# strokes. The network has no "spot detector"; neurons that respond to strokes of digits respond to the spot too.
 #
 # ## Repair it, and check the repair
 #
-# The repair is in the data: here we have the images without the mark, in practice you crop it, cover it, or show it in
-# all classes alike. Train again and ask the same two questions.
+# The repair is made in the data. Here we have the images without the mark; in practice you crop it, cover it, or add it
+# to all classes equally. Train again and ask the same two questions.
 
 # %%
 repaired = trained(clean)
@@ -157,11 +158,11 @@ titles = [f"now {c}" for c in repaired(turned).argmax(1).tolist()]
 draw_heatmaps(turned, relevance, titles=titles, columns=6)
 
 # %% [markdown]
-# The same images, spot and all, explained by the repaired network. It takes all but one for fours, by their arms and
-# the crossing of their strokes, and the spot is blue: to this network it is something that a four does not have. The
-# image that is still taken for a seven has red on the spot, which is bright where a seven is bright. A repaired network
-# can be confused by a spot; it does not look for one.
+# These are the same images, with the spot, explained by the repaired network. It takes all but one for fours, because
+# of their arms and the crossing of their strokes. The spot is blue: it is something that a four does not have. In the
+# image that is still taken for a seven, the spot is red, because it is bright where a seven is bright. A spot can still
+# confuse a repaired network, but the network does not search for one.
 #
-# `RelevanceMonitor` makes this search by itself at the end of each training and warns of what it finds. What it can
-# miss is written in the [guide](../../docs/guides/right_for_the_wrong_reasons.md). Next: [which neurons really
-# decide](4_critical_neurons_that_pass_the_contest.ipynb).
+# `RelevanceMonitor` makes this search automatically at the end of each training, and warns if it finds something. The
+# [guide](../../docs/guides/right_for_the_wrong_reasons.md) describes what the search can miss. Next: [which neurons
+# really decide](4_critical_neurons_that_pass_the_contest.ipynb).

@@ -1,9 +1,9 @@
 # %% [markdown]
 # # 4. Critical neurons that pass the contest
 #
-# *You learn to tell neurons that decide between classes from neurons that would force their class on any image.*
+# *You learn to distinguish neurons that decide between classes from neurons that force their class on any image.*
 #
-# We train a small network on scikit-learn's digits and then look for the fifth of its neurons that matters.
+# We train a small network on scikit-learn's digits and then search for the fifth of its neurons that matters.
 
 # %%
 import torch
@@ -38,8 +38,8 @@ print(f"accuracy on {len(test)} test images {(model(test).argmax(1) == truth).fl
 # %% [markdown]
 # ## A proof that proves nothing
 #
-# Keep, for each image, only the fifth of each layer's neurons with the *highest* relevance for the predicted class. Is
-# the prediction still there?
+# Keep, for each image, only the fifth of each layer's neurons with the *highest* relevance for the predicted class.
+# Does the prediction survive?
 
 # %%
 predicted = model(test).argmax(1).detach()
@@ -51,8 +51,8 @@ same = [f"{(of == predicted).float().mean():.3f}" for of in (kept, chance)]
 print(f"predictions that survive: {same[0]} with critical neurons, {same[1]} with random ones")
 
 # %% [markdown]
-# It looks like proof. Now explain a class that the image does *not* show, the one that comes second, and keep that
-# class's neurons.
+# This looks like proof. Now explain a class that the image does *not* show, the runner-up, and keep that class's
+# neurons.
 
 # %%
 second = model(test).topk(2).indices[:, 1]
@@ -61,23 +61,24 @@ forced = masked_forward(model, test, masks).argmax(1)
 print(f"the runner-up's neurons turn {(forced == second).float().mean():.3f} of the images into the runner-up")
 
 # %% [markdown]
-# So the first result says little: neurons chosen because they support a class make almost any image look like it.
+# So the first result proves little: neurons that were chosen because they support a class make almost any image look
+# like that class.
 #
 # ## The contest
 #
-# A fair question sets two classes against each other. The predicted class gets its own critical neurons, the runner-up
-# gets its own; each logit is computed with nothing else. Does the predicted class still win? `contest` asks this for
+# A fair test sets two classes against each other. The predicted class and the runner-up each get their own critical
+# neurons, and each logit is computed with nothing else. Does the predicted class still win? `contest` tests this for
 # each image and adds two controls:
 #
 # - random sets of the same size, which win about half of the contests;
-# - how often the runner-up's neurons force the runner-up, as above. It should be low.
+# - how often the runner-up's neurons force the runner-up, as above, which should be rare.
 #
 # Three ways to choose a fifth of the neurons:
 #
 # - the highest relevance, as above;
-# - `TopK(0.2)`, the default: the largest relevance *by magnitude*, so that what opposes the class is kept as
+# - `TopK(0.2)`, the default: the largest relevance *by magnitude*, so that neurons that oppose the class are kept as
 #   well;
-# - `MinError`, which starts from there and exchanges neurons until the logits are near those of the whole network.
+# - `MinError`, which starts from that set and exchanges neurons until the logits are near those of the whole network.
 
 # %%
 ways = {
@@ -91,10 +92,10 @@ for name, result in results.items():
     print(f"{name:<20} {result.accuracy:>6.3f} {result.control_accuracy:>15.3f} {result.runner_up_accuracy:>17.3f}")
 
 # %% [markdown]
-# Read a row from left to right. Neurons of the highest relevance win few more contests than random ones, and force the
-# runner-up on nearly all images: the good result of the first cell said nothing. Largest magnitude wins more, and
-# forces less. `MinError` wins most and hardly ever forces: given the runner-up's neurons, the network does not believe
-# them.
+# Read each row from left to right. Neurons with the highest relevance win only a few more contests than random ones,
+# and force the runner-up on nearly all images: the good result of the first cell proved nothing. The largest magnitude
+# wins more contests and forces less. `MinError` wins most and hardly ever forces: with the runner-up's neurons alone,
+# the network rarely predicts the runner-up.
 #
 # ## How many neurons does it take?
 
@@ -111,14 +112,14 @@ for budget in budgets:
 draw_curves(won, x=budgets, xlabel="share of neurons kept", ylabel="contests won", static=True)
 
 # %% [markdown]
-# The upper line rises with the budget: with a tenth of the neurons four contests in five are won, with half of them
-# nearly all. The highest relevance stays close to random neurons at each budget. With half of the neurons even random
-# ones win most contests; a budget as large as that proves little.
+# The upper line rises with the budget: a tenth of the neurons wins four contests in five, half of them nearly all.
+# Neurons with the highest relevance stay close to random neurons at each budget. With half of the neurons, even random
+# ones win most contests, so such a large budget proves little.
 #
 # ## Why this class and not the other?
 #
-# The contest suggests a better question for a heatmap, too. `contrast` explains the predicted class, the runner-up, and
-# the difference of their logits. Here are the two images where the network was least sure.
+# The contest suggests a better question for heatmaps, too. `contrast` explains the predicted class, the runner-up, and
+# the difference of their logits. Here are the two images about which the network was least sure.
 
 # %%
 from lrp_lightning import contrast
@@ -130,18 +131,19 @@ print("labels", truth[closest].tolist())
 draw_contrast(contrast(model, test[closest], composite="epsilon"))
 
 # %% [markdown]
-# For each image the upper row is what runs through critical neurons, the lower one what runs through all. The second
-# and the third column, one for each class, share some places, and what supports both classes does not decide between
-# them. The last column is the difference. The first image is a one that the network takes for a six, by a hair; for
-# either class the heat is on its stem. In the second image, an eight that the network nearly took for a three, the red
-# of "8, not 3" is in the middle, where the strokes of an eight cross and a three is open on the left. "Holds 311 %" is
-# no error: a small margin is the difference of large contributions, and biases take the rest back.
+# For each image, the upper row shows the relevance through critical neurons, the lower row the relevance through all.
+# The second and the third column, one for each class, have some places in common, and what supports both classes does
+# not decide between them. The last column is the difference. The first image is a one that the network takes, by a
+# narrow margin, for a six; for both classes the relevance is on its stem. The second image is an eight that the network
+# nearly took for a three. The red of "8, not 3" is in the middle, where the strokes of an eight cross and a three is
+# open on the left. "Holds 311 %" is not an error: a small margin is the difference of large contributions, and biases
+# offset the rest.
 #
 # ## One set for all images of a class
 #
-# Until now each image had its own neurons. A *circuit* is harder to have: one set for each class, the same for all
-# images, whose logit must follow the whole network's where the class is shown and where it is not. It is found on
-# training images and judged on others.
+# Until now each image had its own neurons. A *circuit* is harder to find: one set for each class, the same for all
+# images, whose logit must follow the whole network's on images of the class and on all others. It is found on training
+# images and tested on other images.
 
 # %%
 from lrp_lightning import class_circuits
@@ -156,13 +158,14 @@ for name, of in {"after one step of search": at_first, "after 30 steps": circuit
     print(f"{name:<26} {agreement.compute():.3f} of the predictions are those of the circuits")
 
 # %% [markdown]
-# Sets of the neurons that are most relevant on average, which is where the search starts, do much worse than those it
-# ends with. One small set for each class says what the network says for most images, but not for all: a network decides
-# different images of a class by different neurons.
+# The search starts from the neurons that are most relevant on average. After one step the sets have hardly changed;
+# after thirty steps they do much better. One small set for each class predicts what the network predicts for most
+# images, but not for all: a network decides different images of a class by different neurons.
 #
 # ## Do the best paths matter?
 #
-# A path is a picture until it is tested. `path_curve` keeps the neurons on each class's best paths, or all but them.
+# A path is only a picture until it is tested. `path_curve` keeps only the neurons on each class's best paths, or all
+# others.
 
 # %%
 from lrp_lightning import class_graph, k_best_paths, path_curve
@@ -177,10 +180,10 @@ shares = {
 draw_curves(shares, x=curve.counts, xlabel="paths of each class", ylabel="share of images", static=True)
 
 # %% [markdown]
-# The blue line lies at a tenth, which is chance: the neurons on fifty paths alone keep no prediction, and the green
-# one, below a half, says that they win no contests either. But the orange line falls: without these neurons fewer and
-# fewer predictions are left. So the best paths run through neurons that the network needs, and do not suffice. A graph
-# with a few black paths shows where to look; it is not the whole reason.
+# The blue line is at a tenth, which is chance: even the neurons on fifty paths alone keep no more predictions than
+# that. The green line is below a half: they do not win contests more often than chance either. But the orange line
+# falls: without these neurons, fewer and fewer predictions survive. So the best paths run through neurons that are
+# necessary but not sufficient. A graph with a few black paths shows where to look; it does not show the whole reason.
 #
 # The same measures on larger networks are in the [results](../../docs/results/selection.md). Next: [models of Hugging
 # Face](5_hugging_face.ipynb).

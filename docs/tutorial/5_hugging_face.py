@@ -1,11 +1,11 @@
 # %% [markdown]
 # # 5. Transformers of Hugging Face
 #
-# *You learn to explain a vision transformer by its patches and a language model by its tokens, with attention or
-# without.*
+# *You learn to explain a vision transformer by its patches and a language model by its tokens, with two rules for
+# attention.*
 #
 # Nothing is downloaded: both models are built from a configuration of `transformers` and trained here, in seconds, on
-# tasks small enough for us to know what a right explanation is. A pretrained model is used in the same way.
+# tasks that are small enough for us to know the right explanation. Pretrained models are used in the same way.
 
 # %%
 import torch
@@ -40,7 +40,7 @@ def train(model, inputs, labels, steps, rate):
 # %% [markdown]
 # ## A vision transformer
 #
-# It cuts the image of 16 x 16 pixels into 64 patches of 2 x 2, and lets them attend to each other.
+# The model cuts the image of 16 x 16 pixels into 64 patches of 2 x 2, which attend to each other.
 
 # %%
 config = ViTConfig(
@@ -54,13 +54,13 @@ with torch.no_grad():
 print(f"accuracy on {len(test)} test images {(predicted == truth).float().mean():.3f}")
 
 # %% [markdown]
-# The model goes into `SelectiveLRP` as it is; that its output has `logits` is known. Two things are worth choosing for
-# a transformer:
+# Pass the model to `SelectiveLRP` unchanged: outputs with `logits` are supported. Two choices matter for a transformer:
 #
-# - *What attention redistributes.* By default the attention weights are constants and relevance goes through the values
-#   alone (Ali et al. 2022). With `attention="attnlrp"` it goes through queries and keys as well (Achtibat et al. 2024).
-# - *The rules.* `Gamma` in linear layers makes calmer heatmaps than `Epsilon`; `Flat` in the first layer spreads a
-#   patch's relevance evenly over its pixels, since the patch is the smallest thing that attention sees.
+# - *The rule for attention.* By default, the attention weights are constants, and relevance goes through the values
+#   alone (Ali et al. 2022). With `attention="attnlrp"`, it goes through queries and keys as well (Achtibat et al.
+#   2024).
+# - *The rules for layers.* `Gamma` in linear layers makes calmer heatmaps than `Epsilon`. `Flat` in the first layer
+#   spreads a patch's relevance evenly over its pixels, because the patch is the smallest unit that attention sees.
 
 # %% [picture]
 ways = {
@@ -73,13 +73,13 @@ heatmaps = torch.stack([trace.inputs for trace in traces.values()])
 draw_contact_sheet(shown, heatmaps, rows=["0", "2", "4", "7"], columns=[*ways], overlay=True)
 
 # %% [markdown]
-# Red patches support the digit. Both columns have heat on the strokes: on the foot and the stem of the two, on the
-# crossbar of the four, on the stroke through the seven. With queries and keys it is gathered in fewer patches, such as
-# the lower end of the two's foot. Neither picture is as smooth as that of a convolutional network: a few patches carry
-# most.
+# Red patches support the digit. Both columns have relevance on the strokes: on the foot and the stem of the two, on the
+# crossbar of the four, on the stroke through the seven. With queries and keys it is concentrated in fewer patches, such
+# as the lower end of the two's foot. Neither picture is as smooth as that of a convolutional network: a few patches
+# carry most of the relevance.
 #
-# How much of a logit reaches the pixels at all? The rest stays where the network adds a constant; `absorbed` says
-# where.
+# How much of a logit reaches the pixels? The rest is absorbed on the way, for example where the network adds a
+# constant; `absorbed` lists where.
 
 # %%
 for way, trace in traces.items():
@@ -91,15 +91,15 @@ for way, trace in traces.items():
         print(f"  {stayed[where]:>5.0%} stays in {where}")
 
 # %% [markdown]
-# Everything is accounted for: the conservation error is rounding. But the larger part of the logit never reaches a
-# pixel. It stays in the position table, since a patch's embedding and its position are added and each gets its
-# proportion; with AttnLRP the softmax keeps a part as well. A heatmap of a transformer is a picture of the rest. Look
-# at this number before you trust one.
+# Everything is accounted for: the conservation error is rounding error. But the larger part of the logit never reaches
+# a pixel. It stays in the position table: a patch's embedding and its position are added, and each gets relevance in
+# proportion. With AttnLRP, the softmax keeps a part as well. A heatmap of a transformer shows only the rest. Check this
+# number before you trust one.
 #
-# ## A model of language
+# ## A language model
 #
-# For text we need a task where we know which words matter. Here is a grammar of film reviews: some words praise, some
-# blame, most say nothing, and `not` turns the word that follows into its opposite.
+# For text we need a task for which we know the words that matter. This is a grammar of film reviews: some words praise,
+# some blame, most are neutral, and `not` turns the word that follows into its opposite.
 
 # %%
 praise, blame = ["fine", "great", "lovely"], ["dull", "awful", "weak"]
@@ -133,8 +133,8 @@ with torch.no_grad():
 print(f"accuracy on {len(predicted)} other reviews {(predicted == praises[2500:]).float().mean():.3f}")
 
 # %% [markdown]
-# Token numbers go in as they are, and relevance comes back as one number a token. The target is the difference of the
-# two logits: what supports praise rather than blame.
+# Pass the token numbers unchanged; relevance is one number per token. The target is the difference of the two logits:
+# the evidence for praise rather than blame.
 
 # %%
 texts = [
@@ -154,12 +154,13 @@ attnlrp = SelectiveLRP(bert, Composite(Epsilon(), attention="attnlrp"))
 draw_tokens(tokens, attnlrp.attribute(x, target=margin), titles=titles)
 
 # %% [markdown]
-# Red words support praise, blue ones blame, and the scale is each text's own. "great" alone is red and "dull"
-# alone is blue. In "not great" both words are blue, in "not dull" the opinion has turned red: the network has learned
-# that the pair counts, and the relevance of an opinion depends on the word before it. "not" itself leans to blame in
-# both, also where the review praises. Of the words that say nothing, "music" in the last text gets some heat, more by
-# AttnLRP; the others get little.
+# Red words support praise, blue ones blame; each text has its own scale. "great" alone is red and "dull" alone is blue.
+# In "not great" both words are blue; in "not dull" the opinion has turned red. The network has learned that the pair
+# matters: the relevance of an opinion depends on the word before it. "not" itself leans to blame in both texts, even
+# where the review praises. Of the neutral words, "music" in the last text gets some relevance, more with AttnLRP; the
+# others get little.
 #
-# For a pretrained model take its tokenizer's numbers and strings: `tokens = [tokenizer.convert_ids_to_tokens(row) for
-# row in ids]`, with the attention mask as `additional_forward_args`. The
-# [guide](../../docs/guides/hugging_face_models.md) has that, inputs by keyword, and language models.
+# For a pretrained model, use its tokenizer's numbers and strings,
+# `tokens = [tokenizer.convert_ids_to_tokens(row) for row in ids]`, and pass the attention mask as
+# `additional_forward_args`. The [guide](../../docs/guides/hugging_face_models.md) shows this, inputs by keyword, and
+# language models.

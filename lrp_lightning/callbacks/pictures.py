@@ -300,7 +300,8 @@ def _path_sheet(of: ClassGraph, shown: Sequence[Explained], settings: Settings) 
 def _drawn(of: ClassGraph, settings: Settings, epoch: int) -> Figure:
     samples = f"{of.n_samples} sample{'s' if of.n_samples != 1 else ''}"
     title = f"Critical paths of class {settings.name_of(of.label)}, epoch {epoch}, {samples}"
-    return draw_graph(of.graph, paths=of.paths, class_names=settings.class_names, title=title, static=True)
+    neurons = 8 if len({layer for layer, _ in of.graph}) <= 8 else 5  # a picture of several rows fits on a screen
+    return draw_graph(of.graph, neurons, of.paths, settings.class_names, title, static=True)
 
 
 def _of_few_colours(drawing: np.ndarray) -> np.ndarray:

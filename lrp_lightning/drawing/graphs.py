@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import ceil
 from typing import Literal, overload
 
 import networkx as nx
@@ -12,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 
 from lrp_lightning.drawing.figures import NEGATIVE, POSITIVE, new_figure, plain, with_still
@@ -24,6 +26,10 @@ _LEGEND = "neurons: relevance within their layer, red for, blue against · edges
 _DIFF_LEGEND = "neurons and edges: by how much their share changed, red more, blue less"
 _WIDTHS = 6
 """Plotly draws all lines of a trace alike, so edges are drawn in this many widths."""
+_IN_A_ROW = 8
+"""More layers than this are drawn in several rows in a static picture, which is then legible in a card 400 pixels wide."""
+_LARGER = 1.4
+"""Words in several rows, relative to those in one."""
 _CHARACTER = 0.07
 """Inches of a character of 8 points."""
 
@@ -61,7 +67,8 @@ def draw_graph(
         title: above the picture.
         layers: which layers are shown. None for all or, if there are more than 24, for the last of each block: of a
             ResNet-50 its 16 residual sums. Relevance through layers that are not shown is merged into one edge.
-        static: whether to draw a matplotlib figure instead.
+        static: whether to draw a matplotlib figure instead. It has more than eight layers in several rows; each row begins
+            with the layer that the one above ends with.
 
     Returns:
         A plotly figure, or with ``static`` a matplotlib one that is not registered with pyplot.
@@ -222,69 +229,105 @@ def _neurons(graph: nx.DiGraph, layout: Layout, labels: dict[Node, str]) -> go.S
 def _static(
     graph: nx.DiGraph, layout: Layout, paths: Sequence[Path], labels: dict[Node, str], title: str, neurons_per_layer: int
 ) -> Figure:
-    names = layout.layers
     legend = _DIFF_LEGEND if any("change" in about for _, about in graph.nodes(data=True)) else _LEGEND
     legend += " · black: best paths" if paths else ""
-    axis = _axis(names, max((len(text) for node, text in labels.items() if text != str(node[1])), default=0),
-                 max(0.058 * len(legend), min(0.095 * len(title), 12.0)), neurons_per_layer, bool(title))  # fmt: skip
-    axis.set_axis_off()
+    windows = _windows(len(layout.layers))
+    larger = 1.0 if len(windows) == 1 else _LARGER
+    if len(windows) > 1:
+        legend = legend.replace(" · ", "\n", 1)
+    labelled = max((len(text) for node, text in labels.items() if text != str(node[1])), default=0)
+    words = max(0.058 * larger * max(map(len, legend.splitlines())), min(0.095 * len(title), 12.0))
+    axes = _axes(layout.layers, windows, labelled, words, neurons_per_layer, bool(title), larger)
     if title:
-        axis.set_title(title, fontsize=11, loc="left", pad=16, parse_math=False)  # above the legend
-    if layout.edges:
-        strength = np.array([edge.strength for edge in layout.edges])
-        axis.add_collection(
+        pad = 16 if len(windows) == 1 else 34
+        axes[0].set_title(title, fontsize=11, loc="left", pad=pad, parse_math=False)  # above the legend
+    axes[0].text(0.0, 1.01, legend, transform=axes[0].transAxes, fontsize=7 * larger, ha="left", va="bottom",
+                 color="#555555")  # fmt: skip
+    for axis, (first, last) in zip(axes, windows, strict=True):
+        axis.set_axis_off()
+        axis.set_ylim(layout.lowest - 0.7, layout.highest + 0.5)
+        axis.set_xlim(first - 0.5, first + windows[0][1] + 0.5)
+        _draw_edges(axis, layout, paths, first, last)
+        _draw_neurons(axis, layout, labels, first, last, larger)
+        for column in range(first, last + 1):
+            axis.text(column, layout.lowest - 0.75, layout.layers[column], rotation=38, ha="right", va="top",
+                      fontsize=8 * larger, rotation_mode="anchor", parse_math=False)  # fmt: skip
+    return axes[0].figure  # type: ignore[return-value]
+
+
+def _windows(columns: int) -> list[tuple[int, int]]:
+    """The first and the last column of each row of the picture; a row begins with the column that ends the one above."""
+    rows = max(1, ceil((columns - 1) / (_IN_A_ROW - 1)))
+    step = max(1, ceil((columns - 1) / rows))
+    return [(first, min(first + step, columns - 1)) for first in range(0, max(1, columns - 1), step)]
+
+
+def _axes(
+    names: Sequence[str],
+    windows: Sequence[tuple[int, int]],
+    labelled: int,
+    words: float,
+    neurons: int,
+    titled: bool,
+    larger: float,
+) -> list[Axes]:
+    """Of a new figure, the room for neurons, with margins for words: constrained layout takes a third of the drawing's time.
+
+    Args:
+        names: of layers, which lean below their columns.
+        windows: the columns of each row of the picture.
+        labelled: characters of the longest class name, at the right.
+        words: inches of the words above.
+        neurons: of a column.
+        titled: whether there is a title.
+        larger: the words' size, relative to that in a picture of one row.
+    """
+    columns, character = windows[0][1] + 1, _CHARACTER * larger
+    wide, tall = max(0.85 * columns / larger, words, 5.0), max(0.42 * neurons, 2.0)
+    column = wide / columns
+    leaning = max(0.8 * character * len(names[n]) - (n - first + 0.5) * column
+                  for first, last in windows for n in range(first, last + 1))  # fmt: skip
+    left, right = 0.1 + max(0.0, leaning), 0.1 + max(0.0, character * labelled - 0.28 * column)
+    below, above = 0.3 + 0.65 * character * max(map(len, names)), (0.6 if titled else 0.3) + 0.8 * (larger - 1)
+    figure = new_figure(left + wide + right, above + len(windows) * (tall + below))
+    figure.set_layout_engine("none")
+    width, height = figure.get_size_inches()
+    bottoms = [height - above - row * (tall + below) - tall for row in range(len(windows))]
+    return [figure.add_axes((left / width, bottom / height, wide / width, tall / height)) for bottom in bottoms]
+
+
+def _draw_edges(axis: Axes, layout: Layout, paths: Sequence[Path], first: int, last: int) -> None:
+    """Edges and paths between two columns; of one that begins or ends beyond them the part in between."""
+    edges = [e for e in layout.edges if layout.place[e.lower][0] < last and layout.place[e.upper][0] > first]
+    box = Rectangle((first, -1e6), last - first, 2e6, transform=axis.transData)
+    if edges:
+        strength = np.array([edge.strength for edge in edges])
+        drawn = axis.add_collection(
             LineCollection(
-                [(layout.place[edge.lower], layout.place[edge.upper]) for edge in layout.edges],
+                [(layout.place[edge.lower], layout.place[edge.upper]) for edge in edges],
                 linewidths=0.3 + 3.2 * strength,
-                colors=[POSITIVE if edge.relevance > 0 else NEGATIVE for edge in layout.edges],
+                colors=[POSITIVE if edge.relevance > 0 else NEGATIVE for edge in edges],
                 alpha=0.08 + 0.72 * strength,
                 capstyle="round",
                 zorder=1,
             )
         )
+        drawn.set_clip_path(box)
     strongest = max((abs(path.share) for path in paths), default=1.0) or 1.0
     for path, chain in zip(paths, layout.chains, strict=True):
         at = np.array([layout.place[node] for node in chain]).reshape(-1, 2)
         width = 0.6 + 2.0 * abs(path.share) / strongest
-        axis.plot(*at.T, color="black", linewidth=width, alpha=0.85, zorder=3, solid_joinstyle="round")
-    _draw_neurons(axis, layout, labels)
-
-    axis.set_ylim(layout.lowest - 0.7, layout.highest + 0.5)
-    axis.text(0.0, 1.01, legend, transform=axis.transAxes, fontsize=7, ha="left", va="bottom", color="#555555")
-    for column, layer in enumerate(names):
-        axis.text(column, layout.lowest - 0.75, layer, rotation=38, ha="right", va="top", fontsize=8,
-                  rotation_mode="anchor", parse_math=False)  # fmt: skip
-    axis.set_xlim(-0.5, len(names) - 0.5)
-    return axis.figure  # type: ignore[return-value]
+        (line,) = axis.plot(*at.T, color="black", linewidth=width, alpha=0.85, zorder=3, solid_joinstyle="round")
+        line.set_clip_path(box)
 
 
-def _axis(names: Sequence[str], labelled: int, words: float, rows: int, titled: bool) -> Axes:
-    """Of a new figure, the room for neurons, with margins for words: constrained layout takes a third of the drawing's time.
-
-    Args:
-        names: of layers, which lean below their columns.
-        labelled: characters of the longest class name, at the right.
-        words: inches of the words above.
-        rows: neurons in a column.
-        titled: whether there is a title.
-    """
-    wide, tall = max(0.85 * len(names), words, 5.0), max(0.42 * rows, 2.0)
-    column = wide / len(names)
-    leaning = max(0.8 * _CHARACTER * len(name) - (n + 0.5) * column for n, name in enumerate(names))
-    left, right = 0.1 + max(0.0, leaning), 0.1 + max(0.0, _CHARACTER * labelled - 0.28 * column)
-    below, above = 0.3 + 0.65 * _CHARACTER * max(map(len, names)), 0.6 if titled else 0.3
-    figure = new_figure(left + wide + right, below + tall + above)
-    figure.set_layout_engine("none")
-    width, height = figure.get_size_inches()
-    return figure.add_axes((left / width, below / height, wide / width, tall / height))
-
-
-def _draw_neurons(axis, layout: Layout, labels: dict[Node, str]) -> None:  # type: ignore[no-untyped-def]
-    at = np.array(list(layout.place.values()))
+def _draw_neurons(axis: Axes, layout: Layout, labels: dict[Node, str], first: int, last: int, larger: float) -> None:
+    nodes = [node for node, (x, _) in layout.place.items() if first <= x <= last]
+    at = np.array([layout.place[node] for node in nodes])
     axis.scatter(
         at[:, 0],
         at[:, 1],
-        c=[layout.colour[node] for node in layout.place],
+        c=[layout.colour[node] for node in nodes],
         s=90,
         cmap="RdBu_r",
         norm=Normalize(-1, 1),
@@ -292,10 +335,11 @@ def _draw_neurons(axis, layout: Layout, labels: dict[Node, str]) -> None:  # typ
         linewidths=0.6,
         zorder=4,
     )
-    for node, (x, y) in layout.place.items():
+    for node in nodes:
+        x, y = layout.place[node]
         if labels[node] != str(node[1]):
-            axis.text(x + 0.22, y, labels[node], fontsize=8, va="center", zorder=5, parse_math=False)
+            axis.text(x + 0.22, y, labels[node], fontsize=8 * larger, va="center", zorder=5, parse_math=False)
         else:
-            label = axis.text(x, y - 0.24, labels[node], fontsize=6, ha="center", va="top", color="#222222", zorder=5,
-                              parse_math=False)  # fmt: skip
+            label = axis.text(x, y - 0.24, labels[node], fontsize=6 * larger, ha="center", va="top", color="#222222",
+                              zorder=5, parse_math=False)  # fmt: skip
             label.set_path_effects([withStroke(linewidth=2, foreground="white")])  # legible over edges

@@ -61,7 +61,7 @@ class Path:
 
     @property
     def carries(self) -> str:
-        """What it carries, as text: its share of the output or, below 0.1 %, a multiple of the median path's."""
+        """Its share of the output, as text; below 0.1 %, a multiple of the median path's."""
         if self.times_median is None or abs(self.share) >= _TELLING:
             return f"{100 * self.share:.2g} %"
         sign, size = "-" if self.times_median < 0 else "", abs(self.times_median)

@@ -11,22 +11,24 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from lrp_lightning.compat import in_double
-from lrp_lightning.html.pictures import Row, heat_picture, palette_picture, strip
+from lrp_lightning.html.pictures import SIDE, Picture, Row, heat_picture, palette_picture, strip
 from lrp_lightning.patches import squares
 from lrp_lightning.pixels import coloured, displayable, limit_of, summed
+from lrp_lightning.words import percent
 
 if TYPE_CHECKING:
     import networkx as nx
 
     from lrp_lightning.graphs.paths import Path
     from lrp_lightning.graphs.shapes import Shapes
+    from lrp_lightning.insight.contrast import Contrast
     from lrp_lightning.insight.neuron_cards import NeuronCard
     from lrp_lightning.insight.strategies import OddSample, Strategy
     from lrp_lightning.insight.transplant import Region
     from lrp_lightning.trace import Trace
 
 __all__ = [
-    "conservation", "graph", "input_heatmaps", "negative", "neurons", "number", "numbers", "paths", "strategies",
+    "conservation", "contrast", "graph", "input_heatmaps", "negative", "neurons", "number", "numbers", "paths", "strategies",
 ]  # fmt: skip
 
 _SHORT = 8
@@ -109,7 +111,49 @@ def input_heatmaps(trace: Trace, most: int, side: int) -> dict[str, Any]:
     return {
         "rows": [Row([one], f"sample {n}") for n, one in enumerate(pictures)], "limit": limit, "two": False, "held": False,
         "many": len(relevance), "wide": False, "bare": True, "negative": negative(trace),
+        "critical": bool(trace.masks),
     }  # fmt: skip
+
+
+def contrast(
+    why: Contrast, figure: Picture | None = None, titles: Sequence[str] = (), most: int = 2, side: int = SIDE
+) -> dict[str, Any]:
+    """Why one class and not another: heatmaps, and the neurons that raise and lower the difference.
+
+    Args:
+        why: of any inputs.
+        figure: a drawing of the heatmaps; None for those of the first samples, where these are images.
+        titles: one per sample, listed above the figure.
+        most: samples that are shown without a figure.
+        side: pixels of their heatmaps, at most.
+    """
+    rows = [
+        [effect, layer, str(neuron), f"{share:+.1%}"]
+        for effect, of in (("raises", why.neurons_for), ("lowers", why.neurons_against))
+        for layer, neuron, share in of
+    ]
+    maps = [] if figure is not None or why.inputs.ndim != 4 else _heatmaps_of(why, min(most, len(why.inputs)), side)
+    return {
+        "figure": figure, "maps": maps, "rows": rows, "titles": titles, "shown": len(maps) // 2, "many": len(why.inputs),
+    }  # fmt: skip
+
+
+def _heatmaps_of(why: Contrast, samples: int, side: int) -> list[Row]:
+    """For each sample a row through its critical neurons and one through all neurons, each kind with its own scale."""
+    images, explained = displayable(why.inputs[:samples]), why.explained
+    rows: dict[tuple[int, int], Row] = {}
+    for kind, (name, maps) in enumerate({"critical neurons": why.heatmaps, "all neurons": why.all_neurons}.items()):
+        few, held = maps[:, :samples], why.held(maps)
+        heat = summed(few.flatten(0, 1), shares=True).reshape(3, samples, *few.shape[3:])
+        limit = limit_of(heat, 99.5)
+        for i in range(samples):
+            a, b = int(why.a[i]), int(why.b[i])
+            pictures = [palette_picture(images[i], "image", side)]
+            for what, said in enumerate((f"for class {a}", f"for class {b}", f"{a}, not {b}")):
+                label = f"{said}: {number(float(explained[what, i]))}, holds {percent(float(held[what, i]))}"
+                pictures.append(heat_picture(heat[what, i], limit, f"heatmap {said}", label, side))
+            rows[i, kind] = Row(pictures, f"sample {i}, {name}")
+    return [rows[key] for key in sorted(rows)]
 
 
 def paths(of: Sequence[Path], most: int | None = None, first: bool = True) -> dict[str, Any]:

@@ -17,10 +17,13 @@ from lrp_lightning.masking import masked_forward
 from lrp_lightning.metrics.accuracy import check_outputs
 from lrp_lightning.rules import Rule
 from lrp_lightning.selection import Selection, TopK
+from lrp_lightning.words import percent
 
 __all__ = ["Contrast", "contrast"]
 
 _NEURONS = 10
+_SHOWN, _SIDE = 2, 96
+"""Samples in a notebook, and pixels of their heatmaps."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,6 +94,20 @@ class Contrast:
             f"Contrast({len(self.a)} samples, mean margin {self.margin.float().mean():.3g}; {most}with critical neurons "
             "alone "
             f"the same class is ahead in {self.told.float().mean():.0%})"
+        )
+
+    def _repr_html_(self) -> str:
+        """For a notebook: heatmaps of the first samples, where these are images, and the neurons that decide."""
+        from lrp_lightning.html import sections
+        from lrp_lightning.html.markup import part
+
+        samples = len(self.a)
+        ahead = percent(float(self.told.float().mean())) if samples else "none"
+        margin = sections.number(float(self.margin.float().mean())) if samples else "none"
+        return part(
+            f"Contrast of two classes, {samples:,} sample{'s' * (samples != 1)}",
+            ("figures", [("mean margin", margin), ("same class ahead with critical neurons alone", ahead)]),
+            ("contrast", sections.contrast(self, most=_SHOWN, side=_SIDE)),
         )
 
 

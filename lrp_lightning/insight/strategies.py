@@ -119,7 +119,7 @@ class Strategy:
 
     @property
     def control(self) -> float:
-        """The same share for the controls: another window, or the same window of the class's other samples."""
+        """The same share for the controls, which copy another window, or the same window of the class's other samples."""
         return float("nan") if self.test is None else self.test.control
 
     @property

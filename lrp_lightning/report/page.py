@@ -191,6 +191,7 @@ def _heatmaps(report: Report) -> dict[str, Any]:
     return {
         "rows": rows, "limit": limit, "two": len(maps) == 2, "held": bool(report.held), "many": len(report.images),
         "wide": max(images.shape[1:3]) > SMALL, "bare": False, "negative": shown.negative(report.trace),
+        "critical": len(maps) == 1 and report.trace is not None and bool(report.trace.masks),
     }  # fmt: skip
 
 
@@ -272,14 +273,9 @@ def _contrast(report: Report) -> dict[str, Any]:
     why = report.contrast
     if why is None:
         return {}
-    rows = [
-        [effect, layer, str(neuron), f"{share:+.1%}"]
-        for effect, of in (("raises", why.neurons_for), ("lowers", why.neurons_against))
-        for layer, neuron, share in of
-    ]
     figure = draw_contrast(why, report.class_names, report.mean, report.std)
     drawn = palette_picture(as_array(figure), "heatmaps of the contrast")
-    return {"figure": drawn, "rows": rows, "titles": report.titles}
+    return shown.contrast(why, drawn, report.titles)
 
 
 def _strategies(report: Report) -> dict[str, Any]:

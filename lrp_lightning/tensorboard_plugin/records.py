@@ -20,7 +20,7 @@ from tensorboard import errors
 from tensorboard.data.provider import RunTagFilter
 
 from lrp_lightning.errors import RecordError
-from lrp_lightning.tensorboard_plugin.schema import PICTURES, PLUGIN, RECORD, read_graph, read_head, short, unpack_picture
+from lrp_lightning.tensorboard_plugin.schema import PICTURES, PLUGIN, RECORD, read_head, read_neurons, short, unpack_picture
 
 __all__ = ["Place", "Records", "Relevances", "Told", "json_of", "seconds"]
 
@@ -79,27 +79,10 @@ class Relevances(NamedTuple):
     def of(cls, datum: Any, label: int) -> Relevances | None:
         """None where the step does not have the class, or is broken."""
         try:
-            graph = read_graph(datum.numpy, read_head(datum.numpy), label)
+            layers, numbers, relevances, total = read_neurons(datum.numpy, label)
         except RecordError:
             return None
-        members: list[tuple[list[int], list[float]]] = [(list(of[0]), list(of[1])) for of in graph["others"]]
-        for layer, neuron, relevance, *_ in graph["nodes"]:
-            members[layer][0].append(neuron)
-            members[layer][1].append(relevance)
-        neurons, values, layers, end = [], [], [], 0
-        for (name, *_), (of_layer, relevances) in zip(graph["layers"], members, strict=True):
-            ids = np.array(of_layer, np.int64)
-            order = np.argsort(ids, kind="stable")
-            neurons.append(ids[order])
-            values.append(np.array(relevances, np.float64)[order])
-            end += len(ids)
-            layers.append((name, end))
-        whole = np.concatenate([np.zeros(0), *values])
-        with np.errstate(over="ignore", under="ignore"):
-            single = whole.astype(np.float32)
-        fits = np.allclose(single, whole, rtol=1e-6, atol=0)
-        total = float(sum(node[2] for node in graph["nodes"] if node[4]))
-        return cls((layers, b"".join(of.tobytes() for of in neurons)), single if fits else whole, total)
+        return cls((layers, numbers.tobytes()), relevances, total)
 
     def at(self, layer: str, neuron: int) -> float | None:
         """None where the graph does not have it."""

@@ -1,13 +1,15 @@
-"""What one step of a run leaves in the log for the tab, version 2. Read by the plugin, written by ``summary``.
+"""What one step of a run leaves in the log for the tab, version 3. Read by the plugin, written by ``summary``.
 
 A step is one event with two summaries of the plugin ``"relevance"``.
 
-``relevance/record``, a tensor of strings (``DATA_CLASS_TENSOR``): the head, then one part for each class of the head's
-``explained``, in its order. Each part is zlib-compressed JSON, so that a class is read without the others.
+``relevance/record``, a tensor of strings (``DATA_CLASS_TENSOR``): the head, then four strings for each class of the head's
+``explained``, in its order: its graph, its index, its neurons and their relevances. Head and graph are zlib-compressed JSON.
+A class is read without the others, and a neuron's relevance without head and graph, so that its line over a thousand steps
+takes a fraction of a second.
 
 The head::
 
-    {"version": 2, "epoch": 3,
+    {"version": 3, "epoch": 3,
      "class_names": ["shirt", ...] | null,
      "settings": {name: text},                   # composite, selection, ...
      "measures": {name: number | null},          # null: not finite
@@ -34,14 +36,24 @@ The head::
 Patches of a card are ``{"images": ref | null, "drives": ref | null, "labels": [class | -1, ...], "predictions": [class,
 ...]}``: what the neuron sees, what in it drives the neuron, each a square.
 
-A class's part::
+A class's graph::
 
     {"class": 3, "samples": 32,                  # how many samples the graph sums over
      "layers": [[name, kind], ...],              # in the order of the forward pass
      "nodes": [[layer, neuron, relevance, activation, output], ...],   # those shown; layer: index into layers, output: 0 | 1
      "edges": [[lower, upper, relevance, share], ...],                 # those shown; indices into nodes
-     "paths": [[[node, ...], share, heatmaps: ref | null, times the median path | null], ...],  # best first
-     "others": [[neurons, relevances], ...]}     # for each layer, neurons of the graph that are not shown
+     "paths": [[[node, ...], share, heatmaps: ref | null, times the median path | null], ...]}  # best first
+
+Its index, JSON, not compressed::
+
+    {"version": 3, "class": 3,
+     "layers": [[name, neurons], ...],           # how many neurons the graph has in each layer, shown or not
+     "bytes": 4 | 8,                             # of a relevance: 8 where 4 cannot express all of them
+     "total": number}                            # the output's relevance
+
+Its neurons: for each layer, in order, the number of its first neuron, then how much each number exceeds the one before, as
+int32, zlib-compressed. Their relevances: float32 or float64, in the same order, not compressed, since digits of noise cannot
+be. Both are little-endian.
 
 ``relevance/pictures``, a sequence of blobs (``DATA_CLASS_BLOB_SEQUENCE``), so that each is fetched alone: zlib-compressed
 arrays in C order. A ref says where one lies and what it is::
@@ -56,7 +68,9 @@ Numbers are at most 1e300 in size, whole ones less than 2^53, and a part has at 
 them are finite, and a small log takes little memory.
 
 Version 1 had no strategies, cards, headline and heatmaps of all neurons; a reader takes it for a record without any. Early
-records of version 2 do not say what a strategy's samples are predicted as; a reader takes that for unknown.
+records of version 2 do not say what a strategy's samples are predicted as; a reader takes that for unknown. Up to version 2
+a class was one string, its graph, with ``"others": [[neurons, relevances], ...]``: of each layer the neurons that are not
+shown. :func:`read_graph` returns graphs of all versions in this form.
 
 A reader refuses a greater version, ignores keys it does not know, and never meets another meaning of a key it knows: a
 change of meaning is a new version.
@@ -68,7 +82,8 @@ import json
 import math
 import zlib
 from collections.abc import Callable, Iterable
-from typing import Any
+from itertools import accumulate, pairwise
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -82,16 +97,19 @@ __all__ = [
     "PLUGIN",
     "RECORD",
     "VERSION",
+    "Neurons",
     "pack",
+    "pack_graph",
     "pack_heatmaps",
     "pack_images",
     "read_graph",
     "read_head",
+    "read_neurons",
     "unpack_picture",
 ]
 
 PLUGIN = "relevance"
-VERSION = 2
+VERSION = 3
 RECORD, PICTURES = "relevance/record", "relevance/pictures"
 """Tags of the two summaries."""
 
@@ -101,6 +119,8 @@ MAX_NUMBER = 1e300
 """The greatest number that a reader accepts. A million of them have a finite sum."""
 _MAX_WHOLE = 2**53 - 1
 """That of a whole one: what JavaScript tells from its neighbours."""
+_MAX_NEURON = 2**31 - 1
+"""That of a neuron."""
 MAX_PICTURE = 4 * 2**20
 """Bytes of a picture, unpacked, that a reader accepts."""
 _MAX_LISTS, _MAX_VALUES = 250_000, 1_000_000
@@ -113,6 +133,10 @@ def pack(part: dict[str, Any]) -> bytes:
     Raises:
         RecordError: if it has numbers that are not finite, or is too large.
     """
+    return zlib.compress(_json(part), 6)
+
+
+def _json(part: dict[str, Any]) -> bytes:
     try:
         text = json.dumps(part, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode("utf-8", "replace")
     except (TypeError, ValueError) as error:
@@ -121,7 +145,51 @@ def pack(part: dict[str, Any]) -> bytes:
         raise RecordError(f"a part of the record has {len(text)} bytes, at most {MAX_PART} can be read again")
     if _has_too_many(text):
         raise RecordError(f"a part of the record has more than {_MAX_LISTS} lists or {_MAX_VALUES} values")
-    return zlib.compress(text, 6)
+    return text
+
+
+class Neurons(NamedTuple):
+    """The relevance of all neurons of a class's graph."""
+
+    layers: list[tuple[str, int]]
+    """Each with the number of neurons up to its end."""
+    numbers: np.ndarray
+    """Of all neurons, int64, sorted within each layer."""
+    relevances: np.ndarray
+    """In the same order, float32, or float64 where float32 cannot express all of them."""
+    total: float
+    """The output's relevance."""
+
+
+def pack_graph(graph: dict[str, Any]) -> list[bytes]:
+    """The strings of a class as they are logged.
+
+    Args:
+        graph: as :func:`read_graph` returns it.
+
+    Raises:
+        RecordError: as :func:`pack`, or if the neurons of a layer are not different whole numbers from 0 to 2^31 - 1.
+    """
+    layers, numbers, relevances, total = _neurons_of(graph)
+    if len(numbers) > _MAX_VALUES:
+        raise RecordError(f"class {graph['class']} has {len(numbers)} neurons, at most {_MAX_VALUES} can be read again")
+    starts = [0, *(end for _, end in layers)]
+    steps = np.concatenate([np.diff(numbers[a:b], prepend=0) for a, b in pairwise(starts)] or [numbers])
+    if not _are_steps(steps, starts) or numbers.max(initial=0) > _MAX_NEURON:
+        raise RecordError(f"neurons of a layer must be different whole numbers from 0 to {_MAX_NEURON}")
+    index = {
+        "version": VERSION,
+        "class": graph["class"],
+        "layers": [[name, b - a] for (name, _), (a, b) in zip(layers, pairwise(starts), strict=True)],
+        "bytes": relevances.itemsize,
+        "total": total,
+    }
+    return [
+        pack({key: value for key, value in graph.items() if key != "others"}),
+        _json(index),
+        zlib.compress(steps.astype("<i4").tobytes(), 6),
+        relevances.astype(f"<f{relevances.itemsize}").tobytes(),
+    ]
 
 
 def pack_heatmaps(heatmaps: np.ndarray) -> tuple[bytes, dict[str, Any]]:
@@ -163,11 +231,7 @@ def read_head(parts: Any) -> dict[str, Any]:
     version: Any = head.get("version")
     if not _whole(version) or version < 1:
         raise RecordError("this step's record is broken: it has no version")
-    if version > VERSION:
-        raise RecordError(
-            f"this step was written in format {version}, and this plugin reads formats up to {VERSION}: "
-            "update lrp-lightning where TensorBoard runs"
-        )
+    _check_version(version)
     if version < 2:
         head |= {"strategies": [], "cards": [], "headline": []}
         if isinstance(head.get("samples"), dict):
@@ -189,8 +253,8 @@ def read_head(parts: Any) -> dict[str, Any]:
         _check(card, f"card {i}", _CARD)
     if len(set(head["explained"])) < len(head["explained"]):
         raise RecordError("this step's record is broken: it has a class twice")
-    if len(parts) != 1 + len(head["explained"]):
-        raise RecordError(f"this step's record is broken: {len(head['explained'])} classes in {len(parts) - 1} parts")
+    if len(parts) != 1 + _strings(version) * len(head["explained"]):
+        raise RecordError(f"this step's record is broken: {len(head['explained'])} classes in {len(parts) - 1} strings")
     return head
 
 
@@ -208,8 +272,13 @@ def read_graph(parts: Any, head: dict[str, Any], label: int) -> dict[str, Any]:
     if label not in head["explained"]:
         there = ", ".join(map(str, head["explained"][:100]))
         raise RecordError(f"class {label} is not in this step; there are [{there}]")
-    graph = _part(parts, 1 + head["explained"].index(label), f"class {label}")
+    at = 1 + _strings(head["version"]) * head["explained"].index(label)
+    graph = _part(parts, at, f"class {label}")
     _check(graph, f"class {label}", _GRAPH)
+    if head["version"] > 2:
+        graph["others"] = _others(_neurons(parts, at + 1, _index(parts, at + 1)), graph)
+    else:
+        _check(graph, f"class {label}", {"others": _OTHERS})
     layers, nodes = len(graph["layers"]), len(graph["nodes"])
     inside = (
         graph["class"] == label
@@ -225,11 +294,130 @@ def read_graph(parts: Any, head: dict[str, Any], label: int) -> dict[str, Any]:
     return graph
 
 
+def read_neurons(parts: Any, label: int) -> Neurons:
+    """The relevance of all neurons of a class's graph, checked.
+
+    Args:
+        parts: as in :func:`read_head`.
+        label: the class.
+
+    Raises:
+        RecordError: if the class is not there, or its strings are broken.
+    """
+    _check_strings(parts)
+    for at in range(2, len(parts) - 2, _strings(VERSION)):
+        if not parts[at].startswith(b"{"):  # of an earlier version: compressed
+            break
+        index = _index(parts, at)
+        if index["class"] == label:
+            return _neurons(parts, at, index)
+    return _neurons_of(read_graph(parts, read_head(parts), label))
+
+
+def _strings(version: int) -> int:
+    """Of a class."""
+    return 4 if version > 2 else 1
+
+
+def _index(parts: Any, at: int) -> dict[str, Any]:
+    index = _parsed(parts[at], "an index") if len(parts[at]) <= MAX_PART else {}
+    _check(index, "an index", _INDEX)
+    _check_version(index["version"])
+    if sum(size for _, size in index["layers"]) > _MAX_VALUES:
+        raise RecordError("this step's record is broken: an index has more neurons than a record has")
+    return index
+
+
+def _neurons(parts: Any, at: int, index: dict[str, Any]) -> Neurons:
+    """From the two strings that follow the index."""
+    sizes = [size for _, size in index["layers"]]
+    ends = list(accumulate(sizes))
+    count = sum(sizes)
+    steps = _numbers_in(_unpack(parts[at + 1], max(1, 4 * count), "an array of neurons"), "<i4", count)
+    relevances = _numbers_in(parts[at + 2], f"<f{index['bytes']}", count)
+    if not _are_steps(steps, [0, *ends]):
+        raise RecordError("this step's record is broken: the neurons of a layer are not sorted")
+    if not float(np.abs(relevances).max(initial=0)) <= MAX_NUMBER:
+        raise RecordError("this step's record is broken: a relevance is not finite")
+    sums = np.cumsum(steps, dtype=np.int64)
+    before = np.concatenate([np.zeros(1, np.int64), sums])[[0, *ends[:-1]]] if ends else sums
+    return Neurons([(name, end) for (name, _), end in zip(index["layers"], ends, strict=True)],
+                   sums - np.repeat(before, sizes), relevances, float(index["total"]))  # fmt: skip
+
+
+def _numbers_in(data: bytes, of: str, count: int) -> np.ndarray:
+    if len(data) != count * np.dtype(of).itemsize:
+        raise RecordError(f"this step's record is broken: an array does not have {count} numbers")
+    return np.frombuffer(data, of)
+
+
+def _are_steps(steps: np.ndarray, starts: list[int]) -> bool:
+    """Whether they lead from each neuron of a layer to a later one; the first of a layer may be neuron 0."""
+    firsts = [start for start in starts if start < len(steps)]
+    return bool((steps >= 0).all()) and np.count_nonzero(steps == 0) == np.count_nonzero(steps[firsts] == 0)
+
+
+def _neurons_of(graph: dict[str, Any]) -> Neurons:
+    """From a graph as :func:`read_graph` returns it."""
+    members: list[tuple[list[int], list[float]]] = [(list(of[0]), list(of[1])) for of in graph["others"]]
+    for layer, neuron, relevance, *_ in graph["nodes"]:
+        members[layer][0].append(neuron)
+        members[layer][1].append(relevance)
+    numbers, relevances, layers, end = [np.zeros(0, np.int64)], [np.zeros(0)], [], 0
+    for (name, *_), (of_layer, of_neurons) in zip(graph["layers"], members, strict=True):
+        found = np.array(of_layer, np.int64)
+        order = np.argsort(found, kind="stable")
+        numbers.append(found[order])
+        relevances.append(np.array(of_neurons, np.float64)[order])
+        end += len(found)
+        layers.append((name, end))
+    whole = np.concatenate(relevances)
+    with np.errstate(over="ignore", under="ignore"):
+        single = whole.astype(np.float32)
+    fits = np.allclose(single, whole, rtol=1e-6, atol=0)
+    total = float(sum(node[2] for node in graph["nodes"] if node[4]))
+    return Neurons(layers, np.concatenate(numbers), single if fits else whole, total)
+
+
+def _others(neurons: Neurons, graph: dict[str, Any]) -> list[Any]:
+    """For each layer the neurons that are not shown, and their relevances."""
+    if [name for name, _ in neurons.layers] != [name for name, *_ in graph["layers"]]:
+        raise RecordError("this step's record is broken: an index has other layers than its graph")
+    shown: list[set[int]] = [set() for _ in neurons.layers]
+    for layer, neuron, *_ in graph["nodes"]:
+        if 0 <= layer < len(shown):
+            shown[layer].add(neuron)
+    others, start = [], 0
+    for (_, end), of_layer in zip(neurons.layers, shown, strict=True):
+        numbers, relevances = neurons.numbers[start:end].tolist(), neurons.relevances[start:end].tolist()
+        some = [(n, short(r)) for n, r in zip(numbers, relevances, strict=True) if n not in of_layer]
+        others.append([[n for n, _ in some], [r for _, r in some]])
+        start = end
+    return others
+
+
 def _part(parts: Any, index: int, what: str) -> dict[str, Any]:
     """One part, unpacked."""
-    if getattr(parts, "ndim", None) != 1 or len(parts) <= index or not isinstance(parts[index], bytes):
+    _check_strings(parts)
+    if len(parts) <= index:
+        raise RecordError(f"this step's record is broken: {what} is missing")
+    return _parsed(_unpack(parts[index], MAX_PART, what), what)
+
+
+def _check_strings(parts: Any) -> None:
+    if getattr(parts, "ndim", None) != 1 or not all(isinstance(part, bytes) for part in parts):
         raise RecordError("this step's record is broken: it is not a list of strings")
-    text = _unpack(parts[index], MAX_PART, what)
+
+
+def _check_version(version: int) -> None:
+    if version > VERSION:
+        raise RecordError(
+            f"this step was written in format {version}, and this plugin reads formats up to {VERSION}: "
+            "update lrp-lightning where TensorBoard runs"
+        )
+
+
+def _parsed(text: bytes, what: str) -> dict[str, Any]:
     if _has_too_many(text):
         raise RecordError(f"this step's record is broken: {what} has more lists or values than a record has")
     try:
@@ -430,5 +618,12 @@ _GRAPH: dict[str, _Test] = {
     "nodes": _list_of(_row(_whole, _whole, _number, _number, _whole)),
     "edges": _list_of(_row(_whole, _whole, _number, _number)),
     "paths": _list_of(_path),
-    "others": _list_of(_row(_wholes, _numbers)),
+}
+_OTHERS = _list_of(_row(_wholes, _numbers))
+_INDEX: dict[str, _Test] = {
+    "version": _whole,
+    "class": _whole,
+    "layers": _list_of(lambda value: _row(_text, _whole)(value) and len(value) == 2 and 0 <= value[1] <= _MAX_VALUES),
+    "bytes": lambda value: _whole(value) and value in (4, 8),
+    "total": _number,
 }

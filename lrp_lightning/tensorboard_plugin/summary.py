@@ -36,6 +36,7 @@ from lrp_lightning.tensorboard_plugin.schema import (
     RECORD,
     VERSION,
     pack,
+    pack_graph,
     pack_heatmaps,
     pack_images,
     short,
@@ -201,7 +202,7 @@ class RelevanceSummary:
         pictures = _Pictures(step, self._images)
         head, parts = _parts(record, pictures)
         head["notes"] = [*map(str, record.notes), *pictures.notes()]
-        packed = [pack(head), *map(pack, parts)]
+        packed = [pack(head), *(string for part in parts for string in pack_graph(part))]
         values = [_value(RECORD, DATA_CLASS_TENSOR, packed)]
         if pictures.blobs:
             values.append(_value(PICTURES, DATA_CLASS_BLOB_SEQUENCE, pictures.blobs))

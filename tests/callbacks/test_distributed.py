@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from faults import POINTS
 from lightning.pytorch import strategies
 
 import lrp_lightning
@@ -26,9 +27,9 @@ def start(script: str, *arguments: object) -> None:
     assert done.returncode == 0, done.stderr[-4000:]
 
 
-def run(processes: int, out: Path, script: str = "in_processes.py") -> list[dict]:
+def run(processes: int, out: Path) -> list[dict]:
     """What each process saw."""
-    start(script, "--processes", str(processes), "--out", out)
+    start("in_processes.py", "--processes", processes, "--out", out)
     return [json.loads((out / f"seen_{processes}_{rank}.json").read_text()) for rank in range(processes)]
 
 
@@ -93,23 +94,24 @@ def test_a_fault_on_one_process_reaches_both_and_none_hangs(two: list[dict]):
     assert two[1]["first fault"] == "ValueError: on this process only"
 
 
-def test_a_fault_at_any_point_on_one_process_ends_no_training_and_leaves_none_waiting(tmp_path: Path):
-    seen = run(2, tmp_path, "in_faults.py")
-    for key in seen[0]:
+def test_a_fault_at_any_point_on_one_process_ends_no_training_and_leaves_none_waiting(two: list[dict]):
+    assert two[0]["faults"].keys() == two[1]["faults"].keys()
+    assert len(two[0]["faults"]) == len(POINTS)
+    for key in two[0]["faults"]:
         failing = key.rpartition(" ")[2]
-        for of_process in seen:
-            assert of_process[key]["epochs"] == 2, key
-            assert of_process[key]["measured"], key
-        assert seen[int(failing)][key]["told"], key
+        for of_process in two:
+            assert of_process["faults"][key]["epochs"] == 2, key
+            assert of_process["faults"][key]["measured"], key
+        assert two[int(failing)]["faults"][key]["told"], key
 
 
 @pytest.mark.skipif(not hasattr(strategies, "ModelParallelStrategy"), reason="Lightning had none before 2.4")
-def test_sharded_parameters_are_measured_as_whole_ones_and_train_to_the_same_bits(tmp_path: Path):
-    [one], two = run(1, tmp_path, "in_shards.py"), run(2, tmp_path, "in_shards.py")
-    assert 0 < one["all"]["relevance/random_accuracy"] < 1
-    for seen in two:
-        assert seen["all"].keys() == one["all"].keys()
-        for name, value in one["all"].items():
+def test_sharded_parameters_are_measured_as_whole_ones_and_train_to_the_same_bits(one: dict, two: list[dict]):
+    expected = one["sharded"]["all"]
+    assert 0 < expected["relevance/random_accuracy"] < 1
+    for seen in (of_process["sharded"] for of_process in two):
+        assert seen["all"].keys() == expected.keys()
+        for name, value in expected.items():
             if name.endswith("accuracy") or name == "relevance/samples":
                 assert seen["all"][name] == value, name
             elif not name.endswith("seconds"):
@@ -118,11 +120,21 @@ def test_sharded_parameters_are_measured_as_whole_ones_and_train_to_the_same_bit
         assert seen["with"]["kinds"][:2] == ["FSDPSharded", "FSDPConv2d"]
 
 
-@pytest.mark.parametrize("strategy", ["ddp_spawn", "ddp_fork", "ddp_notebook"])
-def test_processes_that_lightning_spawns_or_forks(tmp_path: Path, strategy: str):
-    start("in_launched.py", strategy, tmp_path)
-    measured = json.loads((tmp_path / f"{strategy}.json").read_text())
+@pytest.fixture(scope="module")
+def launched(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with what was measured and logged by each strategy; in this order, as a fork must come before threads."""
+    folder = tmp_path_factory.mktemp("launched")
+    start("in_launched.py", folder, *LAUNCHED)
+    return folder
+
+
+LAUNCHED = ("ddp_fork", "ddp_spawn")
+
+
+@pytest.mark.parametrize("strategy", LAUNCHED)
+def test_processes_that_lightning_forks_or_spawns(launched: Path, strategy: str):
+    measured = json.loads((launched / f"{strategy}.json").read_text())
     assert measured["relevance/samples"] == 12
     assert 0 <= measured["relevance/critical_neuron_accuracy"] <= 1
     assert measured["relevance/conservation_error"] < 1e-3
-    assert len(list((tmp_path / strategy).rglob("events*"))) == 1
+    assert len(list((launched / strategy).rglob("events*"))) == 1

@@ -8,7 +8,8 @@ import pytest
 import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback
-from torch import Tensor, nn
+from small_networks import TwoInputs
+from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 from trainings import Classifier, images, same
 
@@ -21,15 +22,6 @@ def predict(explainer: Explainer, loader: Any, *callbacks: Callback, **more: Any
     loader = DataLoader(loader, batch_size=None) if isinstance(loader, list) else loader  # whose entries are batches
     quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
     return Trainer(devices=1, callbacks=list(callbacks), **(quiet | more)).predict(explainer, loader)
-
-
-class TwoInputs(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.one, self.two, self.head = nn.Linear(4, 6), nn.Linear(3, 6), nn.Linear(6, 2)
-
-    def forward(self, a: Tensor, b: Tensor) -> Tensor:
-        return self.head((self.one(a) + self.two(b)).relu())
 
 
 @pytest.mark.parametrize("selection", [None, TopK(2), MinError(max_passes=2)], ids=["whole", "topk", "min_error"])
@@ -90,7 +82,7 @@ def test_a_single_output_and_outputs_with_places() -> None:
 
 
 def test_several_inputs_and_batches_of_any_kind() -> None:
-    model, a, b = TwoInputs(), torch.rand(5, 4), torch.rand(5, 3)
+    model, a, b = TwoInputs(4, 3), torch.rand(5, 4), torch.rand(5, 3)
     batch = {"a": a, "b": b, "class": torch.tensor([0, 1, 0, 1, 0])}
     [found] = predict(Explainer(model, target="label", batch_fn=lambda of: ((of["a"], of["b"]), of["class"])), [batch])
     trace = SelectiveLRP(model).trace((a, b), batch["class"])

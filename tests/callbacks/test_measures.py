@@ -6,6 +6,7 @@ from functools import partial
 
 import torch
 from lightning.pytorch import LightningModule
+from small_networks import mlp
 from torch import Tensor, nn
 
 from lrp_lightning import SelectiveLRP, TopK, masked_forward
@@ -18,7 +19,7 @@ from lrp_lightning.metrics import contest_won, mse, probability_lost, runner_up,
 class Net(LightningModule):
     def __init__(self) -> None:
         super().__init__()
-        self.net = nn.Sequential(nn.Linear(6, 20), nn.ReLU(), nn.Linear(20, 20), nn.ReLU(), nn.Linear(20, 4))
+        self.net = mlp(6, 20, 20, 4)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.net(x)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -54,6 +55,12 @@ def measured(run: Trainer) -> dict[str, float]:
 
 def loader(x: Tensor = X, y: Tensor = Y, size: int = 8, **more: Any) -> DataLoader:
     return DataLoader(TensorDataset(x, y), size, **more)
+
+
+@pytest.fixture(autouse=True)
+def without_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures are composed and not rasterised, which would take most of the time."""
+    monkeypatch.setattr("lrp_lightning.callbacks.pictures.as_array", lambda figure: np.zeros((8, 8, 3), np.uint8))
 
 
 @pytest.fixture

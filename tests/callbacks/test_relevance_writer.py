@@ -17,6 +17,7 @@ import torch
 from in_data_set import Slow, model
 from lightning.pytorch import Callback, Trainer
 from memory import held, least
+from small_networks import TwoInputs, convolutions
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, RandomSampler, Subset, TensorDataset
 from trainings import Classifier, images, same
@@ -100,7 +101,7 @@ def test_half_precision_keeps_small_values_by_a_scale_for_each_sample(tmp_path: 
 
 def test_relevance_of_inputs_by_place_or_not_at_all(tmp_path: Path) -> None:
     net, loader = (
-        nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(16, 2)),
+        convolutions(3, 4, side=4, classes=2),
         DataLoader(torch.rand(5, 3, 4, 4), 5),
     )
     values = write(tmp_path / "values", Explainer(net), loader, dtype="float32")
@@ -113,16 +114,8 @@ def test_relevance_of_inputs_by_place_or_not_at_all(tmp_path: Path) -> None:
 
 
 def test_several_inputs_are_kept_side_by_side(tmp_path: Path) -> None:
-    class Two(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.head = nn.Linear(7, 2)
-
-        def forward(self, a: Tensor, b: Tensor) -> Tensor:
-            return self.head(torch.cat([a, b], 1))
-
     a, b = torch.rand(5, 4), torch.rand(5, 3)
-    explainer = Explainer(Two(), batch_fn=lambda batch: (tuple(batch), None))
+    explainer = Explainer(TwoInputs(4, 3), batch_fn=lambda batch: (tuple(batch), None))
     store = write(tmp_path, explainer, DataLoader(TensorDataset(a, b), 2), keep_inputs=True)
     assert [part.shape for part in store.inputs] == [(5, 4), (5, 3)]
     assert same(store[3]["kept_inputs"], (a[3], b[3]))

@@ -54,15 +54,14 @@ def assert_same(found: tuple[Tensor, Tensor, dict[str, Tensor]], explain: Captur
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("dynamic_batch", [False, True])
-def test_an_exported_program_runs_without_the_library(tmp_path: Path, dynamic_batch: bool) -> None:
-    explain, x = captured(dynamic_batch), torch.randn(5 if dynamic_batch else 2, 1, 8, 8)
+def test_an_exported_program_runs_without_the_library(tmp_path: Path) -> None:
+    explain, x = captured(True), torch.randn(5, 1, 8, 8)
     file = save_exported(explain, tmp_path / "explain.pt2", {"mean": [0.5]})
     assert_same(alone("torch.export.load(sys.argv[1]).module()", file, x, tmp_path), explain, x)
     extra = {"explanation.json": ""}
     torch.export.load(file, extra_files=extra)
     said = json.loads(extra["explanation.json"])
-    assert said == {"shapes": [[2, 1, 8, 8]], "dynamic_batch": dynamic_batch, "layers": ["0", "4"], "mean": [0.5]}
+    assert said == {"shapes": [[2, 1, 8, 8]], "dynamic_batch": True, "layers": ["0", "4"], "mean": [0.5]}
 
 
 def test_torchs_own_export_takes_it_as_it_is(tmp_path: Path) -> None:
@@ -72,7 +71,7 @@ def test_torchs_own_export_takes_it_as_it_is(tmp_path: Path) -> None:
 
 
 def test_a_number_of_samples_that_was_not_exported_is_refused() -> None:
-    with pytest.raises(Exception, match=r"shape|size|[Gg]uard"):
+    with pytest.raises((AssertionError, RuntimeError), match=r"shape|size|[Gg]uard"):
         export(captured()).module()(torch.randn(3, 1, 8, 8))
 
 
@@ -95,25 +94,24 @@ def test_a_compiled_package_needs_a_compiler_and_a_name(tmp_path: Path, monkeypa
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("dynamic_batch", [False, True])
-def test_onnx(tmp_path: Path, dynamic_batch: bool) -> None:
+def test_onnx(tmp_path: Path) -> None:
     pytest.importorskip("onnxscript")
     onnx, runtime = pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
-    explain, x = captured(dynamic_batch), torch.randn(5 if dynamic_batch else 2, 1, 8, 8)
+    explain, x = captured(True), torch.randn(5, 1, 8, 8)
     file = save_onnx(explain, tmp_path / "explain.onnx", {"mean": [0.5]})
     onnx.checker.check_model(file)
     session = runtime.InferenceSession(file, providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
     assert names == ["output", "relevance", "mask.0", "mask.4"]
-    assert session.get_inputs()[0].shape == ["batch" if dynamic_batch else 2, 1, 8, 8]
+    assert session.get_inputs()[0].shape == ["batch", 1, 8, 8]
     said = json.loads(session.get_modelmeta().custom_metadata_map["explanation.json"])
-    assert (said["mean"], said["dynamic_batch"]) == ([0.5], dynamic_batch)
+    assert (said["mean"], said["dynamic_batch"]) == ([0.5], True)
     output, relevance, *masks = map(torch.from_numpy, session.run(None, {"images": x.numpy()}))
     assert_same((output, relevance, dict(zip(explain.layers, masks, strict=True))), explain, x)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["VGG", "ResNet", "ViT"])
+@pytest.mark.parametrize("name", ["ResNet", "ViT"])
 def test_families_in_onnx(tmp_path: Path, name: str) -> None:
     pytest.importorskip("onnxscript")
     runtime = pytest.importorskip("onnxruntime")
@@ -121,6 +119,7 @@ def test_families_in_onnx(tmp_path: Path, name: str) -> None:
     x = x.float()  # onnxruntime has no convolutions in double precision
     explain = SelectiveLRP(model.float(), selection=TopK(0.2)).capture(x, target)
     session = runtime.InferenceSession(save_onnx(explain, tmp_path / "e.onnx"), providers=["CPUExecutionProvider"])
+    assert session.get_inputs()[0].shape == list(x.shape)
     x = torch.randn_like(x)
     output, relevance, *masks = map(torch.from_numpy, session.run(None, {"images": x.numpy()}))
     assert_same((output, relevance, dict(zip(explain.layers, masks, strict=True))), explain, x)

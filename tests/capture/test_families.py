@@ -23,12 +23,11 @@ def assert_same(lrp: SelectiveLRP, captured: Captured, x: torch.Tensor, target: 
     assert all(torch.equal(masks[layer], trace.masks[layer]) for layer in trace.masks)
 
 
-@pytest.mark.parametrize("freeze", [True, False])
 @pytest.mark.parametrize("name", OF_IMAGES)
-def test_families(name: str, freeze: bool) -> None:
+def test_families_whose_weights_stay_weights(name: str) -> None:
     model, (x, *_), target = built(name)
     lrp = SelectiveLRP(model, selection=TopK(0.2))
-    assert_same(lrp, lrp.capture(x, target, freeze=freeze), torch.randn_like(x), target)
+    assert_same(lrp, lrp.capture(x, target, freeze=False), torch.randn_like(x), target)
 
 
 @pytest.mark.parametrize("name", OF_IMAGES)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from small_networks import cnn, mlp
+from small_networks import TwoInputs, cnn, mlp
 from torch import Tensor, nn
 from trainings import random_states, same
 
@@ -86,15 +86,7 @@ def test_a_tensor_of_classes_becomes_an_input() -> None:
 
 
 def test_several_inputs() -> None:
-    class Two(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.a, self.b = nn.Linear(4, 3), nn.Linear(5, 3)
-
-        def forward(self, x: Tensor, y: Tensor) -> Tensor:
-            return self.a(x).relu() + self.b(y)
-
-    lrp = SelectiveLRP(Two(), selection=TopK(2))
+    lrp = SelectiveLRP(TwoInputs(4, 5), selection=TopK(2))
     captured = lrp.capture((torch.randn(2, 4), torch.randn(2, 5)), 0)
     assert_same(lrp, captured, torch.randn(2, 4), torch.randn(2, 5), target=0)
 

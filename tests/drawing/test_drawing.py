@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -156,6 +157,17 @@ def neurons_drawn(figure: Figure) -> np.ndarray:
     return np.asarray(dots.get_offsets())
 
 
+def drawn_in(axis: Any) -> np.ndarray:
+    """Where the neurons of a row stand."""
+    (dots,) = [c for c in axis.collections if isinstance(c, PathCollection)]
+    return np.asarray(dots.get_offsets())
+
+
+def edges_in(axis: Any) -> LineCollection:
+    (edges,) = [c for c in axis.collections if isinstance(c, LineCollection)]
+    return edges
+
+
 def edges_drawn(figure: Figure) -> LineCollection:
     (edges,) = [c for c in figure.axes[0].collections if isinstance(c, LineCollection)]
     return edges
@@ -235,8 +247,64 @@ def test_the_picture_grows_with_the_graph() -> None:
     long.remove_node(("layer", 0))
     for lower, upper in nx.utils.pairwise(list(long)):
         long.add_edge(lower, upper, relevance=1.0, share=1.0)
-    assert draw_static(long).get_figwidth() > 3 * draw_static(small_graph()).get_figwidth()
+    assert draw_static(long).get_figheight() > 3 * draw_static(small_graph()).get_figheight()
     assert draw_static(small_graph(), neurons_per_layer=40).get_figheight() > draw_static(small_graph()).get_figheight()
+
+
+def test_many_layers_are_in_several_rows_that_a_card_can_show() -> None:
+    for layers in range(1, 25):
+        graph = random_graph(layers, layers, 3)
+        figure = draw_static(graph, class_names=["a class of some length"] * 3, title="Critical paths of a class, epoch 3")
+        columns = [[int(x) for x in np.unique(drawn_in(axis)[:, 0])] for axis in figure.axes]
+        assert max(map(len, columns)) <= 8
+        assert columns[0][0] == 0
+        assert columns[-1][-1] == layers - 1
+        assert all(row == list(range(row[0], row[-1] + 1)) for row in columns)
+        assert all(a[-1] == b[0] for a, b in pairwise(columns)), "a row begins where the one above ends"
+        assert len({node for axis in figure.axes for node in map(tuple, drawn_in(axis))}) == len(graph)
+        named = [text.get_text() for axis in figure.axes for text in axis.texts if text.get_rotation() == 38]
+        assert named == [f"l{x}" for row in columns for x in row]
+        assert (len(columns) > 1) == (layers > 8)
+        width = figure.get_figwidth()
+        smallest = min(text.get_fontsize() for axis in figure.axes for text in axis.texts) / 72
+        if layers > 8:
+            assert width < 7.5
+            assert 400 * smallest / width > 6, "pixels of the smallest words in a card of 400"
+        texts = [text.get_window_extent() for axis in figure.axes for text in axis.texts if text.get_rotation() == 38]
+        for box in texts:
+            assert box.x0 >= 0
+            assert box.y0 >= 0
+
+
+def test_edges_between_rows_are_seen_in_both() -> None:
+    """A residual connection that begins in one row and ends in the next."""
+    graph = random_graph(0, 17, 2)
+    figures = []
+    for far in (False, True):
+        if far:
+            graph.add_edge(("l4", 0), ("l9", 1), relevance=9.0, share=9.0)
+        figures.append(draw_static(graph))
+    before, after = ([len(edges_in(axis).get_segments()) for axis in figure.axes] for figure in figures)
+    assert [b - a for a, b in zip(before, after, strict=True)] == [1, 1, 0]
+    path = Path(tuple((f"l{x}", 0) for x in range(17)), 0.5)
+    for x in range(16):
+        graph.add_edge((f"l{x}", 0), (f"l{x + 1}", 0), relevance=1.0, share=1.0)
+    figure = draw_static(graph, paths=[path])
+    assert [len(axis.get_lines()) for axis in figure.axes] == [1, 1, 1]
+
+
+def test_what_is_of_another_row_is_not_seen_in_the_margin() -> None:
+    graph = random_graph(0, 17, 2)
+    for x in range(16):
+        graph.add_edge((f"l{x}", 0), (f"l{x + 1}", 0), relevance=100.0, share=100.0)
+    figure = draw_static(graph)
+    pixels = as_array(figure).astype(int)
+    middle = figure.axes[1]
+    (left, bottom), (right, top) = (middle.transData.transform(at) for at in ((5.55, -1), (5.8, 1)))
+    height = len(pixels)
+    beside = pixels[height - round(top) : height - round(bottom), round(left) : round(right)]
+    assert beside.size > 0
+    assert beside.min() == 255
 
 
 def test_a_graph_without_relevance_can_be_drawn() -> None:

@@ -89,6 +89,21 @@ def relevance_graph() -> Figure:
     return draw_graph(made, paths=chains, class_names=["cat"], static=True)
 
 
+def deep_graph() -> Figure:
+    """A network of seventeen layers, drawn in rows."""
+    made = nx.DiGraph()
+    for order in range(17):
+        for neuron in range(4 if order < 16 else 1):
+            made.add_node((f"features.{order}", neuron), relevance=(1.0, -0.6, 0.8, 0.3)[(neuron + order) % 4], order=order)
+        if order:
+            for a in range(4):
+                for b in range(4 if order < 16 else 1):
+                    share = (0.9, -0.2, 0.05, 0.25)[(a + 2 * b + order) % 4]
+                    made.add_edge((f"features.{order - 1}", a), (f"features.{order}", b), relevance=share, share=share)
+    chain = Chain((*((f"features.{order}", order % 3) for order in range(16)), ("features.16", 0)), 0.2)
+    return draw_graph(made, paths=[chain], title="Seventeen layers", static=True)
+
+
 def paths() -> Figure:
     made, chains = graph()
     _, relevance = images_and_relevance()
@@ -101,7 +116,9 @@ def top_activations() -> Figure:
     return draw_top_activations(TopActivations("conv", 3, torch.ones(3), torch.arange(3), images, relevance, fields))
 
 
-PICTURES = {f.__name__: f for f in (heatmaps, overlay, contact_sheet, curves, relevance_graph, paths, top_activations)}
+PICTURES = {
+    f.__name__: f for f in (heatmaps, overlay, contact_sheet, curves, relevance_graph, deep_graph, paths, top_activations)
+}
 
 
 def small(figure: Figure) -> np.ndarray:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 from programs import PIECES, WIDTH, Program
+from small_networks import Between
 from torch import Tensor, nn
 
 from lrp_lightning import Epsilon, SelectiveLRP, TopK, Trace, masked_forward
@@ -121,15 +122,6 @@ def test_random_programs(request: pytest.FixtureRequest) -> None:
     ids=["mean", "gram", "squared", "attended", "softmax", "rolled", "cumsum", "sorted", "pooled", "flipped", "first"],
 )
 def test_samples_that_are_brought_together_are_refused(mix) -> None:
-    class Mixes(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            torch.manual_seed(0)
-            self.below, self.head = nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, 3)
-
-        def forward(self, x: Tensor) -> Tensor:
-            return self.head(mix(self.below(x)))
-
     with pytest.raises(LRPError, match=r"torch\..* in the model's own forward .*samples"):
-        SelectiveLRP(Mixes(), Epsilon()).attribute(inputs(0), 1)
-    SelectiveLRP(Mixes(), Epsilon()).attribute(inputs(0)[:1], 1)  # of one sample there is nothing to mix
+        SelectiveLRP(Between(mix, WIDTH, WIDTH), Epsilon()).attribute(inputs(0), 1)
+    SelectiveLRP(Between(mix, WIDTH, WIDTH), Epsilon()).attribute(inputs(0)[:1], 1)  # of one sample there is nothing to mix

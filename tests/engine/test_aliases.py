@@ -6,24 +6,13 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from small_networks import Between
 from torch import Tensor, nn
 
 from lrp_lightning import Epsilon, SelectiveLRP, TopK, masked_forward
 
 WIDTH = 8
 X = torch.randn(4, WIDTH, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-
-
-class Net(nn.Module):
-    def __init__(self, form: Callable[[Tensor], Tensor]) -> None:
-        super().__init__()
-        torch.manual_seed(1)
-        self.below, self.above = nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, 3)
-        object.__setattr__(self, "form", form)
-        self.double().eval()
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.above(self.form(self.below(x)))
 
 
 VIEWS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -71,12 +60,12 @@ LINEAR = set(WRITES) - {"clamp_"}
 """With these a network's relevance by epsilon is gradient x input."""
 
 
-def values(net: Net, x: Tensor) -> Tensor:
+def values(net: Between, x: Tensor) -> Tensor:
     with torch.no_grad():
         return net(x)
 
 
-def gradient_x_input(net: Net, x: Tensor) -> Tensor:
+def gradient_x_input(net: Between, x: Tensor) -> Tensor:
     """By finite differences: autograd refuses some of these views; the networks are linear near ``x``, or nearly."""
     rows = []
     for i in range(x.shape[1]):
@@ -95,7 +84,7 @@ def test_of_a_signal(view: str, write: str) -> None:
         WRITES[write](VIEWS[view](h))
         return beside.flatten(0, 1) + h
 
-    net = Net(form)
+    net = Between(form).double()
     if view in ("detached", "data") and write in ("setitem", "out", "its own values"):
         pytest.skip("what is read of it is a constant")
     if write == "its own values" and view not in ("T", "row", "movedim", "view of a view"):
@@ -120,7 +109,7 @@ def test_of_a_constant(view: str) -> None:
         part.copy_(VIEWS[view](h) * 2.0)
         return beside.T + base
 
-    net = Net(form)
+    net = Between(form).double()
     if view in ("detached", "data"):
         pytest.skip("what is copied is a constant")
     if view in ("row", "reshape", "as_strided", "view of a view"):
@@ -160,5 +149,5 @@ def test_dimensions_changed_in_place() -> None:
         h.squeeze_(2)
         return h
 
-    found, wanted = (SelectiveLRP(Net(f), Epsilon()).attribute(X, 1) for f in (form, lambda h: h * 1.0))
+    found, wanted = (SelectiveLRP(Between(f).double(), Epsilon()).attribute(X, 1) for f in (form, lambda h: h * 1.0))
     torch.testing.assert_close(found, wanted)

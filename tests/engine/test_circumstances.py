@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 import torchvision
 from lightning.pytorch import LightningModule
+from small_networks import mlp
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from torchmetrics.classification import MulticlassAccuracy
@@ -241,7 +242,7 @@ def test_threads_that_share_a_model_in_train_mode_both_see_it_in_eval() -> None:
 
 def small() -> nn.Sequential:
     torch.manual_seed(0)
-    return nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)).eval()
+    return mlp(4, 8, 3)
 
 
 def vmapped() -> nn.Module:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from flow import flow_error
+from small_networks import Between
 from torch import Tensor, nn
 from torchvision.models import vgg11
 from torchvision.models.resnet import BasicBlock
@@ -100,13 +101,5 @@ def test_edges_are_those_of_zennit_crp_on_a_vgg() -> None:
 
 @pytest.mark.parametrize("choose", [torch.maximum, torch.minimum])
 def test_a_constant_that_is_chosen_is_no_neuron(choose: Any) -> None:
-    class Choice(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            torch.manual_seed(0)
-            self.below, self.above = nn.Linear(4, 6), nn.Linear(6, 3)
-
-        def forward(self, x: Tensor) -> Tensor:
-            return self.above(choose(self.below(x), torch.full((6,), 0.1)))
-
-    assert flow_error(SelectiveLRP(Choice()).trace(torch.randn(5, 4), 1, edges=True)) < 1e-5
+    model = Between(lambda h: choose(h, torch.full((6,), 0.1)), 4, 6)
+    assert flow_error(SelectiveLRP(model).trace(torch.randn(5, 4), 1, edges=True)) < 1e-5

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import torch
+from small_networks import Between
 from torch import Tensor, nn
 from torch.overrides import get_overridable_functions
 
@@ -25,23 +26,12 @@ from lrp_lightning.errors import ModelError, RuleError, UnsupportedOperatorError
 X = torch.rand(4, 8, generator=torch.Generator().manual_seed(0)) + 0.5
 
 
-class Net(nn.Module):
-    def __init__(self, form: Callable[[Tensor], Tensor]) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.below, self.above = nn.Linear(8, 8), nn.Linear(8, 3)
-        object.__setattr__(self, "form", form)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.above(self.form(self.below(x)))
-
-
 SPELT = [torch.lgamma, Tensor.lgamma, lambda h: h.lgamma(), lambda h: torch.lgamma(input=h), lambda h: h.clone().lgamma_()]
 
 
 @pytest.mark.parametrize("form", SPELT)
 def test_every_spelling_is_refused_and_registered(form: Callable[[Tensor], Tensor]) -> None:
-    lrp = SelectiveLRP(Net(form))
+    lrp = SelectiveLRP(Between(form))
     with pytest.raises(UnsupportedOperatorError, match=r"lgamma in the model's own forward.*register_operator"):
         lrp.attribute(X, 1)
     table = dict(TABLE)
@@ -54,7 +44,7 @@ def test_every_spelling_is_refused_and_registered(form: Callable[[Tensor], Tenso
 
 
 def test_a_registered_operator_can_be_any_spelling_and_is_taken_back() -> None:
-    lrp = SelectiveLRP(Net(torch.lgamma))
+    lrp = SelectiveLRP(Between(torch.lgamma))
     register_operator(Tensor.lgamma_, "activation")
     lrp.attribute(X, 1)
     unregister_operator(Tensor.lgamma)
@@ -83,9 +73,9 @@ def test_a_function_of_ones_own() -> None:
         return torch.lgamma(h)
 
     with registered_operator(odd, "activation") as operator:
-        assert SelectiveLRP(Net(operator)).trace(X, 1).conservation_error.max() < 1e-3
+        assert SelectiveLRP(Between(operator)).trace(X, 1).conservation_error.max() < 1e-3
     with pytest.raises(UnsupportedOperatorError):
-        SelectiveLRP(Net(operator)).attribute(X, 1)
+        SelectiveLRP(Between(operator)).attribute(X, 1)
 
 
 @pytest.mark.parametrize(
@@ -99,16 +89,16 @@ def test_beside_the_explained_path_nothing_is_refused(beside: Callable[[Tensor],
         losses.append(beside(h))
         return h
 
-    trace = SelectiveLRP(Net(form), Epsilon(), TopK(3)).trace(X, 1)
-    torch.testing.assert_close(trace.inputs, SelectiveLRP(Net(lambda h: h), Epsilon(), TopK(3)).attribute(X, 1))
-    masked_forward(Net(form), X, trace.masks)
+    trace = SelectiveLRP(Between(form), Epsilon(), TopK(3)).trace(X, 1)
+    torch.testing.assert_close(trace.inputs, SelectiveLRP(Between(lambda h: h), Epsilon(), TopK(3)).attribute(X, 1))
+    masked_forward(Between(form), X, trace.masks)
     assert len(losses) == 2
 
 
 def test_the_error_names_the_first_operator_that_has_no_rule() -> None:
     form = lambda h: torch.lgamma(torch.digamma(h.abs() + 1).abs() + 1)  # noqa: E731
     with pytest.raises(UnsupportedOperatorError, match=r"torch\.digamma in the model's own forward"):
-        SelectiveLRP(Net(form)).attribute(X, 1)
+        SelectiveLRP(Between(form)).attribute(X, 1)
 
 
 def test_a_row_of_ones_own_gives_result_and_facts() -> None:
@@ -117,7 +107,7 @@ def test_a_row_of_ones_own_gives_result_and_facts() -> None:
         return run.visitor.activation(run, call, input, keeps_sign=False), facts._replace(nonnegative=False)
 
     with registered_operator(torch.lgamma, row):
-        assert SelectiveLRP(Net(torch.lgamma)).trace(X, 1).conservation_error.max() < 1e-3
+        assert SelectiveLRP(Between(torch.lgamma)).trace(X, 1).conservation_error.max() < 1e-3
 
 
 @pytest.mark.parametrize("kind", ["activation", "gate"])
@@ -129,16 +119,16 @@ def test_an_operator_that_is_checked_runs_once(kind: str) -> None:
         return torch.lgamma(h)
 
     with registered_operator(odd, kind) as operator:  # type: ignore[arg-type]
-        SelectiveLRP(Net(operator), Epsilon()).attribute(X, 1)
+        SelectiveLRP(Between(operator), Epsilon()).attribute(X, 1)
     assert ran == [4]
 
 
 def test_by_plain_gradient_samples_are_where_a_trial_finds_them() -> None:
     with pytest.warns(UserWarning, match="plain gradient"):
-        trace = SelectiveLRP(Net(lambda h: h.cumprod(1)), on_unsupported="gradient").trace(X, 1)
+        trace = SelectiveLRP(Between(lambda h: h.cumprod(1)), on_unsupported="gradient").trace(X, 1)
     assert trace.conservation_error.max() < 1e-3
     with pytest.raises(UnsupportedOperatorError, match=r"cumprod.*may mix samples"):
-        SelectiveLRP(Net(lambda h: h.cumprod(0)), on_unsupported="gradient").attribute(X, 1)
+        SelectiveLRP(Between(lambda h: h.cumprod(0)), on_unsupported="gradient").attribute(X, 1)
 
 
 WITHOUT_ROW = [
@@ -161,7 +151,7 @@ def arguments(h: Tensor) -> list[tuple]:
     ]  # fmt: skip
 
 
-def networks_with(func: Callable) -> Iterator[Net]:
+def networks_with(func: Callable) -> Iterator[Between]:
     """Small networks in which it works, one value a sample and feature, with a gradient."""
     for i in range(13):
 
@@ -173,7 +163,7 @@ def networks_with(func: Callable) -> Iterator[Net]:
             y = y.reshape(4, -1)
             return nn.functional.pad(y, (0, max(0, 8 - y.shape[1])))[:, :8]
 
-        model, x = Net(form), X.clone().requires_grad_()
+        model, x = Between(form), X.clone().requires_grad_()
         try:
             (gradient,) = torch.autograd.grad(model(x)[:, 1].sum(), x)
         except Exception:

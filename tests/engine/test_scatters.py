@@ -8,7 +8,8 @@ import pytest
 import torch
 from flow import flow_error
 from oracles import input_times_gradient
-from torch import Tensor, nn
+from small_networks import Between
+from torch import Tensor
 
 from lrp_lightning import Epsilon, SelectiveLRP, TopK, masked_forward
 from lrp_lightning.errors import UnsupportedOperatorError
@@ -64,15 +65,8 @@ CHOICES: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-class Between(nn.Module):
-    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.below, self.above = nn.Linear(6, WIDTH, bias=False), nn.Linear(WIDTH, 3, bias=False)
-        self.function = function
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.above(self.function(self.below(x).relu())).sum(1)
+def between(form: Callable[[Tensor], Tensor]) -> Between:
+    return Between(lambda h: form(h.relu()), 6, WIDTH, bias=False).double()
 
 
 def inputs() -> Tensor:
@@ -81,7 +75,7 @@ def inputs() -> Tensor:
 
 @pytest.mark.parametrize("name", [*LINEAR, *CHOICES])
 def test_gradient_times_input(name: str) -> None:
-    model, x = Between({**LINEAR, **CHOICES}[name]).double(), inputs()
+    model, x = between({**LINEAR, **CHOICES}[name]), inputs()
     trace = SelectiveLRP(model, Epsilon(1e-12), TopK(1.0)).trace(x, 1)
     output = model(x).detach()
     torch.testing.assert_close(trace.output, output)
@@ -92,7 +86,7 @@ def test_gradient_times_input(name: str) -> None:
 
 @pytest.mark.parametrize("name", [*LINEAR, *CHOICES])
 def test_a_batch_is_its_samples(name: str) -> None:
-    model, x = Between({**LINEAR, **CHOICES}[name]).double(), inputs()
+    model, x = between({**LINEAR, **CHOICES}[name]), inputs()
     lrp = SelectiveLRP(model, Epsilon(), TopK(0.3))
     if name == "rows of all samples":  # which expert a row goes to depends on the others
         return
@@ -106,26 +100,26 @@ def test_a_batch_is_its_samples(name: str) -> None:
 
 @pytest.mark.parametrize("name", [*LINEAR, *CHOICES])
 def test_edges(name: str) -> None:
-    trace = SelectiveLRP(Between({**LINEAR, **CHOICES}[name]).double(), Epsilon()).trace(inputs(), 1, edges=True)
+    trace = SelectiveLRP(between({**LINEAR, **CHOICES}[name]), Epsilon()).trace(inputs(), 1, edges=True)
     assert flow_error(trace) < 1e-6
 
 
 @pytest.mark.filterwarnings("ignore:The reduce argument of torch.scatter")
 def test_scatter_with_reduce() -> None:  # torch itself has no gradient of it
     of, by_name = (
-        SelectiveLRP(Between(function).double()).attribute(inputs(), 1)
+        SelectiveLRP(between(function)).attribute(inputs(), 1)
         for function in (lambda h: zeros(h).scatter(1, to(h), h, reduce="add"), LINEAR["scatter_add"])
     )
     torch.testing.assert_close(of, by_name)
 
 
 def test_samples_that_meet_are_refused() -> None:
-    model = Between(lambda h: h.flatten(0, 1).index_add(0, torch.arange(15).roll(5), h.flatten(0, 1)).view(h.shape)).double()
+    model = between(lambda h: h.flatten(0, 1).index_add(0, torch.arange(15).roll(5), h.flatten(0, 1)).view(h.shape))
     with pytest.raises(UnsupportedOperatorError, match="keep samples in a dimension of their own"):
         SelectiveLRP(model).attribute(inputs(), 1)
 
 
 def test_products_are_refused() -> None:
-    model = Between(lambda h: zeros(h).scatter_reduce(1, to(h), h, "prod")).double()
+    model = between(lambda h: zeros(h).scatter_reduce(1, to(h), h, "prod"))
     with pytest.raises(UnsupportedOperatorError, match=r'scatter_reduce in .*with reduce="prod".*multiply them along'):
         SelectiveLRP(model).attribute(inputs(), 1)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 import torch
 import torch.nn.functional as F
+from small_networks import Between
 from torch import Tensor, nn
 
 from lrp_lightning import Epsilon, SelectiveLRP
@@ -213,18 +214,6 @@ SPELT["linear"] = [
     lambda h: F.linear(bias=_LINEAR.bias, weight=_LINEAR.weight, input=h),
     lambda h: F.linear(h, bias=_LINEAR.bias, weight=_LINEAR.weight),
 ]
-
-
-class Between(nn.Module):
-    def __init__(self, form: Form) -> None:
-        super().__init__()
-        torch.manual_seed(1)
-        self.below, self.above = nn.Linear(8, 8), nn.Linear(8, 3)
-        object.__setattr__(self, "form", form)
-        self.eval()
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.above(self.form(self.below(x))).mean(1)
 
 
 @pytest.mark.parametrize("name", SPELT)

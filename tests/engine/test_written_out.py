@@ -8,24 +8,12 @@ from collections.abc import Callable
 import pytest
 import torch
 import torch.nn.functional as F
+from small_networks import Between
 from torch import Tensor, nn
 
 from lrp_lightning import Composite, Epsilon, EpsilonPlus, SelectiveLRP, TopK
 
 Form = Callable[[Tensor], Tensor]
-
-
-class Between(nn.Module):
-    def __init__(self, form: Form) -> None:
-        super().__init__()
-        torch.manual_seed(1)
-        self.below, self.above = nn.Linear(8, 8), nn.Linear(8, 3)
-        object.__setattr__(self, "form", form)
-        self.eval().double()
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = self.above(self.form(self.below(x)))
-        return y.mean(1) if y.ndim == 3 else y
 
 
 X = torch.randn(3, 5, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
@@ -124,9 +112,9 @@ WRITTEN: dict[str, tuple[Form, list[Form]]] = {
 @pytest.mark.parametrize("name", WRITTEN)
 def test_it_is_the_one_operator(name: str, composite: Composite) -> None:
     whole, written = WRITTEN[name]
-    wanted = SelectiveLRP(Between(whole), composite).trace(X, 1)
+    wanted = SelectiveLRP(Between(whole).double(), composite).trace(X, 1)
     for form in written:
-        found = SelectiveLRP(Between(form), composite).trace(X, 1)
+        found = SelectiveLRP(Between(form).double(), composite).trace(X, 1)
         torch.testing.assert_close(found.output, wanted.output, rtol=1e-5, atol=1e-6)
         torch.testing.assert_close(found.inputs, wanted.inputs, rtol=1e-5, atol=1e-6)
 
@@ -135,7 +123,7 @@ def test_different_tensors_are_no_one_function() -> None:
     """A product of functions of two tensors is none of one."""
     form: Form = lambda h: h * torch.tanh(h.flip(-1))  # noqa: E731
     x = X.clone().requires_grad_()
-    model = Between(form)
+    model = Between(form).double()
     h = model.below(x)
     y = h * torch.tanh(h.flip(-1))
     g = model.above.weight[1].detach() / 5

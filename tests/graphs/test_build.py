@@ -3,33 +3,27 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import networkx as nx
 import pytest
 import torch
+from small_networks import cnn, mlp
 from torch import Tensor, nn
 from torchvision.models import resnet18
 
 from lrp_lightning import Epsilon, SelectiveLRP, TopK, Trace, build_graph
 from lrp_lightning.errors import GraphError
 
-
-def mlp(bias: bool = True) -> nn.Module:
-    return nn.Sequential(nn.Linear(5, 9, bias), nn.ReLU(), nn.Linear(9, 7, bias), nn.ReLU(), nn.Linear(7, 3, bias))
+WIDTHS = (5, 9, 7, 3)
 
 
-def cnn() -> nn.Module:
-    return nn.Sequential(
-        nn.Conv2d(2, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(6, 8, 2), nn.ReLU(), nn.Flatten(),
-        nn.Linear(32, 4),
-    )  # fmt: skip
+def of_images() -> nn.Module:
+    return cnn(2, 6, 8, classes=4)
 
 
-def traced(model: Callable[[], nn.Module], x: Tensor, selection: TopK | None = None) -> Trace:
-    torch.manual_seed(0)
-    return SelectiveLRP(model(), selection=selection).trace(x, target=1, edges=True)
+def traced(model: nn.Module, x: Tensor, selection: TopK | None = None) -> Trace:
+    return SelectiveLRP(model, selection=selection).trace(x, target=1, edges=True)
 
 
 def images(samples: int = 3) -> Tensor:
@@ -39,8 +33,8 @@ def images(samples: int = 3) -> Tensor:
 @pytest.fixture(params=["mlp", "cnn", "selected"])
 def trace(request: pytest.FixtureRequest) -> Trace:
     if request.param == "mlp":
-        return traced(mlp, torch.randn(4, 5, generator=torch.Generator().manual_seed(1)))
-    return traced(cnn, images(), TopK(3) if request.param == "selected" else None)
+        return traced(mlp(*WIDTHS), torch.randn(4, 5, generator=torch.Generator().manual_seed(1)))
+    return traced(of_images(), images(), TopK(3) if request.param == "selected" else None)
 
 
 def test_nodes_and_edges_are_those_of_the_trace(trace: Trace) -> None:
@@ -85,7 +79,7 @@ def test_attributes_are_plain_numbers_and_strings(trace: Trace) -> None:
 
 def test_shares_into_a_neuron_sum_to_one_without_biases_and_stabiliser() -> None:
     torch.manual_seed(0)
-    model = mlp(bias=False).double()
+    model = mlp(*WIDTHS, bias=False).double()
     x = torch.randn(4, 5, dtype=torch.double)
     graph = build_graph(SelectiveLRP(model, Epsilon(0)).trace(x, target=1, edges=True))
     for node, about in graph.nodes(data=True):
@@ -97,6 +91,7 @@ def test_shares_into_a_neuron_sum_to_one_without_biases_and_stabiliser() -> None
 
 
 def test_what_a_layers_edges_lack_is_what_its_biases_and_stabiliser_took(trace: Trace) -> None:
+    assert trace.edges
     for (_, upper), edges in trace.edges.items():
         kept = trace.relevance[upper] * trace.masks[upper] if upper in trace.masks else trace.relevance[upper]
         stayed = trace.absorbed[f"{upper}.bias"].sum() + trace.absorbed[f"{upper}.stabiliser"].sum()
@@ -119,18 +114,18 @@ def test_min_share_leaves_out_exactly_the_weak_edges(trace: Trace, min_share: fl
 
 
 def test_only_critical_neurons_are_in_the_graph_of_a_selection() -> None:
-    trace = traced(cnn, images(), TopK(2))
+    trace = traced(of_images(), images(), TopK(2))
     graph = build_graph(trace)
     for layer, mask in trace.masks.items():
         found = {neuron for name, neuron in graph if name == layer}
         assert found <= set(mask.any(0).nonzero().flatten().tolist())
         assert found
-    everyone = build_graph(traced(cnn, images()))
+    everyone = build_graph(traced(of_images(), images()))
     assert len(graph) < len(everyone)
 
 
 def test_of_one_sample_the_graph_holds_its_critical_neurons() -> None:
-    trace = traced(cnn, images(1), TopK(2))
+    trace = traced(of_images(), images(1), TopK(2))
     graph = build_graph(trace)
     for layer, mask in trace.masks.items():
         carries = mask[0] & (trace.relevance[layer][0] != 0)
@@ -138,7 +133,7 @@ def test_of_one_sample_the_graph_holds_its_critical_neurons() -> None:
 
 
 def test_too_many_edges_are_cut_to_the_strongest(monkeypatch: pytest.MonkeyPatch) -> None:
-    trace = traced(cnn, images())
+    trace = traced(of_images(), images())
     whole = build_graph(trace)
     count = f"{whole.number_of_edges():,}"
     monkeypatch.setattr("lrp_lightning.graphs.build._MOST_EDGES", 30)
@@ -166,11 +161,11 @@ def test_both_directions_are_as_add_edges_from_makes_them(trace: Trace) -> None:
 
 
 def test_class_names_name_the_outputs() -> None:
-    graph = build_graph(traced(cnn, images()), classes=["a", "b", "c", "d"])
+    graph = build_graph(traced(of_images(), images()), classes=["a", "b", "c", "d"])
     assert dict(graph.nodes(data="class_name"))["7", 1] == "b"
     assert {n for n, name in graph.nodes(data="class_name") if name} == {n for n in graph if n[0] == "7"}
     with pytest.raises(GraphError, match="2 class names were given for 4 outputs"):
-        build_graph(traced(cnn, images()), classes=["a", "b"])
+        build_graph(traced(of_images(), images()), classes=["a", "b"])
 
 
 def test_junctions_join_channel_to_same_channel() -> None:
@@ -207,7 +202,7 @@ def test_node_link_json_keeps_all(trace: Trace) -> None:
 
 
 def test_the_adjacency_matrix_is_the_trace_again() -> None:
-    trace = traced(cnn, images())
+    trace = traced(of_images(), images())
     graph = build_graph(trace)
     lower, upper = ([(layer, n) for n in range(trace.relevance[layer].shape[1])] for layer in ("0", "4"))
     graph.add_nodes_from([*lower, *upper])  # those that carry nothing are not in it
@@ -221,11 +216,11 @@ def test_the_adjacency_matrix_is_the_trace_again() -> None:
 @pytest.mark.parametrize("min_share", [-0.1, 1.1, float("nan")])
 def test_min_share_is_a_share(min_share: float) -> None:
     with pytest.raises(GraphError, match=r"min_share must be in \[0, 1\]"):
-        build_graph(traced(cnn, images()), min_share)
+        build_graph(traced(of_images(), images()), min_share)
 
 
 def test_a_graph_needs_a_trace_with_edges() -> None:
-    without = SelectiveLRP(cnn()).trace(images(), target=0)
+    without = SelectiveLRP(of_images()).trace(images(), target=0)
     for given in (without, None, without.relevance):
         with pytest.raises(GraphError, match="edges=True"):
             build_graph(given)  # type: ignore[arg-type]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from small_networks import convolutions
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -12,10 +13,7 @@ from lrp_lightning.errors import GraphError, InputError
 
 
 def model() -> nn.Module:
-    torch.manual_seed(0)
-    return nn.Sequential(
-        nn.Conv2d(2, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.Conv2d(6, 5, 3), nn.ReLU(), nn.Flatten(), nn.Linear(80, 4)
-    ).double()
+    return convolutions(2, 6, 5, side=8, classes=4, norm=True).double()
 
 
 def data() -> TensorDataset:

@@ -8,7 +8,7 @@ from pathlib import Path
 import networkx as nx
 import pytest
 import torch
-from torch import nn
+from small_networks import mlp
 
 from lrp_lightning import SelectiveLRP, TopK, build_graph, diff_graphs
 from lrp_lightning.drawing import draw_graph
@@ -19,8 +19,7 @@ CHANGES = json.loads((Path(__file__).parents[1] / "tensorboard_plugin" / "front_
 
 
 def graph(target: int, seed: int = 0, scale: float = 1.0) -> nx.DiGraph:
-    torch.manual_seed(seed)
-    model = nn.Sequential(nn.Linear(4, 12), nn.ReLU(), nn.Linear(12, 8), nn.ReLU(), nn.Linear(8, 3)).double()
+    model = mlp(4, 12, 8, 3, seed=seed).double()
     with torch.no_grad():
         model[4].weight.mul_(scale)
         model[4].bias.mul_(scale)

@@ -13,6 +13,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_networks import convolutions, mlp
 from torch import Tensor, nn
 
 from lrp_lightning import Epsilon, EpsilonPlus, Path, SelectiveLRP, build_graph, k_best_paths
@@ -156,7 +157,7 @@ def test_of_equal_shares_the_first_edge_from_below_goes_first(
 
 def test_a_graph_that_is_changed_has_the_paths_of_what_it_is_now() -> None:
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
+    model = mlp(4, 8, 3)
     graph = build_graph(SelectiveLRP(model, EpsilonPlus()).trace(torch.rand(5, 4), target=1, edges=True))
     first, second, *_ = k_best_paths(graph, signed=True)
     graph.remove_edge(*first.nodes[:2])
@@ -218,7 +219,7 @@ def test_a_neuron_whose_relevance_nearly_cancels_is_on_no_great_path() -> None:
 def test_sizes_of_all_paths_add_up_to_what_reaches_the_input() -> None:
     """To 1 less what biases keep on the way, so to 1 at most."""
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 6), nn.ReLU(), nn.Linear(6, 2))
+    model = mlp(4, 5, 6, 2)
     x = torch.randn(9, 4)
     with_bias = k_best_paths(build_graph(SelectiveLRP(model, Epsilon()).trace(x, 1, edges=True)), 1000, signed=True)
     assert 0 < sum(abs(path.share) for path in with_bias) < 1
@@ -251,7 +252,7 @@ def test_the_input_where_it_is_known_else_neurons_without_an_edge_from_below() -
 
 def test_paths_of_a_network_run_from_input_to_target() -> None:
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Conv2d(2, 8, 3), nn.ReLU(), nn.Conv2d(8, 6, 3), nn.ReLU(), nn.Flatten(), nn.Linear(24, 3))
+    model = convolutions(2, 8, 6, side=6, classes=3)
     lrp, x = SelectiveLRP(model, EpsilonPlus()), torch.rand(1, 2, 6, 6)
     winner = int(model(x).argmax())
     graph = build_graph(lrp.trace(x, target=winner, edges=True))
@@ -266,7 +267,7 @@ def test_paths_of_a_network_run_from_input_to_target() -> None:
 
 def test_features_begin_paths_and_so_do_neurons_that_read_tokens_or_images() -> None:
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
+    model = mlp(4, 8, 3)
     for x, first in ((torch.rand(5, 4), "input"), (torch.rand(5, 7, 4), "0")):
         logits = model if x.ndim == 2 else nn.Sequential(*model, Mean())
         graph = build_graph(SelectiveLRP(logits, Epsilon()).trace(x, target=1, edges=True))
@@ -313,7 +314,7 @@ def test_a_cycle() -> None:
 
 def test_pruned_edges_make_no_new_ends() -> None:
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 3))
+    model = mlp(4, 16, 16, 3)
     trace = SelectiveLRP(model).trace(torch.rand(5, 4), target=1, edges=True)
     graph = build_graph(trace, min_share=0.2)
     assert any(graph.out_degree(n) == 0 and n[0] != "4" for n in graph)  # hidden neurons whose edges to above are gone

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from small_networks import mlp
 from torch import nn
 
 from lrp_lightning import (
@@ -29,13 +30,16 @@ from lrp_lightning import (
     TopK,
     Trace,
     build_graph,
+    contrast,
     k_best_paths,
     neuron_cards,
 )
-from lrp_lightning.drawing import ClassGraph, Report, write_report
+from lrp_lightning.drawing import ClassGraph, Report, report_of, write_report
 from lrp_lightning.insight.neuron_cards import NeuronCards
 from lrp_lightning.insight.transplant import Transplant
 from lrp_lightning.pixels import coloured
+from lrp_lightning.report.page import page_of
+from lrp_lightning.words import percent
 
 EVIL = "<script>alert('x')</script>&\"</td>"
 VOID = {"img", "br", "hr", "meta", "input"}
@@ -118,7 +122,7 @@ MADE: dict[str, Callable[[], Any]] = {
     "trace": trace_of, "path": lambda: Path((("input", 0), ("last", 1)), 0.25), "class graph": class_graph,
     "paths": lambda: k_best_paths(build_graph(trace_of()), 3, signed=True), "strategy": strategy,
     "strategies": lambda: Strategies([strategy(0), strategy(1)]), "card": lambda: cards()[0], "cards": cards,
-    "contest": contest, "path curve": curve,
+    "contest": contest, "path curve": curve, "contrast": lambda: contrast(network(), torch.rand(5, 1, 8, 8)),
     "circuits": lambda: Circuits({0: {"first": torch.tensor([True, False])}}, calibration={0: (2.0, 1.0)}),
 }  # fmt: skip
 
@@ -144,12 +148,13 @@ def test_no_rule_reaches_what_is_around() -> None:
     assert [one for one in selectors if not one.startswith(".lrp")] == []
 
 
-@pytest.mark.parametrize("kind", ["trace", "class graph", "paths", "cards", "strategy"])
+@pytest.mark.parametrize("kind", ["trace", "class graph", "paths", "cards", "strategy", "contrast"])
 def test_text_is_never_markup(kind: str) -> None:
     layer = EVIL.replace(".", "")
     shown = {
         "trace": lambda: trace_of(layer), "class graph": lambda: class_graph(layer), "cards": lambda: cards(layer),
         "paths": lambda: k_best_paths(build_graph(trace_of(layer)), 3, signed=True),
+        "contrast": lambda: contrast(network(layer), torch.rand(2, 1, 8, 8)),
         "strategy": lambda: replace(strategy(), neurons=((layer, 1, 2.0),), images=None, test=None),
     }[kind]()  # fmt: skip
     part = Part(shown._repr_html_())
@@ -195,6 +200,10 @@ def test_others_are_small_too() -> None:
         "class graph": ClassGraph(0, graph, paths), "paths": paths, "strategies": many,
         "cards": NeuronCards(cards(neurons=4) * 200),
         "circuits": Circuits({n: {"first": torch.ones(4) > 0} for n in range(1000)}),
+        "contrast": replace(
+            contrast(network(), torch.rand(40, 1, 8, 8)), inputs=torch.rand(40, 3, 300, 300),
+            heatmaps=torch.randn(3, 40, 3, 300, 300), all_neurons=torch.randn(3, 40, 3, 300, 300),
+        ),
     }  # fmt: skip
     for what, shown in sizes.items():
         assert len(shown._repr_html_().encode()) < 250_000, what
@@ -230,6 +239,49 @@ def test_a_trace_without_heatmaps_is_shown_too(inputs: Any) -> None:
     part = Part(trace._repr_html_())
     assert part.images == []
     assert "reached the input" in part.text
+
+
+@pytest.mark.parametrize("selection", [None, TopK(0.5)])
+def test_heatmaps_of_critical_neurons_say_so(selection: TopK | None) -> None:
+    model, images = network(), torch.rand(2, 1, 8, 8)
+    lrp = SelectiveLRP(model) if selection is None else SelectiveLRP(model, selection=selection)
+    trace = lrp.trace(images, target=1)
+    alone = " ".join(Part(trace._repr_html_()).text), page_of(report_of(trace, images))
+    both = page_of(report_of(trace, images, model))
+    for source in alone:
+        assert ("worse at localising" in " ".join(source.split())) == (selection is not None)
+        assert ("draw_heatmaps(..., all_neurons=...)" in source) == (selection is not None)
+    assert "worse at localising" not in " ".join(both.split()), "all neurons are beside them"
+    assert ("through the critical neurons and through all neurons" in " ".join(both.split())) == (selection is not None)
+
+
+def test_a_contrasts_heatmaps_are_its_own_in_both_kinds() -> None:
+    why = contrast(network(), torch.rand(5, 1, 8, 8), a=2, b=0)
+    part = Part(why._repr_html_())
+    assert len(part.images) == 2 * 2 * 4  # of two samples, two rows of an image and three heatmaps
+    for kind, maps in enumerate((why.heatmaps, why.all_neurons)):
+        heat = maps[:, :2].sum(2).double()
+        heat = (100 * heat / heat.abs().sum((2, 3), keepdim=True)).numpy()
+        limit = np.percentile(np.abs(heat), 99.5)
+        for i in range(2):
+            for what in range(3):
+                drawn = part.images[8 * i + 4 * kind + 1 + what]
+                assert np.abs(drawn.astype(int) - coloured(heat[what, i], limit)).max() <= 4
+    text = " ".join(" ".join(part.text).split())
+    for words in ("The first 2 of 5 are shown", "sample 1, all neurons", "for class 2:", "2, not 0:", "mean margin"):
+        assert words in text, words
+    assert f"holds {percent(float(why.held(why.heatmaps)[0, 1]))}" in text
+    layer, neuron, share = why.neurons_against[0]
+    row = part.text.index("lowers")
+    assert [one for one in part.text[row:] if one][:4] == ["lowers", layer, str(neuron), f"{share:+.1%}"]
+
+
+def test_a_contrast_without_images_has_its_neurons() -> None:
+    model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)).eval()
+    part = Part(contrast(model, torch.rand(5, 4))._repr_html_())
+    assert part.images == []
+    assert "raises" in part.text
+    assert not [tag for tag, _ in part.elements if tag == "summary"], "no heatmaps, nothing to say on reading them"
 
 
 def test_an_empty_batch() -> None:
@@ -280,9 +332,7 @@ def test_shortcuts_come_first() -> None:
 
 
 def test_cards_without_images_are_words() -> None:
-    [card] = neuron_cards(
-        nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)), [torch.rand(9, 4)], {"0": [1]}, progress=False
-    )
+    [card] = neuron_cards(mlp(4, 8, 3), [torch.rand(9, 4)], {"0": [1]}, progress=False)
     assert isinstance(card, NeuronCard)
     part = Part(card._repr_html_())
     assert part.images == []

@@ -7,6 +7,7 @@ import itertools
 
 import pytest
 import torch
+from small_networks import mlp
 from torch import Tensor, nn
 
 from lrp_lightning import Circuits, SelectiveLRP, class_circuits, masked_forward
@@ -14,12 +15,7 @@ from lrp_lightning.errors import InputError, LayerError, SelectionError, TargetE
 from lrp_lightning.insight.circuits import _error
 from lrp_lightning.metrics import CircuitAgreement, circuits_agree
 
-
-def network(width: int = 12, classes: int = 3, seed: int = 0) -> nn.Module:
-    torch.manual_seed(seed)
-    return nn.Sequential(
-        nn.Linear(6, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, classes)
-    ).eval()  # fmt: skip
+WIDTHS = (6, 12, 12, 3)
 
 
 def batches(many: int = 6, of: int = 60) -> list[Tensor]:
@@ -34,8 +30,7 @@ def correlation(one: Tensor, other: Tensor) -> float:
 @pytest.mark.parametrize("replacement", ["zero", "mean"])
 def test_is_near_the_best_of_all_sets(seed: int, replacement: str) -> None:
     """A hidden layer of ten neurons, of which three are kept: all 120 sets are tried."""
-    torch.manual_seed(seed)
-    model = nn.Sequential(nn.Linear(6, 10), nn.ReLU(), nn.Linear(10, 3)).eval()
+    model = mlp(6, 10, 3, seed=seed)
     data = batches()
     circuits = class_circuits(model, data, 3, replacement=replacement, steps=60, progress=False)
     x = torch.cat(data)
@@ -56,7 +51,7 @@ def test_is_near_the_best_of_all_sets(seed: int, replacement: str) -> None:
 @pytest.mark.parametrize("per_layer", [False, True])
 def test_sizes_and_dtypes(measure: str, per_layer: bool) -> None:
     circuits = class_circuits(
-        network(), batches(2), 0.25, measure=measure, per_layer=per_layer, steps=3, progress=False  # type: ignore[arg-type]
+        mlp(*WIDTHS), batches(2), 0.25, measure=measure, per_layer=per_layer, steps=3, progress=False  # type: ignore[arg-type]
     )  # fmt: skip
     assert list(circuits) == [0, 1, 2]
     for masks in circuits.values():
@@ -70,7 +65,7 @@ def test_sizes_and_dtypes(measure: str, per_layer: bool) -> None:
 
 
 def test_every_neuron_is_the_whole_network() -> None:
-    model, data = network(), batches(3)
+    model, data = mlp(*WIDTHS), batches(3)
     circuits = class_circuits(model, data, 1.0, steps=2, progress=False)
     x = data[0]
     torch.testing.assert_close(circuits.logits(model, x, calibrated=False), model(x).detach())
@@ -84,8 +79,8 @@ def test_every_neuron_is_the_whole_network() -> None:
 @pytest.mark.parametrize("seed", range(3))
 def test_is_never_worse_than_its_start(measure: str, seed: int) -> None:
     """On the batches that circuits are judged by, whose sets of highest mean relevance are the start."""
-    model, data = network(seed=seed), batches(2, 40)
-    x, whole = torch.cat(data), network(seed=seed)(torch.cat(data)).detach()
+    model, data = mlp(*WIDTHS, seed=seed), batches(2, 40)
+    x, whole = torch.cat(data), mlp(*WIDTHS, seed=seed)(torch.cat(data)).detach()
     lrp = SelectiveLRP(model, "epsilon")
     found = class_circuits(model, data, 0.3, measure=measure, per_layer=True, steps=7, progress=False)  # type: ignore[arg-type]
     for c in range(3):
@@ -100,7 +95,7 @@ def test_is_never_worse_than_its_start(measure: str, seed: int) -> None:
 
 
 def test_edges() -> None:
-    model, data = network(), batches(3)
+    model, data = mlp(*WIDTHS), batches(3)
     circuits = class_circuits(model, data, 0.3, of="edges", steps=30, progress=False)
     assert {layer: mask.shape for layer, mask in circuits[0].items()} == {"0": (12, 6), "2": (12, 12)}
     assert [sum(int(m.sum()) for m in masks.values()) for masks in circuits.values()] == [65] * 3
@@ -116,7 +111,7 @@ def test_edges() -> None:
 
 
 def test_calibration_gives_the_whole_networks_mean_and_deviation() -> None:
-    model, data = network(), batches(3)
+    model, data = mlp(*WIDTHS), batches(3)
     circuits = class_circuits(model, data, 0.3, steps=5, progress=False)
     x = torch.cat(data)
     again = Circuits(circuits, circuits.means).calibrated(model, x)
@@ -132,7 +127,7 @@ def test_calibration_gives_the_whole_networks_mean_and_deviation() -> None:
 
 
 def test_logits_are_those_of_masked_forward() -> None:
-    model, data = network(), batches(2)
+    model, data = mlp(*WIDTHS), batches(2)
     circuits = class_circuits(model, data, 0.3, classes=[2, 0], steps=2, progress=False)
     own = circuits.logits(model, data[0], calibrated=False)
     assert bool(own[:, 1].isnan().all())
@@ -162,7 +157,7 @@ def test_is_deterministic_and_leaves_the_model_alone() -> None:
 
 @pytest.mark.parametrize("state", [torch.no_grad, torch.inference_mode])
 def test_in_a_validation_loop(state: type) -> None:
-    model = network()
+    model = mlp(*WIDTHS)
     outside = class_circuits(model, batches(2), 0.3, steps=3, progress=False)
     with state():
         inside = class_circuits(model, batches(2), 0.3, steps=3, progress=False)
@@ -190,11 +185,11 @@ def test_in_a_validation_loop(state: type) -> None:
 def test_bad_arguments(arguments: dict, error: type[Exception], says: str) -> None:
     loader = arguments.pop("loader", batches(2))
     with pytest.raises(error, match=says):
-        class_circuits(network(), loader, **{"progress": False, **arguments})
+        class_circuits(mlp(*WIDTHS), loader, **{"progress": False, **arguments})
 
 
 def test_bad_replacements() -> None:
-    model, x = network(), batches(1)[0]
+    model, x = mlp(*WIDTHS), batches(1)[0]
     masks = {"0": torch.ones(12, dtype=torch.bool)}
     with pytest.raises(SelectionError, match="no replacement for the output of layer '0'; replacements were given for 2"):
         masked_forward(model, x, masks, replacement={"2": torch.zeros(12)})

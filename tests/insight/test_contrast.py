@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from small_networks import convolutions
 from torch import Tensor, nn
 
 from lrp_lightning import Epsilon, SelectiveLRP, TopK, contrast, masked_forward
@@ -17,10 +18,7 @@ from lrp_lightning.errors import InputError, TargetError
 
 @pytest.fixture
 def model() -> nn.Module:
-    torch.manual_seed(0)
-    return nn.Sequential(
-        nn.Conv2d(1, 12, 3), nn.ReLU(), nn.Conv2d(12, 16, 3), nn.ReLU(), nn.Flatten(), nn.Linear(256, 4)
-    ).double()
+    return convolutions(1, 12, 16, side=8, classes=4).double()
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from small_networks import mlp
 from torch import Tensor, nn
 
 from lrp_lightning import Path, SelectiveLRP, build_graph, k_best_paths, masked_forward, path_curve
@@ -15,7 +16,7 @@ CLASSES = (1, 2)  # those that this network predicts
 @pytest.fixture(scope="module")
 def found() -> tuple[nn.Module, dict[int, list[Path]], Tensor]:
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(5, 12), nn.ReLU(), nn.Linear(12, 10), nn.ReLU(), nn.Linear(10, 3)).eval()
+    model = mlp(5, 12, 10, 3)
     x, paths = torch.randn(300, 5), {}
     for c in CLASSES:
         trace = SelectiveLRP(model).trace(x[model(x).argmax(1) == c], target=c, edges=True)

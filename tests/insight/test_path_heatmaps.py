@@ -8,6 +8,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from small_networks import TwoInputs, convolutions
 from torch import Tensor, nn
 
 from lrp_lightning import (
@@ -40,9 +41,7 @@ class Residual(nn.Module):
 
 
 def chain() -> nn.Module:
-    return nn.Sequential(
-        nn.Conv2d(2, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.Conv2d(6, 5, 3), nn.ReLU(), nn.Flatten(), nn.Linear(80, 4)
-    )
+    return convolutions(2, 6, 5, side=8, classes=4, norm=True)
 
 
 def images() -> Tensor:
@@ -90,16 +89,7 @@ def test_all_paths_add_up_to_the_whole() -> None:
 
 
 def test_several_inputs_and_arguments_beside_them() -> None:
-    class Two(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.one, self.other, self.head = nn.Linear(3, 4), nn.Linear(5, 4), nn.Linear(4, 2)
-
-        def forward(self, a: Tensor, b: Tensor, weight: Tensor) -> Tensor:
-            return self.head(F.relu(self.one(a) + self.other(b)) * weight)
-
-    torch.manual_seed(0)
-    model, given = Two().double(), (torch.rand(3, 3).double(), torch.rand(3, 5).double())
+    model, given = TwoInputs(3, 5, hidden=4).double(), (torch.rand(3, 3).double(), torch.rand(3, 5).double())
     weight = torch.rand(3, 1).double()
     path = Path((("input#2", 4), ("other", 1), ("add", 1), ("head", 0)), 1.0)
     first, second = path_heatmaps(model, given, [path, path], Epsilon(), weight)
@@ -126,7 +116,7 @@ def test_the_model_is_left_as_it_was() -> None:
         (None, GraphError, "there are no paths"),
         ((("input", 0), ("7", 1), ("6", 0)), LayerError, "no layer '7'"),
         ((("input", 0), ("0", 1), ("3", 0)), GraphError, "does not end at the output"),
-        ((("0", 6), ("3", 0), ("6", 0)), GraphError, "layer '0' has 6 neurons and no 6"),
+        ((("0", 6), ("3", 0), ("6", 0)), GraphError, "layer '0' has neurons 0 to 5, got 6"),
     ],
 )
 def test_paths_that_cannot_be_followed(nodes: tuple | None, error: type[Exception], message: str) -> None:
@@ -162,11 +152,7 @@ def test_of_one_sample_without_space_a_paths_heatmap_sums_to_the_product_of_its_
 
 
 def test_at_a_layer_a_path_is_its_neuron_there() -> None:
-    torch.manual_seed(0)
-    model = nn.Sequential(
-        nn.Conv2d(1, 4, 3, bias=False), nn.ReLU(), nn.Conv2d(4, 5, 3, bias=False), nn.ReLU(), nn.Flatten(),
-        nn.Linear(80, 3, bias=False),
-    ).double()  # fmt: skip
+    model = convolutions(1, 4, 5, side=8, classes=3, bias=False).double()
     x = torch.rand(2, 1, 8, 8, dtype=torch.float64)
     trace = SelectiveLRP(model, Epsilon()).trace(x, target=lambda logits: logits.argmax(1), edges=True)
     paths = k_best_paths(build_graph(trace), k=3)
@@ -182,8 +168,7 @@ def test_at_a_layer_a_path_is_its_neuron_there() -> None:
 
 
 def test_each_sample_along_a_path_of_its_own() -> None:
-    torch.manual_seed(0)
-    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 5, 3), nn.ReLU(), nn.Flatten(), nn.Linear(80, 3))
+    model = convolutions(1, 4, 5, side=8, classes=3)
     x = torch.rand(3, 1, 8, 8)
     graphs = [build_graph(SelectiveLRP(model, EpsilonPlus()).trace(x, target=c, edges=True)) for c in range(3)]
     paths = [k_best_paths(graph, k=1, signed=True)[0] for graph in graphs]

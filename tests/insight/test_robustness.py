@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from small_networks import convolutions
 from torch import nn
 
 from lrp_lightning import Epsilon, SelectiveLRP, TopK, contest, masked_forward, robustness
@@ -12,10 +13,7 @@ from lrp_lightning.insight.robustness import brightened, noisy, shifted
 
 
 def network() -> nn.Module:
-    torch.manual_seed(0)
-    return nn.Sequential(
-        nn.Conv2d(1, 10, 3), nn.ReLU(), nn.Conv2d(10, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(72, 4)
-    ).eval()
+    return convolutions(1, 10, 8, side=7, classes=4)
 
 
 def test_is_what_it_is_by_hand() -> None:

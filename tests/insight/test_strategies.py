@@ -11,6 +11,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from lightning.pytorch import Trainer
+from small_networks import mlp, waves
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -36,11 +37,7 @@ def images(n: int, seed: int, share: float) -> tuple[Tensor, Tensor, Tensor]:
 
 def trained(share: float, seed: int = 0) -> nn.Module:
     x, labels, _ = images(900, seed, share)
-    torch.manual_seed(seed)
-    model = nn.Sequential(
-        nn.Conv2d(1, 12, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(12, 24, 3, padding=1), nn.ReLU(),
-        nn.MaxPool2d(2), nn.Flatten(), nn.Linear(384, 3),
-    )  # fmt: skip
+    model = waves(seed)
     optimizer = torch.optim.Adam(model.parameters(), 3e-3)
     for step in range(90):
         at = torch.arange(step * 60, step * 60 + 60) % 900
@@ -135,7 +132,7 @@ def test_features_have_features_as_region_and_tokens_have_none() -> None:
     x, labels = torch.randn(400, 12), torch.arange(400) % 2
     x[:, 3] += 6 * (labels == 1) * (torch.rand(400) < 0.5)  # decides alone where it is there
     x[:, 7] += 0.7 * labels
-    model = nn.Sequential(nn.Linear(12, 16), nn.ReLU(), nn.Linear(16, 2))
+    model = mlp(12, 16, 2)
     optimizer = torch.optim.Adam(model.parameters(), 0.02)
     for _ in range(150):
         optimizer.zero_grad()

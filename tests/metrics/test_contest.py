@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from small_networks import mlp
 from torch import Tensor, nn
 
 from lrp_lightning import Contest, Epsilon, Fixed, SelectiveLRP, TopK, contest, masked_forward
@@ -17,13 +18,7 @@ from lrp_lightning.metrics import (
 )
 
 NAN, INF = torch.nan, torch.inf
-
-
-def network(width: int = 64, classes: int = 4) -> nn.Module:
-    torch.manual_seed(0)
-    return nn.Sequential(
-        nn.Linear(6, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, classes)
-    ).eval()  # fmt: skip
+WIDTHS = (6, 64, 64, 4)
 
 
 def inputs(many: int = 200) -> Tensor:
@@ -32,7 +27,7 @@ def inputs(many: int = 200) -> Tensor:
 
 @pytest.mark.parametrize("rivals", [1, 3])
 def test_is_what_it_is_by_hand(rivals: int) -> None:
-    model, x, selection = network(), inputs(20), TopK(0.3, by="magnitude")
+    model, x, selection = mlp(*WIDTHS), inputs(20), TopK(0.3, by="magnitude")
     held = contest(SelectiveLRP(model, Epsilon(), selection), x, rivals)
     with torch.no_grad():
         logits = model(x)
@@ -59,7 +54,7 @@ def test_is_what_it_is_by_hand(rivals: int) -> None:
 
 
 def test_of_the_whole_network_every_contest_is_won_and_no_runner_up_wins() -> None:
-    held = contest(SelectiveLRP(network(), Epsilon(), TopK(1.0)), inputs(), rivals=3)
+    held = contest(SelectiveLRP(mlp(*WIDTHS), Epsilon(), TopK(1.0)), inputs(), rivals=3)
     assert held.accuracy == held.control_accuracy == 1
     assert held.runner_up_accuracy == 0
     assert held.correlation == pytest.approx(1)
@@ -82,7 +77,7 @@ def test_random_sets_win_half_and_sets_that_force_a_class_are_told_by_the_runner
 
 
 def test_the_same_random_sets_for_a_seed() -> None:
-    lrp, x = SelectiveLRP(network(), Epsilon(), TopK(0.2)), inputs(10)
+    lrp, x = SelectiveLRP(mlp(*WIDTHS), Epsilon(), TopK(0.2)), inputs(10)
     one, again, other = contest(lrp, x, seed=1), contest(lrp, x, seed=1), contest(lrp, x, seed=2)
     torch.testing.assert_close(one.control, again.control, equal_nan=True)
     assert not torch.equal(one.control.nan_to_num(), other.control.nan_to_num())
@@ -98,7 +93,7 @@ def test_functions() -> None:
 
 
 def test_metrics_count_over_batches() -> None:
-    held = contest(SelectiveLRP(network(), Epsilon(), TopK(0.2)), inputs(50))
+    held = contest(SelectiveLRP(mlp(*WIDTHS), Epsilon(), TopK(0.2)), inputs(50))
     won, forced = ContestAccuracy(), RunnerUpAccuracy()
     for rows in torch.arange(50).split(17):
         won.update(held.own_logits[rows], held.logits[rows])
@@ -110,7 +105,7 @@ def test_metrics_count_over_batches() -> None:
 
 
 def test_bad_input() -> None:
-    model, x = network(), inputs(5)
+    model, x = mlp(*WIDTHS), inputs(5)
     with pytest.raises(SelectionError, match=r"needs critical neurons.*TopK"):
         contest(SelectiveLRP(model), x)
     lrp = SelectiveLRP(model, selection=TopK(3))
@@ -118,7 +113,7 @@ def test_bad_input() -> None:
         with pytest.raises(SelectionError, match=r"rivals must be 1 to 3"):
             contest(lrp, x, rivals)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="at least two classes"):
-        contest(SelectiveLRP(nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 1)), selection=TopK(3)), x)
+        contest(SelectiveLRP(mlp(6, 8, 1), selection=TopK(3)), x)
     logits = torch.zeros(2, 3)
     for call in (
         lambda: runner_up(logits[:, :1]),
@@ -132,7 +127,7 @@ def test_bad_input() -> None:
 
 
 def test_nothing_is_changed() -> None:
-    model, x = network(), inputs(5)
+    model, x = mlp(*WIDTHS), inputs(5)
     before, rng = [p.clone() for p in model.parameters()], torch.get_rng_state()
     assert isinstance(contest(SelectiveLRP(model, selection=Fixed({"0": [1, 2]})), x), Contest)
     assert all(map(torch.equal, before, model.parameters()))

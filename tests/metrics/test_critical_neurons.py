@@ -8,7 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from torch import Tensor, nn
+from small_networks import mlp
+from torch import Tensor
 from torchmetrics import MetricCollection
 
 from lrp_lightning import SelectiveLRP, TopK, masked_forward
@@ -46,7 +47,7 @@ def test_batches_count_by_their_samples(sizes: list[int]) -> None:
 
 def test_of_a_network() -> None:
     torch.manual_seed(0)
-    model, x = nn.Sequential(nn.Linear(6, 40), nn.ReLU(), nn.Linear(40, 4)), torch.randn(50, 6)
+    model, x = mlp(6, 40, 4), torch.randn(50, 6)
     trace = SelectiveLRP(model, selection=TopK(3)).trace(x, target=lambda logits: logits.argmax(1))
     masked = masked_forward(model, x, trace.masks)
     with torch.no_grad():

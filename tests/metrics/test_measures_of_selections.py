@@ -12,7 +12,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor, nn
+from small_networks import mlp
+from torch import Tensor
 from torchmetrics import Metric
 
 from lrp_lightning import SelectiveLRP, TopK, errors, masked_forward
@@ -165,7 +166,7 @@ def test_jaccard_of_sets() -> None:
 
 def test_of_a_network() -> None:
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(6, 40), nn.ReLU(), nn.Linear(40, 4)).eval()
+    model = mlp(6, 40, 4)
     x, labels = torch.randn(50, 6), torch.randint(0, 4, (50,))
     trace = SelectiveLRP(model, selection=TopK(3)).trace(x, target=lambda logits: logits.argmax(1))
     with torch.no_grad():

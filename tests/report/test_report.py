@@ -18,6 +18,7 @@ import pytest
 import torch
 from browser import browser
 from PIL import Image
+from small_networks import mlp
 from tensorboard_log import strategy_of
 from torch import Tensor, nn
 
@@ -459,7 +460,7 @@ def test_text_from_data_is_never_markup(where: str, tmp_path: Path) -> None:
 
 
 def test_without_images_of_two_dimensions(tmp_path: Path) -> None:
-    model = nn.Sequential(nn.Linear(5, 8), nn.ReLU(), nn.Linear(8, 3))
+    model = mlp(5, 8, 3)
     x = torch.randn(4, 5)
     trace = SelectiveLRP(model, selection=TopK(2)).trace(x, target=1, edges=True)
     page = Page(write_report(trace, tmp_path / "r.html", x, model))

@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_networks import cnn, mlp
+from small_networks import Tokens, cnn, mlp
 from torch import Tensor, nn
 
 from lrp_lightning import (
@@ -288,17 +288,6 @@ def test_elements_are_chosen_by_their_own_relevance() -> None:
     control = random_masks(trace.masks, torch.Generator().manual_seed(0))
     assert control["4"].shape == (3, 16, 2, 2)
     assert control["4"].flatten(1).sum(1).tolist() == [5] * 3
-
-
-class Tokens(nn.Module):
-    """A linear layer over a sequence: its neurons are the last dimension."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.embed, self.head = nn.Linear(6, 9), nn.Linear(9, 3)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.embed(x).relu().mean(1))
 
 
 def test_elements_of_a_sequence() -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 import torch
-from small_networks import cnn, mlp
+from small_networks import cnn, convolutions, mlp
 from torch import Tensor
 
 from lrp_lightning import Fixed, MinError, PerLayer, SelectiveLRP, TopK
@@ -94,9 +94,7 @@ def test_a_search_given_twice_searches_once_and_two_that_are_equal_twice() -> No
 
 def test_a_search_in_it_searches_in_its_own_layers() -> None:
     torch.manual_seed(0)
-    model = torch.nn.Sequential(
-        torch.nn.Linear(8, 32), torch.nn.ReLU(), torch.nn.Linear(32, 24), torch.nn.ReLU(), torch.nn.Linear(24, 3)
-    )
+    model = mlp(8, 32, 24, 3)
     x = torch.randn(6, 8)
     selection = PerLayer(MinError(keep=0.25), layers={"2": TopK(0.5)})
     trace = SelectiveLRP(model, selection=selection).trace(x, 1)
@@ -112,7 +110,7 @@ def test_a_search_in_it_searches_in_its_own_layers() -> None:
 
 def test_what_is_in_it_is_reached_through_it() -> None:
     torch.manual_seed(0)
-    model = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(144, 3))
+    model = convolutions(1, 4, side=8, classes=3)
     x = torch.rand(2, 1, 8, 8)
     elements = TopK(10, unit="element")
     for selection in (PerLayer(elements), PerLayer(PerLayer(elements)), PerLayer(None, layers={"0": elements})):

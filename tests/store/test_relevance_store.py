@@ -221,6 +221,7 @@ def test_without_h5py_it_says_what_to_install(store: RelevanceStore, monkeypatch
         RelevanceStore(store.path)
 
 
+@pytest.mark.slow
 def test_nothing_is_imported_before_it_is_needed() -> None:
     code = "import sys; import lrp_lightning.callbacks, lrp_lightning.store; print('h5py' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"

@@ -508,6 +508,78 @@ def test_a_neuron_is_pinned(chromium: Any, insights: str, tmp_path: Path):
         one.close()
 
 
+def test_neurons_are_grouped(chromium: Any, insights: str, tmp_path: Path):
+    tab = Tab(chromium, insights, "#relevance&p.relevance.step=40&p.relevance.class=0&p.relevance.neurons=12").ready()
+    keys = tab(".node[data-key*='block']").evaluate_all("all => all.map(one => one.dataset.key)")
+    layer = keys[0].partition("@")[2]
+    first, second, third = sorted(
+        (key for key in keys if key.endswith(f"@{layer}")), key=lambda key: int(key.partition("@")[0])
+    )[:3]
+    elsewhere = next(key for key in keys if not key.endswith(f"@{layer}"))
+    count = tab(".node").count()
+    tab(f".node[data-key='{first}']").dispatch_event("click", {"shiftKey": True})
+    tab(".toast", has_text="select a neuron").wait_for()
+    tab(f".node[data-key='{first}']").dispatch_event("click")
+    tab(".node.picked").wait_for()
+    assert not tab(".opening").is_visible()
+    tab(f".node[data-key='{elsewhere}']").dispatch_event("click", {"shiftKey": True})
+    tab(".toast", has_text="same layer").wait_for()
+    assert tab(".node").count() == count, "a group has neurons of one layer"
+    tab(f".node[data-key='{second}']").dispatch_event("click", {"shiftKey": True})
+    tab(".node.grouped").wait_for()
+    assert tab(".node").count() == count - 1
+    tab(f".node[data-key='{third}']").focus()
+    tab.page.keyboard.press("g")
+    key = ",".join(one.partition("@")[0] for one in (first, second, third)) + f"@{layer}"
+    group = tab(f".node.grouped.picked[data-key='{key}']")
+    group.wait_for()
+    assert tab(".node").count() == count - 2
+    tab.until(lambda: tab.evaluate("document.activeElement.dataset.key") == key, "the keyboard goes on at the group")
+    assert "group of 3 neurons" in group.get_attribute("aria-label")
+    assert tab(".legend .grouped").is_visible()
+    tab("aside .picked p", has_text=f"group of 3 neurons of {layer}").wait_for()
+    assert tab("aside .neurons li").count() == 3
+    tab("aside .chart polyline").first.wait_for()
+    tab(".naming").fill(HOSTILE[:30])
+    tab(".naming").press("Enter")
+    tab(f".node[data-key='{key}'] .own").wait_for()
+    tab("aside h2", has_text=HOSTILE[:30]).wait_for()
+    said = group.get_attribute("aria-label")
+
+    for kind in ("JSON", "GraphML"):
+        tab("summary", has_text="Export").click()
+        with tab.page.expect_download() as started:
+            tab(".choices button", has_text=kind).click()
+        started.value.save_as(tmp_path / kind)
+    saved = json.loads((tmp_path / "JSON").read_text())
+    numbers = [int(one.partition("@")[0]) for one in (first, second, third)]
+    assert saved["groups"] == [{"key": key, "name": HOSTILE[:30], "neurons": [[layer, number] for number in numbers]}]
+    of_group = [node for node in saved["nodes"] if node.get("group") == key]
+    assert sorted(node["neuron"] for node in of_group) == numbers
+    assert f"relevance {sum(node['relevance'] for node in of_group):.2g}"[:12] in said.replace("\u2212", "-"), "a sum"
+    graph = nx.read_graphml(tmp_path / "GraphML")
+    assert {node for node, about in graph.nodes(data=True) if about.get("group") == HOSTILE[:30]} == {first, second, third}
+
+    tab(".amount input").fill("0")
+    tab("aside .neurons button").first.click()
+    assert group.is_visible(), "of a neuron in a group, the group is selected"
+    tab("button.close").click()
+    tab.until(lambda: "neurons=0" in tab.page.url and "p.relevance.neuron=" not in tab.page.url, "all is in the link")
+    again = Tab(chromium, insights, "#" + tab.page.url.partition("#")[2]).ready()
+    kept = again(f".node.grouped[data-key='{key}']")
+    assert kept.get_attribute("aria-label") == said
+    kept.focus()
+    again.page.keyboard.press("Enter")
+    again(".opening").focus()
+    again.page.keyboard.press("Enter")
+    again.until(lambda: "groups=" not in again.page.url, "it is opened")
+    assert again(".node.grouped").count() == 0
+    assert "names=" not in again.page.url
+    assert again(".legend .grouped").count() == 0
+    for one in (tab, again):
+        one.close()
+
+
 def test_zoom_and_full_screen(tab: Tab):
     svg = tab("svg.graph")
 

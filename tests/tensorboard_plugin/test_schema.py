@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import zlib
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.util.tensor_util import make_ndarray
-from tensorboard_parts import CARD, GRAPH, HEAD, SAMPLES, STRATEGY, logged
+from tensorboard_parts import CARD, GRAPH, HEAD, SAMPLES, STRATEGY, logged, written
 
 from lrp_lightning.errors import RecordError
 from lrp_lightning.tensorboard_plugin import schema
@@ -25,6 +26,101 @@ def test_a_record_is_read_as_it_was_written():
     parts = np.array([schema.pack(head), schema.pack(GRAPH)], dtype=object)
     assert schema.read_head(parts) == head
     assert schema.read_graph(parts, head, 1) == GRAPH
+    now = written(head, GRAPH)
+    assert schema.read_head(now) == {**head, "version": schema.VERSION}
+    assert schema.read_graph(now, schema.read_head(now), 1) == GRAPH
+
+
+def random_graph(rng: np.random.Generator, label: int = 1) -> dict:
+    """Layers of any size, none too; neurons anywhere; some shown."""
+    layers, nodes, others = [], [], []
+    for layer in range(int(rng.integers(1, 6))):
+        numbers = np.sort(rng.choice(10**6, int(rng.integers(0, 30)), replace=False)).tolist()
+        values = [schema.short(v) for v in rng.normal(size=len(numbers)) * 10.0 ** rng.integers(-30, 30)]
+        shown = int(rng.integers(0, len(numbers) + 1))
+        layers.append([f"layer {layer}", "linear"])
+        nodes += [[layer, n, v, 0.5, int(layer == 2)] for n, v in zip(numbers[:shown], values[:shown], strict=True)]
+        others.append([numbers[shown:], values[shown:]])
+    return {**GRAPH, "class": label, "layers": layers, "nodes": nodes, "edges": [], "paths": [], "others": others}
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_both_forms_of_a_class_have_the_same_neurons(seed: int):
+    rng = np.random.default_rng(seed)
+    graphs = [random_graph(rng, label) for label in (4, 0, 1)]
+    head = {**HEAD, "explained": [4, 0, 1]}
+    before, now = logged(head, *graphs), written(head, *graphs)
+    for graph in graphs:
+        assert schema.read_graph(now, schema.read_head(now), graph["class"]) == graph
+        old, new = (schema.read_neurons(parts, graph["class"]) for parts in (before, now))
+        assert (old.layers, old.total) == (new.layers, new.total)
+        np.testing.assert_array_equal(old.numbers, new.numbers)
+        np.testing.assert_array_equal(old.relevances, new.relevances)
+    for parts in (before, now):
+        with pytest.raises(RecordError, match=r"class 7 is not in this step; there are \[4, 0, 1\]"):
+            schema.read_neurons(parts, 7)
+
+
+def test_a_neurons_relevance_needs_neither_head_nor_graph():
+    parts = written(HEAD, GRAPH)
+    parts[:2] = b"not read"
+    assert schema.read_neurons(parts, 1).numbers.tolist() == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("numbers", [[1, 1], [-1, 1], [1, 2**31], [3, 1]])
+def test_neurons_that_could_not_be_read_are_not_written(numbers: list[int]):
+    with pytest.raises(RecordError, match="different whole numbers from 0 to 2147483647"):  # 3 is shown
+        schema.pack_graph({**GRAPH, "others": [[[], []], [numbers, [0.1, 0.2]]]})
+
+
+INDEX = {"version": 3, "class": 1, "layers": [["input", 1], ["fc", 3]], "bytes": 4, "total": 1.0}
+
+
+def test_the_index_is_as_documented():
+    assert json.loads(written(HEAD, GRAPH)[2]) == INDEX
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"version": 0.5}, {"version": True}, {"class": "1"}, {"layers": [["input", 1], ["fc", 4]]},
+        {"layers": [["input", -1], ["fc", 5]]}, {"layers": [["input", 1]]}, {"layers": [["fc", 1], ["input", 3]]},
+        {"layers": [["input", 1], ["fc", 10**7]]}, {"layers": [["input", 1], ["fc", 3, 4]]}, {"layers": {}}, {"bytes": 2},
+        {"bytes": 8}, {"bytes": 4.0}, {"total": 1e301}, {"total": None},
+    ],
+)  # fmt: skip
+def test_an_index_with_something_else_in_it_is_broken(change: dict):
+    parts = written(HEAD, GRAPH)
+    parts[2] = json.dumps({**INDEX, **change}).encode()
+    with pytest.raises(RecordError, match="broken"):
+        schema.read_graph(parts, schema.read_head(parts), 1)
+
+
+@pytest.mark.parametrize(
+    ("at", "data"),
+    [
+        (3, zlib.compress(np.array([0, 1, 0, 1], "<i4").tobytes())),  # twice the same
+        (3, zlib.compress(np.array([0, -1, 3, 1], "<i4").tobytes())),
+        (3, zlib.compress(np.array([0, 1, 1], "<i4").tobytes())),
+        (3, zlib.compress(bytes(10**7))), (3, b"no zlib"), (3, b""),
+        (4, np.array([1, np.nan, 0, 0], "<f4").tobytes()), (4, np.array([1, np.inf, 0, 0], "<f4").tobytes()),
+        (4, np.array([1.0, 2.0, 3.0], "<f4").tobytes()), (4, b""), (4, b"x" * 17),
+    ],
+)  # fmt: skip
+def test_arrays_with_something_else_in_them_are_broken(at: int, data: bytes):
+    parts = written(HEAD, GRAPH)
+    parts[at] = data
+    with pytest.raises(RecordError, match="broken"):
+        schema.read_neurons(parts, 1)
+    with pytest.raises(RecordError, match="broken"):
+        schema.read_graph(parts, schema.read_head(parts), 1)
+
+
+def test_an_index_of_a_newer_format_says_what_to_do():
+    parts = written(HEAD, GRAPH)
+    parts[2] = json.dumps({**INDEX, "version": 4}).encode()
+    with pytest.raises(RecordError, match="update lrp-lightning"):
+        schema.read_neurons(parts, 1)
 
 
 def test_unknown_keys_are_ignored():
@@ -32,8 +128,8 @@ def test_unknown_keys_are_ignored():
 
 
 def test_a_newer_format_says_what_to_do():
-    with pytest.raises(RecordError, match=r"format 3, and this plugin reads formats up to 2: update lrp-lightning"):
-        schema.read_head(logged({"version": 3}))
+    with pytest.raises(RecordError, match=r"format 4, and this plugin reads formats up to 3: update lrp-lightning"):
+        schema.read_head(logged({"version": 4}))
 
 
 def test_a_record_of_the_first_version_has_no_strategies_and_no_cards():
@@ -139,6 +235,8 @@ def test_what_could_not_be_read_is_not_written():
         schema.pack({"x": float("nan")})
     with pytest.raises(RecordError, match="at most"):
         schema.pack({"x": "y" * schema.MAX_PART})
+    with pytest.raises(RecordError, match="at most"):
+        schema.pack_graph({**GRAPH, "others": [[[], []], [list(range(4, 1_000_005)), [0.5] * 1_000_001]]})
 
 
 def test_heatmaps_keep_sign_and_scale():

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from small_networks import convolutions
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.compat.proto.summary_pb2 import DATA_CLASS_BLOB_SEQUENCE, DATA_CLASS_TENSOR
 from tensorboard.util.tensor_util import make_ndarray
@@ -30,11 +31,7 @@ S = 3
 
 @pytest.fixture(scope="module")
 def graph() -> nx.DiGraph:
-    torch.manual_seed(0)
-    model = torch.nn.Sequential(
-        torch.nn.Conv2d(1, 24, 3), torch.nn.ReLU(), torch.nn.Conv2d(24, 20, 3), torch.nn.ReLU(), torch.nn.Flatten(),
-        torch.nn.Linear(20 * 16, 4),
-    )  # fmt: skip
+    model = convolutions(1, 24, 20, side=8, classes=4)
     torch.nn.init.constant_(model[-1].bias, 3.0)  # paths are those of a positive output
     return build_graph(SelectiveLRP(model, selection=TopK(0.9)).trace(torch.rand(5, 1, 8, 8), target=1, edges=True))
 

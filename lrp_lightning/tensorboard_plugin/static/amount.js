@@ -17,7 +17,7 @@ export const mostOf = (graph) => Math.max(1, ...graph.layers.map((layer) => laye
 
 /**
  * @param graph from prepare() or merge().
- * @param many neurons of each layer; those on best paths, with an own name, pinned and picked ones come on top.
+ * @param many neurons of each layer; those on best paths, with an own name, pinned and picked ones and groups come on top.
  * @returns columns [[layer, nodes], ...], and edges: strength by edge, weakest first.
  */
 export function chosen(graph, many, { picked = null, called = {}, pinned = [] } = {}) {
@@ -26,7 +26,7 @@ export function chosen(graph, many, { picked = null, called = {}, pinned = [] } 
   const columns = graph.layers.map((layer) => {
     const changed = layer.nodes.filter((node) => node.change && node.change !== "same").sort((a, b) => moved(b) - moved(a)).slice(0, many);
     return [layer, layer.nodes.filter((node, rank) =>
-      rank < many || node.output || layer.kind === "input" || always.has(node.key) || changed.includes(node))];
+      rank < many || node.output || layer.kind === "input" || node.members || always.has(node.key) || changed.includes(node))];
   });
   const there = new Set(columns.flatMap(([, nodes]) => nodes));
   const strength = strengths(graph.edges.filter((edge) => there.has(edge.lower) && there.has(edge.upper)), weighs);

@@ -4,11 +4,12 @@ import { Data } from "./data.js";
 import { blendSlider } from "./blend.js";
 import { button, h } from "./dom.js";
 import { isSame, merge, overlap } from "./diff.js";
-import { changes, edgeDetails, neuronDetails, overview, pathDetails } from "./details.js";
+import { changes, edgeDetails, groupDetails, neuronDetails, overview, pathDetails } from "./details.js";
 import { fileName, saveGraphml, saveJson, savePng, saveSvg } from "./exports.js";
 import { Headline } from "./headline.js";
 import { GraphView } from "./graph_view.js";
 import { ofKey } from "./graph.js";
+import { grouped, isGroup, membersOf } from "./groups.js";
 import { address, onReload, readHash, writeHash } from "./host.js";
 import { readLink, writeLink } from "./link.js";
 import { soon } from "./later.js";
@@ -35,7 +36,7 @@ export class App {
     const pick = (picked) => this.update({ picked });
     this.pick = pick;
     this.graphView = new GraphView({
-      pick, update: (changed) => this.update(changed), full: (full) => this.board.classList.toggle("graph-alone", full),
+      pick, update: (changed) => this.update(changed), say: (words) => this.say(words), full: (full) => this.board.classList.toggle("graph-alone", full),
     });
     this.strategies = new StrategiesPanel((label) => this.update({ label, picked: null }));
     this.headline = new Headline((label) => this.strategies.lookAt(label));
@@ -170,8 +171,8 @@ export class App {
       run: now.run, head, label: state.label, classes: now.classes, nameOf, picture: (ref) => this.data.picture(now.run, ref),
     });
     this.graphView.show({
-      run: now.run, graph: now.merged ?? now.graph, compared: now.merged !== null, picked: state.picked, nameOf, cards: head.cards, samples: head.samples, many: state.many,
-      called: state.called, pinned: state.pinned,
+      run: now.run, graph: grouped(now.merged ?? now.graph, state.groups), compared: now.merged !== null, picked: state.picked, nameOf, cards: head.cards, samples: head.samples, many: state.many,
+      called: state.called, pinned: state.pinned, groups: state.groups,
       get: (ref) => this.data.picture(now.run, ref),
     });
     this.drawSamples();
@@ -235,8 +236,10 @@ export class App {
     };
     const { picked } = state;
     let shown;
-    if (picked?.neuron) shown = neuronDetails(look, picked.neuron);
-    else if (picked?.edge) shown = edgeDetails(look, picked.edge);
+    const marked = { ...look, graph: grouped(graph, state.groups) };
+    if (isGroup(picked?.neuron)) shown = groupDetails(look, picked.neuron, state.called[picked.neuron]);
+    else if (picked?.neuron) shown = neuronDetails(look, picked.neuron);
+    else if (picked?.edge) shown = edgeDetails(marked, picked.edge);
     else if (picked?.path !== undefined && picked !== null) shown = pathDetails(look, picked.path);
     else if (now.merged) shown = changes(now.merged, overlap(against.graph, graph), this.words(), pick);
     else shown = overview(look);
@@ -263,17 +266,16 @@ export class App {
     return `${this.now.nameOf(this.now.graph.label)}: from ${before} to ${after}`;
   }
 
-  /** A neuron's share of the output's relevance over steps, in each chosen run. */
+  /** A neuron's share of the output's relevance over steps, or that of a group, in each chosen run. */
   async lines(key) {
     const { runs, label } = this.state;
-    const { layer, neuron } = ofKey(key);
     const told = apart(runs);
     return Promise.all(runs.map(async (run, i) => ({
       name: told[i],
       title: run,
       colour: colourOfRun(this.now.all, run, theme()),
-      points: (await this.data.series(run, label, layer, neuron)).map(([step, relevance, total]) =>
-        [step, relevance === null || total === 0 ? null : relevance / total]),
+      points: sumOfSeries(await Promise.all(membersOf(key).map(ofKey).map(({ layer, neuron }) => this.data.series(run, label, layer, neuron))))
+        .map(([step, relevance, total]) => [step, relevance === null || total === 0 ? null : relevance / total]),
     })));
   }
 
@@ -311,7 +313,7 @@ export class App {
   }
 
   save(kind) {
-    const { run, ...marked } = this.state; // own names and pins among it
+    const { run, ...marked } = this.state; // own names, pins and groups among it
     const { step, head, graph, nameOf } = this.now;
     const name = (ending) => fileName(["relevance", run, nameOf(graph.label), `step${step}`], ending);
     const drawing = () => this.graphView.drawing(this.now.merged ? this.words() : `${run} · epoch ${head.epoch} · step ${step} · ${counted(graph.samples, "sample")}`);
@@ -355,6 +357,14 @@ export class App {
     }
     if (event.key === "Escape" && this.state.picked && event.target === document.body) this.pick(null);
   }
+}
+
+/** Of several neurons, which have the same steps; null where none of them has a relevance. */
+function sumOfSeries(series) {
+  return series[0].map(([step, , total], at) => {
+    const known = series.map((points) => points[at]?.[1]).filter((relevance) => relevance !== null && relevance !== undefined);
+    return [step, known.length === 0 ? null : known.reduce((sum, relevance) => sum + relevance, 0), total];
+  });
 }
 
 function nearest(steps, wanted) {

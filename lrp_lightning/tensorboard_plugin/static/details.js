@@ -4,6 +4,7 @@ import { cardOf, cardSection, neuronsFor } from "./cards.js";
 import { button, h } from "./dom.js";
 import { keyOf, lookUp, ofKey, pathThrough } from "./graph.js";
 import { largestChanges } from "./diff.js";
+import { membersOf } from "./groups.js";
 import { fitMiddle } from "./layout.js";
 import { later } from "./later.js";
 import { lineChart } from "./line_chart.js";
@@ -65,11 +66,32 @@ export function neuronDetails(look, key) {
   ];
 }
 
+/** @param name what the reader calls the group; undefined where it has no name. */
+export function groupDetails(look, key, name) {
+  const { graph, onPick } = look;
+  const { layer } = ofKey(key);
+  const members = membersOf(key);
+  const found = members.map((member) => [member, lookUp(graph, member)]).filter(([, has]) => has !== null).sort(([, a], [, b]) => b.share - a.share);
+  const sum = (of) => found.reduce((all, [, has]) => all + has[of], 0);
+  const most = Math.max(0, ...found.map(([, has]) => Math.abs(has.share)));
+  const absent = members.length - found.length;
+  return [
+    title(name ?? `${layer} : ${members.map((member) => ofKey(member).neuron).join(", ")}`, `group of ${members.length} neurons of ${layer}`, onPick),
+    facts([["relevance", number(sum("relevance"))], ["share of the output", percent(sum("share"))]]),
+    h("section", {}, h("h3", {}, "Its neurons"),
+      h("ol", { class: "neurons" }, found.map(([member, has]) => neuronRow({ key: member, layer: { name: layer }, neuron: ofKey(member).neuron }, has.share, most, onPick))),
+      h("p", { class: "quiet" }, `Percentage: share of the output's relevance.${absent === 0 ? "" : ` ${absent} of the neurons carry no relevance at this step.`}`)),
+    h("section", {}, later(look.lines(key), (lines) => lineChart({
+      title: "share of the output's relevance", lines, at: look.step, onPick: look.onStep, format: percent,
+    }))),
+  ];
+}
+
 export function edgeDetails(look, [lowerKey, upperKey]) {
   const { graph, onPick } = look;
   const [lower, upper] = [lowerKey, upperKey].map((key) => graph.byKey.get(key));
   const edge = upper?.below.find((candidate) => candidate.lower === lower);
-  const name = [lowerKey, upperKey].map((key) => `${ofKey(key).layer} : ${ofKey(key).neuron}`).join(" → ");
+  const name = [lowerKey, upperKey].map((key) => `${ofKey(key).layer} : ${membersOf(key).map((member) => ofKey(member).neuron).join(", ")}`).join(" → ");
   if (!edge) return [title(name, "edge", onPick), h("p", { class: "quiet" }, "At this step the graph shows no relevance between these neurons.")];
   const path = pathThrough(graph, edge);
   return [

@@ -1,7 +1,9 @@
 // What is shown, as files.
 
 import { s } from "./dom.js";
+import { ofKey } from "./graph.js";
 import { graphml } from "./graphml.js";
+import { groupOf, membersOf } from "./groups.js";
 
 const INHERITED = ["fill", "stroke", "stroke-width", "stroke-opacity", "stroke-dasharray", "stroke-linejoin", "paint-order", "font-size", "font-family",
   "font-weight", "text-anchor", "image-rendering"];
@@ -24,12 +26,13 @@ export function save(name, content, type) {
 
 export const saveGraphml = (name, graph, marked) => save(name, graphml(graph, marked), "application/xml");
 
-/** Everything of a step that is no picture. @param content marked: {called, pinned}, what the reader has written on neurons. */
-export function saveJson(name, { run, step, head, graph, marked: { called, pinned } }) {
+/** Everything of a step that is no picture. @param content marked: {called, pinned, groups}, what the reader has written on neurons. */
+export function saveJson(name, { run, step, head, graph, marked: { called, pinned, groups } }) {
   const content = {
     run, step, epoch: head.epoch, class: graph.label, class_names: head.class_names, measures: head.measures, settings: head.settings,
     nodes: graph.nodes.map(({ key, layer, neuron, relevance, share, activation, output }) =>
-      ({ layer: layer.name, neuron, kind: layer.kind, relevance, share, activation, output, name: called[key], pinned: pinned.includes(key) })),
+      ({ layer: layer.name, neuron, kind: layer.kind, relevance, share, activation, output, name: called[key], pinned: pinned.includes(key), group: groupOf(groups, key) })),
+    groups: groups.map((key) => ({ key, name: called[key], neurons: membersOf(key).map(ofKey).map(({ layer, neuron }) => [layer, neuron]) })),
     edges: graph.edges.map(({ lower, upper, relevance, share }) =>
       ({ lower: [lower.layer.name, lower.neuron], upper: [upper.layer.name, upper.neuron], relevance, share })),
     paths: graph.paths.map(({ nodes, share }) => ({ nodes: nodes.map((node) => [node.layer.name, node.neuron]), share })),

@@ -7,6 +7,7 @@ import { button, h, s } from "./dom.js";
 import { drawingOf } from "./exports.js";
 import { edgesOf } from "./graph.js";
 import { CHANGES, edgeWords, nodePanel, nodeWords, wordsPanel } from "./graph_words.js";
+import { isGroup, join, membersOf, ungroup } from "./groups.js";
 import { LONGEST_NAME } from "./link.js";
 import { GLYPH, blocksOf, curve, fitMiddle, layerNames, layout } from "./layout.js";
 import { thumbnails } from "./thumbnails.js";
@@ -17,7 +18,7 @@ const [ZOOM_LEAST, ZOOM_MOST, ZOOM_STEP] = [0.2, 4, 1.25];
 const DRAG = 4; // pixels that a pointer moves before it drags
 
 export class GraphView {
-  /** @param act {pick({neuron: key}, {edge: [key, key]} or null), update(changes of the state), full(whether the graph is all there is)}. */
+  /** @param act {pick({neuron: key}, {edge: [key, key]} or null), update(changes of the state), say(words), full(whether the graph is all there is)}. */
   constructor(act) {
     this.act = act;
     this.drawn = new Map(); // key -> <g> of a neuron, kept so that neurons move rather than jump
@@ -29,7 +30,7 @@ export class GraphView {
     this.edges = s("g", { class: "edges" });
     this.paths = s("g", { class: "paths" });
     this.nodes = s("g", { class: "nodes" });
-    this.svg = s("svg", { class: "graph", role: "group", "aria-label": "Graph of critical paths. Arrow keys move between neurons, Enter selects one, + and − zoom, 0 fits, F is full screen." },
+    this.svg = s("svg", { class: "graph", role: "group", "aria-label": "Graph of critical paths. Arrow keys move between neurons, Enter selects one, G groups another of its layer with it, + and − zoom, 0 fits, F is full screen." },
       this.columns, this.edges, this.paths, this.nodes);
     this.told = h("div", { class: "told", "aria-hidden": "true" });
     this.scroller = h("div", { class: "scroller" }, this.svg);
@@ -40,9 +41,10 @@ export class GraphView {
     this.naming = h("input", { type: "text", class: "naming", maxlength: LONGEST_NAME, placeholder: "Name this neuron", "aria-label": "Your name for the selected neuron",
       hidden: true, onchange: () => this.name() });
     this.pinning = button("Pin", "Always draw this neuron", () => this.pin(), { class: "pinning", hidden: true });
+    this.opening = button("Open group", "Draw the neurons of this group one by one again", () => this.ungroup(), { class: "opening", hidden: true });
     this.legend = h("div", { class: "legend" });
     this.element = h("div", { class: "graph-view" },
-      h("header", {}, this.title, this.naming, this.pinning,
+      h("header", {}, this.title, this.naming, this.pinning, this.opening,
         h("label", { class: "amount" }, h("span", { class: "quiet" }, "fewer"), this.amount, h("span", { class: "quiet" }, "more neurons")),
         h("div", { class: "zoom", role: "group", "aria-label": "Zoom" },
           button("−", "Zoom out (−)", () => this.zoomBy(1 / ZOOM_STEP)), button("+", "Zoom in (+)", () => this.zoomBy(ZOOM_STEP)),
@@ -71,19 +73,24 @@ export class GraphView {
 
   /**
    * @param shown {run, graph, compared, picked, nameOf(class), cards and samples: those of the record, many: neurons of each layer
-   * or null, called: own names by key, pinned: keys, get(ref): promise of a picture}; compared: whether graph is a merged one.
+   * or null, called: own names by key, pinned and groups: keys, get(ref): promise of a picture}; compared: whether graph is a merged one.
    */
   show(shown) {
     const { graph } = shown;
     if (shown.run !== this.shown?.run) this.pictures = new Map();
-    this.shown = { ...shown, cards: cardsByKey(shown.cards), names: layerNames(graph.layers) };
+    const drawnOf = graph.byKey.get(shown.picked?.neuron); // of a neuron in a group, the group
+    this.shown = { ...shown, picked: drawnOf ? { neuron: drawnOf.key } : shown.picked, cards: cardsByKey(shown.cards), names: layerNames(graph.layers) };
     this.title.textContent = shown.compared ? "What changed, neuron by neuron" : `Critical neurons for “${brief(shown.nameOf(graph.label))}”, layer by layer`;
     this.amount.max = mostOf(graph);
     const layers = JSON.stringify(graph.layers.map((layer) => layer.name));
     const others = layers !== this.layers;
     this.layers = layers;
     this.amount.value = this.choosing ?? shown.many ?? FEW;
-    const named = graph.byKey.has(shown.picked?.neuron) ? shown.picked.neuron : null;
+    const named = drawnOf?.key ?? null;
+    const what = isGroup(named) ? "group" : "neuron";
+    Object.assign(this.naming, { placeholder: `Name this ${what}`, ariaLabel: `Your name for the selected ${what}` });
+    this.pinning.ariaLabel = this.pinning.title = `Always draw this ${what}`;
+    this.opening.hidden = what !== "group";
     this.naming.hidden = this.pinning.hidden = named === null;
     this.pinning.setAttribute("aria-pressed", String(shown.pinned.includes(named)));
     if (this.naming.dataset.key !== String(named)) this.naming.value = shown.called[named] ?? "";
@@ -136,6 +143,27 @@ export class GraphView {
     this.act.update({ pinned: pinned.includes(key) ? pinned.filter((one) => one !== key) : [...pinned, key] });
   }
 
+  /** A neuron, or a group, is put into one group with what is picked. */
+  join(key) {
+    const { picked, graph } = this.shown;
+    const joined = picked?.neuron && graph.byKey.has(picked.neuron) && join(this.shown, picked.neuron, key);
+    if (!joined) this.act.say("To make a group, select a neuron, then Shift-click others of the same layer, or press G on them.");
+    else this.change(joined, joined.picked.neuron);
+  }
+
+  /** The group that is picked is drawn as its neurons. */
+  ungroup() {
+    const { key } = this.naming.dataset;
+    this.change(ungroup(this.shown, key), membersOf(key).find((member) => this.drawn.has(member)) ?? null);
+  }
+
+  /** Nodes give way to others: the keyboard goes on at one of these. */
+  async change(changes, key) {
+    await this.act.update(changes);
+    if (key === null) this.drawn.values().next().value?.focus();
+    else this.goTo(key);
+  }
+
   draw() {
     const { graph, compared, picked, many, called, pinned } = this.shown;
     const { columns, edges } = chosen(graph, this.choosing ?? many ?? FEW, { picked, called, pinned });
@@ -186,10 +214,11 @@ export class GraphView {
     this.columns.replaceChildren(...blocks, ...[...columns].map(([layer, x]) => {
       const nodes = this.rows.get(layer);
       const part = nodes.reduce((sum, node) => sum + (node.part ?? 0), 0);
-      const shown = `${nodes.length} of ${layer.size} neurons${compared ? "" : `, with ${Math.round(part * 100)} % of its relevance`}`;
+      const count = nodes.reduce((all, node) => all + (node.members?.length ?? 1), 0);
+      const shown = `${count} of ${layer.size} neurons${compared ? "" : `, with ${Math.round(part * 100)} % of its relevance`}`;
       return s("g", { class: "of-layer" }, s("title", {}, `${layer.name} (${layer.kind}): ${shown}`),
         s("text", { class: "layer", x, y: 34, "text-anchor": "middle" }, fitMiddle(names.get(layer).short, step - 2, 6)),
-        layer.size > 1 ? s("text", { class: "quiet", x, y: 47, "text-anchor": "middle" }, `${nodes.length} of ${layer.size}`) : null);
+        layer.size > 1 ? s("text", { class: "quiet", x, y: 47, "text-anchor": "middle" }, `${count} of ${layer.size}`) : null);
     }));
   }
 
@@ -225,7 +254,11 @@ export class GraphView {
     group.addEventListener("pointerenter", (event) => this.hover(event, panel, this.around(node())));
     group.addEventListener("pointermove", (event) => this.place(event.clientX, event.clientY));
     group.addEventListener("pointerleave", () => this.quiet());
-    group.addEventListener("click", () => !this.dragged && this.act.pick({ neuron: key }));
+    group.addEventListener("click", (event) => {
+      if (this.dragged) return;
+      if (event.shiftKey) this.join(key);
+      else this.act.pick({ neuron: key });
+    });
     group.addEventListener("focus", () => {
       this.light(...this.around(node()));
       if (!group.matches(":focus-visible")) return;
@@ -249,7 +282,7 @@ export class GraphView {
     const radius = alone ? 11 : 4 + 9 * strong;
     group.style.transform = `translate(${x.toFixed(1)}px, ${y.toFixed(1)}px)`;
     const kind = compared ? node.change : node.relevance < 0 ? "negative" : "positive";
-    group.setAttribute("class", `node ${kind}${seen ? " pictured" : ""}${named ? " speaking" : ""}${alone ? " alone" : ""}${pinned.includes(node.key) ? " pinned" : ""}`);
+    group.setAttribute("class", `node ${kind}${seen ? " pictured" : ""}${named ? " speaking" : ""}${alone ? " alone" : ""}${pinned.includes(node.key) ? " pinned" : ""}${node.members ? " grouped" : ""}`);
     disc.setAttribute("r", radius.toFixed(1));
     disc.style.setProperty("--strength", `${Math.round(20 + 70 * strong)}%`);
     if (seen && picture.getAttribute("href") !== seen) picture.setAttribute("href", seen);
@@ -267,6 +300,7 @@ export class GraphView {
     const own = called[node.key];
     if (node.output) number.replaceChildren(s("tspan", { class: "word" }, fitMiddle(nameOf(node.neuron), 76, 7)));
     else if (own) number.replaceChildren(s("tspan", { class: "own" }, fitMiddle(own, this.at.step + 16, 5.6)));
+    else if (node.members) number.replaceChildren(s("tspan", { class: "quiet" }, `${node.members.length} neurons`));
     else {
       number.replaceChildren(...(node.layer.size === 1 ? [] : [s("tspan", { class: "quiet" }, digits),
         named ? s("tspan", {}, ` ${fitMiddle(nameOf(named[0]), room, 6)}`) : ""]));
@@ -289,7 +323,7 @@ export class GraphView {
     if (compared) return Object.entries(CHANGES);
     const against = [...graph.nodes, ...graph.edges].some(({ relevance }) => relevance < 0);
     return [["positive", "relevance for the class"], ...(against ? [["negative", "against it"]] : []), ["part", "bar or size: share of the layer's relevance"],
-      ...(this.pictures.size ? [["picture", "picture: what drives the neuron most; dot: the class it is most relevant for"]] : []), ["path", "best paths"]];
+      ...(this.pictures.size ? [["picture", "picture: what drives the neuron most; dot: the class it is most relevant for"]] : []), ["path", "best paths"], ...(graph.nodes.some((node) => node.members) ? [["grouped", "dashed: neurons that you grouped"]] : [])];
   }
 
   drawLegend() {
@@ -457,14 +491,24 @@ export class GraphView {
       this.act.pick({ neuron: node.key });
       return;
     }
+    if (event.key.toLowerCase() === "g") {
+      event.preventDefault();
+      this.join(node.key);
+      return;
+    }
     const next = this.neighbour(node, event.key);
     if (!next) return;
     event.preventDefault();
-    group.setAttribute("tabindex", "-1");
-    const target = this.drawn.get(next.key);
-    target.setAttribute("tabindex", "0");
+    this.goTo(next.key);
+  }
+
+  /** The neuron that has the keyboard from now on. */
+  goTo(key) {
+    const target = this.drawn.get(key);
+    if (!target) return;
+    for (const group of this.drawn.values()) group.setAttribute("tabindex", group === target ? "0" : "-1");
     target.focus();
-    this.reveal(next.key);
+    this.reveal(key);
   }
 
   neighbour(node, key) {

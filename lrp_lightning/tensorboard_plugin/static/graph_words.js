@@ -12,12 +12,18 @@ const NEIGHBOURS = 3;
 /** @param shown as GraphView has it, with names of layers. */
 export function nodeWords(node, { nameOf, cards, called, pinned }) {
   const name = `${node.layer.name} : ${node.neuron}${node.output ? ` (${nameOf(node.neuron)})` : ""}${called[node.key] ? ` “${called[node.key]}”` : ""}${pinned.includes(node.key) ? ", pinned" : ""}`;
-  if (node.change) return [name, CHANGES[node.change], `${percent(node.before)} → ${percent(node.after)} of the output's relevance`];
+  if (node.change) return [name, ...(node.members ? [groupWords(node)] : []), CHANGES[node.change], `${percent(node.before)} → ${percent(node.after)} of the output's relevance`];
+  if (node.members) {
+    return [name, groupWords(node), `${percent(node.part)} of its layer's relevance`, `relevance ${number(node.relevance)}`, `${percent(node.share)} of the output's`];
+  }
   const card = cards.get(node.key);
   return [name, ...(card ? [`relevant for ${relevantFor(card, nameOf)}`] : []), `${percent(node.part)} of its layer's relevance`,
     `rank ${node.rank} of ${node.layer.size}`, `relevance ${number(node.relevance)}`, `${percent(node.share)} of the output's`,
     `activation ${number(node.activation)}`];
 }
+
+/** What a group is, in words. */
+export const groupWords = ({ members }) => `group of ${members.length} neurons`;
 
 export function edgeWords(edge) {
   const name = `${edge.lower.layer.name} : ${edge.lower.neuron} → ${edge.upper.layer.name} : ${edge.upper.neuron}`;
@@ -39,7 +45,7 @@ export function nodePanel(node, shown, thumbnail) {
   const [title] = nodeWords(node, shown);
   const facts = node.output
     ? [`relevance ${number(node.relevance)}, the output that is explained`]
-    : [`${percent(node.part)} of its layer's relevance, rank ${node.rank} of ${node.layer.size}`];
+    : [`${node.members ? `${groupWords(node)}, ` : ""}${percent(node.part)} of its layer's relevance${node.members ? "" : `, rank ${node.rank} of ${node.layer.size}`}`];
   return [
     h("div", { class: "who" }, thumbnail, h("div", {}, h("b", {}, title), h("span", { class: "quiet" }, facts[0]))),
     card ? h("div", { class: "chips" }, h("span", { class: "quiet" }, "relevant for"), classChips(card, nameOf)) : null,

@@ -1,14 +1,16 @@
 // A graph as GraphML, which networkx, Gephi and yEd read. No DOM here.
 
+import { groupOf } from "./groups.js";
+
 const KEYS = [
   ["node", "layer", "string"], ["node", "neuron", "int"], ["node", "kind", "string"], ["node", "order", "int"],
   ["node", "relevance", "double"], ["node", "share", "double"], ["node", "activation", "double"], ["node", "output", "boolean"],
-  ["node", "name", "string"], ["node", "pinned", "boolean"],
+  ["node", "name", "string"], ["node", "pinned", "boolean"], ["node", "group", "string"],
   ["edge", "relevance", "double"], ["edge", "share", "double"],
 ];
 
-/** @param graph from prepare(); own names of neurons and pinned ones by key. */
-export function graphml(graph, { called = {}, pinned = [] } = {}) {
+/** @param graph from prepare(); own names of neurons and groups by key, pinned ones, and groups. */
+export function graphml(graph, { called = {}, pinned = [], groups = [] } = {}) {
   const keys = KEYS.map(([of, name, type]) => `  <key id="${of}_${name}" for="${of}" attr.name="${name}" attr.type="${type}"/>`);
   const data = (of, values) =>
     Object.entries(values).map(([name, value]) => `<data key="${of}_${name}">${escape(String(value))}</data>`).join("");
@@ -16,6 +18,7 @@ export function graphml(graph, { called = {}, pinned = [] } = {}) {
     `    <node id="${escape(key)}">${data("node", {
       layer: layer.name, neuron, kind: layer.kind, order: layer.order, relevance, share, activation, output,
       ...(called[key] ? { name: called[key] } : {}), pinned: pinned.includes(key),
+      ...(groupOf(groups, key) ? { group: called[groupOf(groups, key)] ?? groupOf(groups, key) } : {}),
     })}</node>`);
   const edges = graph.edges.map(({ lower, upper, relevance, share }) =>
     `    <edge source="${escape(lower.key)}" target="${escape(upper.key)}">${data("edge", { relevance, share })}</edge>`);

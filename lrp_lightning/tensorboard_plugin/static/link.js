@@ -1,5 +1,7 @@
 // What is looked at, as a part of TensorBoard's address: #relevance&p.relevance.run=...&p.relevance.step=... No DOM here.
 
+import { groupOf, isGroup, membersOf } from "./groups.js";
+
 const PREFIX = "p.relevance.";
 const MOST_NAMES = 50;
 export const LONGEST_NAME = 40; // of a neuron
@@ -15,6 +17,7 @@ export const START = Object.freeze({
   many: null, // neurons that the graph draws of each layer, besides those on best paths; null: a few
   called: Object.freeze({}), // own names of neurons, by key
   pinned: Object.freeze([]), // keys of neurons that are always drawn
+  groups: Object.freeze([]), // keys of groups of neurons, each drawn as one node
   sort: "order", // of samples: order | error | label
   view: null, // of the samples of two steps: blink | slide; null: side by side
   slide: 50, // per cent of their pictures that show the first step, where they slide
@@ -46,6 +49,7 @@ export function readLink(hash) {
     many: /^\d{1,3}$/.test(said.neurons ?? "") ? Number(said.neurons) : null,
     called: calledIn(said.names),
     pinned: texts(said.pinned).filter(isKey).slice(0, MOST_NAMES),
+    groups: groupsIn(said.groups),
     sort: ["error", "label"].includes(said.sort) ? said.sort : "order",
     view: ["blink", "slide"].includes(said.view) ? said.view : null,
     slide: /^\d{1,2}$|^100$/.test(said.slide ?? "") ? Number(said.slide) : START.slide,
@@ -68,6 +72,7 @@ export function writeLink(hash, state) {
     neurons: state.many,
     names: Object.keys(state.called).length ? JSON.stringify(state.called) : null,
     pinned: state.pinned.length ? JSON.stringify(state.pinned) : null,
+    groups: state.groups.length ? JSON.stringify(state.groups) : null,
     sort: state.sort === "order" ? null : state.sort,
     view: state.view,
     slide: state.slide === START.slide ? null : state.slide,
@@ -87,7 +92,11 @@ function texts(json) {
   }
 }
 
-const isKey = (key) => /^\d{1,9}@/.test(key ?? "");
+const isKey = (key) => /^\d{1,9}@/.test(key ?? "") || isGroup(key);
+
+/** Of groups that share a neuron, the first. */
+const groupsIn = (json) => texts(json).filter(isGroup).slice(0, MOST_NAMES).reduce(
+  (groups, key) => (membersOf(key).some((member) => groupOf(groups, member)) ? groups : [...groups, key]), []);
 
 function calledIn(json) {
   try {

@@ -5,7 +5,7 @@ import { h, s } from "./dom.js";
 import { save } from "./exports.js";
 import { theme } from "./theme.js";
 
-const LIVE = [".live", "select", "input", ".helps", ".blends", ".pair-controls", ".amount", ".zoom", ".told", ".hit", ".close", ".strategies .key",
+const LIVE = [".live", "select", "input", ".helps", ".blends", ".pair-controls", ".amount", ".zoom", ".pinning", ".opening", ".told", ".hit", ".close", ".strategies .key",
   "label:has(select)", "[hidden]"].join(); // what a file without script cannot do
 const LEAST_ZOOM = 0.7; // of the graph
 const OF_A_FILE = `

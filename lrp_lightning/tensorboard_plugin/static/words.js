@@ -30,6 +30,7 @@ export const ABOUT_TAB = [
   "Layer-wise relevance propagation (LRP) traces each prediction back through the network. The few neurons of each layer that carry most of the relevance are the critical neurons.",
   "A strategy is a group of images of one class that the network decides alike. It is a likely shortcut if a small region of its images, copied into images of other classes, turns these into the class: then the network decides by that region, not by the object.",
   "The graph shows the neurons that carry relevance for the chosen class, from the input on the left to the class on the right. Red supports the class, blue opposes it.",
+  "A neuron that is selected can be named, pinned and grouped with others of its layer: Shift-click these, or press G on them. All of this is kept in the link.",
 ];
 
 /** What each measure is, what is good and what is bad. */

@@ -11,6 +11,7 @@ const STATES = [
   { run: "a", label: 1, picked: { path: 0 }, sort: "label", many: 0 },
   { run: "a", label: 1, many: 12, called: { "12@features.28": "round things & \"<b>\"", "0@a=b": "☃" } },
   { run: "a", label: 1, pinned: ["12@features.28", "0@a=b&c"] },
+  { run: "a", label: 1, groups: ["3,12@features.28", "0,1,2@a=b&c"], called: { "3,12@features.28": "wheels" }, pinned: ["0,1,2@a=b&c"], picked: { neuron: "3,12@features.28" } },
   { run: "a", label: 1, against: { run: "a", step: 5 }, view: "slide", slide: 0 },
   { run: "a", label: 1, against: { run: "a", step: 5 }, view: "blink", slide: 100 },
 ];
@@ -27,6 +28,12 @@ test("what a link says is read again", () => {
 test("what others say in the address stays", () => {
   const hash = writeLink("#scalars&runSelectionState=abc&p.relevance.step=7", { ...START, run: "a" });
   assert.equal(hash, "#scalars&runSelectionState=abc&p.relevance.run=a");
+});
+
+test("groups are taken as they are written, none with a neuron of another", () => {
+  const said = ["3,12@a", "12,20@a", "12,20@b", "5,4@b", "4,4@b", "4@b", "4,@b", 7, `${Array.from({ length: 51 }, (_, i) => i)}@b`];
+  const { groups } = readLink(`#p.relevance.groups=${encodeURIComponent(JSON.stringify(said))}`);
+  assert.deepEqual(groups, ["3,12@a", "12,20@b"]);
 });
 
 test("nonsense is as nothing said", () => {

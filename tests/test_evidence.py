@@ -1,0 +1,141 @@
+"""The benchmarks of evidence measure what their pages say: by hand, and on maps that are known to be right or wrong."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+
+
+def script(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    return importlib.import_module(name)
+
+
+@pytest.fixture
+def mosaics(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    return script("mosaics", monkeypatch)
+
+
+@pytest.fixture
+def perturbation(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    return script("perturbation", monkeypatch)
+
+
+# mosaics
+
+
+def test_a_mosaic_is_read_from_the_upper_left(mosaics: ModuleType) -> None:
+    made = mosaics.mosaic(torch.arange(4.0)[:, None, None, None].expand(4, 1, 2, 2))
+    assert made[0].tolist() == [[0, 0, 1, 1], [0, 0, 1, 1], [2, 2, 3, 3], [2, 2, 3, 3]]
+
+
+def test_relevance_in_its_own_quadrant_has_a_share_of_one_and_elsewhere_none(mosaics: ModuleType) -> None:
+    own = torch.zeros(4, 2, 4, 4)
+    for n in range(4):
+        own[n, :, n // 2 * 2 : n // 2 * 2 + 2, n % 2 * 2 : n % 2 * 2 + 2] = 1.0
+    assert mosaics.localised(own) == [(1.0, 1.0)] * 4
+    assert mosaics.localised(own.flip(0)) == [(0.0, 0.0)] * 4
+    assert [share for share, _ in mosaics.localised(torch.ones(4, 1, 4, 4))] == [0.25] * 4
+    assert mosaics.localised(torch.zeros(4, 1, 4, 4)) == [(0.25, 0.0)] * 4, "nothing said is chance"
+
+
+def test_negative_relevance_does_not_count_and_channels_are_added_up(mosaics: ModuleType) -> None:
+    relevance = torch.zeros(4, 2, 4, 4)
+    relevance[:, :, 0, 0] = torch.tensor([3.0, -2.0])  # 1 in the first quadrant
+    relevance[:, 0, 3, 3] = 3.0  # in the last
+    relevance[:, 1, 0, 3] = -5.0
+    assert [share for share, _ in mosaics.localised(relevance)] == [0.25, 0.0, 0.0, 0.75]
+    assert [pointing for _, pointing in mosaics.localised(relevance)] == [0.0, 0.0, 0.0, 1.0]
+
+
+# perturbation curves
+
+
+class Sum(nn.Module):
+    """Two logits, of which the first is a weighted sum of the pixels."""
+
+    def __init__(self, weight: Tensor) -> None:
+        super().__init__()
+        self.weight = weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        first = (x * self.weight).flatten(1).sum(1)
+        return torch.stack([first, torch.zeros_like(first)], 1)
+
+
+def test_pixels_are_replaced_in_order_until_none_is_left(perturbation: ModuleType) -> None:
+    image, instead = torch.ones(3, 2, 5), torch.zeros(3, 2, 5)
+    series = perturbation.replaced(image, instead, torch.arange(10).flip(0), steps=5)
+    assert torch.equal(series[0], image)
+    assert torch.equal(series[-1], instead)
+    assert series[:, 0].flatten(1).sum(1).tolist() == [10, 8, 6, 4, 2, 0]
+    assert series[1, 0].tolist() == [[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]], "the last two pixels first"
+
+
+def test_contributions_of_a_linear_model_have_the_greatest_area_and_their_opposite_the_least(
+    perturbation: ModuleType,
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    image, instead, weight = torch.rand(1, 10, 10, generator=generator), torch.zeros(1, 10, 10), torch.randn(1, 10, 10)
+    model = Sum(weight)
+    exact = image * weight
+    best = perturbation.areas(model, image, instead, exact, 0)
+    worst = perturbation.areas(model, image, instead, -exact, 0)
+    others = [
+        perturbation.areas(model, image, instead, torch.randn(1, 10, 10, generator=generator), 0)[0] for _ in range(20)
+    ]
+    assert worst == pytest.approx([-area for area in best], abs=1e-6)
+    assert worst[0] < min(others) < max(others) < best[0] <= 1
+
+
+def test_an_area_by_hand(perturbation: ModuleType) -> None:
+    """Of ten pixels one counts: gone in the first step, or in the last."""
+    weight = torch.zeros(1, 1, 10)
+    weight[0, 0, 3] = 1e3
+    image, instead = torch.ones(1, 1, 10), -torch.ones(1, 1, 10)
+    found = perturbation.areas(Sum(weight), image, instead, weight, 0)
+    assert found == pytest.approx((0.9, 0.9))  # 1 from 0 to .9, falling till 1: .95; 1 at 0, falling till .1: .05
+
+
+def test_what_says_nothing_has_hardly_an_area(perturbation: ModuleType) -> None:
+    generator = torch.Generator().manual_seed(0)
+    model, image = Sum(torch.ones(1, 20, 20)), torch.rand(1, 20, 20, generator=generator)
+    found = perturbation.areas(model, image, torch.zeros(1, 20, 20), torch.zeros(1, 20, 20), 0)
+    assert abs(found[0]) < 0.05
+
+
+# Quantus
+
+
+def test_quantus_is_given_the_relevance_of_its_images_and_classes(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("quantus")
+    module = script("quantus_metrics", monkeypatch)
+    model, x, c = nn.Sequential(nn.Flatten(), nn.Linear(12, 5)), torch.rand(2, 3, 2, 2), torch.tensor([4, 1])
+    found = module.explained(lambda model, x, c: x * model[1].weight[c].view_as(x))(model, x.numpy(), c.numpy())
+    assert found.shape == (2, 1, 2, 2)
+    exact = (x * model[1].weight[c].view_as(x)).sum(1, keepdim=True)
+    assert found == pytest.approx((exact / exact.abs().amax((1, 2, 3), keepdim=True)).detach().numpy(), abs=1e-6)
+
+
+# the pages
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["mosaics", "perturbation", "default_composite", "quantus_metrics"])
+def test_a_page_is_written(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if name == "quantus_metrics":
+        pytest.importorskip("quantus")
+    module = script(name, monkeypatch)
+    out = tmp_path / "page.md"
+    monkeypatch.setattr(sys, "argv", ["", "--quick", "--seeds", "0", "1", "--cache", str(tmp_path), "--out", str(out)])
+    module.main()
+    rows = module.CANDIDATES if name == "default_composite" else ["epsilon", "epsilon_plus, TopK(0.1)", "random"]
+    assert all(f"| {row} |" in out.read_text() for row in rows)
