@@ -255,6 +255,43 @@ def test_a_buffer_filled_row_by_row_is_of_the_samples_in_the_end() -> None:
     assert buffer == x
 
 
+def test_parts_one_after_the_other() -> None:
+    x, five, six = Axis.along((3, 4), 0), Axis.constant((2,), 5), Axis.constant((1,), 6)
+    assert cat([five, six], 0) == Axis.along((3,), 0, (5, 5, 6))
+    assert cat([five, five], 0) == Axis.constant((4,), 5)
+    assert cat([five, None], 0, [2, 1]) == Axis.along((3,), 0, (5, 5, NOBODY))
+    assert cat([five, None], 0, [2, 1], filled=True) == Axis.constant((3,), 5)
+    assert cat([five, None, six], 0, [2, 1, 1], filled=True) == Axis.along((4,), 0, (5, 5, NOBODY, 6))
+    assert cat([x, x.take(0, (1, 0, 2))], 1) is None
+    assert stack([six, None], 1) == Axis.along((1, 2), 1, (6, NOBODY))
+    assert stack([six, None], 1, filled=True) == Axis.constant((1, 2), 6)
+    assert write(x, x.take(0, (1, 0, 2)).take(1, (0,)), 1, (2,), 4) is None
+    assert write(five, None, 0, (1,), 2) == Axis.along((2,), 0, (5, NOBODY))
+
+
+def test_labels_along_a_dimension() -> None:
+    assert numbers(Axis.along((3, 2), 0, range(5, 11, 2))).tolist() == [[5, 5], [7, 7], [9, 9]]
+    assert numbers(Axis.along((3, 2), 0, range(5, 8))).tolist() == [[5, 5], [6, 6], [7, 7]]
+    assert numbers(Axis.along((3, 2), 0, range(9, 6, -1))).tolist() == [[9, 9], [8, 8], [7, 7]]
+    assert Axis.along((1, 2), 0, range(5, 6)) == Axis.constant((1, 2), 5)
+    x = Axis.along((3, 4), 0)
+    assert [x.is_along(0), x.is_along(1), Axis.along((3, 4), 0, range(1, 4)).is_along(0)] == [True, False, False]
+    assert [x.dims, Axis.along((3, 4), 1).dims, Axis.constant((3, 4)).dims] == [[0], [1], []]
+
+
+def test_dimensions_whose_values_were_mixed() -> None:
+    x = Axis.along((3, 4, 5), 0)
+    assert x.drop([1]) == Axis.along((3, 5), 0)
+    assert x.drop([2, 1]) == Axis.along((3,), 0)
+    assert x.drop([1], keep=True) == Axis.along((3, 1, 5), 0)
+    assert x.drop([1, 0], keep=True) is None
+    assert x.resize({1: 7, 2: 5}) == Axis.along((3, 7, 5), 0)
+    assert x.resize({1: 4}) == x
+    assert x.alike_along([1, 2]) == x
+    assert x.alike_along([2, 0]) is None
+    assert x.repeat((0, 1, 2)) == Axis.constant((0, 4, 10))
+
+
 def test_what_is_brought_together_must_be_of_the_same_samples() -> None:
     x = Axis.along((3, 4), 0)
     assert join([x, Axis.along((3, 1), 0)], (3, 4)) == x
@@ -268,6 +305,8 @@ def test_what_is_brought_together_must_be_of_the_same_samples() -> None:
 def test_shapes() -> None:
     for one, other in itertools.product([(), (1,), (3,), (2, 1), (2, 3), (4, 1, 1)], repeat=2):
         assert broadcast_shapes(one, other) == torch.broadcast_shapes(one, other)
+    assert broadcast_shapes((0, 1), (1, 3)) == (0, 3)
+    assert broadcast_shapes() == ()
     assert Axis.along((3, 0), 0).reshape((0, 5)) == Axis.constant((0, 5))
     assert Axis.along((3, 4), 0).expand((2, 3, 4)) == Axis.along((2, 3, 4), 1)
 
@@ -283,3 +322,6 @@ def test_places_of_nobody_are_of_whom_the_other_has_there() -> None:
         if both is not None:
             assert torch.equal(numbers(both), torch.maximum(numbers(one), numbers(other)))
     assert join([Axis.along((3, 3), 0), Axis.along((3, 3), 1)], (3, 3)) is None
+    assert join([Axis.along((3, 3), 0, (0, 1, NOBODY)), Axis.along((3, 3), 1)], (3, 3)) is None
+    assert join([Axis.constant((4,), NOBODY), Axis.constant((4,), 2)], (4,)) == Axis.constant((4,), 2)
+    assert join([Axis.constant((), NOBODY), Axis.constant((), 2)], ()) is None  # not known: there is no dimension

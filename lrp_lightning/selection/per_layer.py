@@ -45,10 +45,9 @@ class PerLayer:
         object.__setattr__(self, "exclude", exclude)
         if not isinstance(self.layers, Mapping):
             raise SelectionError(f"PerLayer: layers must be {{pattern: selection}}, got {type(self.layers).__name__}")
-        for name, selection in {"default": self.default, **self.layers}.items():
-            if isinstance(selection, type) or not (
-                isinstance(selection, Selection) or (selection is None and name == "default")
-            ):
+        given = [] if self.default is None else [("default", self.default)]
+        for name, selection in (*given, *self.layers.items()):
+            if isinstance(selection, type) or not isinstance(selection, Selection):
                 raise SelectionError(f"PerLayer: {name} must be a selection such as TopK(0.1), got {selection!r}")
 
     @property

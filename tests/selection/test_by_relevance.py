@@ -202,6 +202,26 @@ def test_threshold_is_relative_to_the_output_of_each_sample() -> None:
     assert Threshold(0).select(relevance, layer="layer", output=output)[0].tolist() == [True, True, False, True]
 
 
+def test_a_threshold_is_exceeded_and_not_reached() -> None:
+    relevance, output = torch.tensor([[2.5, 2.75, 0.0, -2.5, -2.75]] * 2), torch.tensor([10.0, -10.0])
+    mask = Threshold(0.25).select(relevance, layer="layer", output=output)
+    assert mask.tolist() == [[False, True, False, False, False], [False, False, False, False, True]]
+    mask = Threshold(0).select(relevance, layer="layer", output=output)
+    assert mask.tolist() == [[True, True, False, False, False], [False, False, False, True, True]]
+
+
+@pytest.mark.parametrize("selection", [TopK(0.3), TopK(4, by="relevance"), Coverage(0.5), Threshold(0.1)], ids=repr)
+def test_single_values_are_chosen_as_neurons_are(selection: Selection) -> None:
+    relevance = torch.randn(3, 4, 2, 5, generator=torch.Generator().manual_seed(0))
+    output = torch.tensor([3.0, -4.0, 5.0])
+    flat = selection.select(relevance.flatten(1), layer="layer", output=output)
+    assert flat is not None
+    assert 0 < flat.sum() < flat.numel()
+    together = selection.select(relevance, layer="layer", output=output)
+    assert together is not None
+    assert torch.equal(together, flat.view(relevance.shape))
+
+
 @pytest.mark.parametrize(
     ("selection", "share"),
     [(Coverage, 0), (Coverage, 1.1), (Coverage, -0.1), (Coverage, "all"), (Coverage, True), (Coverage, float("nan")),

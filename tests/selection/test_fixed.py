@@ -16,6 +16,9 @@ NEURONS = [
     ((5, 1, 1), [1, 5]),
     (range(3), [0, 1, 2]),
     (torch.tensor([3, 0]), [0, 3]),
+    (torch.tensor(3), [3]),
+    ({5, 1}, [1, 5]),
+    (frozenset({4}), [4]),
     ([], []),
     (torch.arange(8) % 3 == 0, [0, 3, 6]),
 ]
@@ -61,7 +64,9 @@ def test_fixed_of_a_layer_that_has_no_neurons_to_select(layer: str) -> None:
         SelectiveLRP(cnn(), selection=Fixed({nn.Conv2d(1, 1, 1): 0})).attribute(torch.rand(3, 1, 8, 8), target=1)
 
 
-@pytest.mark.parametrize("neurons", ["2", 1.0, [1.5], True, [True, False], None, torch.rand(8), {"a": 1}])
+@pytest.mark.parametrize(
+    "neurons", ["2", "", 1.0, [1.5], True, [True, False], None, torch.rand(8), {"a": 1}, torch.tensor(True)]
+)
 def test_fixed_of_what_are_no_neurons(neurons: object) -> None:
     with pytest.raises(SelectionError, match="neurons of layer '0' must be"):
         Fixed({"0": neurons})  # type: ignore[dict-item]

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import pytest
 import torch
 from small_networks import cnn, convolutions, mlp
+from torch import Tensor
 
 from lrp_lightning import Fixed, MinError, PerLayer, SelectiveLRP, TopK
 from lrp_lightning.errors import LayerError, SelectionError
+from lrp_lightning.selection import Selection
 
 
 def test_per_layer_budgets_and_layers_left_whole() -> None:
@@ -29,6 +34,62 @@ def test_per_layer_patterns_fit_a_layer() -> None:
         PerLayer(0.1)  # type: ignore[arg-type]
     with pytest.raises(SelectionError, match=r"features\.0 must be a selection"):
         PerLayer(TopK(1), layers={"features.0": 3})  # type: ignore[dict-item]
+    with pytest.raises(SelectionError, match="default must be a selection"):
+        PerLayer(TopK)  # type: ignore[arg-type]
+    with pytest.raises(SelectionError, match=r"layers must be \{pattern: selection\}, got list"):
+        PerLayer(TopK(1), layers=[("0", TopK(1))])  # type: ignore[arg-type]
+
+
+def test_a_layer_may_be_called_default() -> None:
+    assert PerLayer(TopK(1), layers={"default": TopK(2)}).in_layer("default") == TopK(2)
+    for default, layers in ((0.1, {"default": TopK(1)}), (TopK(1), {"default": None}), (TopK(1), {"0": None})):
+        with pytest.raises(SelectionError, match="must be a selection such as TopK"):
+            PerLayer(default, layers=layers)  # type: ignore[arg-type]
+
+
+def test_the_first_match_decides_and_exceptions_come_before_it() -> None:
+    budgets = PerLayer(TopK(1), layers={"a.*": TopK(2), "a.b": TopK(3)}, exclude=("*.c",))
+    found = [budgets.in_layer(layer) for layer in ("a.b", "a.c", "b", "c", "A.b")]
+    assert found == [TopK(2), None, TopK(1), TopK(1), TopK(1)]
+    relevance = torch.tensor([[3.0, 1.0, 2.0]])
+    kept = [budgets.select(relevance, layer=layer, output=torch.ones(1)) for layer in ("a.b", "a.c")]
+    assert kept[0] is not None
+    assert kept[0].tolist() == [[True, False, True]]
+    assert kept[1] is None
+
+
+def test_layers_that_must_be_there() -> None:
+    budgets = PerLayer(Fixed({"a": 0}), layers={"b.*": Fixed({"c": 1}), "d": TopK(1)}, exclude=("e",))
+    assert list(budgets.patterns) == ["e", "b.*", "d", "a", "c"]
+
+
+@dataclass(frozen=True)
+class Looking:
+    """A search that finds the first neuron of each of its layers."""
+
+    layers: tuple[str, ...] = ()
+
+    def within(self, layers: Callable[[str], bool]) -> Looking:
+        return Looking(tuple(filter(layers, ("0", "2", "4"))))
+
+    def search(self, *given: object) -> tuple[Selection, Tensor]:
+        return Fixed(dict.fromkeys(self.layers, 0)), torch.tensor([[len(self.layers), len(given)]])
+
+    def select(self, relevance: Tensor, *, layer: str, output: Tensor) -> Tensor:
+        raise AssertionError("what it found selects")
+
+
+def test_a_search_given_twice_searches_once_and_two_that_are_equal_twice() -> None:
+    one, equal = Looking(), Looking()
+    given = torch.nn.Identity(), torch.ones(1), None, None, None
+    found, history = PerLayer(one, layers={"0": equal, "2": one, "4": TopK(1)}).search(*given)
+    assert isinstance(found, PerLayer)
+    assert [list(s.layers) for s in (found.default, *found.layers.values()) if isinstance(s, Fixed)] == [["2"], ["0"], ["2"]]
+    assert found.default is found.layers["2"]
+    assert found.layers["4"] == TopK(1)
+    assert history is not None
+    assert history.tolist() == [[1, 6], [1, 6]]
+    assert PerLayer(TopK(1), layers={"0": TopK(2)}).search(*given) == (PerLayer(TopK(1), layers={"0": TopK(2)}), None)
 
 
 def test_a_search_in_it_searches_in_its_own_layers() -> None:
