@@ -38,9 +38,9 @@ SEED = 0
 TESTS = {
     "rules": ["test_rules.py", "test_checks.py", "test_captum_contract.py"],
     "axes": ["test_axes.py", "engine/test_moves.py"],
-    "selection/by_relevance": ["selection/test_by_relevance.py"],
-    "selection/fixed": ["selection/test_fixed.py"],
-    "selection/per_layer": ["selection/test_per_layer.py"],
+    "selection/by_relevance": ["selection/test_by_relevance.py", "selection/test_protocol.py"],
+    "selection/fixed": ["selection/test_fixed.py", "selection/test_protocol.py"],
+    "selection/per_layer": ["selection/test_per_layer.py", "selection/test_protocol.py"],
     "selection/budget": ["selection/test_by_relevance.py", "selection/test_min_error.py"],
     "selection/control": ["selection/test_control.py"],
     "selection/protocol": ["selection/test_protocol.py", "selection/test_per_layer.py"],

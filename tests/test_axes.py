@@ -226,6 +226,12 @@ def test_equal_numbers_are_equal_axes() -> None:
         assert x.permute((1, 0)).reshape((8,)) == Axis.along((8,), 0, labels * 2)
 
 
+def test_nobody_by_value_and_in_sums() -> None:
+    labels = tuple(torch.tensor([0, NOBODY, 1, NOBODY]).tolist())  # equal to NOBODY, other objects
+    assert numbers(Axis.along((4,), 0, labels).reshape((2, 2))).tolist() == [[0, NOBODY], [1, NOBODY]]
+    assert torch.iinfo(torch.long).min <= 2 * NOBODY < NOBODY + 2**61 < 0  # in sums too, which fit a tensor
+
+
 def test_axes_as_text() -> None:
     x = Axis.along((3,), 0)
     assert repr(x.repeat((2,)).repeat_interleave(2, 0)) == "Axis((2 3* 2))"

@@ -208,6 +208,7 @@ def test_a_threshold_is_exceeded_and_not_reached() -> None:
     assert mask.tolist() == [[False, True, False, False, False], [False, False, False, False, True]]
     mask = Threshold(0).select(relevance, layer="layer", output=output)
     assert mask.tolist() == [[True, True, False, False, False], [False, False, False, True, True]]
+    assert not Threshold(0.25).select(relevance, layer="layer", output=torch.zeros(2)).any()
 
 
 @pytest.mark.parametrize("selection", [TopK(0.3), TopK(4, by="relevance"), Coverage(0.5), Threshold(0.1)], ids=repr)
@@ -240,6 +241,7 @@ def test_unit_and_rescale_are_checked_shown_and_part_of_the_value(kind: type) ->
         kind(0.5, rescale=1)
     assert repr(kind(0.5, unit="element", rescale=True)).endswith("unit='element', rescale=True)")
     assert "rescale" not in repr(kind(0.5))
+    assert repr(kind(0.5, unit="".join(("chan", "nel")))) == repr(kind(0.5))
     assert len({kind(0.5), kind(0.5), kind(0.5, rescale=True), kind(0.5, unit="element")}) == 3
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -10,8 +11,9 @@ import torch
 from small_networks import cnn
 from torch import Tensor
 
-from lrp_lightning import SelectiveLRP, TopK
+from lrp_lightning import Agreement, Coverage, Fixed, MinError, PerLayer, SelectiveLRP, Threshold, TopK
 from lrp_lightning.errors import SelectionError
+from lrp_lightning.selection import Search, Selection
 
 
 @dataclass(frozen=True)
@@ -61,3 +63,13 @@ def test_what_a_selection_must_give(give: Callable[[Tensor], Tensor]) -> None:
 def test_what_is_no_selection(selection: object) -> None:
     with pytest.raises(SelectionError, match="such as TopK"):
         SelectiveLRP(cnn(), selection=selection)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", [TopK, Coverage, Threshold, Fixed, PerLayer, MinError, Agreement])
+def test_every_selection_is_asked_in_the_same_way(kind: type) -> None:
+    def asked(function: Callable[..., object]) -> list[tuple[str, object]]:
+        return [(p.name, p.kind) for p in inspect.signature(function).parameters.values()]
+
+    assert asked(kind.select) == asked(Selection.select)  # type: ignore[attr-defined]
+    if hasattr(kind, "search"):
+        assert asked(kind.search) == asked(Search.search)
