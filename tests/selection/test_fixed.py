@@ -76,7 +76,7 @@ def test_fixed_of_what_are_no_neurons(neurons: object) -> None:
     ("neurons", "message"),
     [
         (8, "layer '0' has 8 neurons, 0 to 7, got 8"),
-        ([7, 9], "0 to 7, got 9"),
+        ([7, 9, 12], "0 to 7, got 9"),
         ([0, -1], "0 to 7, got -1"),
         (torch.ones(7, dtype=torch.bool), r"shape \(7,\).*must be \(8,\) or \(3, 8\)"),
         (torch.ones(2, 8, dtype=torch.bool), r"shape \(2, 8\).*must be \(8,\) or \(3, 8\)"),

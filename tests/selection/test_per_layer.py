@@ -58,6 +58,12 @@ def test_the_first_match_decides_and_exceptions_come_before_it() -> None:
     assert kept[1] is None
 
 
+def test_selections_by_layer_are_values() -> None:
+    one, equal = (PerLayer(TopK(1), layers={"0": TopK(2)}, exclude=("1",)) for _ in range(2))
+    assert one == equal
+    assert hash(one) == hash(equal)
+
+
 def test_layers_that_must_be_there() -> None:
     budgets = PerLayer(Fixed({"a": 0}), layers={"b.*": Fixed({"c": 1}), "d": TopK(1)}, exclude=("e",))
     assert list(budgets.patterns) == ["e", "b.*", "d", "a", "c"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import FrozenInstanceError, dataclass, fields
 
 import pytest
 import torch
@@ -73,3 +73,14 @@ def test_every_selection_is_asked_in_the_same_way(kind: type) -> None:
     assert asked(kind.select) == asked(Selection.select)  # type: ignore[attr-defined]
     if hasattr(kind, "search"):
         assert asked(kind.search) == asked(Search.search)
+
+
+@pytest.mark.parametrize(
+    "selection",
+    [TopK(1), Coverage(0.5), Threshold(0.5), Fixed({}), PerLayer(None), MinError(), Agreement()],
+    ids=lambda selection: type(selection).__name__,
+)
+def test_a_selection_does_not_change(selection: Selection) -> None:
+    for field in fields(selection):  # type: ignore[arg-type]
+        with pytest.raises(FrozenInstanceError):
+            setattr(selection, field.name, None)
