@@ -567,10 +567,13 @@ def _pulled_back(
     op: AffineMap, s: Tensor, joined: Sequence[_Part], terms: int, want_weight: bool
 ) -> Iterator[tuple[Tensor, Tensor | None]]:
     """What :meth:`AffineMap.pull_back` gives for each term, joined or not, one after the other."""
-    for a, w, _ in joined:
-        ga, dw = op.pull_back(s, a, w, want_weight)
-        several = terms // len(joined)
-        yield from zip(ga.chunk(several, 1), [None] * several if dw is None else dw.chunk(several, 1), strict=True)
+    if len(joined) == terms:
+        for a, w, _ in joined:
+            yield op.pull_back(s, a, w, want_weight)
+        return
+    [(a, w, _)] = joined
+    ga, dw = op.pull_back(s, a, w, want_weight)
+    yield from zip(ga.chunk(terms, 1), [None] * terms if dw is None else dw.chunk(terms, 1), strict=True)
 
 
 def _where_part(t: Tensor, a: Tensor, a_part: Tensor, part: Part) -> Tensor:
