@@ -97,7 +97,12 @@ class Axis(NamedTuple):
         term = self.terms[dim]
         if term is None:
             return (self.base,) * self.shape[dim]
-        return term.listed() if self.base == 0 else tuple(_plus(label, self.base) for label in term.listed())
+        labels = term.listed()
+        if self.base == 0:
+            return labels
+        if isinstance(labels, range) and self.base != NOBODY:
+            return range(labels.start + self.base, labels.stop + self.base, labels.step)
+        return tuple(_plus(label, self.base) for label in labels)
 
     def is_along(self, dim: int) -> bool:
         """Whether the numbers are 0, 1, 2, ... along that dimension, and do not change along any other."""
