@@ -34,7 +34,7 @@ class Composite:
             and keys too, by ``"attnlrp"`` (Achtibat et al. 2024).
 
     Raises:
-        RuleError: if something given as a rule is not one, or ``attention`` is none of these.
+        RuleError: if something given as a rule is not one, or ``attention`` is not one of these.
 
     Example:
         >>> from lrp_lightning import Composite, Epsilon, Gamma, ZBox
@@ -170,7 +170,7 @@ def as_composite(composite: Composite | Rule | str) -> Composite:
     """Read what stands where a composite is expected: a composite, a rule for every layer, or a name.
 
     Raises:
-        RuleError: if it is none of these.
+        RuleError: if it is not one of these.
     """
     if isinstance(composite, Composite):
         return composite

@@ -59,7 +59,7 @@ def reconstruct(
     Raises:
         LayerError: if the layer or a neuron does not exist, or the layer runs more than once.
         InputError: if the inputs are not a finite floating-point tensor, samples first.
-        RuleError: if ``method`` or ``at`` is none of these.
+        RuleError: if ``method`` or ``at`` is not one of these.
 
     Example:
         >>> import torch

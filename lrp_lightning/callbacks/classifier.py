@@ -125,7 +125,7 @@ def label_sets(labels: Tensor | None, logits: Tensor) -> Tensor | None:
         logits: ``(N, classes)``.
 
     Raises:
-        MisconfigurationException: if labels are none of these, such as those of a regression.
+        MisconfigurationException: if labels are not of these kinds, such as those of a regression.
     """
     if labels is None:
         return None

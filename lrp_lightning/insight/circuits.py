@@ -200,7 +200,7 @@ def class_circuits(
         The circuits, a dictionary, with :meth:`Circuits.logits`.
 
     Raises:
-        SelectionError: if ``keep``, ``measure``, ``replacement``, ``of`` or ``steps`` is none of these.
+        SelectionError: if ``keep``, ``measure``, ``replacement``, ``of`` or ``steps`` is not one of these.
         InputError: if the loader gives no batches, or none with two samples or more.
         TargetError: if ``classes`` is empty, or the model does not have one of them.
 

@@ -161,7 +161,7 @@ def neuron_cards(
         LayerError: if a layer or neuron does not exist, or ``neurons`` is empty.
         InputError: if the loader gives no batches, a batch is neither ``(inputs, labels)`` nor inputs, or ``k`` is out of
             range.
-        RuleError: if ``method`` is none of these.
+        RuleError: if ``method`` is not one of these.
 
     Example:
         >>> import torch

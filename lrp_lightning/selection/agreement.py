@@ -41,7 +41,7 @@ class Agreement:
         rules: rules or composites to choose from; each takes a pass.
 
     Raises:
-        SelectionError: if an argument is none of these.
+        SelectionError: if an argument is not one of these.
         RuleError: if ``rules`` holds something else.
 
     Example:

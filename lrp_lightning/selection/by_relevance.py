@@ -55,7 +55,7 @@ class TopK(_Chosen):
         rescale: scale the kept relevance, per sample and layer, so that its sum is that of the whole layer.
 
     Raises:
-        SelectionError: if an argument is none of these.
+        SelectionError: if an argument is not one of these.
 
     Example:
         >>> import torch
@@ -96,7 +96,7 @@ class Coverage(_Chosen):
         unit, rescale: as in :class:`TopK`.
 
     Raises:
-        SelectionError: if an argument is none of these.
+        SelectionError: if an argument is not one of these.
 
     Example:
         >>> import torch
@@ -132,7 +132,7 @@ class Threshold(_Chosen):
         unit, rescale: as in :class:`TopK`.
 
     Raises:
-        SelectionError: if an argument is none of these.
+        SelectionError: if an argument is not one of these.
 
     Example:
         >>> import torch

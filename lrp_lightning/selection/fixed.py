@@ -26,7 +26,7 @@ class Fixed:
             layer's output, ``(N, ...)``, for single values.
 
     Raises:
-        SelectionError: if neurons are none of these, or (in the pass) do not fit their layer.
+        SelectionError: if neurons are not of these kinds, or (in the pass) do not fit their layer.
         LayerError: in the pass, if the model has no hidden layer of that name.
 
     Example:

@@ -81,7 +81,7 @@ class MinError:
         verbose: show progress.
 
     Raises:
-        SelectionError: if an argument is none of these; in the pass, if the start selects single values.
+        SelectionError: if an argument is not one of these; in the pass, if the start selects single values.
         InputError: in the pass, if the output is not ``(N, classes)``.
 
     Example:

@@ -171,7 +171,7 @@ def register_operator(
         ``func``, or the operator that it became.
 
     Raises:
-        RuleError: if ``func`` cannot be called, or ``kind`` is none of these.
+        RuleError: if ``func`` cannot be called, or ``kind`` is not one of these.
 
     Example:
         >>> import torch
