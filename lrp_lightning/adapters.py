@@ -1,4 +1,4 @@
-"""Wrappers for models whose forward does not take a batch as its first argument: inputs by keyword, and batches of graphs."""
+"""Wrappers for models whose forward does not take a batch as its first argument: inputs by keyword, and graphs."""
 
 from __future__ import annotations
 
@@ -95,8 +95,8 @@ class ByKeyword(View):
 class ByGraph(View):
     """Wraps a graph network, whose input concatenates the nodes of all graphs; the samples of the wrapper are graphs.
 
-    Its inputs are what PyTorch Geometric's ``to_dense_batch(x, batch)`` returns: ``nodes`` ``(N, most, F)``, each graph padded
-    with zeros, and ``there`` ``(N, most)``, True for nodes that exist. The model receives the rows of existing nodes and all
+    Its inputs are what PyTorch Geometric's ``to_dense_batch(x, batch)`` returns: ``nodes`` ``(N, most, F)``, each graph
+    padded with zeros, and ``there`` ``(N, most)``, True for nodes that exist. The model receives the existing nodes and all
     other arguments unchanged. Relevance is shaped like ``nodes`` and is 0 at the padding.
 
     Args:

@@ -95,7 +95,7 @@ class SelectiveLRP(GradientAttribution):
 
     @property
     def multiplies_by_inputs(self) -> bool:
-        """Whether :meth:`attribute` returns shares of the output rather than its sensitivities; part of Captum's interface."""
+        """Whether :meth:`attribute` returns shares of the output rather than its sensitivities; read by Captum."""
         return self._multiply_by_inputs
 
     def has_convergence_delta(self) -> bool:
@@ -274,8 +274,8 @@ class LayerSelectiveLRP(SelectiveLRP, LayerAttribution):
         layer: a module; or the name of a module, of one of several calls (``"conv#2"``), or of a residual sum
             (``"layer1.0.add"``); or a list of these. None for every layer of ``Trace.relevance`` except the input.
         composite, selection, on_unsupported: as in :class:`SelectiveLRP`.
-        multiply_by_inputs: as in :class:`SelectiveLRP`, applied to the layer's values: if False, relevance is returned before
-            it is multiplied by the layer's output (or input).
+        multiply_by_inputs: as in :class:`SelectiveLRP`, applied to the layer's values: if False, relevance is returned
+            before it is multiplied by the layer's output (or input).
 
     Raises:
         ModelError, RuleError, SelectionError: as :class:`SelectiveLRP`.

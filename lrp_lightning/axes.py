@@ -31,12 +31,11 @@ Factor = tuple[int, Labels | None]
 """Part of a dimension: its size, and the labels that it adds."""
 
 NOBODY = -(2**62)
-"""The label of values that belong to no sample or neuron, such as constants beside a signal. A sum that contains it is also
-such a label."""
+"""The label of values that belong to no sample or neuron, such as constants; sums that contain it are such labels too."""
 
 
 class Term(NamedTuple):
-    """What one dimension adds to a value's number: each of ``labels`` is repeated ``inner`` times, the whole ``outer`` times."""
+    """What one dimension adds to a value's number: each label is repeated ``inner`` times, the whole ``outer`` times."""
 
     labels: Labels
     outer: int = 1
@@ -123,7 +122,7 @@ class Axis(NamedTuple):
         return self.permute([d for d in range(len(self.shape)) if d not in gone])
 
     def alike_along(self, dims: Iterable[int]) -> Axis | None:
-        """Unchanged, for an operator that mixes values along dimensions but keeps their places; None if their numbers differ."""
+        """Unchanged, for an operator that mixes values along dimensions in place; None if their numbers differ."""
         for d in dims:
             if self.terms[d] is not None:
                 return None

@@ -62,7 +62,7 @@ def masked_forward(
         Logits, ``(N, classes)``.
 
     Raises:
-        SelectionError: if a mask is not boolean or does not fit its layer, ``keep`` or ``replacement`` is not one of these, or
+        SelectionError: if a mask is not boolean or does not fit its layer, ``keep`` or ``replacement`` has another value, or
             the replacement of a layer with a mask is missing or does not fit.
         ModelError: if the model is not a module.
         InputError: if the inputs are not tensors of the model's dtype and device, or not finite. Finiteness is checked on

@@ -44,7 +44,7 @@ class Explained:
         image: ``(C, H, W)``, on the CPU.
         relevance: shaped like it, of the class explained, through critical neurons.
         all_neurons: the same through all neurons.
-        held: which parts of the explained logit the two are.
+        logit_shares: the shares of the explained logit that the two account for.
         label: the first of its classes that are right; -1 without labels.
         prediction: the class with the highest logit.
         probability: the prediction's, by softmax.
@@ -55,7 +55,7 @@ class Explained:
     image: Tensor
     relevance: Tensor
     all_neurons: Tensor
-    held: tuple[float, float]
+    logit_shares: tuple[float, float]
     label: int
     prediction: int
     probability: float
@@ -333,7 +333,7 @@ class Observation:
         target = self._explained_class(samples.labels)
         trace, whole = self._trace(samples.inputs, target), self._trace(samples.inputs, target, lrp=self.whole)
         inputs, through_all = (of.inputs if isinstance(of.inputs, tuple) else (of.inputs,) for of in (trace, whole))
-        held = [
+        shares = [
             in_double(sum(x.flatten(1).sum(1) for x in of)) / in_double(whole.explained)  # type: ignore[arg-type]
             for of in (inputs, through_all)
         ]
@@ -349,7 +349,7 @@ class Observation:
                 samples.inputs[pictured].cpu(),
                 inputs[pictured].cpu(),
                 through_all[pictured].cpu(),
-                list(zip(*(part.tolist() for part in held), strict=True)),
+                list(zip(*(part.tolist() for part in shares), strict=True)),
                 labels.tolist(),
                 logits.argmax(1).tolist(),
                 probabilities.amax(1).tolist(),

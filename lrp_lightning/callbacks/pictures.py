@@ -156,9 +156,10 @@ def _draw(look: Look, names: Collection[str]) -> Findings:
     with _noted(look.notes, "heatmaps"):
         if shown and "heatmaps" in settings.log:
             images, relevance, through_all = _of_one_size(shown)
-            titles, held = _titles(shown, settings), [e.held for e in shown]
+            titles, parts = _titles(shown, settings), [e.logit_shares for e in shown]
             record = replace(record, samples=_samples(shown, images, relevance, through_all))
-            report = replace(report, images=images, relevance=relevance, all_neurons=through_all, held=held, titles=titles)
+            report = replace(report, images=images, relevance=relevance, all_neurons=through_all)
+            report = replace(report, logit_shares=parts, titles=titles)
         if shown and "heatmaps" in wanted:
             pictures["heatmaps"] = as_array(_both(shown, settings))
     with _noted(look.notes, "mistakes"):
@@ -229,8 +230,8 @@ def _titles(shown: Sequence[Explained], settings: Settings) -> list[str]:
 def _both(shown: Sequence[Explained], settings: Settings) -> Figure:
     """Images above what runs through their critical neurons, and through all."""
     images, relevance, through_all = _of_one_size(shown)
-    held = [e.held for e in shown]
-    return draw_heatmaps(images, relevance, _titles(shown, settings), _ACROSS, all_neurons=through_all, held=held)
+    parts = [e.logit_shares for e in shown]
+    return draw_heatmaps(images, relevance, _titles(shown, settings), _ACROSS, all_neurons=through_all, logit_shares=parts)
 
 
 def _samples(shown: Sequence[Explained], images: Tensor, relevance: Tensor, through_all: Tensor) -> Samples:
@@ -242,7 +243,7 @@ def _samples(shown: Sequence[Explained], images: Tensor, relevance: Tensor, thro
         probabilities=np.array([e.probability for e in shown]),
         errors=np.array([e.error for e in shown]),
         all_neurons=through_all.numpy(),
-        held=np.array([e.held for e in shown]),
+        held=np.array([e.logit_shares for e in shown]),
     )
 
 

@@ -78,7 +78,7 @@ def draw_contrast(
 
     for kind, (what, maps) in enumerate({"critical neurons": why.heatmaps, "all neurons": why.all_neurons}.items()):
         heat = summed(maps.flatten(0, 1), shares=True).reshape(3, samples, *why.inputs.shape[2:])
-        held = why.held(maps).cpu().numpy()
+        held = why.logit_shares(maps).cpu().numpy()
         limit = limit_of(heat, percentile)
         for i in range(samples):
             a, b = (str(c) if class_names is None else str(class_names[c]) for c in (int(why.a[i]), int(why.b[i])))

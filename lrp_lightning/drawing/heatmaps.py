@@ -33,7 +33,7 @@ def draw_heatmaps(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     all_neurons: Tensor | None = None,
-    held: Sequence[tuple[float, float]] | None = None,
+    logit_shares: Sequence[tuple[float, float]] | None = None,
 ) -> Figure:
     """A grid of images, each above its heatmap: red pixels raise the output, blue pixels lower it.
 
@@ -54,7 +54,8 @@ def draw_heatmaps(
         std: what the images were divided by, one value per channel.
         all_neurons: ``(N, C, H, W)``: if ``relevance`` is that through critical neurons, the relevance through all neurons,
             which is drawn below each heatmap; both then as shares.
-        held: with ``all_neurons``, the parts of the explained logit that the two heatmaps hold, one pair per sample.
+        logit_shares: with ``all_neurons``, the share of the explained logit that each of the two heatmaps accounts for, one
+            pair per sample.
 
     Returns:
         A matplotlib figure that is not registered with pyplot; ``as_array`` gives its pixels, as for
@@ -92,7 +93,7 @@ def draw_heatmaps(
     if all_neurons is not None:
         for of, k, name in zip(words[-2:], (0, 1), ("critical neurons", "all neurons"), strict=True):
             for i, title in enumerate(of):
-                said = name if held is None else f"{name}, {percent(held[i][k])}"
+                said = name if logit_shares is None else f"{name}, {percent(logit_shares[i][k])}"
                 of[i] = f"{title}\n{said}" if title else said
 
     blocks = [slice(first, first + across) for first in range(0, len(images), across)]

@@ -143,7 +143,7 @@ def _heatmaps_of(why: Contrast, samples: int, side: int) -> list[Row]:
     images, explained = displayable(why.inputs[:samples]), why.explained
     rows: dict[tuple[int, int], Row] = {}
     for kind, (name, maps) in enumerate({"critical neurons": why.heatmaps, "all neurons": why.all_neurons}.items()):
-        few, held = maps[:, :samples], why.held(maps)
+        few, held = maps[:, :samples], why.logit_shares(maps)
         heat = summed(few.flatten(0, 1), shares=True).reshape(3, samples, *few.shape[3:])
         limit = limit_of(heat, 99.5)
         for i in range(samples):
@@ -230,7 +230,7 @@ def strategies(
         "odd": [
             [
                 str(o.sample), _named(o.label, class_names),
-                "none" if o.claimed_by is None else _named(o.claimed_by.label, class_names), f"{o.margin:.3g}",
+                "none" if o.matching_strategy is None else _named(o.matching_strategy.label, class_names), f"{o.margin:.3g}",
             ]
             for o in odd[:8]
         ],

@@ -74,8 +74,8 @@ class Contrast:
         of_a, of_b = (self.logits.gather(1, of[:, None])[:, 0] for of in (self.a, self.b))
         return torch.stack([of_a, of_b, of_a - of_b])
 
-    def held(self, heatmaps: Tensor) -> Tensor:
-        """``(3, N)``: the part of each logit, and of the difference, that heatmaps hold; the rest stays in the network.
+    def logit_shares(self, heatmaps: Tensor) -> Tensor:
+        """``(3, N)``: the share of each logit, and of their difference, that heatmaps account for.
 
         Args:
             heatmaps: ``(3, N, ...)``, ``heatmaps`` or ``all_neurons``.
@@ -83,7 +83,7 @@ class Contrast:
         return heatmaps.flatten(2).sum(2) / self.explained
 
     @property
-    def told(self) -> Tensor:
+    def same_class_ahead(self) -> Tensor:
         """``(N,)`` bool, whether the same class is ahead when each is computed with its own critical neurons alone."""
         return (self.own_logits[:, 0] > self.own_logits[:, 1]) == (self.margin > 0)
 
@@ -93,7 +93,7 @@ class Contrast:
         return (
             f"Contrast({len(self.a)} samples, mean margin {self.margin.float().mean():.3g}; {most}with critical neurons "
             "alone "
-            f"the same class is ahead in {self.told.float().mean():.0%})"
+            f"the same class is ahead in {self.same_class_ahead.float().mean():.0%})"
         )
 
     def _repr_html_(self) -> str:
@@ -102,7 +102,7 @@ class Contrast:
         from lrp_lightning.html.markup import part
 
         samples = len(self.a)
-        ahead = percent(float(self.told.float().mean())) if samples else "none"
+        ahead = percent(float(self.same_class_ahead.float().mean())) if samples else "none"
         margin = sections.number(float(self.margin.float().mean())) if samples else "none"
         return part(
             f"Contrast of two classes, {samples:,} sample{'s' * (samples != 1)}",

@@ -183,23 +183,23 @@ class OddSample:
     Attributes:
         sample: its number in the loader, counted from 0.
         label: its class.
-        claimed_by: if the model predicts another class, the strategy of that class that it fits, by its relevance for that
-            class; None if the model predicts its label, and it fits none of the label's strategies.
+        matching_strategy: if the model predicts another class, the strategy of that class that the sample fits, by its
+            relevance for that class; None if the model predicts its label but it fits no strategy of the label.
         margin: the highest logit of another class, minus the label's logit.
 
     Example:
         >>> from lrp_lightning import OddSample
-        >>> OddSample(sample=17, label=3, claimed_by=None, margin=-0.5)
+        >>> OddSample(sample=17, label=3, matching_strategy=None, margin=-0.5)
         OddSample(sample 17 of class 3: fits no strategy; margin -0.5)
     """
 
     sample: int
     label: int
-    claimed_by: Strategy | None
+    matching_strategy: Strategy | None
     margin: float
 
     def __repr__(self) -> str:
-        fits = "no strategy" if self.claimed_by is None else f"a strategy of class {self.claimed_by.label}"
+        fits = "no strategy" if self.matching_strategy is None else f"a strategy of class {self.matching_strategy.label}"
         return f"OddSample(sample {self.sample} of class {self.label}: fits {fits}; margin {self.margin:.3g})"
 
 
@@ -209,7 +209,7 @@ class Strategies(list[Strategy]):
     Attributes:
         strategies: the list itself.
         odd: those samples, by margin, largest first. Mislabelled and hard samples are among the first. The order is much
-            like that of the loss; ``claimed_by`` says in addition which strategy a sample fits.
+            like that of the loss; ``matching_strategy`` says in addition which strategy a sample fits.
 
     Example:
         >>> from lrp_lightning import Strategies

@@ -83,7 +83,7 @@ class Report:
         images: ``(N, C, H, W)``, as the model takes them.
         relevance: ``(N, C, H, W)``, of those images; or ``(N, L)``, of those tokens.
         all_neurons: where ``relevance`` is that through critical neurons, the same through all, shaped like it.
-        held: with it, which parts of the explained logit the two are, one pair per sample.
+        logit_shares: with it, the shares of the explained logit that the two account for, one pair per sample.
         tokens: of texts, as strings, such as ``tokenizer.convert_ids_to_tokens`` gives them.
         titles: one line per sample, such as what was predicted and what is right.
         mean: what was subtracted from the images, one value per channel; without it each is stretched to its own range.
@@ -119,7 +119,7 @@ class Report:
     images: Tensor | None = None
     relevance: Tensor | None = None
     all_neurons: Tensor | None = None
-    held: Sequence[tuple[float, float]] = ()
+    logit_shares: Sequence[tuple[float, float]] = ()
     tokens: Sequence[Sequence[str]] = ()
     titles: Sequence[str] = ()
     mean: Sequence[float] | None = None
@@ -235,8 +235,8 @@ def _through_all(model: nn.Module, images: Tensor, trace: Trace, composite: Comp
     """The relevance through all neurons beside that of a trace, which ran through critical ones."""
     lrp, parts = SelectiveLRP(model, composite), zip(images.split(_AT_ONCE), _classes(trace).split(_AT_ONCE), strict=True)
     through_all = torch.cat([lrp.attribute(x, target) for x, target in parts])
-    held = [of.flatten(1).sum(1) / trace.explained for of in (trace.inputs, through_all)]  # type: ignore[union-attr]
-    return {"all_neurons": through_all, "held": list(zip(*(part.tolist() for part in held), strict=True))}
+    shares = [of.flatten(1).sum(1) / trace.explained for of in (trace.inputs, through_all)]  # type: ignore[union-attr]
+    return {"all_neurons": through_all, "logit_shares": list(zip(*(part.tolist() for part in shares), strict=True))}
 
 
 def captions(trace: Trace, class_names: Sequence[str] | None = None) -> list[str]:

@@ -60,7 +60,7 @@ def save_contrast(
     (folder / "contrast.json").write_text(json.dumps(_figures(why, class_names, titles), indent=1), "utf-8")
     measures = {
         "mean margin": why.margin.float().mean().item(),
-        "class ahead with critical neurons alone": why.told.float().mean().item(),
+        "class ahead with critical neurons alone": why.same_class_ahead.float().mean().item(),
     }
     report = Report(
         title="Why this class and not another", measures=measures, contrast=why, titles=titles, mean=mean, std=std,
@@ -74,7 +74,7 @@ def _figures(why: Contrast, class_names: Sequence[str] | None, titles: Sequence[
     def name(c: int) -> str | None:
         return None if class_names is None else str(class_names[c])
 
-    held = {"critical neurons": why.held(why.heatmaps), "all neurons": why.held(why.all_neurons)}
+    shares = {"critical neurons": why.logit_shares(why.heatmaps), "all neurons": why.logit_shares(why.all_neurons)}
     return {
         "samples": [
             {
@@ -86,8 +86,8 @@ def _figures(why: Contrast, class_names: Sequence[str] | None, titles: Sequence[
                 "logits": why.explained[:2, i].tolist(),
                 "margin": float(why.margin[i]),
                 "logits by their own critical neurons": why.own_logits[i].tolist(),
-                "the same is ahead by their own neurons": bool(why.told[i]),
-                "part of class, other and margin held": {what: part[:, i].tolist() for what, part in held.items()},
+                "the same is ahead by their own neurons": bool(why.same_class_ahead[i]),
+                "part of class, other and margin held": {what: part[:, i].tolist() for what, part in shares.items()},
             }
             for i in range(len(why.a))
         ],

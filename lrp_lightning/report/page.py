@@ -183,13 +183,14 @@ def _heatmaps(report: Report) -> dict[str, Any]:
     limit = limit_of(np.concatenate(list(heat.values())), 99.5)
     rows = []
     for i, title in zip(range(len(images)), report.titles or range(len(images)), strict=False):
-        held = [f" {percent(part)}" for part in report.held[i]] if report.held and len(maps) == 2 else [""] * len(maps)
+        accounted = report.logit_shares[i] if report.logit_shares and len(maps) == 2 else ()
+        said = [f" {percent(part)}" for part in accounted] or [""] * len(maps)
         pictures = [
-            heat_picture(of[i], limit, name, name + part) for (name, of), part in zip(heat.items(), held, strict=True)
+            heat_picture(of[i], limit, name, name + part) for (name, of), part in zip(heat.items(), said, strict=True)
         ]
         rows.append(Row([picture(images[i], "image"), *pictures], str(title)))
     return {
-        "rows": rows, "limit": limit, "two": len(maps) == 2, "held": bool(report.held), "many": len(report.images),
+        "rows": rows, "limit": limit, "two": len(maps) == 2, "held": bool(report.logit_shares), "many": len(report.images),
         "wide": max(images.shape[1:3]) > SMALL, "bare": False, "negative": shown.negative(report.trace),
         "critical": len(maps) == 1 and report.trace is not None and bool(report.trace.masks),
     }  # fmt: skip
