@@ -21,7 +21,7 @@ __all__ = ["draw_contrast"]
 
 _WIDTH = 1.6
 _HEAD = 0.5
-"""Inches of a heatmap, and of the words above it."""
+"""Inches of a heatmap, and of the text above it."""
 
 
 def draw_contrast(
@@ -34,20 +34,20 @@ def draw_contrast(
     """For each image, heatmaps for one class, for the other, and for the difference; red raises it, blue lowers it.
 
     The upper row of an image is relevance through critical neurons, the lower row through all neurons. Each heatmap shows
-    shares of its own ``|relevance|``; its title gives the part of the logit that it holds.
+    shares of its own ``|relevance|``; its title gives the share of the logit that it accounts for.
 
     Args:
         why: from :func:`lrp_lightning.contrast`, of images.
         class_names: names of the classes; without them classes are given by number.
         mean: what was subtracted from the images, one value per channel; without it each is stretched to its own range.
-        std: what they were divided by.
+        std: what the images were divided by.
         percentile: as in :func:`draw_heatmaps`.
 
     Returns:
         A matplotlib figure that is not registered with pyplot.
 
     Raises:
-        InputError: if the inputs that were explained are not images ``(N, C, H, W)``.
+        InputError: if the explained inputs are not images ``(N, C, H, W)``.
 
     Example:
         >>> import torch

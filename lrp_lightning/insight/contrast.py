@@ -34,11 +34,11 @@ class Contrast:
         a: ``(N,)``, the class in question.
         b: ``(N,)``, the class that it is compared with.
         logits: ``(N, classes)``, of the whole network.
-        inputs: ``(N, ...)``, what was explained.
+        inputs: ``(N, ...)``, the inputs that were explained.
         heatmaps: ``(3, N, ...)``, the inputs' relevance for ``a``, for ``b``, and for the difference of their logits,
             through the critical neurons of each.
-        all_neurons: ``(3, N, ...)``, the same through all neurons. Rules that distribute relevance over whatever is active,
-            as z+ does, then give nearly the same picture for all classes.
+        all_neurons: ``(3, N, ...)``, the same through all neurons. Rules such as z+, which distribute relevance over all
+            active neurons, then give nearly the same picture for all classes.
         neurons_for: ``((layer, neuron, share), ...)``, the neurons that raise the difference most, strongest first; each
             with its share of its layer's ``|relevance|``, mean over samples.
         neurons_against: the same for the neurons that lower it most; shares are negative.
@@ -65,12 +65,12 @@ class Contrast:
 
     @property
     def margin(self) -> Tensor:
-        """``(N,)``, by how much the logit of ``a`` is above that of ``b``."""
+        """``(N,)``, the logit of ``a`` minus that of ``b``."""
         return self.explained[2]
 
     @property
     def explained(self) -> Tensor:
-        """``(3, N)``: the logit of ``a``, that of ``b``, and their difference, which the heatmaps are of."""
+        """``(3, N)``: the explained values: the logit of ``a``, that of ``b``, and their difference."""
         of_a, of_b = (self.logits.gather(1, of[:, None])[:, 0] for of in (self.a, self.b))
         return torch.stack([of_a, of_b, of_a - of_b])
 
@@ -84,7 +84,7 @@ class Contrast:
 
     @property
     def same_class_ahead(self) -> Tensor:
-        """``(N,)`` bool, whether the same class is ahead when each is computed with its own critical neurons alone."""
+        """``(N,)`` bool, whether the same class is ahead if each logit is computed with its own critical neurons alone."""
         return (self.own_logits[:, 0] > self.own_logits[:, 1]) == (self.margin > 0)
 
     def __repr__(self) -> str:
@@ -97,7 +97,7 @@ class Contrast:
         )
 
     def _repr_html_(self) -> str:
-        """For a notebook: heatmaps of the first samples, where these are images, and the neurons that decide."""
+        """For a notebook: heatmaps of the first samples, if they are images, and the neurons that decide."""
         from lrp_lightning.html import sections
         from lrp_lightning.html.markup import part
 
@@ -132,7 +132,7 @@ def contrast(
         b: the class that it is compared with; None for the other class with the highest logit.
         composite, on_unsupported: as in :class:`lrp_lightning.SelectiveLRP`.
         selection: which neurons are critical, for each class and for the difference.
-        additional_forward_args: given to the model after ``inputs``.
+        additional_forward_args: passed to the model after ``inputs``.
 
     Raises:
         InputError: if ``inputs`` is not a tensor, or there are fewer than two classes.
