@@ -24,22 +24,22 @@ def save_contrast(
     std: Sequence[float] | None = None,
     settings: Mapping[str, Any] | None = None,
 ) -> FilePath:
-    """Write ``contrast.png``, ``contrast.json`` and ``report.html`` into a folder, which is made if need be.
+    """Write ``contrast.png``, ``contrast.json`` and ``report.html`` into a folder, which is created if needed.
 
     Args:
         why: from :func:`lrp_lightning.contrast`, of images.
-        folder: where they go.
+        folder: the folder.
         class_names: names of the classes; without them classes are given by number.
         titles: one per sample, such as the name of its file.
         mean: what was subtracted from the images, one value per channel; without it each is stretched to its own range.
-        std: what they were divided by.
-        settings: what made it, for the report.
+        std: what the images were divided by.
+        settings: how it was made, for the report.
 
     Returns:
         The folder.
 
     Raises:
-        InputError: if the inputs that were explained are not images ``(N, C, H, W)``.
+        InputError: if the explained inputs are not images ``(N, C, H, W)``.
 
     Example:
         >>> import tempfile
