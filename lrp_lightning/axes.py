@@ -276,7 +276,7 @@ def cat(parts: Sequence[Axis | None], dim: int, sizes: Sequence[int] = (), fille
         dim: the dimension.
         sizes: the size of each tensor in it; needed if one is a constant.
         filled: whether a constant takes the number of its neighbours if that does not change along ``dim``, as for
-        samples; otherwise it belongs to nobody, as for neurons.
+            samples; otherwise it belongs to nobody, as for neurons.
     """
     known = [part for part in parts if part is not None]
     sizes = sizes or [part.shape[dim] for part in known]

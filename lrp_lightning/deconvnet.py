@@ -50,7 +50,7 @@ def reconstruct(
         neurons: which of its neurons (channels), such as ``trace.relevance[layer].sum(0).topk(5).indices``.
         method: the treatment of rectifiers, see above.
         at: the value of a neuron with many places: their sum, or ``"strongest"``, only the largest, as in the paper's
-        figures.
+            figures.
         additional_forward_args: passed to the model after ``inputs``.
 
     Returns:

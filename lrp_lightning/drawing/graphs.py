@@ -67,7 +67,7 @@ def draw_graph(
         title: above the picture.
         layers: the layers to show. None for all or, if there are more than 24, for the last of each block, such as the 16
             residual sums of a ResNet-50. Relevance through layers that are not shown is merged into one edge.
-            static: whether to draw a matplotlib figure instead. It draws more than eight layers in several rows; each row
+        static: whether to draw a matplotlib figure instead. It draws more than eight layers in several rows; each row
             begins with the last layer of the row above.
 
     Returns:

@@ -46,7 +46,7 @@ class Path:
         nodes: ``(layer, neuron)``, lowest first.
         share: the product over its edges of each edge's share of all that its upper neuron propagates and absorbs; negative
             for a path that lowers the output.
-            times_median: its share as a multiple of the median share of all chains between the same ends, which is easier to
+        times_median: its share as a multiple of the median share of all chains between the same ends, which is easier to
             read: of 10^26 chains the best may carry 10^-23. None if unknown. Ignored in comparisons.
 
     Example:

@@ -55,7 +55,7 @@ class Circuits(dict[int, Masks]):
     Args:
         masks: for each class, ``{layer: (C,) bool}``; for edges ``{layer: (upper, lower) bool}``.
         means: the output of a neuron that is off, ``{layer: (...)}`` value by value, or the value read through an edge that
-        is off; None for zero.
+            is off; None for zero.
         calibration: ``{class: (scale, offset)}``, which map a circuit's logit to the whole network's mean and deviation.
         of: what circuits consist of, ``"neurons"`` or ``"edges"``.
 
@@ -192,7 +192,7 @@ def class_circuits(
         of: what circuits consist of: ``"neurons"``, or ``"edges"``, the connections between the neurons of hidden layers
             and of the inputs, each a slice of a weight. There are far more edges, so the choice is finer.
         per_layer: keep ``keep`` neurons of each layer; by default the budget is distributed over all layers, with at least
-        one neuron in each, which follows the network far better.
+            one neuron in each, which follows the network far better.
         steps: number of batches to learn from.
         composite: for the relevance that scores start from.
         progress: whether to show a progress bar.

@@ -55,7 +55,7 @@ class NeuronCard:
             images that are predicted as the class, divided by the sum over all predicted classes; greatest first. Empty if
             it is relevant for no class.
         similar: ``((neuron, correlation), ...)``, neurons of the same layer whose share of the relevance correlates most
-        with that of this neuron.
+            with that of this neuron.
         share: mean share of its layer's ``|relevance|``, signed.
         samples: number of samples that were examined.
 

@@ -72,7 +72,7 @@ def robustness(
         inputs: ``(N, ...)``.
         changes: functions from inputs to inputs of the same shape, by name; None for a little noise, a shift by one step,
             and more brightness.
-            additional_forward_args: passed to the model after ``inputs``.
+        additional_forward_args: passed to the model after ``inputs``.
 
     Returns:
         For each change its :class:`Robustness`.

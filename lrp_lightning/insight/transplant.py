@@ -39,7 +39,7 @@ class Transplant:
         moves: whether each sample's own densest window is copied, instead of the same window for all samples.
         flipped: share of the other classes' samples that the copy turns into the class.
         control: the greater share of two controls: the densest window elsewhere, and the same window of the class's samples
-        outside the strategy.
+            outside the strategy.
         bound: lower bound of ``flipped - control``, at a confidence of .999 (Newcombe 1998, method 10).
         pairs: number of pairs of samples.
     """

@@ -93,7 +93,7 @@ class Report:
         path_heatmaps: ``(len(paths), N, C, H, W)``, from :func:`lrp_lightning.path_heatmaps`, of the images.
         neuron_heatmaps: ``{(layer, neuron): (N, C, H, W)}``, shown when that neuron of the graph is clicked.
         graphs: of single classes, in addition to ``graph`` or instead of it, with ``path_heatmaps`` of the images; at most
-        four are drawn, others are named.
+            four are drawn, others are named.
         strategies: from :func:`lrp_lightning.find_strategies`, of images.
         cards: from :func:`lrp_lightning.neuron_cards`, of images.
         contrast: from :func:`lrp_lightning.contrast`, of images.

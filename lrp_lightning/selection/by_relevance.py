@@ -22,7 +22,7 @@ class _Chosen:
     Args:
         unit: what is selected: ``"channel"``, or ``"element"``, single values of the layer's output.
         rescale: scale the kept relevance, per sample and layer, so that its sum is that of the whole layer; not if the kept
-        relevance sums to zero.
+            relevance sums to zero.
     """
 
     unit: Literal["channel", "element"] = "channel"

@@ -67,7 +67,7 @@ def test_told():
     def read(batch: object) -> object:
         return batch
 
-    told = RelevanceMonitor(Epsilon(), batch_fn=read, class_names=["a"]).settings.told()
+    told = RelevanceMonitor(Epsilon(), batch_fn=read, class_names=["a"]).settings.described()
     assert told["composite"] == "Composite(default=Epsilon(eps=1e-06))"
     assert told["selection"] == "TopK(keep=0.1, by='magnitude')"
     assert told["batch_fn"].endswith("read")
