@@ -5,7 +5,7 @@ finds the circuits that are missing there, and writes the table of all that is t
 does a part, ``--only-table`` only the writing.
 
 A class's circuit is one set of neurons (or edges) for all images. Each class's logit is computed with its own circuit
-alone; everything outside it gives its mean. *Agreement* is the share of held-out images for which the class with the
+alone; everything outside it outputs its mean. *Agreement* is the share of held-out images for which the class with the
 highest such logit is the whole network's prediction. It is measured after one scale and offset for each class, fitted on
 training images, and without (*not calibrated*). *Correlation* is Pearson's correlation of a class's logit from its circuit
 with that of the whole network, over held-out images of all classes; mean over classes.
