@@ -76,7 +76,7 @@ class ByKeyword(View):
         self.constants: dict[str, Any] = constants
 
     def forward(self, *inputs: Any) -> Any:
-        """What the model gives.
+        """The output of the model.
 
         Args:
             inputs: one for each of the first keywords.
@@ -100,7 +100,7 @@ class ByGraph(View):
     other arguments unchanged. Relevance is shaped like ``nodes`` and is 0 at the padding.
 
     Args:
-        model: its forward takes ``(x, edge_index, batch, ...)``, ``x`` of shape ``(nodes, F)``, and gives one row per graph.
+        model: its forward takes ``(x, edge_index, batch, ...)``, with ``x`` ``(nodes, F)``, and returns one row per graph.
 
     Raises:
         ModelError: if ``model`` is not a ``torch.nn.Module``.
@@ -128,7 +128,7 @@ class ByGraph(View):
     """The neurons of the input are features, not nodes."""
 
     def forward(self, nodes: Tensor, there: Tensor, *rest: Any) -> Any:
-        """What the model gives.
+        """The output of the model.
 
         Args:
             nodes: ``(N, most, F)``.

@@ -4,8 +4,8 @@ An :class:`Axis` gives each value of a tensor a number, the sum of one term per 
 composes a dimension, ``(outer labels inner)``: after ``torch.cat([x, x], 0)`` the samples are ``(2 n)``, after
 ``x.repeat_interleave(2, 0)`` they are ``(n 2)``. Both have 2N rows, in different orders.
 
-Moves are algebra on that. Each takes axes and gives the axis of the result, or None where the number of a value is no longer
-a sum over dimensions: then it is not known, and never "as before". There is nothing of torch in here but shapes.
+Moves are algebra on axes. Each returns the axis of the result, or None if the numbers are no longer a sum over dimensions;
+then the axis is unknown, and never assumed unchanged. Apart from shapes, this module does not use torch.
 
 ====================  ================================================================================
 dimensions            ``permute`` ``insert`` ``drop`` ``resize`` ``reshape`` ``expand``

@@ -129,7 +129,7 @@ def inputs_of(batch: object) -> Tensor:
 
 
 def labelled(batch: object) -> tuple[Tensor, Tensor | None]:
-    """The inputs of a batch and their labels, ``(N,)`` whole numbers; None if it has none.
+    """The inputs of a batch and their labels, ``(N,)`` integers; None without labels.
 
     Raises:
         InputError: if it is neither ``(inputs, labels)`` nor inputs, or labels are not one class per sample.

@@ -243,8 +243,8 @@ def _explain_data_set(options: argparse.Namespace) -> int:
     folder.prepare = classifier.prepare
     classes = _classes(options, classifier, classifier.prepare(_read(folder.paths[0]))[None])
     target = _target(options.target, classifier.class_names, classes)
-    told = folder.label(classifier.class_names, classes)
-    print(f"explaining {len(folder)} images with {options.model}; {told}", flush=True)
+    labelled = folder.label(classifier.class_names, classes)
+    print(f"explaining {len(folder)} images with {options.model}; {labelled}", flush=True)
     selection = None if options.keep == 1.0 and isinstance(options.keep, float) else TopK(options.keep)
     from lrp_lightning.callbacks import Explainer  # Lightning takes a second to import, and a report does without
     from lrp_lightning.callbacks.data_set import write_store

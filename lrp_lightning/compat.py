@@ -48,7 +48,7 @@ def in_double(t: Tensor) -> Tensor:
 
 
 def share_memory(one: Tensor, other: Tensor) -> bool:
-    """Whether two tensors lie in the same memory."""
+    """Whether two tensors share memory."""
     return torch._C._is_alias_of(one, other)  # type: ignore[attr-defined]
 
 

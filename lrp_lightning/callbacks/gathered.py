@@ -52,7 +52,7 @@ def _copy(module: Module, known: dict[int, Any]) -> Module:
 
 
 def _class_before(sharded: type) -> type:
-    """A sharded module's class is made of ``FSDPModule`` and the one that it had."""
+    """The original class of a sharded module, whose class is derived from ``FSDPModule`` and the original one."""
     order = sharded.__mro__
     return order[order.index(FSDPModule) + 1] if FSDPModule in order else sharded
 

@@ -541,7 +541,7 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
 
     def _write(self, trainer: Trainer, observation: Observation, history: list[dict[str, float]], samples: int) -> None:
         """Write a look's findings to all loggers, on the first process; errors become warnings, so training goes on."""
-        # the step of Lightning's scalars, unless that has a look: of two records of a step only the first is read
+        # the step of Lightning's scalars, unless that step has a look: of two records at a step only the first is read
         step = self._last_step = max(trainer.fit_loop.epoch_loop._batches_that_stepped, self._last_step + 1)
         look, done = self._look, self._complete or trainer.state.fn != "fit"
         self._undrawn = (

@@ -76,7 +76,7 @@ class Layer:
         return t.flatten(2) if t.ndim > 2 else t[..., None]
 
     def by_sample(self) -> BySample:
-        """How the samples lie in its tensor.
+        """The rows of the samples in its tensor.
 
         Raises:
             UnsupportedOperatorError: if these are unknown.

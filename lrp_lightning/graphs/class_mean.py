@@ -56,7 +56,7 @@ def class_graph(
 
     Raises:
         GraphError: if the loader has no sample of the class.
-        InputError: if the loader gives no batches, or a batch is neither ``(inputs, labels)`` nor inputs.
+        InputError: if the loader yields no batches, or a batch is neither ``(inputs, labels)`` nor inputs.
         TargetError: if ``target`` is not the number of a class.
 
     Example:

@@ -286,11 +286,11 @@ def find_strategies(
         progress: whether to show a progress bar.
 
     Returns:
-        The strategies, class by class, the largest of a class first; classes with fewer than ten samples have none. Their
-        ``odd`` lists the samples that fit no strategy of their class.
+        The strategies, class by class, the largest of a class first, for classes with at least ten samples. Their ``odd``
+        lists the samples that fit no strategy of their class.
 
     Raises:
-        InputError: if the loader gives no batches, or a batch is neither ``(inputs, labels)`` nor inputs.
+        InputError: if the loader yields no batches, or a batch is neither ``(inputs, labels)`` nor inputs.
         SelectionError: if a number is out of range.
         StoreError: if a store is of another model or composite, has a selection, or lacks inputs or their relevance.
         TargetError: if the model does not have one of ``classes``.

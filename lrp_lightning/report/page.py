@@ -255,8 +255,8 @@ def _sheet(report: Report, of: ClassGraph) -> dict[str, Any]:
         return {}
     images, heat = displayable(report.images[rows], report.mean, report.std), summed(maps[:, rows], shares=True)
     ends = [_named(report, path.nodes[-1][1]) for path in of.paths]
-    told = [path.carries.replace(" %", "\N{NO-BREAK SPACE}%") for path in of.paths]
-    heads = [f"path {i} to {end}, {carries}" for i, (end, carries) in enumerate(zip(ends, told, strict=True), 1)]
+    shares = [path.carries.replace(" %", "\N{NO-BREAK SPACE}%") for path in of.paths]
+    heads = [f"path {i} to {end}, {carries}" for i, (end, carries) in enumerate(zip(ends, shares, strict=True), 1)]
     limit, titles = limit_of(heat, 99.5), report.titles or [""] * len(report.images)
     columns = [[heat_picture(h, limit, head, head) for h in maps] for head, maps in zip(heads, heat, strict=True)]
     pictures = zip([picture(image, "image") for image in images], *columns, strict=True)

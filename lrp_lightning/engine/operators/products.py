@@ -136,7 +136,7 @@ def _divided(run: Interpreter, call: Call, x: Any, divisor: Any) -> tuple[Tensor
     known = list(run.signals((whole, divisor)))
     facts, was = joined(run, call, y, known), run.of(whole)
     positive = divisor >= 0 if isinstance(divisor, int | float) else run.known(divisor) and run.of(divisor).nonnegative
-    # an exponential over a signal is normalised, whatever it was summed over: weights, as those of a softmax
+    # an exponential over a signal is normalised by any sum: weights, like those of a softmax
     weights = was.written.exp_of is not None and run.known(divisor) and run.visitor.attention == "values"
     return y, Facts(
         facts.samples,

@@ -98,16 +98,16 @@ class _Checked(Call):
 
 def _one_for_each(row: Row) -> Row:
     """A row for operators that return one value for each value of their first argument."""
-    told = "an activation or a gate", "one value for each of its first argument's"
+    expected = "an activation or a gate", "one value for each of its first argument's"
 
     def checked(run: Any, call: Call, *args: Any, **kwargs: Any) -> Any:
         def check(made_by: Call, made: Any) -> Any:
             if not isinstance(made, Tensor) or made.shape != made_by.tensors[0].shape:
-                raise _no_such_kind(run, call, made, *told)
+                raise _no_such_kind(run, call, made, *expected)
             return made
 
         if not run.known(call.tensors[0]):
-            raise _no_such_kind(run, call, call.values(), *told)
+            raise _no_such_kind(run, call, call.values(), *expected)
         return row(run, _Checked(call, check), *args, **kwargs)
 
     return checked

@@ -297,9 +297,9 @@ def _written(run: Interpreter, x: Tensor, index: Any, value: Any) -> tuple[Axis 
     result: list[Axis | None] = []
     for name, beside in (("samples", True), ("neurons", False)):
         old, by = of(x, name), new(name)
-        told = all(not run.known(t) or isinstance(getattr(run.of(t), name), Axis) for t in (x, value))
+        regular = all(not run.known(t) or isinstance(getattr(run.of(t), name), Axis) for t in (x, value))
         known = old is not None or by is not None
-        result.append(axes.write(old, by, dim, places, x.shape[dim], beside) if told and known else None)
+        result.append(axes.write(old, by, dim, places, x.shape[dim], beside) if regular and known else None)
     return result[0], result[1]
 
 
