@@ -1,4 +1,4 @@
-"""The models of the benchmarks: torchvision's, untrained, and such that correct relevance gives the input all of the logit."""
+"""The models of the benchmarks: torchvision's, untrained, and such that correct relevance gives the input the logit."""
 
 from __future__ import annotations
 

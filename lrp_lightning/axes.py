@@ -93,7 +93,7 @@ class Axis(NamedTuple):
         return [d for d, term in enumerate(self.terms) if term is not None]
 
     def listed(self, dim: int) -> Labels:
-        """The number at each index of a dimension, at the first index of the other dimensions that adds nothing."""
+        """The number at each index of a dimension, where the other dimensions add nothing."""
         term = self.terms[dim]
         if term is None:
             return (self.base,) * self.shape[dim]
@@ -122,7 +122,7 @@ class Axis(NamedTuple):
         return self.permute([d for d in range(len(self.shape)) if d not in gone])
 
     def alike_along(self, dims: Iterable[int]) -> Axis | None:
-        """Unchanged, for an operator that mixes values along dimensions in place; None if their numbers differ."""
+        """The axis itself, if its numbers do not vary along dimensions in which an operator mixes values; otherwise None."""
         for d in dims:
             if self.terms[d] is not None:
                 return None
