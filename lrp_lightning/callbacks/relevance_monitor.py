@@ -234,7 +234,7 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
         self._passes = 0.0
         """Seconds of this epoch's passes."""
         self._loaded_epoch: int | None = None
-        """The step of the checkpoint from which the run started."""
+        """The epoch of the checkpoint from which the run started."""
         self._complete = False
         """Whether this look has everything that was requested."""
         self._undrawn: _Undrawn | None = None
