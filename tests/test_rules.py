@@ -42,6 +42,7 @@ CONVOLUTIONS = {
     "conv1d": (nn.Conv1d(3, 4, 3), (3, 7)),
     "conv1d-stride-padding": (nn.Conv1d(2, 3, 4, stride=3, padding=2), (2, 8)),
     "conv2d": (nn.Conv2d(3, 4, 3), (3, 5, 5)),
+    "conv2d-wide": (nn.Conv2d(9, 3, 3, stride=2), (9, 4, 5)),
     "conv2d-no-bias": (nn.Conv2d(3, 4, 3, bias=False), (3, 5, 5)),
     "conv2d-padding": (nn.Conv2d(2, 3, 3, padding=1), (2, 5, 4)),
     "conv2d-stride": (nn.Conv2d(2, 3, 3, stride=2, padding=1), (2, 6, 5)),

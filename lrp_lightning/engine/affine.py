@@ -6,7 +6,7 @@ The tensor in the backward pass is ``g``, with ``R = a * g`` for every activatio
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, reduce
 from typing import NamedTuple, Protocol
@@ -43,8 +43,15 @@ _BLOCK = 2**21
 
 _TINY = {dtype: torch.finfo(dtype).tiny for dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64)}
 
+_NARROW = 16
+"""Up to this number, input channels of a convolution on a CPU take the time of one, because vectors are zero-filled."""
+
 _IN_CACHE = 2**19
 """The number of products of a linear layer in memory at a time."""
+
+
+_Part = tuple[Tensor, Tensor, Tensor | None]
+"""Input, weight and bias of a term."""
 
 
 class AffineMap(Protocol):
@@ -514,7 +521,8 @@ def _hand_down(unit: UnitMap, a: Tensor, y: Tensor, r: Tensor, arrived: Tensor |
             for t in terms
         ]
         share = _share(group, y, r, last=group is groups[-1])
-        z = y if group.plain else reduce(torch.Tensor.add_, (op.forward(*part) for part in parts))
+        joined = _joined(op, parts)
+        z = y if group.plain else reduce(torch.Tensor.add_, (op.forward(*part) for part in joined))
         if not (group.plain or (unit.rectified and group.excitation)):  # there r is 0 where z is 0; here it may not be
             share = stays.without_contribution(share, z, group.excitation)
         positive = group.excitation or (group.plain and unit.rectified)
@@ -524,8 +532,8 @@ def _hand_down(unit: UnitMap, a: Tensor, y: Tensor, r: Tensor, arrived: Tensor |
         del z  # before more memory is allocated
         if unit.scale is not None:
             s = s.mul_(unit.scale.view([-1 if d == neurons else 1 for d in range(s.ndim)]))
-        for term, (a_part, w_part, _) in zip(terms, parts, strict=True):
-            ga, dw = op.pull_back(s, a_part, w_part, unit.want_edges and not unit.per_sample)
+        pulled = _pulled_back(op, s, joined, len(terms), unit.want_edges and not unit.per_sample)
+        for term, (a_part, w_part, _), (ga, dw) in zip(terms, parts, pulled, strict=True):
             if unit.want_edges and unit.per_sample:
                 each = rows.n if rows.owner is None else y.shape[samples]
                 dw = op.weight_gradients(s, a_part, w_part, each, samples)
@@ -543,6 +551,29 @@ def _hand_down(unit: UnitMap, a: Tensor, y: Tensor, r: Tensor, arrived: Tensor |
     if r_other is not None:
         g = g + r_other / away_from_zero(a)
     return HandedDown(g, arrived, *stays.totals(), edges)
+
+
+def _joined(op: AffineMap, parts: Sequence[_Part]) -> Sequence[_Part]:
+    """The terms concatenated along channels into one term, if a convolution of few channels is then faster."""
+    if len(parts) == 1 or not isinstance(op, Convolution) or op.groups > 1 or op.transposed:
+        return parts
+    inputs, weights, biases = zip(*parts, strict=True)
+    if len(parts) * inputs[0].shape[1] > _NARROW:
+        return parts
+    return [(torch.cat(inputs, 1), torch.cat(weights, 1), None if biases[0] is None else reduce(torch.add, biases))]
+
+
+def _pulled_back(
+    op: AffineMap, s: Tensor, joined: Sequence[_Part], terms: int, want_weight: bool
+) -> Iterator[tuple[Tensor, Tensor | None]]:
+    """The result of :meth:`AffineMap.pull_back` for each term, joined or not, in order."""
+    if len(joined) == terms:
+        for a, w, _ in joined:
+            yield op.pull_back(s, a, w, want_weight)
+        return
+    [(a, w, _)] = joined
+    ga, dw = op.pull_back(s, a, w, want_weight)
+    yield from zip(ga.chunk(terms, 1), [None] * terms if dw is None else dw.chunk(terms, 1), strict=True)
 
 
 def _where_part(t: Tensor, a: Tensor, a_part: Tensor, part: Part) -> Tensor:

@@ -30,6 +30,7 @@ def by_layer(nodes: Iterable[Node]) -> dict[str, list[int]]:
 _TELLING = 1e-3
 """The least share that is given in per cent."""
 _WORDS = {1e6: "million", 1e9: "billion", 1e12: "trillion"}
+_RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 _SHOWN = 12
 """Number of paths that a notebook shows."""
 _DRAWN = 1001
@@ -69,7 +70,10 @@ class Path:
         for unit, word in _WORDS.items():
             if unit <= rounded < 1000 * unit:
                 return f"{sign}{rounded / unit:.3g} {word} x median"
-        return f"{sign}{size:,.0f} x median" if 10 <= size < 1e6 else f"{sign}{size:.2g} x median"
+        if rounded >= 1e15:
+            digits, exponent = f"{size:.1e}".split("e+")
+            return f"{sign}{digits} · 10{exponent.translate(_RAISED)} x median"
+        return f"{sign}{size:,.0f} x median" if size >= 10 else f"{sign}{size:.2g} x median"
 
     def __repr__(self) -> str:
         chain = " -> ".join(f"{layer}[{neuron}]" for layer, neuron in self.nodes)

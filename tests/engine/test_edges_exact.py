@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torchvision.models import vgg11
 from torchvision.models.resnet import BasicBlock
 
-from lrp_lightning import AlphaBeta, Epsilon, EpsilonPlus, Fixed, Gamma, SelectiveLRP, ZPlus
+from lrp_lightning import AlphaBeta, Epsilon, EpsilonPlus, Fixed, Gamma, SelectiveLRP, ZBox, ZPlus
+from lrp_lightning.engine import affine
 
 
 class ResNet(nn.Module):
@@ -39,6 +40,28 @@ def resnet() -> tuple[nn.Module, Tensor]:
             if "bn" in name or "downsample.1" in name or name.endswith("bias"):
                 t.copy_(torch.rand(t.shape).mul(0.5).add(0.5) if t.is_floating_point() else t)
     return model, torch.rand(3, 2, 8, 8, dtype=torch.double)
+
+
+@pytest.mark.filterwarnings("ignore:.*values outside of its box")  # of hidden layers
+@pytest.mark.parametrize("per_sample", [False, True])
+@pytest.mark.parametrize("rule", [ZPlus(), Gamma(0.25), AlphaBeta(2, 1), ZBox(-1.0, 1.0)], ids=repr)
+def test_terms_are_computed_together_or_apart(monkeypatch: pytest.MonkeyPatch, rule: Any, per_sample: bool) -> None:
+    """A convolution of few channels computes all terms of a rule in one, with the same result."""
+    model, x = resnet()
+    forward, ran, traces = affine.Convolution.forward, [], []
+    monkeypatch.setattr(affine.Convolution, "forward", lambda *given: ran.append(given) or forward(*given))
+    counts = []
+    for narrow in (0, 64):
+        monkeypatch.setattr(affine, "_NARROW", narrow)
+        traces.append(SelectiveLRP(model, rule).trace(2 * x - 1, 1, edges=True, per_sample=per_sample))
+        counts.append(len(ran))
+        ran.clear()
+    apart, together = traces
+    assert counts[1] < counts[0]
+    torch.testing.assert_close(together.inputs, apart.inputs, rtol=1e-9, atol=1e-12)
+    assert apart.edges.keys() == together.edges.keys()
+    for pair, edges in apart.edges.items():
+        torch.testing.assert_close(together.edges[pair], edges, rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("rule", [Epsilon(), EpsilonPlus(), Gamma(0.25), AlphaBeta(2, 1), ZPlus()], ids=repr)

@@ -373,7 +373,8 @@ def test_what_a_path_carries_in_words() -> None:
     assert Path(nodes, 1e-18, 1.3e6).carries == "1.3 million x median"
     assert Path(nodes, 1e-18, 999.9e6).carries == "1 billion x median"
     assert Path(nodes, 1e-18, -1e12).carries == "-1 trillion x median"
-    assert Path(nodes, 1e-18, 3.25e17).carries == "3.2e+17 x median"
+    assert Path(nodes, 1e-18, 3.25e17).carries == "3.2 · 10¹⁷ x median"
+    assert Path(nodes, -1e-20, -2e15).carries == "-2.0 · 10¹⁵ x median"
     assert Path(nodes, 1e-18, 1234.4).carries == "1,234 x median"
     assert Path(nodes, -1e-18, -2.5).carries == "-2.5 x median"
     assert Path(nodes, 0.5, 3.0) == Path(nodes, 0.5)

@@ -178,7 +178,14 @@ const pathButton = (graph, path, onPick) =>
   h("button", { type: "button", class: "link", onclick: () => onPick({ path: graph.paths.indexOf(path) }) },
     `path ${graph.paths.indexOf(path) + 1} · ${carries(path)}`);
 
-const many = (times) => (times < 10 || times >= 1e15 ? number(times) : new Intl.NumberFormat("en", { notation: "compact", compactDisplay: "long", maximumSignificantDigits: 2 }).format(times));
+const raised = (digits) => digits.replace(/\d/g, (digit) => "⁰¹²³⁴⁵⁶⁷⁸⁹"[digit]);
+
+function many(times) {
+  if (times < 10) return number(times);
+  if (times < 1e15) return new Intl.NumberFormat("en", { notation: "compact", compactDisplay: "long", maximumSignificantDigits: 2 }).format(times);
+  const [digits, exponent] = times.toExponential(1).split("e+");
+  return `${digits} · 10${raised(exponent)}`;
+}
 
 /** What a path carries: a share, or, if that is tiny, a multiple of the median path's. */
 const carries = (path) => (path.times === null || Math.abs(path.share) >= 1e-3 ? `${percent(path.share)} of the output's relevance` : `${many(path.times)} times the median path`);
