@@ -1,6 +1,6 @@
-"""The attributions that the benchmarks of evidence compare, each called alike, and what their scripts and pages share.
+"""The attributions that the benchmarks of evidence compare, with one interface, and common code of their scripts.
 
-An ``Explain`` takes a model, images ``(N, C, H, W)`` and classes ``(N,)``, and gives an attribution of the images' shape.
+An ``Explain`` takes a model, images ``(N, C, H, W)`` and classes ``(N,)``, and returns an attribution of the images' shape.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ COMPOSITES: dict[str, Composite | str] = {
     "gamma": Composite(Gamma(0.25)),
     "box": EpsilonGammaBox(-1.0, 1.0),
 }
-"""Ours, for inputs from -1 to 1. Without convolutions the second and the third are epsilon."""
+"""Composites of this library, for inputs from -1 to 1. Without convolutions the second and the third equal epsilon."""
 
 
 def ours(composite: Composite | str, select: bool = False, mapped: bool = False, pair: bool = False) -> Explain:
-    """LRP of the class's logit, or, with ``pair``, of a network with two classes, of that less the other's.
+    """LRP of the class's logit or, with ``pair``, for a network with two classes, of that minus the other class's logit.
 
     Args:
         composite: the rules.
-        select: whether relevance is passed on by a tenth of the neurons of each layer alone.
-        mapped: whether it is the map before it is multiplied by the input.
+        select: whether only a tenth of the neurons of each layer propagate relevance.
+        mapped: whether to return the map before it is multiplied by the input.
         pair: whether the other class's logit is subtracted.
     """
     return partial(_ours, composite, TopK(0.1) if select else None, mapped, pair)
@@ -56,12 +56,12 @@ def _ours(
 
 
 def difference(labels: Tensor) -> Callable[[Tensor], Tensor]:
-    """Of an output with two classes, the logit of each sample's class less that of the other."""
+    """For an output with two classes, the logit of each sample's class minus that of the other class."""
     return lambda y: y.gather(1, labels[:, None])[:, 0] - y.gather(1, 1 - labels[:, None])[:, 0]
 
 
 def all_of_ours(composites: dict[str, Composite | str] = COMPOSITES) -> dict[str, Explain]:
-    """Of each composite relevance, the map, which a zB rule does not have, and relevance through selected neurons."""
+    """For each composite, relevance, the map (except for zB rules), and relevance through selected neurons."""
     found: dict[str, Explain] = {}
     for name, composite in composites.items():
         found[name] = ours(composite)
@@ -72,12 +72,12 @@ def all_of_ours(composites: dict[str, Composite | str] = COMPOSITES) -> dict[str
 
 
 def captums(window: tuple[int, ...], segments: int | None = None) -> dict[str, Explain]:
-    """Captum's by their names in the tables, with a baseline of 0.
+    """Captum's methods by their names in the tables, with a baseline of 0.
 
     Args:
-        window: what Occlusion hides at a time, ``(C, height, width)``.
-        segments: for large images: Occlusion moves by whole windows, Shapley values are those of so many rows and columns of
-            squares, not of pixels, and both these and GradientShap take fewer samples.
+        window: the window of Occlusion, ``(C, height, width)``.
+        segments: for large images: Occlusion moves by whole windows, Shapley values are those of this number of rows and
+            columns of squares instead of pixels, and both these and GradientShap take fewer samples.
     """
 
     def squares(x: Tensor) -> Tensor:
@@ -114,7 +114,7 @@ def random_attribution(model: nn.Module, x: Tensor, c: Tensor) -> Tensor:
 
 
 def attempt(name: str, explain: Explain, model: nn.Module, x: Tensor, c: Tensor) -> Tensor | str:
-    """An attribution, or, where a peer cannot explain the model, the name of its error."""
+    """An attribution or, if a peer cannot explain the model, the name of its error."""
     try:
         with quietly():
             return explain(model, x, c).detach()
@@ -126,21 +126,21 @@ def attempt(name: str, explain: Explain, model: nn.Module, x: Tensor, c: Tensor)
 
 @contextmanager
 def quietly() -> Iterator[None]:
-    """Without Captum's warnings of hooks and gradients."""
+    """Suppress Captum's warnings of hooks and gradients."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         yield
 
 
 def kept(file: Path, measure: Callable[[], Any]) -> Any:
-    """What was measured, from its file, or measured now and written there."""
+    """The measured values, read from their file, or measured now and written there."""
     if not file.exists():
         file.write_text(json.dumps(measure()))
     return json.loads(file.read_text())
 
 
 def mean_and_error(values: Sequence[float]) -> str:
-    """A mean with its standard error; without one of a single value, and of no value nothing."""
+    """A mean with its standard error; without the error for a single value, and empty without values."""
     if not values:
         return ""
     error = np.std(values, ddof=1) / len(values) ** 0.5 if len(values) > 1 else float("nan")
@@ -148,7 +148,7 @@ def mean_and_error(values: Sequence[float]) -> str:
 
 
 def options_of(name: str, description: str | None, quick: str, seeds: Sequence[int] = (0, 1, 2)) -> argparse.Namespace:
-    """Of a script that keeps the figures of each seed, and makes a page of them; quick ones replace no page."""
+    """Options of a script that stores the figures of each seed and writes a page; quick runs do not replace the page."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=list(seeds))
     parser.add_argument("--cache", type=Path, default=HERE / "runs" / name, help="where figures are kept")

@@ -5,7 +5,7 @@ finds the circuits that are missing there, and writes the table of all that is t
 does a part, ``--only-table`` only the writing.
 
 A class's circuit is one set of neurons (or edges) for all images. Each class's logit is computed with its own circuit
-alone; everything outside it gives its mean. *Agreement* is the share of held-out images for which the class with the
+alone; everything outside it outputs its mean. *Agreement* is the share of held-out images for which the class with the
 highest such logit is the whole network's prediction. It is measured after one scale and offset for each class, fitted on
 training images, and without (*not calibrated*). *Correlation* is Pearson's correlation of a class's logit from its circuit
 with that of the whole network, over held-out images of all classes; mean over classes.
@@ -50,13 +50,13 @@ OPTIMISED: dict[str, dict[str, Any]] = {
 
 
 def highest(scores: dict[str, Tensor], keep: float) -> dict[str, Tensor]:
-    """Of each layer those of the highest scores."""
+    """The neurons of each layer with the highest scores."""
     best = TopK(keep, by="relevance")
     return {layer: best.select(score[None], layer=layer, output=score[:1])[0] for layer, score in scores.items()}
 
 
 def plain(model: nn.Module, x: Tensor, labels: Tensor) -> dict[str, Callable[[int], dict[str, Tensor]]]:
-    """Scores of neurons for a class, by way."""
+    """Scores of neurons for a class, by method."""
     lrp = SelectiveLRP(model, Epsilon(), TopK(1.0))
     layers = lrp.trace(x[:2], 0).masks
     generator = torch.Generator().manual_seed(0)
@@ -123,7 +123,7 @@ def measure(name: str, seed: int, options: argparse.Namespace) -> None:
 
 
 def write(cache: Path) -> None:
-    """Tables of what is in the cache."""
+    """Tables of the results in the cache."""
     about = (__doc__ or "").split("\n\n", 2)[2].strip()
     lines = ["# How closely class circuits follow the whole network", "", about, ""]
     lines += [

@@ -1,10 +1,9 @@
-"""Captured and compiled passes beside gradient x input, eager and compiled; writes ``benchmarks/compiled.md``.
+"""Captured and compiled passes compared with gradient x input, eager and compiled; writes ``benchmarks/compiled.md``.
 
     python benchmarks/compiled.py [--model resnet18] [--side 128]
 
-Gradient x input is recorded and compiled in the same way as the passes are, by ``make_fx`` and ``torch.compile``. Seconds
-are those of the processor on one thread, the median of rounds in which all take turns, so that what else the machine does
-counts little.
+Gradient x input is recorded and compiled in the same way as the passes, by ``make_fx`` and ``torch.compile``. Times are CPU
+seconds on one thread, as the median of interleaved rounds, so that other work on the machine has little effect.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ def gradient_x_input(model: nn.Module, target: Tensor) -> Callable[[Tensor], Ten
 
 
 def seconds(runs: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Of each, the median over rounds in which all take turns."""
+    """The median time of each, over interleaved rounds."""
     taken: dict[str, list[float]] = {name: [] for name in runs}
     for n in range(rounds + 2):
         for name, run in runs.items():
@@ -52,7 +51,7 @@ def seconds(runs: dict[str, Callable[[], object]], rounds: int) -> dict[str, flo
 
 
 def rows(name: str, side: int, batch: int, rounds: int, say: Callable[[str], None]) -> None:
-    torch.compiler.reset()  # else modules of all rows count against one limit, beyond which they run uncompiled
+    torch.compiler.reset()  # otherwise modules of all rows count towards one limit, beyond which they run uncompiled
     of = subject(name, side, batch)
     of.model.requires_grad_(False)
     explain = gradient_x_input(of.model, of.target)
@@ -98,7 +97,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("compiled.md"))
     options = parser.parse_args()
     torch.set_num_threads(1)
-    torch._inductor.config.force_disable_caches = True  # so that what compiling takes is measured
+    torch._inductor.config.force_disable_caches = True  # so that compilation time is measured
     lines: list[str] = []
 
     def say(line: str) -> None:

@@ -1,4 +1,4 @@
-"""The suite of benchmarks: its options, and what its benchmarks share.
+"""The suite of benchmarks: its options and common fixtures.
 
     make bench                                                  # all, about 25 minutes on two cores
     make bench BENCH="-k 'resnet50 and test_time'"              # a part; the pages are made of all parts that are there
@@ -7,8 +7,8 @@
     make bench BENCH="--device cuda"                            # the same on a GPU, on pages of their own
     make bench-quick                                            # two models, one image
 
-Every benchmark writes what it found into pytest-benchmark's JSON, which ``tables.py`` reads. Ratios are of times that were
-taken one after the other, in the same round, so that what else the machine does counts little.
+Every benchmark writes its results into pytest-benchmark's JSON, which ``tables.py`` reads. Ratios compare times that were
+measured in the same round, so that other work on the machine has little effect.
 """
 
 from __future__ import annotations
@@ -75,13 +75,13 @@ def quick(pytestconfig: pytest.Config) -> bool:
 
 @pytest.fixture
 def images(side: int, device: str) -> Callable[[str, int], Subject]:
-    """The model with a batch for it."""
+    """The model with a batch."""
     return lambda model, batch: subject(model, side, batch, device)
 
 
 @pytest.fixture
 def record(benchmark: Any, side: int, device: str) -> Callable[..., None]:
-    """Say what the benchmark's record is of: its kind, and what tells it from others of that kind."""
+    """Note the benchmark's kind in its record, and what distinguishes it from others of that kind."""
 
     def about(kind: str, **what: Any) -> None:
         benchmark.extra_info.update(kind=kind, what=what, side=side, device=device, threads=torch.get_num_threads())
@@ -100,5 +100,5 @@ def compare(benchmark: Any, device: str, pytestconfig: pytest.Config) -> Callabl
 
 
 def over(method: Method) -> Method:
-    """What the method is timed against."""
+    """The work that the method's time is compared with."""
     return METHODS.get(method.over, GRADIENT)

@@ -2,10 +2,10 @@
 
     python benchmarks/dataset.py
 
-A small convolutional network on 10,000 images of 3 x 32 x 32, by one process and by two, and a ResNet-18 on a few of
-3 x 224 x 224: a plain ``Trainer.predict``, one with an ``Explainer``, and one with a ``RelevanceWriter`` too. Images are
-noise made as they are read, so that neither disk nor decoding counts; every run is a process of its own, on one thread, and
-times are the processor's, so that what else the machine does counts little.
+It runs a small convolutional network on 10,000 images of 3 x 32 x 32, with one process and with two, and a ResNet-18 on a
+few of 3 x 224 x 224: a plain ``Trainer.predict``, one with an ``Explainer``, and one that also has a ``RelevanceWriter``.
+Images are noise that is generated when read, so that disk and decoding do not count. Every run is a process of its own, on
+one thread, and times are CPU seconds, so that other work on the machine has little effect.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Plain(LightningModule):
 
 
 class Clock(Callback):
-    """Seconds of the processor after each batch and at the end, and memory."""
+    """CPU seconds after each batch and at the end, and memory."""
 
     def __init__(self) -> None:
         self.times: list[float] = []
@@ -107,7 +107,7 @@ def run(way: str, side: int, images: int, batch: int, processes: int, out: Path)
 
 
 def measured(way: str, side: int, images: int, batch: int, processes: int) -> dict[str, float]:
-    """Samples a second of a processor, memory of the one that takes most, bytes a sample on disk."""
+    """Samples per CPU second, memory of the largest process, and bytes per sample on disk."""
     with tempfile.TemporaryDirectory() as folder:
         arguments = [way, side, images, batch, processes, folder]
         command = [sys.executable, __file__, "--run", *map(str, arguments)]

@@ -89,7 +89,7 @@ def measure(name: str, of: str, side: int) -> dict[str, object]:
 
 def write(cache: Path, out: Path) -> None:
     about = (__doc__ or "").split("\n\n", 2)[2].strip()
-    lines = ["# What captured passes and their files differ by", "", about, "", "Made by `python benchmarks/export.py`.", ""]
+    lines = ["# How far captured passes and their files differ", "", about, "", "Made by `python benchmarks/export.py`.", ""]
     lines += [
         "| model, side | selection | operators: recorded, folded | by | output | relevance | by the same neurons | flipped "
         "| MB |",

@@ -1,10 +1,10 @@
-"""What a GPU has to settle, in one run: its tests, a pass beside gradient x input, what the monitor takes of a fit.
+"""All measurements on a GPU in one run: tests, passes compared with gradient x input, and the monitor's share of a fit.
 
     python benchmarks/gpu.py --out benchmarks/gpu.md    # about ten minutes; tables.py puts the page into RESULTS.md
     python benchmarks/gpu.py --device cpu --quick       # whether the script itself works, where there is no GPU
 
-Markdown, the most important first, each line as soon as it is measured. What there is no time for is said to be left out,
-and what fails is a row that says how. The peers on a GPU: ``make bench BENCH="--device cuda"``.
+It writes Markdown, the most important part first, each line as soon as it is measured. Parts without time are listed as left
+out, and failures are rows that name the error. The peers on a GPU: ``make bench BENCH="--device cuda"``.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ cards too. The share is that of all looks, in what the epochs take without them.
 
 
 class Page:
-    """Lines that are on stdout and in a file as soon as they are said; and the time that is left."""
+    """Writes lines to stdout and a file immediately, and keeps track of the remaining time."""
 
     def __init__(self, out: Path | None, budget: float) -> None:
         self.until = time.monotonic() + budget
@@ -73,7 +73,7 @@ class Page:
             print(*lines, sep="\n", file=file, flush=True)
 
     def rows(self, heads: list[str], rows: dict[str, Callable[[], list[str]]]) -> None:
-        """A table whose rows are measured one after the other, as long as there is time."""
+        """A table whose rows are measured successively, while there is time."""
         self.say(f"| {' | '.join(heads)} |", "| --- |" + " ---: |" * (len(heads) - 1))
         for name, measure in rows.items():
             print(f"{self.left:.0f} s left: {name}", file=sys.stderr, flush=True)
@@ -84,7 +84,7 @@ class Page:
 
 
 def or_error(work: Callable[[], Any]) -> Any:
-    """What it gives, or in words what it raised; memory that it held is free again."""
+    """The result of a function, or its error in words; memory is freed."""
     try:
         return work()
     except Exception as error:
@@ -156,7 +156,7 @@ def of_passes(page: Page, device: str, names: Sequence[str], batches: Sequence[i
 
 
 def _of_batch(exact: Subject, precision: str, device: str, cell_seconds: float) -> list[str]:
-    """A row: of gradient x input, and of each way beside it."""
+    """A row: gradient x input, and each method relative to it."""
     asked, around = exact, nullcontext
     if precision == BY_AUTOCAST:
         around = partial(torch.autocast, device, torch.bfloat16)
@@ -212,7 +212,7 @@ class Net(LightningModule):
 
 
 class Timed(RelevanceMonitor):
-    """Notes the seconds of each of its looks, and of each epoch without it."""
+    """Records the seconds of each look, and of each epoch without the monitor."""
 
     def __init__(self, on: str, max_share: float | None) -> None:
         super().__init__(max_share=max_share)

@@ -196,7 +196,7 @@ def _edges(image: np.ndarray) -> np.ndarray:
 
 
 def methods() -> dict[str, Explain]:
-    """Each by its name in the tables."""
+    """Each method by its name in the tables."""
     found: dict[str, Explain] = {}
     for name, composite in COMPOSITES.items():
         for pair in (False, True):

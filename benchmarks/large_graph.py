@@ -1,9 +1,9 @@
-"""What graphs of a million edges take, the most that ``build_graph`` makes; ``--out`` writes a page.
+"""Time and memory of graphs with a million edges, the most that ``build_graph`` makes; ``--out`` writes a page.
 
     python benchmarks/large_graph.py
 
-VGG16 with random weights explains one random image, through so many neurons that the strongest million of its edges are
-kept. Seconds of the processor, on one thread, the least of a few times, so that what else the machine does counts little.
+VGG16 with random weights explains one random image, through enough neurons that only the strongest million of edges are
+kept. Times are CPU seconds on one thread, the least of a few runs, so that other work on the machine has little effect.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def seconds(function: Callable[[], object], times: int) -> float:
         began = time.process_time()
         made = function()
         found.append(time.process_time() - began)
-        del made  # freeing a graph is not what is measured
+        del made  # freeing a graph is not measured
     return min(found)
 
 

@@ -1,4 +1,4 @@
-"""Time, memory and waits of a piece of work, on the processor or a GPU."""
+"""Time, memory and synchronisations of a function, on a CPU or a GPU."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Work = Callable[[], Any]
 
 
 def ready(device: str) -> None:
-    """When all that was begun is done."""
+    """Wait until all work on the device is done."""
     if device != "cpu":
         torch.cuda.synchronize()
 
@@ -34,9 +34,9 @@ def seconds(work: Work, device: str = "cpu") -> float:
 
 
 def in_rounds(unit: Work, work: Work, device: str, most_seconds: float) -> tuple[list[float], list[float]]:
-    """Seconds of ``unit`` and of ``work``, which take turns.
+    """Seconds of ``unit`` and of ``work``, in interleaved rounds.
 
-    Two to fifteen rounds, as many as fit in ``most_seconds``. The first warms up, and counts only where there are two.
+    It runs two to fifteen rounds, within ``most_seconds``. The first is a warm-up, which counts only if there are two.
     """
     rounds = [(seconds(unit, device), seconds(work, device))]
     more = max(1, min(15, int(most_seconds / sum(rounds[0])) - 1))
@@ -56,7 +56,7 @@ def interleaved(benchmark: Any, unit: Work, work: Work, device: str, most_second
 
 
 def peak_on_gpu(work: Work) -> int:
-    """Bytes above what stood there before."""
+    """Peak bytes above those allocated before."""
     torch.cuda.synchronize()
     before = torch.cuda.memory_allocated()
     torch.cuda.reset_peak_memory_stats()
@@ -78,7 +78,7 @@ def waits(work: Work) -> int:
 
 
 def peak_of_process(method: str, model: str, side: int, batch: int) -> int:
-    """Bytes by which a process of its own grows at most while it explains a batch, having explained one image before."""
+    """The most bytes by which a new process grows while it explains a batch, after a warm-up with one image."""
     asked = [method, model, str(side), str(batch)]
     done = subprocess.run([sys.executable, __file__, *asked], capture_output=True, text=True, check=False)
     if done.returncode:
@@ -87,7 +87,7 @@ def peak_of_process(method: str, model: str, side: int, batch: int) -> int:
 
 
 def resident(field: str) -> int:
-    """``VmRSS``, what the process holds, or ``VmHWM``, the most that it has held, in bytes (Linux)."""
+    """``VmRSS``, the memory of the process, or ``VmHWM``, its peak, in bytes (Linux)."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(field):
             return 1024 * int(line.split()[1])
@@ -95,7 +95,7 @@ def resident(field: str) -> int:
 
 
 def available() -> int:
-    """Bytes that the machine can give (Linux)."""
+    """Bytes that are available on the machine (Linux)."""
     for line in Path("/proc/meminfo").read_text().splitlines():
         if line.startswith("MemAvailable"):
             return 1024 * int(line.split()[1])
@@ -117,7 +117,7 @@ def main() -> None:
     method.work(Subject(whole.name, whole.model, whole.x[:1], whole.target[:1]))()
     with suppress(OSError, AttributeError):
         ctypes.CDLL("libc.so.6").malloc_trim(0)
-    Path("/proc/self/clear_refs").write_text("5")  # the most held is from now on
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak
     before = resident("VmRSS")
     method.work(whole)()
     print(resident("VmHWM") - before)

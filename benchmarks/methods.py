@@ -1,4 +1,4 @@
-"""What is measured: ours and the peers, each as one would call it for a batch."""
+"""The methods that are measured, of this library and of peers, each as a user would call it for a batch."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ class Method:
     """A way to explain a batch.
 
     Attributes:
-        explain: of model, images and classes; relevance of the images, or a trace.
-        rule: the oracle's; None where it has none.
-        package: whose it is.
-        over: what it is timed against.
+        explain: a function of model, images and classes; returns relevance of the images, or a trace.
+        rule: the oracle's rule; None if it has no such rule.
+        package: the package of the method.
+        over: the method that its time is compared with.
     """
 
     name: str
@@ -53,7 +53,7 @@ class Method:
         return lambda: self.explain(subject.model, subject.x, subject.target)
 
     def explains(self, model: str) -> bool:
-        """Whether it is made for the model at all: lxt patches the modules of transformers."""
+        """Whether the method supports the model: lxt patches the modules of transformers."""
         return self.package != "lxt" or model.startswith("vit")
 
 
@@ -78,7 +78,7 @@ def captum(model: nn.Module, x: Tensor, target: Tensor) -> Tensor:
 
 
 def canonizers(model: nn.Module) -> list:
-    """zennit's right one for the model: of ResNets their own; else batch norms are merged, where there are any."""
+    """zennit's canonizer for the model: its own for ResNets; otherwise the one that merges batch norms, if there are any."""
     from zennit.canonizers import SequentialMergeBatchNorm
     from zennit.torchvision import ResNetCanonizer
 
@@ -117,7 +117,7 @@ def autolrp(rule: str, model: nn.Module, x: Tensor, target: Tensor) -> Tensor:
 
 
 def lxt(model: nn.Module, x: Tensor, target: Tensor) -> Tensor:
-    """Its rules of ViT with attention's weights as constants, which ours are too; patched in for the call."""
+    """lxt's rules for ViT with attention weights as constants, as in this library; patched for the call."""
     with _patched():
         return gradient_x_input(model, x, target)
 

@@ -40,7 +40,7 @@ NETWORKS, FLIPPED, AT_ONCE = 3, 0.05, 250
 
 
 def flipped(labels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Labels of which some are another class's, and which."""
+    """Labels, some of which are replaced by another class's, and which these are."""
     wrong = torch.rand(len(labels), generator=generator) < FLIPPED
     other = (labels + torch.randint(1, 10, labels.shape, generator=generator)) % 10
     return torch.where(wrong, other, labels), wrong
@@ -101,7 +101,7 @@ def measure(number: int, options: argparse.Namespace) -> None:
 
 
 def cleanlab_rankings(chances: Tensor, given: Tensor) -> dict[str, Any]:
-    """Those of confident learning (Northcutt et al. 2021), if that can be had."""
+    """The samples found by confident learning (Northcutt et al. 2021), if it is installed."""
     try:
         from cleanlab.rank import get_label_quality_scores
     except ImportError:
@@ -114,7 +114,7 @@ def cleanlab_rankings(chances: Tensor, given: Tensor) -> dict[str, Any]:
 
 
 def write(cache: Path) -> None:
-    """The table of what is in the cache."""
+    """The table of the results in the cache."""
     about = (__doc__ or "").split("\n\n", 2)[2].strip()
     files = [cache / f"mislabelled_{n}.json" for n in range(NETWORKS)]
     results = [json.loads(file.read_text()) for file in files if file.exists()]

@@ -1,4 +1,4 @@
-"""What is measured on: torchvision's models, untrained, such that a right explanation hands the whole logit to the input."""
+"""The models of the benchmarks: torchvision's, untrained, and such that correct relevance gives the input the logit."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class Subject:
 
 @lru_cache(maxsize=2)
 def subject(name: str, side: int, batch: int, device: str = "cpu") -> Subject:
-    """Nothing but the input can take relevance: biases, class token and positions are zero, batch norms have no mean.
+    """Only the input can receive relevance: biases, class token and positions are zero, and batch norms have no mean.
 
-    Their variances are those of the images, and layer scales are 1, as though trained: else logits are too small for
-    stabilisers that are absolute, and blocks that are explained wrongly do not count.
+    Their variances are those of the images, and layer scales are 1, as after training. Otherwise logits would be too small
+    for absolute stabilisers, and blocks that are explained wrongly would have no effect.
     """
     torch.manual_seed(0)
     more = {"image_size": side} if name.startswith("vit") else {}

@@ -52,7 +52,7 @@ def localised(relevance: Tensor) -> list[tuple[float, float]]:
 
 
 def methods() -> dict[str, Explain]:
-    """Each by its name in the tables."""
+    """Each method by its name in the tables."""
     return {**all_of_ours(), **captums((3, QUADRANT // 2, QUADRANT // 2), segments=4), "random": random_attribution}
 
 

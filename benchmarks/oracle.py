@@ -1,7 +1,7 @@
-"""The rules once more, without the library: gradient x input, in float64, of a copy whose modules have other gradients.
+"""The rules without this library: gradient x input, in float64, of a copy whose modules have other gradients.
 
-Each module still gives its value; what its gradient is, stands in one line each (the trick of Montavon et al. 2019, section
-10.3.2). Batch norms need nothing, since those of :mod:`models` only scale, and by positive numbers.
+Each module still returns its value; its gradient is given in one line (the trick of Montavon et al. 2019, section 10.3.2).
+Batch norms do not change, because those of :mod:`models` only scale, by positive numbers.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torchvision.ops.misc import SqueezeExcitation
 
 @lru_cache(maxsize=4)
 def relevance(subject: Subject, rule: str) -> Tensor:
-    """Of the input, by ``rule``: epsilon everywhere, or in all but convolutions."""
+    """The relevance of the input by ``rule``: epsilon everywhere, or everywhere except in convolutions."""
     model = copy.deepcopy(subject.model).double()
     leaves = [subject.x.double().requires_grad_(), torch.ones_like(subject.x, dtype=torch.float64).requires_grad_()]
     convolutions = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
@@ -40,7 +40,7 @@ def relevance(subject: Subject, rule: str) -> Tensor:
 
 
 def _with_gradient_of(t: Tensor, y: Tensor) -> Tensor:
-    """``y``, whose relevance goes where ``t`` comes from, in proportion to it."""
+    """``y``, whose relevance is distributed in proportion to the contributions to ``t``."""
     t = t * torch.where(t == 0, 0, y / t).detach()
     return t + (y - t).detach()
 
@@ -84,7 +84,7 @@ def _by_rule(module: nn.Conv2d, rule: str, a: Tensor) -> Tensor:
 
 
 def _box(module: nn.Conv2d, high: Tensor, x: Tensor) -> Tensor:
-    """Between 0, which gets nothing, and 1."""
+    """The zB rule for inputs between 0, which gets no relevance, and 1."""
     z = module._conv_forward(x, module.weight, None)
     return _with_gradient_of(z - module._conv_forward(high, module.weight.clamp(max=0), None), z)
 

@@ -81,12 +81,12 @@ def score(model: nn.Module, images: Tensor, relevance: Tensor, classes: Tensor) 
 
 
 def methods(window: tuple[int, ...], segments: int | None = None) -> dict[str, Explain]:
-    """Each by its name in the tables."""
+    """Each method by its name in the tables."""
     return {**all_of_ours(), **captums(window, segments), "random": random_attribution}
 
 
 def of_small(name: str, centred: bool, seed: int, explains: Mapping[str, Explain], quick: bool = False) -> Areas:
-    """Of one small network, trained on digits or clothes."""
+    """Areas of one small network, trained on digits or clothes."""
     data, held_out = DATA[name](centred)
     model = trained(data, seed, 1 if quick else EPOCHS)
     x = held_out.images[: 4 if quick else EXPLAINED]
@@ -94,7 +94,7 @@ def of_small(name: str, centred: bool, seed: int, explains: Mapping[str, Explain
 
 
 def of_photograph(model: nn.Module, known: Sequence[tuple[Tensor, int]], explains: Mapping[str, Explain]) -> Areas:
-    """Of squares of one photograph, with the class of each."""
+    """Areas of squares of one photograph, with the class of each."""
     x, c = torch.stack([image for image, _ in known]), torch.tensor([c for _, c in known])
     return _scores(model, x, c, explains)
 

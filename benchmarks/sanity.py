@@ -54,7 +54,7 @@ def randomised(model: nn.Sequential) -> list[str]:
 
 
 def methods() -> dict[str, Explain]:
-    """Each by its name in the tables: of a model, images and classes."""
+    """Each method by its name in the tables: a function of a model, images and classes."""
     found: dict[str, Explain] = {}
     for name, composite in {**COMPOSITES, "z+ in every layer": Composite(ZPlus())}.items():
         found[name] = ours(composite)
@@ -66,7 +66,7 @@ def methods() -> dict[str, Explain]:
 
 
 def attributions(model: nn.Module, x: Tensor, c: Tensor) -> dict[str, Tensor]:
-    """By all methods."""
+    """The attributions of all methods."""
     with quietly():
         return {name: explain(model, x, c).detach() for name, explain in methods().items()}
 

@@ -349,7 +349,7 @@ def cell(values: list[float]) -> str:
 
 
 def write(cache: Path) -> None:
-    """Table and plot of what is in the cache."""
+    """Table and plot of the results in the cache."""
     told = (__doc__ or "").rpartition("\n\n")[2].strip()
     lines = ["# Which selection finds the neurons that decide", "", told, ""]
     lines += ["Made by `python benchmarks/selection.py`. Mean ± standard deviation over seeds.", ""]

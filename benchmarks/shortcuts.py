@@ -43,7 +43,7 @@ SIDE, TRAINED_ON, LOOKED_AT = 32, 12_000, 3_000
 
 @dataclass(frozen=True)
 class Mark:
-    """What is planted: in which class, in which share of it, of which form and size, and where; None is anywhere."""
+    """A planted mark: its class, the share of the class, its form and size, and its place; None for anywhere."""
 
     label: int
     share: float
@@ -132,13 +132,13 @@ def planted(images: Tensor, labels: Tensor, mark: Mark | None, generator: torch.
 
 
 def rates(chosen: Tensor, marked: Tensor) -> dict[str, float]:
-    """Of a set of samples, both ``(N,) bool``."""
+    """Precision and recall of a set of samples, both ``(N,) bool``."""
     both = float((chosen & marked).sum())
     return {"precision": both / max(float(chosen.sum()), 1), "recall": both / max(float(marked.sum()), 1)}
 
 
 def best_cluster(features: Tensor, marked: Tensor) -> dict[str, float]:
-    """Of the clusters of samples, that with the best F1."""
+    """The cluster of samples with the best F1."""
     groups = Clusters(features.flatten(1).double().numpy(), 5, seed=0).groups
     found = [rates(torch.from_numpy(group), marked) for group in groups]
     return max(found, key=lambda f: 2 * f["precision"] * f["recall"] / max(f["precision"] + f["recall"], 1e-9))
@@ -176,7 +176,7 @@ def trained(number: int, images: Tensor, targets: Tensor, cache: Path) -> nn.Mod
 
 
 def measure(number: int, options: argparse.Namespace) -> None:
-    """Train one network and look for strategies, if that is not in the cache."""
+    """Train one network and find its strategies, if they are not in the cache."""
     file, mark = options.cache / f"shortcuts_{number}.json", MARKS[number]
     if file.exists():
         return
@@ -212,7 +212,7 @@ def measure(number: int, options: argparse.Namespace) -> None:
 def compared(
     model: nn.Module, x: Tensor, marked: Tensor, seen: Tensor, mine: list[Strategy], mark: Mark
 ) -> dict[str, dict[str, float]]:
-    """Precision and recall among the samples that were looked at, by what was clustered."""
+    """Precision and recall among the examined samples, by the clustered features."""
     chosen = torch.zeros_like(marked)
     for strategy in mine[:1]:
         chosen[strategy.samples] = True
@@ -221,7 +221,7 @@ def compared(
 
 
 def write(cache: Path) -> None:
-    """Tables of what is in the cache."""
+    """Tables of the results in the cache."""
     about = (__doc__ or "").split("\n\n", 2)[2].strip()
     lines = ["# Planted marks", "", about, "", "Made by `python benchmarks/shortcuts.py`.", ""]
     results = {n: json.loads(f.read_text()) for n in range(len(MARKS)) if (f := cache / f"shortcuts_{n}.json").exists()}
@@ -250,7 +250,7 @@ def write(cache: Path) -> None:
 
 
 def parser(about: str | None, cache: str) -> argparse.ArgumentParser:
-    """What every benchmark of strategies is asked for."""
+    """The common options of benchmarks of strategies."""
     found = argparse.ArgumentParser(description=about)
     found.add_argument("--cache", type=Path, default=Path(cache), help="where figures are kept")
     found.add_argument("--only-table", action="store_true")
@@ -259,7 +259,7 @@ def parser(about: str | None, cache: str) -> argparse.ArgumentParser:
 
 
 def asked(of: argparse.ArgumentParser) -> argparse.Namespace:
-    """The options, with the process as they say."""
+    """Parse the options, and set the number of threads accordingly."""
     options = of.parse_args()
     if options.threads:
         torch.set_num_threads(options.threads)

@@ -1,4 +1,4 @@
-"""Digits and clothes, and a small convolutional network that tells them apart; pixels from 0 to 1, or from -1 to 1.
+"""Digits and clothes, and a small convolutional network that classifies them; pixels from 0 to 1, or from -1 to 1.
 
 Digits are scikit-learn's, 8 x 8 scaled up to 16 x 16; clothes are Fashion-MNIST, 28 x 28, as Debian packages it.
 """
@@ -29,7 +29,7 @@ class Images(NamedTuple):
 
 
 def digits(centred: bool = True) -> tuple[Images, Images]:
-    """To train on, and held out; pixels from -1 to 1, or from 0 to 1."""
+    """Training and held-out digits; pixels from -1 to 1, or from 0 to 1."""
     found = load_digits()
     images = F.interpolate(torch.tensor(found.images[:, None] / 16).float(), size=(16, 16), mode="bilinear")
     images, labels = 2 * images - 1 if centred else images, torch.tensor(found.target)
@@ -37,7 +37,7 @@ def digits(centred: bool = True) -> tuple[Images, Images]:
 
 
 def clothes(centred: bool = True) -> tuple[Images, Images]:
-    """3,000 to train on, and held out; pixels from -1 to 1, or from 0 to 1."""
+    """3,000 training images of clothes, and held-out ones; pixels from -1 to 1, or from 0 to 1."""
     found = fashion_mnist.load(train=3000, test=HELD_OUT)
     train, test = (Images(2 * images - 1 if centred else images, labels) for images, labels in (found.train, found.test))
     return train, test

@@ -1,4 +1,4 @@
-"""How fast the tab's server answers: a log of 1,000 steps of a VGG16's graph, alone and for ten clients at once.
+"""How fast the tab's server answers, for a log of 1,000 steps of a VGG16's graph, with one client and with ten clients.
 
 python benchmarks/tab.py [--steps 1000]
 """

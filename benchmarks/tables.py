@@ -4,7 +4,7 @@
     python benchmarks/tables.py --check    # the same; status 1 if a ratio of ours is greater than the stored one allows
     python benchmarks/tables.py --update   # the same; stores the ratios of ours in benchmarks/ratios.json
 
-Of a thing that was measured more than once the newest record counts.
+If something was measured several times, the newest record is used.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ share of a fit that RelevanceMonitor takes. `make bench` puts its page here."""
 
 
 class Records:
-    """What the parts say, newest first to be found."""
+    """The records of all parts, newest first."""
 
     def __init__(self, parts: Iterable[Path], device: str, side: int) -> None:
         newest: dict[str, tuple[str, Record]] = {}
@@ -109,14 +109,14 @@ def cell(record: Record, of: str = "ratios", digits: int = 2) -> str:
 
 
 def table(corner: str, columns: Iterable[str], rows: Iterable[tuple[str, list[str]]]) -> list[str]:
-    """Rows without a figure are left out."""
+    """A table; rows without a figure are left out."""
     columns, rows = list(columns), [row for row in rows if any(row[1])]
     lines = [f"| {' | '.join([corner, *columns])} |", "| --- |" + " ---: |" * len(columns)]
     return [*lines, *(f"| {' | '.join([name, *cells])} |" for name, cells in rows)] if rows else ["Not measured yet."]
 
 
 def judged(right: Record) -> str:
-    """What the oracle says of a method on a model, in a word."""
+    """The oracle's verdict on a method for a model, in a word."""
     if not right:
         return ""
     if "raises" in right:
@@ -202,7 +202,7 @@ def on_gpu(records: Records, batch: int) -> list[str]:
 
 
 def on_one_gpu() -> list[str]:
-    """What ``gpu.py`` found."""
+    """The results of ``gpu.py``."""
     page = HERE / "gpu.md"
     return page.read_text().rstrip().splitlines() if page.exists() else ["## On a GPU", "", NOT_ON_A_GPU]
 
@@ -295,7 +295,7 @@ def data_set(records: Records) -> str:
 
 
 def goals(records: Records, batch: int) -> list[str]:
-    """What was to be reached, and what was."""
+    """Goals, and whether they were reached."""
     rows: list[tuple[str, list[str]]] = []
 
     def row(name: str, of: str, found: float | None, most: float, least: float | None = None, form: str = ".2f") -> None:
@@ -501,7 +501,7 @@ def ratios_of_ours(records: Records) -> dict[str, float]:
 
 
 def check(found: dict[str, float], stored: dict[str, float]) -> list[tuple[str, list[str]]]:
-    """What has become slower than the tolerance allows."""
+    """Ratios that have become slower than the tolerance allows."""
     return [
         (name, [f"{stored[name]:.2f}", f"{ratio:.2f}", f"{100 * (ratio / stored[name] - 1):+.0f} %"])
         for name, ratio in found.items()

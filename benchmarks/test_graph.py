@@ -1,4 +1,4 @@
-"""The whole relevance graph of VGG16 beside zennit-crp's, and what it takes to build it."""
+"""The whole relevance graph of VGG16 compared with zennit-crp's, and the time to build it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_build(benchmark: Any, record: Callable[..., None], compare: Callable[..
 def test_zennit_crp(
     benchmark: Any, record: Callable[..., None], compare: Callable[..., None], images: Images, place: str, quick: bool
 ) -> None:
-    """The edges into the ten most relevant neurons of one layer, by one batch of conditional passes, beside our whole graph.
+    """Edges into the ten most relevant neurons of a layer, by a batch of conditional passes, beside the whole graph.
 
     All layers take the same, since every pass goes through the whole net; three are timed.
     """

@@ -1,4 +1,4 @@
-"""How time grows: with the batch, the image, the depth, the neurons selected, the graph; and over a whole data set."""
+"""How time grows with the batch, the image, the depth, the selected neurons and the graph, and over a whole data set."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lrp_lightning import EpsilonPlus, SelectiveLRP, TopK, build_graph
 
 PLUS = METHODS["EpsilonPlus"]
 QUICK = 2
-"""So many points of each axis in a quick run."""
+"""The number of points of each axis in a quick run."""
 
 
 def points(config: pytest.Config, values: list[int]) -> list[int]:
@@ -73,7 +73,7 @@ def test_selected(record: Callable[..., None], compare: Callable[..., None], kep
 def test_graph(
     benchmark: Any, record: Callable[..., None], compare: Callable[..., None], in_graph: int, device: str
 ) -> None:
-    """``build_graph``, of a trace that is there."""
+    """``build_graph`` of an existing trace."""
     asked = subject("vgg16", 64, 1, device)
     trace = SelectiveLRP(asked.model, EpsilonPlus(), TopK(in_graph)).trace(asked.x, asked.target, edges=True)
     graph = build_graph(trace)
@@ -85,7 +85,7 @@ def test_graph(
 
 
 def test_data_set(benchmark: Any, record: Callable[..., None], device: str, quick: bool) -> None:
-    """Batches of eight, one after the other: seconds, and what the process holds after each."""
+    """Batches of eight in succession: seconds and memory of the process after each."""
     whole = subject("resnet50", 64, 8, device)
     lrp, rounds = SelectiveLRP(whole.model, EpsilonPlus(), TopK(0.1)), 4 if quick else 64
     record("data set", batches=rounds)

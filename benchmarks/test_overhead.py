@@ -1,4 +1,4 @@
-"""What the mode costs per operator beside eager hooks: a net of 500 tiny layers."""
+"""The cost of the function mode per operator, compared with eager hooks, for a network of 500 tiny layers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ KINDS = {
 
 
 class Deep(nn.Module):
-    """Layers in a row, each the identity, so that relevance lives."""
+    """Successive layers, each the identity, so that relevance does not vanish."""
 
     def __init__(self, make: Callable[[], nn.Module]) -> None:
         super().__init__()
@@ -34,7 +34,7 @@ class Deep(nn.Module):
 
 
 def by_hooks(model: nn.Module, x: Tensor, target: Tensor) -> Tensor:
-    """Epsilon with the least that hooks need: each module keeps its output, and scales the gradient that comes to it."""
+    """Epsilon with the minimum that hooks need: each module keeps its output, and scales the gradient that arrives at it."""
     outputs: dict[nn.Module, Tensor] = {}
 
     def keep(module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:

@@ -1,4 +1,4 @@
-"""A pass beside gradient x input, ours and the peers': is it right, what time and memory does it take, and for what."""
+"""Passes of this library and of peers compared with gradient x input: correctness, time, memory, and a profile."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def of(method: Method) -> str:
 
 @pytest.mark.parametrize("method", BY_RULE, ids=of)
 def test_right(benchmark: Any, record: Callable[..., None], model: str, method: Method) -> None:
-    """Two images of 64 pixels against the oracle; the time counts for nothing."""
+    """Two images of 64 pixels compared with the oracle; time is not measured."""
     if not method.explains(model):
         pytest.skip(f"{method.package} is not made for {model}")
     record("right", model=model, method=method.name)
@@ -87,7 +87,7 @@ def test_time(
 def test_least(
     record: Callable[..., None], compare: Callable[..., None], images: Images, model: str, batch: int, least: str
 ) -> None:
-    """What cannot be saved: the kernels that a rule, or edges, need beyond gradient x input, and nothing else."""
+    """The minimum: only the kernels that a rule, or edges, need in addition to gradient x input."""
     if batch >= 32:
         pytest.skip("as for 8")
     asked = images(model, batch)
@@ -106,7 +106,7 @@ def test_memory(
     benchmark: Any, record: Callable[..., None], model: str, method: str, side: int, device: str, quick: bool,
     pytestconfig: pytest.Config,
 ) -> None:  # fmt: skip
-    """By how much a process grows at most, in a process of its own; 8 images, or as many as are allowed."""
+    """The peak growth of a separate process, for 8 images, or the number that is allowed."""
     if device != "cpu" or quick:
         pytest.skip("stands beside the times on a GPU; not in a quick run")
     batch = max(n for n in map(int, pytestconfig.getoption("batches").split(",")) if n <= 8)
@@ -118,7 +118,7 @@ def test_memory(
 def test_shares(
     benchmark: Any, record: Callable[..., None], images: Images, model: str, method: Method, device: str
 ) -> None:
-    """Where the time goes, by torch's profiler; one image."""
+    """The distribution of time by torch's profiler, for one image."""
     if device != "cpu":
         pytest.skip("of the processor")
     record("shares", model=model, method=method.name)

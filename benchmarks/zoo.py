@@ -1,6 +1,6 @@
-"""Families of networks, and torchvision's classification models beside Captum and zennit; writes ``benchmarks/zoo.md``.
+"""Families of networks, and torchvision's classifiers, compared with Captum and zennit; writes ``benchmarks/zoo.md``.
 
-``python benchmarks/zoo.py`` writes it whole, ``python benchmarks/zoo.py families`` or ``torchvision`` that part of it.
+``python benchmarks/zoo.py`` writes the whole page, ``python benchmarks/zoo.py families`` or ``torchvision`` one part.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def conservation(model: nn.Module, x: Tensor, target: Tensor, explain: Explain) 
     """The smallest and largest sum of relevance / logit over the samples."""
     try:
         share = explain(model, x, target).double().flatten(1).sum(1) / model(x).gather(1, target[:, None])[:, 0].double()
-    except Exception as error:  # a peer that raises: that is its result
+    except Exception as error:  # if a peer raises, the error is its result
         return type(error).__name__
     least, most = share.min().item(), share.max().item()
     if abs(least - 1) < 1e-3 and abs(most - 1) < 1e-3:
@@ -67,7 +67,7 @@ def row(name: str) -> str:
 
 
 def distance(of: Sequence[Tensor], others: Sequence[Tensor]) -> str:
-    """The greatest difference, over the greatest value."""
+    """The greatest difference, divided by the greatest value."""
     return f"{max(((a - b).abs().max() / b.abs().max()).item() for a, b in zip(of, others, strict=True)):.0e}"
 
 
@@ -154,7 +154,7 @@ def section(table: Table) -> str:
 
 
 def main(asked: Sequence[str]) -> None:
-    """Of parts that are not asked for, those that the page has stay."""
+    """Write the page; parts that were not requested are kept from the existing page."""
     warnings.simplefilter("ignore")
     unknown = [name for name in asked if name not in TABLES]
     if unknown:

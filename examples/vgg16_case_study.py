@@ -60,7 +60,7 @@ Masks = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Options:
-    """What is studied; every field is an option of the command line."""
+    """The subject of the study; every field is an option of the command line."""
 
     width: str = field(default="narrow", metadata={"choices": ("narrow", "full"), "help": "of the network trained here"})
     epochs: int = field(default=2, metadata={"help": "of that training"})
@@ -68,9 +68,9 @@ class Options:
     seed: int = field(default=0, metadata={"help": "of that training and of random neurons"})
     samples: int = field(default=50, metadata={"help": "images explained"})
     passes: int = field(default=25, metadata={"help": "of the optimised selection"})
-    target: str = field(default="", metadata={"help": "class whose paths are shown; else the one most often predicted"})
+    target: str = field(default="", metadata={"help": "class whose paths are shown; default: the most frequent prediction"})
     checkpoint: str = field(
-        default="", metadata={"help": "file that keeps the trained network, and where it is found again"}
+        default="", metadata={"help": "file that stores the trained network, and from which later runs load it"}
     )
     architecture: str = field(default="vgg16_bn", metadata={"choices": ("vgg16", "vgg16_bn"), "help": "torchvision's"})
     weights: str = field(default="", metadata={"help": "of it: DEFAULT, or a file with its state"})
@@ -78,7 +78,7 @@ class Options:
 
     @property
     def command(self) -> str:
-        """What makes this study again."""
+        """The command that repeats this study."""
         always = ("weights", "data") if self.weights else ("width", "epochs", "seed")
         chosen = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "checkpoint"}
         given = (f" --{name} {value}" for name, value in chosen.items() if name in always or value != getattr(Options, name))
@@ -92,7 +92,7 @@ def predicted(logits: Tensor) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class Study:
-    """A network and its images, ``x`` to explain and ``test`` to measure on; labels are -1 where they are not known."""
+    """A network and its images, ``x`` to explain and ``test`` to measure on; labels are -1 if unknown."""
 
     options: Options
     model: nn.Module
@@ -107,7 +107,7 @@ class Study:
     about: str
 
     def logits(self, x: Tensor, masks: Masks | None = None, keep: bool = True) -> Tensor:
-        """Of the whole network, or of what masks leave of it; without masks all neurons are kept."""
+        """Logits of the whole network, or of the neurons that masks keep; without masks all neurons are kept."""
         parts = x.split(self.batch)
         cut = [{name: m.split(self.batch)[i] for name, m in (masks or {}).items()} for i in range(len(parts))]
         return torch.cat([masked_forward(self.model, part, c, keep) for part, c in zip(parts, cut, strict=True)])
@@ -126,20 +126,20 @@ class Study:
             return self.class_names.index(self.options.target)
         if self.options.target:
             raise SystemExit(
-                f"--target {self.options.target!r} is none of the classes {', '.join(self.class_names[:20])} ..."
+                f"--target {self.options.target!r} is not one of the classes {', '.join(self.class_names[:20])} ..."
             )
         return int(predicted(self.logits(self.test[0])).mode().values)
 
     @cached_property
     def of_target(self) -> Tensor:
-        """Images that are predicted to be of that class, as many as are explained."""
+        """Images that are predicted as that class; at most the number of explained images."""
         x, _ = self.test
         return x[predicted(self.logits(x)) == self.target][: len(self.x)]
 
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """What one step gives: a table, its figure, and numbers that the comparison at the end takes up."""
+    """The result of a step: a table, a figure, and numbers for the comparison at the end."""
 
     header: tuple[str, ...]
     rows: Sequence[tuple[str, ...]]
@@ -189,8 +189,8 @@ def trained_here(options: Options) -> Study:
 def of_torchvision(options: Options) -> Study:
     """torchvision's VGG16, with its own weights or those of a file, and images by class.
 
-    A class is told by its folder's name, if that is one of ImageNet's class names, or by the folder's place, if there are as
-    many folders as classes; else labels are not known.
+    The class is given by the folder's name, if that is one of ImageNet's class names, or by the folder's position, if the
+    number of folders is that of classes; otherwise labels are unknown.
     """
     if not (options.weights and options.data):
         raise SystemExit("--weights and --data belong together: a network's weights, and a folder of images by class")
@@ -305,7 +305,7 @@ def critical_paths(study: Study) -> Step:
     header = (
         "path",
         "neurons, from the first convolution up",
-        "of the logit",
+        "share of the logit",
         "times the median of all chains",
     )
     return Step(header, rows, figure, caption, found)
@@ -314,7 +314,7 @@ def critical_paths(study: Study) -> Step:
 def heatmaps_of_paths(study: Study) -> Step:
     """## 3. Heatmaps of the paths
 
-    A path's heatmap shows the relevance at the pixels that runs along this path alone. One masked pass gives the heatmaps
+    A path's heatmap shows the relevance at the pixels that passes along this path only. One masked pass gives the heatmaps
     of all paths. A path's share in the graph is an estimate from shares summed over space; the sum of its heatmap is exact.
     """
     x = study.of_target[:4]
@@ -332,19 +332,17 @@ def heatmaps_of_paths(study: Study) -> Step:
         (str(i), f"{path.share:.1e}", f"{(heat.sum() / logit).item():.1e}")
         for i, (path, heat) in enumerate(zip(paths, along, strict=True), 1)
     ]
-    caption = (
-        "Each heatmap shows shares of its own relevance. A path carries little, and covers a part of the area of the whole."
-    )
-    return Step(("path of these images", "of the logit, by the graph", "of the logit, at the pixels"), rows, figure, caption)
+    caption = "Each heatmap shows shares of its own relevance. A path carries little and covers a part of the area."
+    return Step(("path of these images", "share of the logit, graph", "share of the logit, pixels"), rows, figure, caption)
 
 
 def optimised_selection(study: Study) -> Step:
-    """## 4. Selection optimised against MSE and SMAPE, beside the plain one
+    """## 4. Selection optimised for MSE and SMAPE, compared with the plain one
 
-    A selection is judged by the selected neurons alone: all others give zero, and the logits are compared with the whole
+    A selection is judged by the selected neurons alone: all others output zero, and the logits are compared with the whole
     network's. The *plain* selection takes the neurons of each layer with the greatest magnitude of relevance. The
     *optimised* one exchanges neurons without changing their number, where forward and backward differences of the error
-    promise a gain, and keeps the best set that it meets.
+    predict a gain, and keeps the best set that it finds.
     """
     x, whole = study.x, study.logits(study.x)
     layers = list(study.critical(x[:1], TopK(1.0)))
@@ -394,15 +392,15 @@ def optimised_selection(study: Study) -> Step:
     figure.axes[0].set_xticks(OPTIMISED_BUDGETS)
     of = f"at {', '.join(f'{budget:.0%}' for budget in OPTIMISED_BUDGETS)}"
     header = ("selection", f"SMAPE {of}", f"MSE {of}", f"predictions kept {of}")
-    return Step(header, rows, figure, f"Lower is nearer to the whole network; {len(x)} images.", found)
+    return Step(header, rows, figure, f"Lower is closer to the whole network; {len(x)} images.", found)
 
 
 def reconstructions(study: Study) -> Step:
-    """## 5. What drives the critical neurons, block by block
+    """## 5. What activates the critical neurons, block by block
 
     For the last convolution of each of the five blocks, this step takes the neuron that is most relevant for the class. It
-    shows the images that drive the neuron most, cut to its receptive field, and the deconvolutional reconstruction of what
-    in them drives it (Zeiler & Fergus 2014).
+    shows the images that activate the neuron most, cropped to its receptive field, and the deconvolutional reconstruction
+    of the parts that activate it (Zeiler & Fergus 2014).
     """
     lrp = SelectiveLRP(study.model, SELECTING, TopK(0.1))
     traces = [lrp.trace(part, target=study.target) for part in study.of_target.split(study.batch)]
@@ -417,8 +415,8 @@ def reconstructions(study: Study) -> Step:
         classes = ", ".join(f"{count} {name}" for name, count in named.most_common(3))
         rows.append((str(block), f"{layer}, {neuron}", f"{critical:.0%}", f"{sees[0]} x {sees[1]}", classes))
     figure = draw_top_activations(tops, study.mean, study.std)
-    header = ("block", "layer, neuron", "critical for", "receptive field", "the images that drive it most are predicted")
-    caption = "Above, patches of the eight images that drive the neuron most; below, their reconstructions. Grey is zero."
+    header = ("block", "layer, neuron", "critical for", "receptive field", "predictions for these images")
+    caption = "Above, patches of the eight images that activate the neuron most; below, their reconstructions. Grey is zero."
     sees_at = ", ".join(f"in block {row[0]} {row[3]}" for row in rows)
     return Step(header, rows, figure, caption, {"sees": sees_at})
 
@@ -457,7 +455,7 @@ def accuracy_of_critical_neurons(study: Study) -> Step:
     figure = draw_curves(curves, BUDGETS, "share of channels in each layer", "share of contests won", static=True)
     figure.axes[0].set_xticks(BUDGETS)
     header = ("chosen by", "of each layer", "contest won", "by random neurons", "runner-up forced", "survives")
-    accuracy = f"{share(predicted(whole) == labels):.3f}" if bool((labels >= 0).all()) else "not known"
+    accuracy = f"{share(predicted(whole) == labels):.3f}" if bool((labels >= 0).all()) else "unknown"
     caption = f"{len(x)} images, {len(study.x)} for the optimised sets; the whole network's accuracy on them is {accuracy}."
     return Step(header, rows, figure, caption, {**found, "accuracy": accuracy})
 
@@ -510,7 +508,7 @@ def compared(found: dict[str, str], passes: int) -> str:
         (
             "“optimizing neuron selection through accuracy metrics like Mean Squared Error (MSE) and Symmetric Mean "
             "Absolute Percentage Error (SMAPE)”",
-            f"At 20 %: plain, {found['plain: inside']}; optimised against MSE, {found['optimised, MSE']}; against SMAPE, "
+            f"At 20 %: plain, {found['plain: inside']}; optimised for MSE, {found['optimised, MSE']}; for SMAPE, "
             f"{found['optimised, SMAPE']}. Optimised sets are fitted to each image's own logits by a search of {passes} "
             "passes. They show how few neurons suffice, rather than which neurons the network used.",
         ),
@@ -532,7 +530,7 @@ def compared(found: dict[str, str], passes: int) -> str:
 
 
 def png(figure: Figure) -> bytes:
-    """The figure's picture, in as many colours as it needs and no more."""
+    """The figure as PNG with a palette of only the colours that it needs."""
     drawn, small = io.BytesIO(), io.BytesIO()
     figure.savefig(drawn, format="png", dpi=100)
     Image.open(drawn).convert("RGB").quantize(256).save(small, format="png", optimize=True)

@@ -1,4 +1,4 @@
-"""Models whose forward takes no plain batch first, as ones that do: by keyword, or graphs as samples."""
+"""Wrappers for models whose forward does not take a batch as its first argument: inputs by keyword, and graphs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["ByGraph", "ByKeyword", "View"]
 
 
 class View(nn.Module):
-    """A module that holds another, whose layers keep their names and whose parameters are its own."""
+    """A module that wraps another one; layers keep their names, and parameters are shared."""
 
     model: nn.Module
 
@@ -24,11 +24,11 @@ class View(nn.Module):
         object.__setattr__(self, "model", model)  # kept out of nn.Module's registry, which would put its name before all
 
     def named_modules(self, *args: Any, **kwargs: Any) -> Iterator[tuple[str, nn.Module]]:
-        """Those of the model."""
+        """The parameters of the model."""
         return self.model.named_modules(*args, **kwargs)
 
     def named_children(self) -> Iterator[tuple[str, nn.Module]]:
-        """The model, so that what moves or converts the view does the same to it."""
+        """The model, so that moving or converting the wrapper does the same to it."""
         yield "model", self.model
 
     def __repr__(self) -> str:
@@ -39,19 +39,19 @@ class View(nn.Module):
 
 
 class ByKeyword(View):
-    """A model whose forward takes its inputs by keyword, as one that takes them in order.
+    """Wraps a model whose forward takes its inputs by keyword; the wrapper takes them in order.
 
-    Models of transformers take ``input_ids`` first, then what each of them likes; images and embeddings they take as
-    ``pixel_values=`` and ``inputs_embeds=``.
+    The first argument of models of transformers is ``input_ids``; the order of the others varies. Images and embeddings are
+    passed as ``pixel_values=`` and ``inputs_embeds=``.
 
     Args:
-        model: what is explained. Its layers keep their names.
+        model: the model to explain. Its layers keep their names.
         names: the keywords of the inputs, then those of ``additional_forward_args``, in their order.
-        constants: given by keyword at each call, the same for all.
+        constants: keyword arguments that are passed in every call.
 
     Raises:
         ModelError: if ``model`` is not a ``torch.nn.Module``.
-        InputError: if there are no names; at a call, if it is given more tensors than names.
+        InputError: if no names are given; when called, if it gets more tensors than there are names.
 
     Example:
         >>> import torch
@@ -76,7 +76,7 @@ class ByKeyword(View):
         self.constants: dict[str, Any] = constants
 
     def forward(self, *inputs: Any) -> Any:
-        """What the model gives.
+        """The output of the model.
 
         Args:
             inputs: one for each of the first keywords.
@@ -93,14 +93,14 @@ class ByKeyword(View):
 
 
 class ByGraph(View):
-    """A network of graphs, whose nodes stand one below the other, as one whose samples are graphs.
+    """Wraps a graph network, whose input concatenates the nodes of all graphs; the samples of the wrapper are graphs.
 
-    What PyTorch Geometric's ``to_dense_batch(x, batch)`` gives is its input: ``nodes`` ``(N, most, F)``, each graph filled
-    up with zeros, and ``there`` ``(N, most)``, True for nodes that are there. Of these the model gets the rows that are
-    there, and everything else as it is. Relevance is shaped like ``nodes``, and 0 where there is none.
+    Its inputs are what PyTorch Geometric's ``to_dense_batch(x, batch)`` returns: ``nodes`` ``(N, most, F)``, each graph
+    padded with zeros, and ``there`` ``(N, most)``, True for nodes that exist. The model receives the existing nodes and all
+    other arguments unchanged. Relevance is shaped like ``nodes`` and is 0 at the padding.
 
     Args:
-        model: its forward takes ``(x, edge_index, batch, ...)``, ``x`` of shape ``(nodes, F)``, and gives one row per graph.
+        model: its forward takes ``(x, edge_index, batch, ...)``, with ``x`` ``(nodes, F)``, and returns one row per graph.
 
     Raises:
         ModelError: if ``model`` is not a ``torch.nn.Module``.
@@ -125,14 +125,14 @@ class ByGraph(View):
     """
 
     input_neurons = 2
-    """Features, not nodes, are the neurons of the input."""
+    """The neurons of the input are features, not nodes."""
 
     def forward(self, nodes: Tensor, there: Tensor, *rest: Any) -> Any:
-        """What the model gives.
+        """The output of the model.
 
         Args:
             nodes: ``(N, most, F)``.
             there: ``(N, most)``, bool.
-            rest: ``edge_index, batch``, and what else the model takes.
+            rest: ``edge_index, batch``, and further arguments of the model.
         """
         return self.model(nodes[there], *rest)

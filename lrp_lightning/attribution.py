@@ -95,11 +95,11 @@ class SelectiveLRP(GradientAttribution):
 
     @property
     def multiplies_by_inputs(self) -> bool:
-        """Whether :meth:`attribute` gives shares of the output, not sensitivities of it, as Captum asks."""
+        """Whether :meth:`attribute` returns shares of the output rather than its sensitivities; read by Captum."""
         return self._multiply_by_inputs
 
     def has_convergence_delta(self) -> bool:
-        """Whether :meth:`attribute` can give the delta, as Captum asks: where it multiplies by the inputs."""
+        """Whether :meth:`attribute` can return the delta: if it multiplies by the inputs. Part of Captum's interface."""
         return self.multiplies_by_inputs
 
     @log_usage(part_of_slo=True)
@@ -238,7 +238,7 @@ class SelectiveLRP(GradientAttribution):
             )
 
     def attribute_future(self) -> None:
-        """Not there, as in Captum's LRP.
+        """Not available, as in Captum's LRP.
 
         Raises:
             NotImplementedError: always.
@@ -246,11 +246,11 @@ class SelectiveLRP(GradientAttribution):
         raise NotImplementedError("attribute_future is not implemented for LRP; call attribute")
 
     def compute_convergence_delta(self, attributions: Tensor | tuple[Tensor, ...], output: Tensor) -> Tensor:
-        """Output less the relevance of the inputs, ``(N,)``; what biases, stabilisers and the selection took.
+        """The output minus the relevance of the inputs, ``(N,)``: what biases, stabilisers and the selection absorbed.
 
         Args:
             attributions: relevance of the inputs, multiplied by them.
-            output: the output explained, ``(N,)``.
+            output: the explained output, ``(N,)``.
         """
         parts = attributions if isinstance(attributions, tuple) else (attributions,)
         return output.flatten() - sum(part.flatten(1).sum(1) for part in parts)
@@ -266,16 +266,16 @@ class SelectiveLRP(GradientAttribution):
 class LayerSelectiveLRP(SelectiveLRP, LayerAttribution):
     """Relevance of a layer's output or input, value by value.
 
-    Takes the place of ``captum.attr.LayerLRP``, and is right for layers that are used in several places, that have no
-    parameters, or that are not modules at all.
+    A replacement for ``captum.attr.LayerLRP``. It also handles layers that are used in several places, that have no
+    parameters, or that are not modules.
 
     Args:
         model: as in :class:`SelectiveLRP`.
-        layer: a module; or a name: of a module, of one call of several (``"conv#2"``), of a residual junction
-            (``"layer1.0.add"``); or a list of these. None for every layer of ``Trace.relevance`` but the input.
+        layer: a module; or the name of a module, of one of several calls (``"conv#2"``), or of a residual sum
+            (``"layer1.0.add"``); or a list of these. None for every layer of ``Trace.relevance`` except the input.
         composite, selection, on_unsupported: as in :class:`SelectiveLRP`.
-        multiply_by_inputs: as there, of the layer's values: without it what is given is relevance before it is multiplied by
-            the layer's output (input).
+        multiply_by_inputs: as in :class:`SelectiveLRP`, applied to the layer's values: if False, relevance is returned
+            before it is multiplied by the layer's output (or input).
 
     Raises:
         ModelError, RuleError, SelectionError: as :class:`SelectiveLRP`.
@@ -303,7 +303,7 @@ class LayerSelectiveLRP(SelectiveLRP, LayerAttribution):
         LayerAttribution.__init__(self, model, layer)
 
     def capture(self, *args: Any, **kwargs: Any) -> Captured:
-        """Not there: a captured pass gives the relevance of inputs.
+        """Not available: a captured pass returns the relevance of the inputs only.
 
         Raises:
             NotImplementedError: always.
@@ -330,15 +330,15 @@ class LayerSelectiveLRP(SelectiveLRP, LayerAttribution):
 
         Args:
             inputs, target, additional_forward_args: as in :meth:`SelectiveLRP.attribute`. Inputs may be integers, such as
-                token numbers, where the layer, or one that gets relevance from it, is an embedding.
+                token numbers, if the layer, or one below it, is an embedding.
             return_convergence_delta: whether to return the delta as well.
-            attribute_to_layer_input: relevance of the layer's input, not of its output.
+            attribute_to_layer_input: whether to return the relevance of the layer's input instead of its output.
             verbose: print each layer with its kind and the relevance that reached it.
 
         Returns:
-            Relevance shaped like the layer's output (input), a tuple of them where it has several; a list of these for a
-            list of layers. With ``return_convergence_delta`` a pair of it and the output less its sum, ``(N,)``, or a list
-            of such.
+            Relevance shaped like the layer's output (or input), a tuple if it has several; a list of these for a list of
+            layers. With ``return_convergence_delta``, a pair of that and the output minus its sum, ``(N,)``, or a list of
+            such pairs.
 
         Raises:
             LayerError: if there is no such layer, it does not run, or runs more than once.

@@ -2,10 +2,10 @@
 
 An :class:`Axis` gives each value of a tensor a number, the sum of one term per dimension. A term is written as einops
 composes a dimension, ``(outer labels inner)``: after ``torch.cat([x, x], 0)`` the samples are ``(2 n)``, after
-``x.repeat_interleave(2, 0)`` they are ``(n 2)``. Both have 2N rows, and are not the same thing.
+``x.repeat_interleave(2, 0)`` they are ``(n 2)``. Both have 2N rows, in different orders.
 
-Moves are algebra on that. Each takes axes and gives the axis of the result, or None where the number of a value is no longer
-a sum over dimensions: then it is not known, and never "as before". There is nothing of torch in here but shapes.
+Moves are algebra on axes. Each returns the axis of the result, or None if the numbers are no longer a sum over dimensions;
+then the axis is unknown, and never assumed unchanged. Apart from shapes, this module does not use torch.
 
 ====================  ================================================================================
 dimensions            ``permute`` ``insert`` ``drop`` ``resize`` ``reshape`` ``expand``
@@ -31,11 +31,11 @@ Factor = tuple[int, Labels | None]
 """Part of a dimension: its size, and the labels that it adds."""
 
 NOBODY = -(2**62)
-"""The label of values that belong to none: constants beside a signal. So does every sum that has it in it."""
+"""The label of values that belong to no sample or neuron, such as constants; sums that contain it are such labels too."""
 
 
 class Term(NamedTuple):
-    """What one dimension adds to the number of a value: ``labels``, each ``inner`` times, all of that ``outer`` times."""
+    """What one dimension adds to a value's number: each label is repeated ``inner`` times, the whole ``outer`` times."""
 
     labels: Labels
     outer: int = 1
@@ -74,7 +74,7 @@ class Axis(NamedTuple):
 
     @staticmethod
     def along(shape: Sequence[int], dim: int, labels: Labels | None = None) -> Axis:
-        """Numbers that run along one dimension: ``labels``, or 0, 1, 2, ..."""
+        """Numbers that vary along one dimension: ``labels``, or 0, 1, 2, ..."""
         many = shape[dim]
         if many > 1 and (labels is None or (isinstance(labels, range) and labels.step == 1)):  # as it is most often
             terms: list[Term | None] = [None] * len(shape)
@@ -93,7 +93,7 @@ class Axis(NamedTuple):
         return [d for d, term in enumerate(self.terms) if term is not None]
 
     def listed(self, dim: int) -> Labels:
-        """The number at each index of a dimension, at the first index of all others that adds nothing."""
+        """The number at each index of a dimension, where the other dimensions add nothing."""
         term = self.terms[dim]
         if term is None:
             return (self.base,) * self.shape[dim]
@@ -114,11 +114,11 @@ class Axis(NamedTuple):
         return Axis(tuple(self.shape[d] for d in order), tuple(self.terms[d] for d in order), self.base)
 
     def insert(self, dim: int, size: int = 1) -> Axis:
-        """A dimension of its own at ``dim``, along which nothing changes."""
+        """Insert a dimension at ``dim``, along which the number does not change."""
         return Axis((*self.shape[:dim], size, *self.shape[dim:]), (*self.terms[:dim], None, *self.terms[dim:]), self.base)
 
     def drop(self, dims: Iterable[int], keep: bool = False) -> Axis | None:
-        """Without dimensions whose values were brought into one; None if they have different numbers."""
+        """Without dimensions that were reduced; None if the reduced values have different numbers."""
         gone = set(dims)
         if self.alike_along(gone) is None:
             return None
@@ -127,21 +127,21 @@ class Axis(NamedTuple):
         return self.permute([d for d in range(len(self.shape)) if d not in gone])
 
     def alike_along(self, dims: Iterable[int]) -> Axis | None:
-        """As it is, where values were mixed along dimensions and kept their places; None if they have different numbers."""
+        """The axis itself, if its numbers do not vary along dimensions in which an operator mixes values; otherwise None."""
         for d in dims:
             if self.terms[d] is not None:
                 return None
         return self
 
     def resize(self, sizes: dict[int, int]) -> Axis | None:
-        """Other sizes of dimensions whose values were mixed among themselves; None if they have different numbers."""
+        """With other sizes of dimensions along which values were mixed; None if the mixed values have different numbers."""
         if self.alike_along(sizes) is None:
             return None
         shape = tuple([sizes.get(d, size) for d, size in enumerate(self.shape)])
         return self if shape == self.shape else Axis(shape, self.terms, self.base)
 
     def expand(self, shape: Sequence[int]) -> Axis:
-        """As broadcasting expands a tensor: dimensions put before, those of size 1 made as long as they are to be."""
+        """As broadcasting expands a tensor: new dimensions in front, and dimensions of size 1 enlarged."""
         return Axis(tuple(shape), (*(None,) * (len(shape) - len(self.shape)), *self.terms), self.base)
 
     def reshape(self, shape: Sequence[int]) -> Axis | None:
@@ -156,7 +156,7 @@ class Axis(NamedTuple):
     # places along one dimension
 
     def take(self, dim: int, places: Sequence[int]) -> Axis:
-        """The values at some places of a dimension, in any order and as often as they are named."""
+        """The values at some places of a dimension, in any order; a place may occur several times."""
         term = self.terms[dim]
         if term is None:
             return Axis((*self.shape[:dim], len(places), *self.shape[dim + 1 :]), self.terms, self.base)
@@ -166,11 +166,11 @@ class Axis(NamedTuple):
         return self._with(dim, tuple(listed[place] for place in places))
 
     def select(self, dim: int, place: int) -> Axis:
-        """The values at one place of a dimension, which goes."""
+        """The values at one place of a dimension, which is removed."""
         return self.take(dim, (place,)).permute([d for d in range(len(self.shape)) if d != dim])
 
     def windows(self, dim: int, size: int, step: int) -> Axis | None:
-        """As ``Tensor.unfold``: windows along a dimension, their places in a new last one."""
+        """As ``Tensor.unfold``: windows along a dimension; the places inside a window are a new last dimension."""
         many = (self.shape[dim] - size) // step + 1
         wide = self.take(dim, (0,) * many).insert(len(self.shape), size)
         if self.terms[dim] is None:
@@ -181,7 +181,7 @@ class Axis(NamedTuple):
         return None if split is None else bare._with(dim, split[0])._with(len(self.shape), split[1])
 
     def diagonal(self, offset: int, one: int, other: int) -> Axis:
-        """As ``Tensor.diagonal``: two dimensions go, their diagonal is a new last one."""
+        """As ``Tensor.diagonal``: two dimensions are removed, and their diagonal becomes the last dimension."""
         bare = Axis(self.shape, self.terms)
         a, b = bare.listed(one), bare.listed(other)
         both = [_plus(a[i], b[i + offset]) for i in range(len(a)) if 0 <= i + offset < len(b)]
@@ -191,7 +191,7 @@ class Axis(NamedTuple):
     # repetitions
 
     def repeat(self, times: Sequence[int]) -> Axis:
-        """As ``Tensor.repeat``: the whole of a dimension again and again."""
+        """As ``Tensor.repeat``: a dimension is repeated as a whole."""
         wide = self.expand((*(1,) * (len(times) - len(self.shape)), *self.shape))
         shape = tuple(size * t for size, t in zip(wide.shape, times, strict=True))
         if 0 in shape:
@@ -200,25 +200,25 @@ class Axis(NamedTuple):
         return Axis(shape, tuple(terms), self.base)
 
     def repeat_interleave(self, times: int, dim: int) -> Axis:
-        """As ``torch.repeat_interleave``: each index of a dimension again and again."""
+        """As ``torch.repeat_interleave``: each index of a dimension is repeated."""
         return self.take(dim, tuple(place for place in range(self.shape[dim]) for _ in range(times)))
 
     # how it is made and shown
 
     def _with(self, dim: int, labels: Labels) -> Axis:
-        """These labels along a dimension, in place of its own."""
+        """With these labels along a dimension instead of its own."""
         term, more = _canonical(Term(labels))
         shape = (*self.shape[:dim], len(labels), *self.shape[dim + 1 :])
         return Axis(shape, (*self.terms[:dim], term, *self.terms[dim + 1 :]), _plus(self.base, more))
 
     def _bare(self, dim: int) -> Axis:
-        """What it is but along a dimension."""
+        """The axis without the term of a dimension."""
         shape = (*self.shape[:dim], 1, *self.shape[dim + 1 :])
         return Axis(shape, (*self.terms[:dim], None, *self.terms[dim + 1 :]))
 
     @property
     def has_nobody(self) -> bool:
-        """Whether some values are nobody's."""
+        """Whether some values belong to no sample or neuron."""
         terms = (term.labels for term in self.terms if term is not None and not isinstance(term.labels, range))
         return self.base == NOBODY or any(NOBODY in labels for labels in terms)
 
@@ -239,16 +239,16 @@ class Axis(NamedTuple):
 
 
 def broadcast_shapes(*shapes: Shape) -> Shape:
-    """The shape that broadcasting brings shapes to."""
+    """The shape that results from broadcasting shapes."""
     ndim = max(map(len, shapes), default=0)
     wide = [(1,) * (ndim - len(shape)) + tuple(shape) for shape in shapes]
     return tuple(next((size for size in sizes if size != 1), 1) for sizes in zip(*wide, strict=True))
 
 
 def join(parts: Sequence[Axis], shape: Shape) -> Axis | None:
-    """The axis of what is made, value by value, of tensors that broadcasting brings to ``shape``; None if they differ.
+    """The axis of an element-wise result of tensors that are broadcast to ``shape``; None if their numbers differ.
 
-    A place that is nobody's in one belongs to whom the others have there.
+    Where a value of one tensor belongs to nobody, the numbers of the others apply.
     """
     whole, *others = (part if part.shape == shape else part.expand(shape) for part in parts)
     for part in others:
@@ -260,7 +260,7 @@ def join(parts: Sequence[Axis], shape: Shape) -> Axis | None:
 
 
 def _filled_in(one: Axis, other: Axis) -> Axis | None:
-    """Two axes that differ only where one is nobody's, as one; None if they differ elsewhere, or along two dimensions."""
+    """Combine two axes that differ only where one has ``NOBODY``; None if they differ elsewhere or along two dimensions."""
     dims = {*one.dims, *other.dims}
     if len(dims) > 1 or not one.shape or not (one.has_nobody or other.has_nobody):
         return None
@@ -274,14 +274,14 @@ def _filled_in(one: Axis, other: Axis) -> Axis | None:
 
 
 def cat(parts: Sequence[Axis | None], dim: int, sizes: Sequence[int] = (), filled: bool = False) -> Axis | None:
-    """Tensors one after the other along a dimension.
+    """The axis of tensors concatenated along a dimension.
 
     Args:
         parts: their axes, None for a constant.
-        dim: along which dimension.
-        sizes: how long each is there; needed where one is a constant.
-        filled: whether a constant has the number of what stands beside it where that does not change along ``dim``, as it
-            is with samples; else it belongs to nobody, as it is with neurons.
+        dim: the dimension.
+        sizes: the size of each tensor in it; needed if one is a constant.
+        filled: whether a constant takes the number of its neighbours if that does not change along ``dim``, as for
+            samples; otherwise it belongs to nobody, as for neurons.
     """
     known = [part for part in parts if part is not None]
     sizes = sizes or [part.shape[dim] for part in known]
@@ -298,21 +298,21 @@ def cat(parts: Sequence[Axis | None], dim: int, sizes: Sequence[int] = (), fille
 
 
 def stack(parts: Sequence[Axis | None], dim: int, filled: bool = False) -> Axis | None:
-    """Tensors of one shape side by side in a new dimension; as :func:`cat`."""
+    """The axis of tensors of one shape, stacked in a new dimension; arguments as in :func:`cat`."""
     return cat([part and part.insert(dim) for part in parts], dim, [1] * len(parts), filled)
 
 
 def write(
     old: Axis | None, new: Axis | None, dim: int, places: Sequence[int], size: int, filled: bool = False
 ) -> Axis | None:
-    """A tensor with some places along a dimension written over.
+    """The axis of a tensor in which some places along a dimension were overwritten.
 
     Args:
         old: the axis of the tensor; None for a constant.
-        new: that of what is written, as long along ``dim`` as there are places; None for a constant.
-        dim: along which dimension.
-        places: which places of it.
-        size: how long the tensor is there.
+        new: that of the written values, with one index of ``dim`` for each place; None for a constant.
+        dim: the dimension.
+        places: the places that were overwritten.
+        size: the tensor's size in ``dim``.
         filled: as in :func:`cat`.
     """
     whole = cat([old, new], dim, [size, len(places)], filled)
@@ -332,7 +332,7 @@ def _plus(a: int, b: int) -> int:
 def _reshaped(
     old_shape: Shape, old_terms: tuple[Term | None, ...], shape: Shape
 ) -> tuple[tuple[Term | None, ...], int] | None:
-    """The terms of an axis in another shape, and what is to be added to its base."""
+    """The terms of an axis after a reshape, and the number to add to its base."""
     terms: list[Term | None] = []
     base = 0
     for old, new in _runs(old_shape, shape):
@@ -359,7 +359,7 @@ def _factors(size: int, term: Term | None) -> list[Factor]:
 
 
 def _runs(old: Shape, new: Shape) -> Iterator[tuple[list[int], list[int]]]:
-    """Dimensions of two shapes, side by side in the shortest runs that hold the same number of values."""
+    """Pairs of the shortest runs of dimensions of two shapes that hold the same number of values."""
     i = j = 0
     while i < len(old) or j < len(new):
         here, there = [*range(i, min(i + 1, len(old)))], [*range(j, min(j + 1, len(new)))]
@@ -374,7 +374,7 @@ def _runs(old: Shape, new: Shape) -> Iterator[tuple[list[int], list[int]]]:
 
 
 def _distributed(factors: Iterable[Factor], sizes: list[int]) -> list[Term | None] | None:
-    """Factors shared out among dimensions of these sizes, large ones split; None if they end in other places."""
+    """Factors distributed over dimensions of these sizes, splitting large ones; None if their boundaries do not match."""
     flow = [*factors][::-1]
     found: list[Term | None] = []
     for size in sizes:
@@ -398,7 +398,7 @@ def _distributed(factors: Iterable[Factor], sizes: list[int]) -> list[Term | Non
 
 
 def _merged(factors: list[Factor]) -> Term | None:
-    """Factors as one dimension."""
+    """Factors merged into one dimension."""
     labelled = [i for i, (_, labels) in enumerate(factors) if labels is not None]
     if not labelled:
         return None
@@ -417,7 +417,7 @@ def _listed(factors: Iterable[Factor]) -> Labels:
 
 
 def _split(listed: Labels, sizes: list[int]) -> list[Labels] | None:
-    """Labels along one dimension as sums over several; None if they are no such sums."""
+    """Labels along one dimension as sums over several; None if they are not such sums."""
     if len(sizes) < 2:
         return [listed for _ in sizes]
     inner = len(listed) // sizes[0]
@@ -438,7 +438,7 @@ def _split(listed: Labels, sizes: list[int]) -> list[Labels] | None:
 
 
 def _canonical(term: Term | None) -> tuple[Term | None, int]:
-    """A term in its one form, and what of it is the same all along, for the base."""
+    """A term in its normal form, and the part that is constant along the dimension, which goes to the base."""
     if term is None:
         return None, 0
     labels = term.labels
@@ -461,7 +461,7 @@ def _canonical(term: Term | None) -> tuple[Term | None, int]:
 
 
 def _interleaved(labels: list[int]) -> int:
-    """How often each label stands, one beside the other, all along."""
+    """How many times each label is repeated in direct succession, everywhere."""
     run = next(i for i, label in enumerate(labels) if label != labels[0])
     for n in range(run, 1, -1):
         fits = run % n == 0 and len(labels) % n == 0
@@ -471,7 +471,7 @@ def _interleaved(labels: list[int]) -> int:
 
 
 def _period(labels: list[int]) -> int:
-    """After how many labels they begin again, all along."""
+    """The number of labels after which they repeat, everywhere."""
     many = len(labels)
     for n in range(1, many // 2 + 1):
         if many % n == 0 and labels[n] == labels[0] and labels[:n] * (many // n) == labels:

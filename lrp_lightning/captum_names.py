@@ -1,4 +1,4 @@
-"""What is used of Captum. It imports ``tqdm.auto``, which in a notebook without ipywidgets warns that bars will be text."""
+"""Imports from Captum, without the warning of ``tqdm.auto`` in a notebook that lacks ipywidgets."""
 
 from __future__ import annotations
 

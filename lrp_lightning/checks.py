@@ -1,4 +1,4 @@
-"""What arguments may be, and how errors name what was given: one wording for all functions."""
+"""Checks of arguments, and how errors name what was given: one wording for all functions."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from lrp_lightning.errors import InputError
 __all__ = ["as_number", "check_batches", "check_tensors", "got", "inputs_of", "is_number", "is_whole", "labelled", "meant"]
 
 _LISTED = 8
-"""Names that a message lists."""
+"""The number of names that a message lists."""
 
 
 def got(value: object) -> str:
-    """What was given instead of what was asked for, for a message: its type and, if that is clear, what to do.
+    """Describes a wrong argument in a message: its type and, if that is clear, what to do.
 
     Example:
         >>> from lrp_lightning.checks import got
@@ -44,7 +44,7 @@ def got(value: object) -> str:
 
 
 def meant(name: object, known: Collection[str], of: str = "layers") -> str:
-    """What to write instead of an unknown name, for a message: similar names, and the first few that are known.
+    """Suggestions for an unknown name, for a message: similar names and the first few known names.
 
     Example:
         >>> from lrp_lightning.checks import meant
@@ -71,7 +71,7 @@ def is_number(value: object) -> bool:
 
 
 def as_number(value: object) -> float:
-    """A number, or a tensor or array of one, as a float; NaN, which every range refuses, for anything else."""
+    """A number, or a tensor or array with one element, as a float; anything else becomes NaN, which every range refuses."""
     try:
         return float(value) if isinstance(value, SupportsFloat) else float("nan")
     except (TypeError, ValueError, RuntimeError):
@@ -79,7 +79,7 @@ def as_number(value: object) -> float:
 
 
 def check_tensors(**given: object) -> None:
-    """Refuse what is not a tensor.
+    """Raise an error unless the argument is a tensor.
 
     Raises:
         InputError: naming the argument.
@@ -90,7 +90,7 @@ def check_tensors(**given: object) -> None:
 
 
 def check_batches(loader: object) -> None:
-    """Refuse what does not give batches; a single batch, mistaken for a loader, would be read sample by sample.
+    """Raise an error unless the argument yields batches; a single batch given as loader would be read sample by sample.
 
     Raises:
         InputError: saying what to give.
@@ -129,7 +129,7 @@ def inputs_of(batch: object) -> Tensor:
 
 
 def labelled(batch: object) -> tuple[Tensor, Tensor | None]:
-    """The inputs of a batch and their labels, ``(N,)`` whole numbers; None if it has none.
+    """The inputs of a batch and their labels, ``(N,)`` integers; None without labels.
 
     Raises:
         InputError: if it is neither ``(inputs, labels)`` nor inputs, or labels are not one class per sample.

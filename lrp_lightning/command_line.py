@@ -1,4 +1,4 @@
-"""The command line, without writing code: what a classifier sees in images, and files that say so wherever they run."""
+"""The command line: explain a classifier's decisions on images, or export a module that does so, without writing code."""
 
 from __future__ import annotations
 
@@ -42,17 +42,17 @@ __all__ = ["main"]
 
 _TORCHVISION = "torchvision:"
 _INSTANTIATORS = (None, "lightning.pytorch.cli.instantiate_module", "pytorch_lightning.cli.instantiate_module")
-"""What a checkpoint may have its module made by: its class, or LightningCLI."""
+"""The instantiators that a checkpoint may name: none, so that its module's class is called, or LightningCLI's."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run ``python -m lrp_lightning``.
 
     Args:
-        arguments: what stands after the program's name; None for the process's own.
+        arguments: the arguments after the program's name; None for those of the process.
 
     Returns:
-        The exit status: 0, or 2 with one line on the standard error that says what was wrong.
+        The exit status: 0, or 2 with one line on standard error that says what was wrong.
     """
     options = _parser().parse_args(arguments)
     try:
@@ -154,7 +154,7 @@ def _add_preparation(parser: argparse.ArgumentParser) -> None:
 
 
 def _budget(text: str) -> int | float:
-    """As :class:`lrp_lightning.TopK` takes it: ``5`` is a number of neurons, ``0.1`` a share."""
+    """Parse ``keep`` as in :class:`lrp_lightning.TopK`: ``5`` is a number of neurons, ``0.1`` a share."""
     try:
         return int(text)
     except ValueError:
@@ -172,13 +172,13 @@ def _natural(text: str) -> int:
 
 
 def _samples(text: str) -> int | None:
-    """How many images a file takes; None for any number."""
+    """The number of images that an exported file takes; None for any number."""
     return None if text == "any" else _natural(text)
 
 
 @dataclass(frozen=True)
 class _Classifier:
-    """A model, what images become for it, and what its outputs are called."""
+    """A model, how images are prepared for it, and the names of its classes."""
 
     model: nn.Module
     prepare: Callable[[Image.Image], Tensor]
@@ -211,7 +211,7 @@ def _explain(options: argparse.Namespace) -> int:
     try:
         trace = lrp.trace(images, target, edges=True)
     except UnsupportedOperatorError as error:
-        trace = lrp.trace(images, target)  # if it was the relevance that could not pass, this says so
+        trace = lrp.trace(images, target)  # if relevance could not pass an operator, this raises an error that says so
         print(f"the report has no graph: {error}")
     titles = [f"{path.name}: {caption}" for path, caption in zip(options.images, captions(trace, names), strict=True)]
     print(*(f"  {title}" for title in titles), sep="\n")
@@ -243,8 +243,8 @@ def _explain_data_set(options: argparse.Namespace) -> int:
     folder.prepare = classifier.prepare
     classes = _classes(options, classifier, classifier.prepare(_read(folder.paths[0]))[None])
     target = _target(options.target, classifier.class_names, classes)
-    told = folder.label(classifier.class_names, classes)
-    print(f"explaining {len(folder)} images with {options.model}; {told}", flush=True)
+    labelled = folder.label(classifier.class_names, classes)
+    print(f"explaining {len(folder)} images with {options.model}; {labelled}", flush=True)
     selection = None if options.keep == 1.0 and isinstance(options.keep, float) else TopK(options.keep)
     from lrp_lightning.callbacks import Explainer  # Lightning takes a second to import, and a report does without
     from lrp_lightning.callbacks.data_set import write_store
@@ -287,7 +287,7 @@ def _contrast(options: argparse.Namespace, classifier: _Classifier, images: Tens
 
 
 def _check(options: argparse.Namespace, of_folder: str = "", example: str = "report.html") -> None:
-    """What would else go wrong only when the work is done, or not be noticed at all.
+    """Check options whose errors would otherwise appear only after the work, or not at all.
 
     Args:
         options: the command's.
@@ -317,12 +317,12 @@ def _classifier(options: argparse.Namespace) -> _Classifier:
 
 
 def _classes(options: argparse.Namespace, classifier: _Classifier, image: Tensor) -> int:
-    """How many classes the model tells apart."""
+    """The number of classes of the model."""
     name, names = options.model, classifier.class_names
     try:
         with torch.no_grad():
             output = classifier.model.eval()(image)
-    except (RuntimeError, AssertionError, ValueError) as error:  # whatever operators and models say to a wrong shape
+    except (RuntimeError, AssertionError, ValueError) as error:  # anything an operator may raise
         raise ModelError(
             f"{name} cannot read images {tuple(image.shape[1:])}: {_shortly(error)}; give the side that it takes by --size"
         ) from None
@@ -395,7 +395,7 @@ def _export(options: argparse.Namespace) -> int:
 
 
 def _kind(out: Path, asked: str | None) -> tuple[str, Callable[..., Path]]:
-    """The format of a file, and what writes it."""
+    """The format of a file, and the function that writes it."""
     suffix = out.suffix.lower()
     if suffix not in (".pt2", ".onnx"):
         raise InputError(f"--out must end in .pt2 or .onnx, got {str(out)!r}")
@@ -408,7 +408,7 @@ def _kind(out: Path, asked: str | None) -> tuple[str, Callable[..., Path]]:
 
 
 def _prepared(classifier: _Classifier, image: Tensor) -> dict[str, Any]:
-    """How an image becomes an input of the model, for who loads the file."""
+    """How an image becomes an input of the model, for the program that loads the file."""
     _, channels, height, width = image.shape
     side, interpolation = classifier.resized
     return {
@@ -422,7 +422,7 @@ def _prepared(classifier: _Classifier, image: Tensor) -> dict[str, Any]:
 
 
 def _used(captured: Captured, about: dict[str, Any], classes: int, out: Path, kind: str) -> list[str]:
-    """What a file takes and gives, and how to load it, line by line."""
+    """The inputs and outputs of a file, and how to load it, as lines of text."""
     [(samples, *image)], taken = captured.shapes, about["images"]
     n = "N" if captured.dynamic_batch else samples
     of_image = ", ".join(map(str, image))
@@ -456,7 +456,7 @@ class _Folder(Dataset):
 
     @staticmethod
     def of(path: Path) -> _Folder:
-        """Those in it, or, where there are none, those below its folders, as torchvision's ImageFolder finds them."""
+        """The images in the folder, or, if it has no images, those in its subfolders, as in torchvision's ImageFolder."""
         if not path.is_dir():
             raise InputError(
                 f"--dataset must be a folder of images; {str(path)!r} is {'a file' if path.exists() else 'not there'}"
@@ -475,7 +475,7 @@ class _Folder(Dataset):
         return _Folder([Path(file) for file, _ in found.samples], found.classes, found.targets)
 
     def label(self, names: Sequence[str] | None, classes: int) -> str:
-        """Labels of the folders that are called as classes are, or are as many; what these are, in words."""
+        """Set labels by folder, if the folders have the classes' names or number; return where they are from, as text."""
         known = {name: n for n, name in enumerate(names or ())}
         if not self.folders:
             return "without labels"
@@ -517,12 +517,12 @@ def _text(path: Path) -> str:
 
 
 def _unpickled(path: Path) -> Any:
-    """What torch.save wrote, where that is tensors and plain values; nothing else is made of a file."""
+    """Load a file of torch.save that contains only tensors and plain values; no other object is created."""
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise InputError(f"there is no file {str(path)!r}") from None
-    except Exception as error:  # whatever unpickling comes to
+    except Exception as error:  # any exception that unpickling raises
         other = re.search(r"GLOBAL (\S+)", str(error)) if isinstance(error, UnpicklingError) else None
         if other is None:
             short = "torch.save did not write it" if isinstance(error, UnpicklingError | EOFError) else _shortly(error)
@@ -682,5 +682,5 @@ def _check_instantiator(path: Path, saved: dict[str, Any]) -> None:
 
 
 def _shortly(error: Exception) -> str:
-    """The first line, of what may be a page."""
+    """The first line of a message that may be long."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -1,4 +1,4 @@
-"""What this library uses of torch and of Lightning that they do not promise to keep, to be checked with each new version."""
+"""Private interfaces of torch and Lightning that this library uses; check them with each new version."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ __all__ = [
 ]  # fmt: skip
 
 set_grad_enabled: Callable = torch._C._set_grad_enabled
-"""What ``torch.no_grad`` calls, as a function mode sees it."""
+"""The function that a function mode sees when ``torch.no_grad`` is entered or left."""
 
 c_functions: Any = torch._C._nn
-"""Where ``F.linear``, ``F.gelu`` and others really are."""
+"""The namespace in which ``F.linear``, ``F.gelu`` and others are implemented."""
 
 variable_functions: Any = torch._C._VariableFunctions
-"""Where those of ``torch`` really are, which other libraries put functions of their own in place of."""
+"""The namespace of ``torch``'s own functions, which other libraries may replace by theirs."""
 
 in_projection: Callable = F._in_projection  # type: ignore[attr-defined]
 in_projection_packed: Callable = F._in_projection_packed  # type: ignore[attr-defined]
@@ -40,7 +40,7 @@ in_projection_packed: Callable = F._in_projection_packed  # type: ignore[attr-de
 
 
 def in_double(t: Tensor) -> Tensor:
-    """A tensor in double precision, or, where its device has none, as Apple's MPS, in single."""
+    """A tensor in double precision, or in single precision on a device without double, such as Apple's MPS."""
     try:
         return t.double()
     except TypeError:
@@ -48,7 +48,7 @@ def in_double(t: Tensor) -> Tensor:
 
 
 def share_memory(one: Tensor, other: Tensor) -> bool:
-    """Whether two tensors lie in the same memory."""
+    """Whether two tensors share memory."""
     return torch._C._is_alias_of(one, other)  # type: ignore[attr-defined]
 
 
@@ -58,13 +58,13 @@ def base_of(t: Tensor) -> Tensor | None:
 
 
 def revived(t: Tensor) -> Tensor:
-    """A tensor that was found by a weak reference: torch may give up its Python object and take it back."""
+    """A tensor that was found by a weak reference: torch may release its Python object and take it back."""
     t._fix_weakref()  # type: ignore[attr-defined]
     return t
 
 
 def function_of(node: Any) -> type | None:
-    """The ``torch.autograd.Function`` that a node of autograd's graph is of; None if it is one of torch's own."""
+    """The ``torch.autograd.Function`` of a node of autograd's graph; None for torch's own nodes."""
     return node._forward_cls if isinstance(node, BackwardCFunction) else None  # type: ignore[attr-defined]
 
 
@@ -78,13 +78,13 @@ _paused = _Paused()
 
 
 def is_recording() -> bool:
-    """Whether ``make_fx`` records the operators that run, or will again, outside of :func:`unrecorded`."""
+    """Whether ``make_fx`` is recording; also true inside :func:`unrecorded`, where recording is only suspended."""
     return get_proxy_mode() is not None or bool(_paused.modes)
 
 
 @contextmanager
 def unrecorded() -> Iterator[None]:
-    """Without ``make_fx`` recording: for what is known of tensors, which is the same for all inputs. A decorator too."""
+    """Suspend recording by ``make_fx``, for facts about tensors, which are the same for all inputs. Also a decorator."""
     mode = get_proxy_mode()
     if mode is None:
         yield
@@ -98,7 +98,7 @@ def unrecorded() -> Iterator[None]:
 
 
 def depends_on_inputs(t: Tensor) -> bool:
-    """Whether a tensor was made of the inputs of what ``make_fx`` records."""
+    """Whether a tensor was computed from the inputs of the recording by ``make_fx``."""
     mode = get_proxy_mode() or next(reversed(_paused.modes), None)
     found = None if mode is None else get_proxy_slot(t, mode.tracer, None)
     todo, seen = [] if found is None else [found.proxy.node], set()
@@ -132,5 +132,5 @@ def uncompiled(model: nn.Module) -> nn.Module:
 
 
 def loaders_of(loop: Any) -> list[Any]:
-    """The loaders of one of Lightning's evaluation loops, where they run one after the other; else none."""
+    """The loaders of one of Lightning's evaluation loops if they run sequentially; otherwise empty."""
     return pytree.tree_leaves(loop._combined_loader.flattened) if loop._is_sequential else []

@@ -1,4 +1,4 @@
-"""Composites: which rule each unit layer gets."""
+"""Composites: which rule each layer gets."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ class Composite:
     The first of these that applies decides: a name pattern in ``layers``, ``first``, the layer's kind, ``default``.
 
     Args:
-        default: for every unit layer without a rule of its own.
+        default: for every layer without a rule of its own.
         convolution: for convolutions, of any dimension.
         linear: for linear layers.
         first: for convolutions and linear layers that read the input through data movement and normalisation only.
         layers: ``{pattern: rule}``, shell patterns on layer names such as ``"features.*"``; the first match decides.
-        attention: what attention hands relevance to: ``"values"``, its weights being constants (Ali et al. 2022), or queries
-            and keys too, by ``"attnlrp"`` (Achtibat et al. 2024).
+        attention: ``"values"`` treats the attention weights as constants, so only values get relevance (Ali et al. 2022);
+            ``"attnlrp"`` also propagates it to queries and keys (Achtibat et al. 2024).
 
     Raises:
-        RuleError: if something given as a rule is not one, or ``attention`` is none of these.
+        RuleError: if something given as a rule is not one, or ``attention`` is not one of these.
 
     Example:
         >>> from lrp_lightning import Composite, Epsilon, Gamma, ZBox
@@ -72,7 +72,7 @@ class Composite:
         yield from self.layers.items()
 
     def pattern_for(self, name: str) -> str | None:
-        """The pattern in ``layers`` that decides over a layer, or None.
+        """The first pattern in ``layers`` that matches a layer, or None.
 
         Args:
             name: the layer's, as in ``Trace.relevance``.
@@ -80,7 +80,7 @@ class Composite:
         return next((pattern for pattern in self.layers if fnmatchcase(name, pattern)), None)
 
     def rule_for(self, name: str, kind: Kind, first: bool) -> Rule:
-        """The rule of one unit layer.
+        """The rule of one layer.
 
         Args:
             name: the layer's, as in ``Trace.relevance``.
@@ -103,7 +103,7 @@ class Composite:
         """Whether an activation of zero gets no relevance.
 
         Args:
-            first: whether a first layer may be what hands it down.
+            first: whether the layer that propagates it may be a first layer.
         """
         return self.proportional and not (first and self.first is not None and not self.first.proportional)
 
@@ -162,15 +162,15 @@ _BY_NAME = {"epsilon": lambda: Composite(Epsilon()), "epsilon_plus": EpsilonPlus
 
 
 def named(composite: Composite) -> str:
-    """The name by which :func:`as_composite` gives it, else what it is made of."""
+    """The name by which :func:`as_composite` returns it, otherwise its ``repr``."""
     return next((name for name, make in _BY_NAME.items() if make() == composite), repr(composite))
 
 
 def as_composite(composite: Composite | Rule | str) -> Composite:
-    """Read what stands where a composite is expected: a composite, a rule for every layer, or a name.
+    """Convert an argument to a composite: it may be a composite, a rule for every layer, or a name.
 
     Raises:
-        RuleError: if it is none of these.
+        RuleError: if it is not one of these.
     """
     if isinstance(composite, Composite):
         return composite

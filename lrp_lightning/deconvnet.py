@@ -1,6 +1,6 @@
-"""Reconstruction of what drives chosen neurons, in the input's own space: the deconvnet and guided backpropagation.
+"""Reconstruction of what activates chosen neurons, in input space: the deconvnet and guided backpropagation.
 
-Both are the gradient of a neuron's value with one change: at each rectifier, what travels back is rectified too.
+Both are the gradient of a neuron's value with one change: each rectifier also rectifies the gradient.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from lrp_lightning.progress import tqdm
 __all__ = ["TopActivations", "fields_of", "reconstruct", "reconstruct_at", "reconstruct_top_activations"]
 
 _GRADIENTS_AT_ONCE = 64
-"""Samples times neurons in one backward: bounds the memory whatever the number of neurons."""
+"""Samples times neurons in one backward: limits memory for any number of neurons."""
 
 
 def reconstruct(
@@ -34,24 +34,24 @@ def reconstruct(
     at: Literal["everywhere", "strongest"] = "everywhere",
     additional_forward_args: Any = None,
 ) -> Tensor:
-    """What in the input drives each of the chosen neurons, in the input's own space.
+    """The parts of the input that activate each of the chosen neurons, in input space.
 
     The gradient of a neuron's value with respect to the input, in which rectifiers (ReLU, ReLU6 and clamps at zero, as
-    modules or as functions) let only positive values travel back: all of them for ``"deconvnet"`` (Zeiler & Fergus 2014,
-    section 2.1), those where the signal passed too for ``"guided"`` (Springenberg et al. 2015, section 3.4). Max pooling
-    goes back by its switches, every other operator by its own gradient. Equal to ``captum.attr.Deconvolution`` and
-    ``GuidedBackprop`` where those see every rectifier: they see modules, and each only once.
+    modules or as functions) propagate only positive gradients: all of them for ``"deconvnet"`` (Zeiler & Fergus 2014,
+    section 2.1), only where the activation was also positive for ``"guided"`` (Springenberg et al. 2015, section 3.4). Max
+    pooling uses its switches, every other operator its own gradient. Equal to ``captum.attr.Deconvolution`` and
+    ``GuidedBackprop`` if these see every rectifier: they see only modules, and only one call of each.
 
     Args:
         model: any module; it runs in eval mode and is not changed.
         inputs: ``(N, ...)``.
-        layer: the name of a layer, a residual sum or any module, or a module. As everywhere, a layer has its batch norm
-            folded in.
+        layer: a module, or the name of a layer, a residual sum or any module. A layer's batch norm is folded in, as
+            everywhere.
         neurons: which of its neurons (channels), such as ``trace.relevance[layer].sum(0).topk(5).indices``.
-        method: what rectifiers do.
-        at: the value of a neuron with many places: the sum of them, or ``"strongest"``, the largest alone, as in the paper's
+        method: the treatment of rectifiers, see above.
+        at: the value of a neuron with many places: their sum, or ``"strongest"``, only the largest, as in the paper's
             figures.
-        additional_forward_args: given to the model after ``inputs``.
+        additional_forward_args: passed to the model after ``inputs``.
 
     Returns:
         ``(len(neurons), *inputs.shape)``, in units of the neuron's value per unit of the input.
@@ -59,7 +59,7 @@ def reconstruct(
     Raises:
         LayerError: if the layer or a neuron does not exist, or the layer runs more than once.
         InputError: if the inputs are not a finite floating-point tensor, samples first.
-        RuleError: if ``method`` or ``at`` is none of these.
+        RuleError: if ``method`` or ``at`` is not one of these.
 
     Example:
         >>> import torch
@@ -86,14 +86,14 @@ def reconstruct(
 def reconstruct_at(
     model: nn.Module, images: Tensor, layer: str, neurons: Tensor, places: Tensor, method: Method = "deconvnet"
 ) -> Tensor:
-    """What in each image drives one neuron of a layer at one place.
+    """The parts of each image that activate one neuron of a layer at one place.
 
     Args:
         model: as in :func:`reconstruct`.
         images: ``(N, ...)``.
-        layer: its name.
-        neurons: ``(N,)``, of each image one.
-        places: ``(N,)``, of each neuron's places, which are counted row by row.
+        layer: the layer's name.
+        neurons: ``(N,)``, one for each image.
+        places: ``(N,)``, the place of each neuron, counted row by row.
         method: as in :func:`reconstruct`.
 
     Returns:
@@ -127,7 +127,7 @@ def fields_of(model: nn.Module, images: Tensor, layer: str, neurons: Tensor, pla
     """
     if not len(images):
         return torch.zeros(0, 2, images.ndim - 2, dtype=torch.long)
-    # a place's field is the same in every image and of every neuron, so one image does for all
+    # the field of a place is the same for every image and neuron, so one image is enough
     distinct, which = places.unique(return_inverse=True)
     one_of = torch.empty_like(distinct).scatter_(0, which, torch.arange(len(images), device=images.device))
     model = unwrapped(model)
@@ -141,18 +141,18 @@ def fields_of(model: nn.Module, images: Tensor, layer: str, neurons: Tensor, pla
 
 @dataclass(frozen=True, eq=False)
 class TopActivations:
-    """The samples that drive one neuron most, one place in each, strongest first.
+    """The samples that activate one neuron most, at one place each, strongest first.
 
     Attributes:
-        layer: the layer's name as it was asked for.
-        neuron: which of its neurons.
+        layer: the layer's name as given.
+        neuron: the neuron's number.
         values: ``(k,)``, the neuron's largest value in each sample.
-        samples: ``(k,)``, the samples' numbers in the order in which the loader gave them.
+        samples: ``(k,)``, the samples' numbers in the loader's order.
         images: ``(k, C, ...)``, the samples.
-        reconstructions: ``(k, C, ...)``, what in each drives the neuron at that place.
-        fields: ``(k, 2, S)``, the receptive field of that place in the S dimensions of space: first and one past last.
-        labels: ``(k,)``, the samples' classes; None where the loader gave none, or they were not asked for.
-        predictions: ``(k,)``, the classes that the model gives them; None as before.
+        reconstructions: ``(k, C, ...)``, the parts of each sample that activate the neuron at that place.
+        fields: ``(k, 2, S)``, the receptive field of that place in the S spatial dimensions: first and one past last index.
+        labels: ``(k,)``, the samples' classes; None if the loader has no labels or they were not requested.
+        predictions: ``(k,)``, the predicted classes; None if they were not requested.
 
     Example:
         >>> import torch
@@ -189,22 +189,22 @@ def reconstruct_top_activations(
     method: Literal["deconvnet", "guided"] = "deconvnet",
     progress: bool = True,
 ) -> TopActivations:
-    """The ``k`` samples that drive a neuron most, with its reconstruction and receptive field in each.
+    """The ``k`` samples that activate a neuron most, with its reconstruction and receptive field in each.
 
     As in the figures of Zeiler & Fergus (2014), each sample is ranked by its strongest place. The loader is read once, batch
     by batch; only ``k`` samples are kept.
 
     Args:
         model: any module; it runs in eval mode and is not changed.
-        loader: gives batches of inputs, or tuples and lists that begin with them.
+        loader: yields batches of inputs, or tuples and lists whose first element is the inputs.
         layer: as in :func:`reconstruct`.
-        neuron: which of its neurons.
+        neuron: the neuron's number.
         k: number of samples; fewer are returned if the loader has fewer.
         method: as in :func:`reconstruct`.
         progress: whether to show a progress bar on a terminal.
 
     Returns:
-        The samples, strongest first, with what in each drives the neuron.
+        The samples, strongest first, with the parts of each that activate the neuron.
 
     Raises:
         LayerError, InputError, RuleError: as :func:`reconstruct`; InputError too if the loader is empty.
@@ -261,7 +261,7 @@ def _places(model: nn.Module, inputs: Tensor, layer: nn.Module | str, neuron: in
 
 
 def _bounds(reached: Tensor) -> Tensor:
-    """First and one past last index that is True, over channels, in each dimension of space: ``(N, 2, S)``."""
+    """First and one past last index that is True in any channel, for each spatial dimension: ``(N, 2, S)``."""
     ends = []
     for dim in range(2, reached.ndim):
         along = reached.movedim(dim, 1).flatten(2).any(2).int()
@@ -270,7 +270,7 @@ def _bounds(reached: Tensor) -> Tensor:
 
 
 def _gradients(values: Tensor, x: Tensor) -> Tensor:
-    """The gradient of each column of ``values``, ``(N, K)``, many in one backward: ``(K, N, ...)``."""
+    """The gradient of each column of ``values``, ``(N, K)``, several per backward: ``(K, N, ...)``."""
     one_each = torch.eye(values.shape[1], dtype=values.dtype, device=x.device)[:, None].expand(-1, len(x), -1)
     parts = [
         torch.autograd.grad(values, x, part, retain_graph=True, is_grads_batched=True)[0]

@@ -1,4 +1,4 @@
-"""What can go wrong, by name. Every error says what was wrong, where, and what to do."""
+"""The errors of this library. Every message says what was wrong, where, and what to do."""
 
 __all__ = [
     "GraphError",
@@ -17,25 +17,25 @@ __all__ = [
 
 
 class LRPError(Exception):
-    """Anything that this library refuses to do. Every error below is one."""
+    """Base class of all errors of this library."""
 
 
 class ModelError(LRPError, TypeError):
-    """The model is not what can be explained: not a module, or its output is no tensor."""
+    """The model cannot be explained: it is not a module, or its output is not a tensor."""
 
 
 class NotFiniteError(ModelError):
-    """The model's output is NaN or infinite: its training has diverged, or its weights are."""
+    """The model's output is NaN or infinite: its training has diverged, or its weights are not finite."""
 
 
 class InputError(LRPError, ValueError):
-    """The inputs cannot be explained: no tensor, wrong dtype, NaN or infinite, no samples."""
+    """The inputs cannot be explained: not a tensor, wrong dtype, NaN or infinite, or without samples."""
 
 
 class TargetError(LRPError, AssertionError, ValueError):
     """The target is missing or does not fit the output.
 
-    An ``AssertionError`` too, since that is what Captum raises and its users catch.
+    It is also an ``AssertionError``, because Captum raises that and its users catch it.
     """
 
 
@@ -55,15 +55,15 @@ class LayerError(LRPError, KeyError):
 
 
 class GraphError(LRPError, ValueError):
-    """A relevance graph cannot be built, or does not have what was asked of it."""
+    """A relevance graph cannot be built, or lacks what was requested."""
 
 
 class RecordError(LRPError, ValueError):
-    """What a step leaves in the log for TensorBoard cannot be written, or cannot be read."""
+    """A step's record in TensorBoard's log cannot be written or read."""
 
 
 class StoreError(LRPError, ValueError):
-    """A store of relevance cannot be written or read, is of something else, or does not hold what was asked of it."""
+    """A store of relevance cannot be written or read, belongs to another model, or lacks what was requested."""
 
 
 class UnsupportedOperatorError(LRPError, NotImplementedError):

@@ -1,4 +1,4 @@
-"""Files that are whole or not there."""
+"""Files that are written completely or not at all."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ __all__ = ["replacing"]
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A file to write, in the same folder, that takes the place of ``path`` once all is written.
+    """A temporary file in the same folder, which replaces ``path`` once it is written completely.
 
-    So a full disk, or an end half way, leaves what was there before.
+    So a full disk or an interruption leaves the previous file unchanged.
 
     Example:
         >>> import tempfile

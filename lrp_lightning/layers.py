@@ -1,4 +1,4 @@
-"""The unit layers of a model: what they are called, and the state of the model while it is explained."""
+"""The layers of a model and their names, and the state of the model while it is explained."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def unwrapped(model: nn.Module) -> nn.Module:
 
 
 def modules_of(model: nn.Module) -> list[tuple[str, nn.Module]]:
-    """What ``model.named_modules()`` gives, which is recursive and takes several times as long; every pass asks for it."""
+    """Like ``model.named_modules()``, but several times faster, because every pass needs it."""
     found: list[tuple[str, nn.Module]] = []
     seen: set[int] = set()
     todo: list[tuple[str, nn.Module]] = [("", model)]
@@ -51,7 +51,7 @@ def modules_of(model: nn.Module) -> list[tuple[str, nn.Module]]:
         name, module = todo.pop()
         if id(module) in seen:
             continue
-        if type(module).named_modules is not nn.Module.named_modules:  # it has names of its own for them
+        if type(module).named_modules is not nn.Module.named_modules:  # it names its children itself
             named = [(inner, m) for inner, m in module.named_modules(prefix=name) if id(m) not in seen]
             seen.update(id(m) for _, m in named)
             found += named
@@ -65,7 +65,7 @@ def modules_of(model: nn.Module) -> list[tuple[str, nn.Module]]:
 
 
 def check_shows_operators(model: nn.Module) -> None:
-    """Refuse a model that does not show the operators that it is made of.
+    """Raise an error for a model that hides its operators.
 
     Raises:
         ModelError: naming the module, and what to explain instead.
@@ -87,12 +87,12 @@ def check_shows_operators(model: nn.Module) -> None:
 
 
 def without_compilation(name: str) -> str:
-    """A module's name as it is without ``torch.compile`` around it or what holds it."""
+    """A module's name without the parts that ``torch.compile`` adds."""
     return ".".join(part for part in name.split(".") if part != "_orig_mod") if "_orig_mod" in name else name
 
 
 class LayerNames:
-    """Names of layers by the identity of their parameters and modules, so that no hook is needed to know them."""
+    """Names of layers, found by the identity of their parameters and modules, without hooks."""
 
     def __init__(self, model: nn.Module) -> None:
         self.of_parameter: dict[int, str] = {}
@@ -103,9 +103,7 @@ class LayerNames:
             name = without_compilation(name)
             self.of_module.setdefault(id(module), name)
             self.modules[name] = module
-            for owned, parameter in own_parameters(
-                module
-            ).items():  # as named_parameters does, without its cost for each module
+            for owned, parameter in own_parameters(module).items():  # as named_parameters does, but faster
                 if parameter is not None:
                     if is_lazy(parameter):
                         raise ModelError(
@@ -115,10 +113,10 @@ class LayerNames:
                     self.of_parameter.setdefault(id(parameter), full.removesuffix(".weight"))
 
     def name_of(self, layer: nn.Module | str) -> str:
-        """The name of a layer that is named or given as module.
+        """The name of a layer that is given by name or as a module.
 
         Raises:
-            LayerError: if the module is none of the model's.
+            LayerError: if the module is not part of the model.
         """
         if isinstance(layer, str):
             return layer
@@ -127,7 +125,7 @@ class LayerNames:
         return self.of_module[id(layer)]
 
     def of_weight(self, weight: Tensor | None, kind: str) -> str:
-        """Name of the layer that owns this weight; of a tensor that is no parameter, the module that runs, or its kind."""
+        """Name of the layer that owns a weight; for a tensor that is not a parameter, the running module or its kind."""
         named = self.of_parameter.get(id(weight))
         if named is None and weight is not None:  # it may be a view of a parameter, such as its T
             named = self.of_parameter.get(id(base_of(weight)))
@@ -144,11 +142,11 @@ class LayerNames:
         return self._rules[layer]
 
     def here(self, what: str) -> str:
-        """A name for something without parameters in the module that runs."""
+        """A name for an operator without parameters in the running module."""
         return f"{self.executing()}.{what}".removeprefix(".")
 
     def note(self, error: RuntimeError) -> None:
-        """Add to what torch says of an operator that failed in which module it did."""
+        """Add to torch's error message the module in which an operator failed."""
         known = isinstance(error, LRPError) or getattr(error, "__notes__", None)
         if not known and hasattr(error, "add_note"):
             name = self.executing()
@@ -158,7 +156,7 @@ class LayerNames:
             error.add_note(f"in module {name!r} of the model; does the input fit it?{reads}")
 
     def executing(self) -> str:
-        """Name of the innermost module whose code is on the call stack, found by looking, so that no hook is needed."""
+        """Name of the innermost module whose code is on the call stack, found without hooks."""
         frame = sys._getframe(1)
         while frame is not None:
             name = self.of_module.get(id(frame.f_locals.get("self")))
@@ -170,14 +168,14 @@ class LayerNames:
 
 _state = threading.Lock()
 _explained: weakref.WeakKeyDictionary[nn.Module, int] = weakref.WeakKeyDictionary()
-"""Modules in train mode that are explained as in eval, and how many passes do so: threads share them."""
+"""Modules that were in train mode before they are explained in eval mode, and the number of passes that use them."""
 
 
 @contextmanager
 def explained(model: nn.Module, device: torch.device) -> Iterator[None]:
-    """The state in which a model is explained: as in eval, with gradients, without autocast; all undone at the end.
+    """The state in which a model is explained: eval mode, with gradients, without autocast; undone at the end.
 
-    Several threads may explain one model at once: the last one out puts its modules back into train mode.
+    Several threads may explain one model at the same time; the last one to finish restores train mode.
     """
     with _state:
         training = [module for _, module in modules_of(model) if module.training or module in _explained]
@@ -208,7 +206,7 @@ _stance: Any = None
 
 @contextmanager
 def _without_compilation() -> Iterator[None]:
-    """What is compiled runs eagerly, so its operators are seen. Threads share the stance: the last one out restores it."""
+    """Run compiled code eagerly, so that its operators are visible. Threads share this stance; the last one restores it."""
     global _uncompiled, _stance
     if "torch._dynamo" not in sys.modules:  # then nothing has been compiled
         yield
@@ -229,7 +227,7 @@ def _without_compilation() -> Iterator[None]:
 
 
 def neuron_dim(t: Tensor, kind: str) -> int:
-    """The dimension that holds a unit layer's neurons: the last for linear layers, 1 for all others."""
+    """The dimension that holds a layer's neurons: the last for linear layers, 1 for all others."""
     return t.ndim - 1 if kind == "linear" else 1
 
 
@@ -240,8 +238,8 @@ _READ_FIRST = (nn.Conv1d, nn.ConvTranspose1d, nn.BatchNorm1d)
 def input_neuron_dim(model: nn.Module, x: Tensor) -> int:
     """The dimension of an input that holds its neurons.
 
-    The model says, as ``input_neurons``. Of one that does not, they are in dimension 1, but of ``(N, L, C)``, which the
-    first module with parameters tells from ``(N, C, L)``.
+    The model may set it as ``input_neurons``. Otherwise it is dimension 1, except for inputs ``(N, L, C)``, which the
+    first module with parameters distinguishes from ``(N, C, L)``.
 
     Raises:
         ModelError: if the input has no such dimension.
@@ -261,7 +259,7 @@ def input_neuron_dim(model: nn.Module, x: Tensor) -> int:
 
 
 def numbered(names: list[str]) -> list[str]:
-    """Names made unique: what occurs more than once gets its occurrence, ``conv#1``, ``conv#2``."""
+    """Names made unique: a name that occurs more than once is numbered, ``conv#1``, ``conv#2``."""
     times, seen = Counter(names), Counter[str]()
     result = []
     for name in names:
@@ -271,5 +269,5 @@ def numbered(names: list[str]) -> list[str]:
 
 
 def unknown_layer(name: str, known: Collection[str]) -> LayerError:
-    """An error that names the layer that is not there, and those that its caller may have meant."""
+    """An error that names the unknown layer and similar layers that exist."""
     return LayerError(f"no layer {name!r} carries relevance in this model; {meant(name, known)}")

@@ -1,10 +1,11 @@
-"""A forward pass with neurons switched off: what the critical neurons alone, or all but them, make of the input.
+"""A forward pass with neurons switched off, to test the critical neurons alone, or all other neurons.
 
-What can be switched off are the neurons that relevance runs through, those of ``Trace.masks``: the outputs of convolutions
-and linear layers, of attention its value and output projections. A gate (the branch of a squeeze-and-excitation block) and
-attention's query and key projections are computed from what is left but get no relevance under ``EpsilonPlus``, so no
-selection chooses among them and they stay on, unless a mask names them. A normalisation has no neurons of its own: a batch
-norm right after a unit layer belongs to it; any other, and every layer norm, normalises what the masked layer gives it.
+The neurons that can be switched off are those that propagate relevance, as in ``Trace.masks``: the outputs of convolutions
+and linear layers, in attention those of the value and output projections. Gates (the branch of a squeeze-and-excitation
+block) and attention's query and key projections are computed from the remaining neurons. They get no relevance under
+``EpsilonPlus``, so no selection chooses among them and they stay on, unless a mask names them. A normalisation has no
+neurons of its own: a batch norm directly after a layer belongs to that layer; any other, and every layer norm, normalises
+the output of the masked layer.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ def masked_forward(
         Logits, ``(N, classes)``.
 
     Raises:
-        SelectionError: if a mask is not boolean or does not fit its layer, ``keep`` or ``replacement`` is none of these, or
+        SelectionError: if a mask is not boolean or does not fit its layer, ``keep`` or ``replacement`` has another value, or
             the replacement of a layer with a mask is missing or does not fit.
         ModelError: if the model is not a module.
         InputError: if the inputs are not tensors of the model's dtype and device, or not finite. Finiteness is checked on
@@ -127,19 +128,19 @@ def soft_forward(
 def reads_of(
     model: nn.Module, inputs: Tensor | tuple[Tensor, ...], layers: Iterable[Any], additional_forward_args: Any = None
 ) -> dict[str, tuple[Tensor, torch.Size]]:
-    """``{layer: (mean, connections)}``: what each layer reads on average, ``(1, ...)``, and its connections' shape."""
+    """``{layer: (mean, connections)}``: the mean input of each layer, ``(1, ...)``, and the shape of its connections."""
     return _noted(Reads, model, inputs, layers, additional_forward_args)
 
 
 def means_of(
     model: nn.Module, inputs: Tensor | tuple[Tensor, ...], layers: Iterable[Any], additional_forward_args: Any = None
 ) -> dict[str, Tensor]:
-    """``{layer: (...)}``, what each layer gives in the whole network, value by value, on average over the samples."""
+    """``{layer: (...)}``, the output of each layer in the whole network, averaged over the samples value by value."""
     return _noted(Means, model, inputs, layers, additional_forward_args)
 
 
 def check_replacement(replacement: object) -> None:
-    """Refuse what says neither of the two things that a neuron may give that is off.
+    """Raise an error unless ``replacement`` is one of the two names.
 
     Raises:
         SelectionError: naming them.
@@ -156,7 +157,7 @@ def activations(
 
 
 def check_of(of: object) -> None:
-    """Refuse what masks cannot switch off.
+    """Raise an error unless ``of`` is something that masks can switch off.
 
     Raises:
         SelectionError: naming what they can.
@@ -172,7 +173,7 @@ def _noted(
     layers: Iterable[Any],
     additional_forward_args: Any,
 ) -> dict[str, Any]:
-    """What a forward that switches nothing off notes of each of these layers."""
+    """Values of each of these layers in a forward pass of the whole network."""
     notes: dict[str, Any] = {}
     with torch.no_grad():
         _run(model, inputs, dict.fromkeys(layers, torch.ones((), dtype=torch.bool)), additional_forward_args, what, notes)

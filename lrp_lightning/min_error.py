@@ -1,4 +1,4 @@
-"""Where :mod:`lrp_lightning.selection.min_error` was in 0.1, until 0.4: the one documented path that has moved."""
+"""The path of :mod:`lrp_lightning.selection.min_error` in version 0.1; it is removed in 0.4."""
 
 import warnings
 

@@ -1,4 +1,4 @@
-"""Patches of images that drive neurons, and what of them does, as pixels for whatever shows them."""
+"""Image patches that activate neurons, and the parts of them that do, as pixels for figures, the tab and reports."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 __all__ = ["patches", "reconstruction_pixels", "squares"]
 
 _BLURRED = 24
-"""What drives a neuron is blurred by the longer side of its patch over this."""
+"""The map of what activates a neuron is blurred by the longer side of its patch divided by this."""
 
 
 def patches(
     top: TopActivations, mean: Sequence[float] | None, std: Sequence[float] | None
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """What a neuron sees in each image, and what of it it responds to: pairs of ``(h, w, 3)`` in [0, 1]."""
+    """The patch that a neuron sees in each image, and the part that it responds to: pairs of ``(h, w, 3)`` in [0, 1]."""
     windows = [(slice(up, down), slice(left, right)) for (up, left), (down, right) in top.fields.tolist()]
     return [
         (image[window], reconstruction_pixels(r[:, window[0], window[1]]))
@@ -35,9 +35,10 @@ def patches(
 def squares(
     top: TopActivations, side: int, mean: Sequence[float] | None = None, std: Sequence[float] | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """What a neuron sees, and the same with all that does not drive it in grey: ``(k, side, side, 3)`` each, in [0, 1].
+    """The patches that a neuron sees, and the same with irrelevant parts in grey: ``(k, side, side, 3)`` each, in [0, 1].
 
-    A field that an edge of the image cuts is widened to a square within the image; what is not square then gets grey sides.
+    A field that is cut by the image's edge is widened to a square within the image; if it is still not square, it is padded
+    with grey.
     """
     seen, lit = [np.zeros((0, side, side, 3))], [np.zeros((0, side, side, 3))]
     for image, reconstruction, field in zip(
@@ -52,7 +53,7 @@ def squares(
 
 
 def _light(reconstruction: Tensor) -> np.ndarray:
-    """How much each place of a patch drives a neuron, ``(H, W)`` in [0, 1], blurred so that what lies around is seen too."""
+    """How much each place of a patch activates a neuron, ``(H, W)`` in [0, 1], blurred to include its surroundings."""
     size = reconstruction.detach().cpu().double().abs().sum(0).numpy()
     if not size.any():  # as of a card's thumbnail
         return size
@@ -62,7 +63,7 @@ def _light(reconstruction: Tensor) -> np.ndarray:
 
 
 def _widened(field: Tensor, sides: Sequence[int]) -> Tensor:
-    """A field ``(2, 2)``, first and one past last, with its sides made equal where there is room."""
+    """A field ``(2, 2)``, first and one past last index, enlarged to a square where the image is large enough."""
     sizes = field[1] - field[0]
     wanted = torch.minimum(sizes.amax().expand(2), torch.tensor(sides))
     first = (field[0] - (wanted - sizes) // 2).clamp(min=0)
@@ -71,7 +72,7 @@ def _widened(field: Tensor, sides: Sequence[int]) -> Tensor:
 
 
 def _fitted(picture: np.ndarray, side: int) -> np.ndarray:
-    """``(h, w, 3)`` in [0, 1] with its longer side so many pixels, in the middle of grey: ``(side, side, 3)``."""
+    """``(h, w, 3)`` in [0, 1], resized so that the longer side is ``side`` pixels, centred on grey: ``(side, side, 3)``."""
     height, width = picture.shape[:2]
     scale = side / max(height, width)
     size = max(round(width * scale), 1), max(round(height * scale), 1)
@@ -84,7 +85,7 @@ def _fitted(picture: np.ndarray, side: int) -> np.ndarray:
 
 
 def reconstruction_pixels(reconstruction: Tensor) -> np.ndarray:
-    """``(C, H, W)`` to ``(H, W, 3)`` in [0, 1]: zero is grey; three channels are colours, of others their mean is grey."""
+    """``(C, H, W)`` to ``(H, W, 3)`` in [0, 1]: zero is grey; three channels are shown in colour, others by their mean."""
     pixels = reconstruction.detach().cpu().double()
     pixels = pixels if len(pixels) == 3 else pixels.mean(0, keepdim=True).expand(3, -1, -1)
     values = pixels.permute(1, 2, 0).numpy()

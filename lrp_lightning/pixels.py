@@ -1,4 +1,4 @@
-"""Relevance and images as pixels: one colour scale, centred on zero, for whatever shows them."""
+"""Relevance and images as pixels, with one colour scale, centred on zero, for figures, the tab and reports."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from lrp_lightning.errors import InputError
 __all__ = ["COLOURS", "coloured", "displayable", "limit_of", "over_grey", "relevance_as_images", "summed"]
 
 COLOURS = "RdBu_r"
-"""Red for, blue against, white nothing: the colour-blind can tell them apart."""
+"""Red is positive, blue negative, white zero; colour-blind people can distinguish them."""
 
 
 def relevance_as_images(
     relevance: Tensor, images: Tensor | None = None, percentile: float = 99.5, shares: bool = False
 ) -> Tensor:
-    """Heatmaps as images without any frame, for ``SummaryWriter.add_images`` and torchvision's ``make_grid``.
+    """Heatmaps as images without a frame, for ``SummaryWriter.add_images`` and torchvision's ``make_grid``.
 
     Args:
-        relevance: ``(N, C, H, W)``, as ``SelectiveLRP.attribute`` gives it; summed over channels.
-        images: ``(N, C, H, W)``; given, the heatmaps lie over them in grey.
+        relevance: ``(N, C, H, W)``, as ``SelectiveLRP.attribute`` returns it; summed over channels.
+        images: ``(N, C, H, W)``; if given, the heatmaps are drawn over them in grey.
         percentile: as in :func:`draw_heatmaps`.
         shares: as in :func:`draw_heatmaps`.
 
@@ -53,7 +53,7 @@ def relevance_as_images(
 
 
 def check_pair(images: Tensor, relevance: Tensor) -> None:
-    """Refuse images and relevance that do not belong together.
+    """Raise an error if the shapes of images and relevance do not match.
 
     Raises:
         InputError: naming both shapes.
@@ -68,7 +68,7 @@ def check_pair(images: Tensor, relevance: Tensor) -> None:
 
 
 def summed(relevance: Tensor, shares: bool) -> np.ndarray:
-    """``(..., C, H, W)`` summed over channels: ``(..., H, W)``; in percent of each map's ``|relevance|`` for ``shares``.
+    """``(..., C, H, W)`` summed over channels: ``(..., H, W)``; with ``shares`` in percent of each map's ``|relevance|``.
 
     Raises:
         InputError: if it is not finite, or has fewer dimensions.
@@ -86,7 +86,7 @@ def summed(relevance: Tensor, shares: bool) -> np.ndarray:
 
 
 def limit_of(heat: np.ndarray, percentile: float) -> float:
-    """The value at the ends of the scale: that share of pixels, in percent, lies within it; the rest saturate.
+    """The value at the ends of the colour scale: ``percentile`` percent of the pixels are within it; the rest saturate.
 
     Raises:
         InputError: if ``percentile`` is not in (0, 100].
@@ -102,19 +102,19 @@ def coloured(heat: np.ndarray, limit: float) -> np.ndarray:
 
 
 def over_grey(heat: np.ndarray, limit: float, images: np.ndarray) -> np.ndarray:
-    """Heat over pale grey ``images``, from :func:`displayable`, opaque where it is strong: ``(..., H, W, 3)`` uint8."""
+    """Heatmaps over pale grey ``images``, from :func:`displayable`; opaque at large relevance: ``(..., H, W, 3)`` uint8."""
     grey = 0.35 + 0.6 * (images @ np.array([0.299, 0.587, 0.114]))[..., None]
     strength = np.clip(np.abs(heat) / limit, 0, 1)[..., None] ** 0.6
     return np.round(255 * (1 - strength) * grey + strength * coloured(heat, limit)).astype(np.uint8)
 
 
 def displayable(images: Tensor, mean: Sequence[float] | None = None, std: Sequence[float] | None = None) -> np.ndarray:
-    """``(N, C, H, W)`` to ``(N, H, W, 3)`` in [0, 1]: colours of three channels, grey of any other number, their mean.
+    """``(N, C, H, W)`` to ``(N, H, W, 3)`` in [0, 1]: three channels are colours; other numbers give their mean in grey.
 
     Args:
         images: as the model takes them.
-        mean: the normalisation to undo, one value per channel, with ``std``: values that then lie outside [0, 1] are
-            clipped. Without it each image is stretched to its own range.
+        mean: with ``std``, the normalisation to undo, one value per channel; values that are then outside [0, 1] are
+            clipped. Without it, each image is stretched to its own range.
         std: see ``mean``.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Progress bars: widgets in a notebook that can show them, else text."""
+"""Progress bars: widgets in notebooks that can show them, otherwise text."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import importlib.util
 
 if importlib.util.find_spec("ipywidgets") is not None:
     from tqdm.auto import tqdm
-else:  # where tqdm.auto warns in every notebook that it cannot show widgets
+else:  # tqdm.auto would warn in every notebook without widgets
     from tqdm import tqdm
 
 __all__ = ["tqdm"]

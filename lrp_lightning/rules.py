@@ -1,12 +1,12 @@
-"""LRP rules as rows of data: how an affine map hands the relevance of its outputs down to its inputs.
+"""LRP rules as data: how an affine map redistributes the relevance of its outputs to its inputs.
 
-A rule is a tuple of groups, a group a share and a tuple of terms, and a term says which part of the input ``a``, of the
-weight ``w`` and of the bias ``b`` it takes. For each group
+A rule is a tuple of groups. A group has a share and a tuple of terms. A term names the parts of the input ``a``, the
+weight ``w`` and the bias ``b`` that it uses. For each group
 
     z = sum over its terms of (w' a' + b'),    s = share * R / z,    R_lower = sum over its terms of a' (w'^T s)
 
-and the rule's result is the sum over its groups. The engine has one affine backward that reads such rows; nothing else
-in the library knows one rule from another.
+and the rule's result is the sum over its groups. The engine has one affine backward that reads these groups; the rest of
+the library does not distinguish rules.
 
 Sources: Bach et al. 2015 (epsilon, alpha-beta), Montavon et al. 2017 (z+, zB, w^2), Montavon et al. 2019 (gamma),
 Lapuschkin et al. 2019 (flat), Andeol et al. 2021 (gamma for inputs and outputs of both signs).
@@ -45,7 +45,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Part:
-    """The part of a tensor that a term takes. ``value`` is gamma's factor or the constant (one, or one per channel)."""
+    """The part of a tensor that a term uses. ``value`` is gamma's factor or the constant (a number, or one per channel)."""
 
     kind: str
     value: float | tuple[float, ...] = 0.0
@@ -77,7 +77,7 @@ class Part:
 
     @property
     def proportional(self) -> bool:
-        """Whether the part is zero wherever the tensor is."""
+        """Whether the part is zero wherever the tensor is zero."""
         return self.kind != "constant"
 
     def __repr__(self) -> str:
@@ -90,7 +90,7 @@ zero, one = Part("constant", 0.0), Part("constant", 1.0)
 
 @dataclass(frozen=True)
 class Term:
-    """One affine map in a rule's numerator: which parts of input, weight and bias it multiplies."""
+    """One affine map in a rule: the parts of input, weight and bias that it multiplies."""
 
     input: Part
     weight: Part
@@ -102,7 +102,7 @@ EXCITATION = (Term(positive, positive, positive), Term(negative, negative, zero)
 
 @dataclass(frozen=True)
 class Group:
-    """Terms that share one denominator, the share of the relevance they hand down, and for outputs of which sign."""
+    """Terms with a common denominator, the share of the relevance that they redistribute, and the sign of the outputs."""
 
     share: float
     terms: tuple[Term, ...]
@@ -110,28 +110,28 @@ class Group:
 
     @cached_property
     def plain(self) -> bool:
-        """Whether its ``z`` is the output itself."""
+        """Whether ``z`` is the output itself."""
         return self.terms == (Term(identity, identity, identity),)
 
     @cached_property
     def excitation(self) -> bool:
-        """Whether it takes all that excites: then its ``z`` is not negative, and 0 only where no output is positive."""
+        """Whether it uses all excitatory terms: then ``z`` is not negative, and it is 0 only where no output is positive."""
         return self.terms == EXCITATION
 
 
 @dataclass(frozen=True)
 class Rule:
-    """How an affine map hands relevance down.
+    """How an affine map redistributes relevance.
 
     Args:
-        groups: the rows; an empty tuple passes relevance through unchanged.
+        groups: the groups; an empty tuple passes relevance through unchanged.
         eps: stabiliser of the denominator.
         name: what ``repr`` shows.
         relative: whether ``eps`` is relative to the mean of ``|z|`` in a sample.
-        box: least and greatest value that the input may have, None for any.
+        box: the least and greatest value that the input may have; None for any.
 
     Raises:
-        RuleError: if ``eps`` is no number, negative or not finite.
+        RuleError: if ``eps`` is not a number, negative or not finite.
 
     Example:
         >>> from lrp_lightning import Epsilon, ZPlus
@@ -153,18 +153,18 @@ class Rule:
 
     @property
     def passes(self) -> bool:
-        """Whether relevance goes through unchanged, value by value."""
+        """Whether relevance passes through unchanged, value by value."""
         return not self.groups
 
     def leaves_box(self, a: Tensor) -> Tensor:
-        """Whether an input has values outside of the box, on its device."""
+        """Whether an input has values outside the box, as a tensor on its device."""
         assert self.box is not None
         low, high = self.box
         return ((a < low(a)) | (a > high(a))).any()
 
     @cached_property
     def needs_scale(self) -> bool:
-        """Whether the scale of the output itself is asked for."""
+        """Whether the scale of the output itself is needed."""
         return self.relative and any(group.plain for group in self.groups)
 
     @cached_property
@@ -177,7 +177,7 @@ class Rule:
 
 
 def Epsilon(eps: float = 1e-6) -> Rule:
-    """LRP-epsilon (Bach et al. 2015, eq. 58): by contribution, with a stabiliser relative to the scale of ``z``.
+    """LRP-epsilon (Bach et al. 2015, eq. 58): in proportion to the contributions, with a stabiliser relative to ``z``.
 
     In a network of ReLUs it equals gradient x input.
 
@@ -185,7 +185,7 @@ def Epsilon(eps: float = 1e-6) -> Rule:
         eps: stabiliser, relative to the scale of ``z``.
 
     Raises:
-        RuleError: if ``eps`` is negative or not finite, as of every rule.
+        RuleError: if ``eps`` is negative or not finite, as for every rule.
 
     Example:
         >>> import torch
@@ -207,7 +207,7 @@ def _inhibition(share: float) -> Group:
 
 
 def ZPlus(eps: float = 1e-6) -> Rule:
-    """z+ (Montavon et al. 2017, eq. 14): only contributions that excite, for inputs of both signs.
+    """z+ (Montavon et al. 2017, eq. 14): only positive contributions, for inputs of both signs.
 
     Args:
         eps: stabiliser, relative to the scale of ``z``.
@@ -224,11 +224,11 @@ def ZPlus(eps: float = 1e-6) -> Rule:
 
 
 def AlphaBeta(alpha: float = 2, beta: float = 1, eps: float = 1e-6) -> Rule:
-    """Alpha-beta (Bach et al. 2015, eq. 60): excitation times alpha less inhibition times beta.
+    """Alpha-beta (Bach et al. 2015, eq. 60): alpha times the positive minus beta times the negative contributions.
 
     Args:
-        alpha: weight of what excites.
-        beta: weight of what inhibits.
+        alpha: weight of the positive contributions.
+        beta: weight of the negative contributions.
         eps: stabiliser, relative to the scale of ``z``.
 
     Raises:
@@ -249,10 +249,10 @@ def AlphaBeta(alpha: float = 2, beta: float = 1, eps: float = 1e-6) -> Rule:
 
 
 def Gamma(gamma: float = 0.25, eps: float = 1e-6) -> Rule:
-    """Gamma (Montavon et al. 2019, eq. 10.6; Andeol et al. 2021 for both signs): favours what agrees with the output.
+    """Gamma (Montavon et al. 2019, eq. 10.6; Andeol et al. 2021 for both signs): favours contributions of the output's sign.
 
     Args:
-        gamma: how much it is favoured; 0 is epsilon, infinity z+.
+        gamma: how much they are favoured; 0 gives epsilon, infinity z+.
         eps: stabiliser, relative to the scale of ``z``.
 
     Raises:
@@ -284,7 +284,7 @@ def ZBox(low: float | tuple[float, ...], high: float | tuple[float, ...], eps: f
         high: the greatest, likewise.
         eps: stabiliser, relative to the scale of ``z``.
 
-    Inputs outside of the box are warned of after the pass, where a layer that reads the model's input has this rule.
+    If a layer that reads the model's input has this rule, values outside the box cause a warning after the pass.
 
     Raises:
         RuleError: if ``low`` is not below ``high``, or their lengths differ.
@@ -307,13 +307,13 @@ def ZBox(low: float | tuple[float, ...], high: float | tuple[float, ...], eps: f
 
     less_low, less_high = part(-v for v in lows), part(-v for v in highs)
     terms = (Term(identity, identity, zero), Term(less_low, positive, zero), Term(less_high, negative, zero))
-    about = [(a, b, 1e-2 * (b - a)) for a, b in zip(lows, highs, strict=True)]  # what half precision rounds out is let be
+    about = [(a, b, 1e-2 * (b - a)) for a, b in zip(lows, highs, strict=True)]  # allows for half precision
     box = part(a - margin for a, _, margin in about), part(b + margin for _, b, margin in about)
     return Rule((Group(1.0, terms),), eps, f"ZBox(low={low}, high={high})", box=box)
 
 
 def WSquare() -> Rule:
-    """w^2 (Montavon et al. 2017, eq. 12): by the square of the weight, whatever the input.
+    """w^2 (Montavon et al. 2017, eq. 12): in proportion to the squared weights, independent of the input.
 
     Example:
         >>> import torch
@@ -327,7 +327,7 @@ def WSquare() -> Rule:
 
 
 def Flat() -> Rule:
-    """Flat (Lapuschkin et al. 2019): evenly over all inputs of a neuron.
+    """Flat (Lapuschkin et al. 2019): evenly to all inputs of a neuron.
 
     Example:
         >>> import torch
@@ -344,7 +344,7 @@ def Pass() -> Rule:
     """Unchanged, value by value; only for maps whose input and output have the same shape.
 
     Raises:
-        RuleError: in the pass, where they have not.
+        RuleError: in the pass, if the shapes differ.
 
     Example:
         >>> import torch
@@ -358,19 +358,19 @@ def Pass() -> Rule:
 
 
 def rule_on(module: object) -> Rule | None:
-    """The rule that a caller set on a module, as ``module.rule``; None where there is none, or it is something else.
+    """The rule that the caller set as ``module.rule``; None if it is missing or something else.
 
     Raises:
-        RuleError: if it is the name of a rule, a rule that was not called, or one of Captum's that is not known.
+        RuleError: if it is the name of a rule, a rule function that was not called, or an unknown rule of Captum.
     """
     given = getattr(module, "__dict__", {}).get("rule")
-    if given is None and hasattr(type(module), "rule"):  # asking a module for what it has not takes longest
+    if given is None and hasattr(type(module), "rule"):  # getattr for a missing attribute of a module is slow
         given = getattr(module, "rule", None)
     if isinstance(given, Rule) or type(given).__module__.startswith("captum."):
         return as_rule(given)
     if (getattr(given, "__module__", None) or "").startswith((__name__, "captum.")) or _is_name(given):
         raise RuleError(f"{type(module).__name__}.rule must be a rule, such as Epsilon(), got {given!r}")
-    return None  # an attribute of the model's own
+    return None  # an attribute with another meaning in the model
 
 
 def _is_name(given: object) -> bool:
@@ -378,7 +378,7 @@ def _is_name(given: object) -> bool:
 
 
 def as_rule(given: object) -> Rule:
-    """Read a rule, or one of Captum's rule objects, which mean the same with an absolute stabiliser.
+    """Convert an argument to a rule; Captum's rule objects mean the same with an absolute stabiliser.
 
     Raises:
         RuleError: if it is neither.

@@ -1,4 +1,4 @@
-"""What one pass leaves behind: relevance, masks, edges, and where relevance stayed."""
+"""The result of one pass: relevance, masks, edges, and where relevance was absorbed."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from lrp_lightning.layers import unknown_layer
 __all__ = ["Trace"]
 
 _SHOWN, _SIDE, _LAYERS = 6, 112, 120
-"""Samples, pixels of a heatmap and layers that a notebook shows: the cell's output is small, whatever the trace's size."""
+"""Samples, pixels of a heatmap and layers that a notebook shows, so that a cell's output stays small."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Trace:
     """The relevance of one batch at every layer. Tensors carry no autograd graph.
 
-    A layer has the name of its affine map (``"features.28"``, with its batch norm folded in); the input is ``"input"``, a
-    residual sum is its block's name and ``".add"``; a layer that runs twice in one forward is numbered, ``"conv#1"``,
+    A layer has the name of its affine map (``"features.28"``, with its batch norm folded in). The input is ``"input"``; a
+    residual sum has its block's name plus ``".add"``; a layer that runs twice in one forward is numbered, ``"conv#1"``,
     ``"conv#2"``. Layers are in the order of the forward pass.
 
     Attributes:
@@ -44,8 +44,8 @@ class Trace:
             below, because biases, constants and stabilisers absorb it or the neuron was not selected. So the relevance of a
             layer is the sum of its edges to lower layers and this, and also the sum of its edges from above. Only with
             edges.
-        absorbed: ``{where: (N,)}``, relevance that does not reach the input, by where it stays: in biases and other added
-            constants, in stabilisers, and in neurons that were not selected.
+        absorbed: ``{where: (N,)}``, relevance that does not reach the input, by where it is absorbed: in biases and other
+            added constants, in stabilisers, and in neurons that were not selected.
         per_sample: whether edges are given for each sample.
         unsupported: operators without a rule that propagated relevance by their plain gradient, and where.
         history: ``(passes, N)``, the least error of the output after each pass of a selection that searches
@@ -87,7 +87,7 @@ class Trace:
 
     @property
     def logits(self) -> Tensor:
-        """``(N, classes)``, what ``explained`` was chosen from: the output, or logits below a monotone map at its end."""
+        """``(N, classes)``, from which ``explained`` was chosen: the output, or the logits below a final monotone map."""
         return self.output if self.below is None else self.below
 
     @property
@@ -102,13 +102,13 @@ class Trace:
         return torch.where(lost == 0, 0, lost / output.abs()).to(self.explained.dtype)
 
     def critical(self, layer: str) -> Tensor:
-        """``(N, C)``, boolean: the critical neurons of a layer; those with a critical value, where values were selected.
+        """``(N, C)``, boolean: the critical neurons of a layer; if values were selected, the neurons with a critical value.
 
         Args:
             layer: one of ``masks``.
 
         Raises:
-            LayerError: if the layer does not exist, or it has no mask.
+            LayerError: if the layer does not exist or has no mask.
         """
         if layer not in self.masks:
             if layer not in self.relevance:
@@ -128,7 +128,7 @@ class Trace:
         return said + (f", conservation error at most {self.conservation_error.max().item():.1e}" if samples else "")
 
     def _repr_html_(self) -> str:
-        """For a notebook: heatmaps of the first samples, where their output went, and what arrived at each layer."""
+        """For a notebook: heatmaps of the first samples, where relevance was absorbed, and what arrived at each layer."""
         from lrp_lightning.html import sections
         from lrp_lightning.html.markup import part
 

@@ -128,5 +128,5 @@ def test_a_target_that_is_no_class_is_named(case_study: Any, tmp_path: Path):
     model = case_study.small_vgg.small_vgg16(case_study.small_vgg.NARROW)
     torch.save({"state": model.state_dict()}, tmp_path / "kept.pt")
     study = case_study.prepare(case_study.Options(checkpoint=str(tmp_path / "kept.pt"), target="hat", samples=10))
-    with pytest.raises(SystemExit, match="'hat' is none of the classes"):
+    with pytest.raises(SystemExit, match="'hat' is not one of the classes"):
         _ = study.target

@@ -1,4 +1,4 @@
-"""What runs by Lightning's Trainer; imported as ``lrp_lightning.callbacks``."""
+"""Callbacks and modules for Lightning's Trainer; imported as ``lrp_lightning.callbacks``."""
 
 from lrp_lightning.callbacks.explainer import Explainer
 from lrp_lightning.callbacks.relevance_monitor import RelevanceMonitor

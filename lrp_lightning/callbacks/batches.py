@@ -1,4 +1,4 @@
-"""Reading batches: which of a batch's tensors are the inputs, and which the labels."""
+"""Reading batches: which of a batch's tensors are inputs and which are labels."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 __all__ = ["BatchFn", "Samples", "read_batch"]
 
 BatchFn = Callable[[Any], tuple[Any, Any]]
-"""From a batch as the validation loader gives it to its inputs and labels."""
+"""A function that maps a batch of the validation loader to its inputs and labels."""
 
 _INPUTS = {"image", "images", "img", "imgs", "input", "inputs", "pixel_values", "x", "data", "features", "signal", "signals"}
 _LABELS = {"label", "labels", "target", "targets", "y", "class", "classes", "category", "categories", "gt", "truth"}
@@ -25,8 +25,8 @@ class Samples:
 
     Attributes:
         inputs: each ``(N, ...)``.
-        labels: ``(N, ...)`` as the batch holds them; None if it has none.
-        places: ``(N,)``, which samples of their batch these are.
+        labels: ``(N, ...)`` as in the batch; None without labels.
+        places: ``(N,)``, the samples' numbers in their batch.
     """
 
     inputs: tuple[Tensor, ...]
@@ -37,7 +37,7 @@ class Samples:
         return len(self.places)
 
     def __getitem__(self, which: slice | Tensor) -> Samples:
-        """Some of them, views where ``which`` is a slice."""
+        """Some of the samples; views if ``which`` is a slice."""
         if isinstance(which, Tensor):
             which = which.to(self.inputs[0].device)
         labels = None if self.labels is None else self.labels[which]
@@ -46,11 +46,11 @@ class Samples:
 
     @property
     def shape(self) -> tuple:
-        """What samples must have in common to be put together."""
+        """The properties that samples must share to be concatenated."""
         return (*((x.shape[1:], x.dtype) for x in self.inputs), None if self.labels is None else self.labels.shape[1:])
 
     def cloned(self, device: torch.device | None = None) -> Samples:
-        """The same values, in tensors of their own that autograd may use, on a device."""
+        """Copies of the tensors on a device, which autograd can use."""
 
         def own(t: Tensor) -> Tensor:
             t = t.detach()
@@ -61,7 +61,7 @@ class Samples:
 
     @staticmethod
     def joined(parts: Sequence[Samples]) -> Samples:
-        """Samples of the same shape, put together in their order."""
+        """Samples of the same shape, concatenated."""
         inputs = tuple(torch.cat(xs) for xs in zip(*(part.inputs for part in parts), strict=True))
         labels = [part.labels for part in parts if part.labels is not None]
         return Samples(inputs, torch.cat(labels) if labels else None, torch.cat([part.places for part in parts]))
@@ -75,9 +75,9 @@ def read_batch(batch: Any, batch_fn: BatchFn | None = None) -> list[Samples]:
     can be the inputs, or the labels. Images of bytes are converted to floating point, which relevance needs.
 
     Args:
-        batch: as the loader gives it.
-        batch_fn: gives ``(inputs, labels)``: ``inputs`` a tensor, a tuple of tensors that the model takes side by side, or a
-            list of images of differing size; ``labels`` a tensor, or None.
+        batch: a batch of the loader.
+        batch_fn: returns ``(inputs, labels)``: ``inputs`` a tensor, a tuple of the model's positional inputs, or a list of
+            images of differing size; ``labels`` a tensor, or None.
 
     Raises:
         MisconfigurationException: if inputs or labels cannot be identified, or differ in number.
@@ -182,7 +182,7 @@ def _the_inputs(leaves: Mapping[tuple, Leaf]) -> tuple | None:
 
 
 def _is_of_bytes(leaf: Leaf) -> bool:
-    """Whether it is images, ``(N, C, H, W)`` or more, as files hold them."""
+    """Whether these are images, ``(N, C, H, W)`` or more dimensions, in bytes, as in files."""
     return isinstance(leaf, Tensor) and leaf.dtype == torch.uint8 and leaf.ndim >= 4
 
 
@@ -205,7 +205,7 @@ def _name(path: tuple) -> str:
 
 
 def _leaves(value: Any, path: tuple = ()) -> Iterator[tuple[tuple, Leaf]]:
-    """The tensors of a batch and where they are, depth first."""
+    """The tensors of a batch with their paths, depth first."""
     if isinstance(value, Tensor):
         yield path, value
     elif (

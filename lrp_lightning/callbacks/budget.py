@@ -1,4 +1,4 @@
-"""What the monitor may cost: its seconds in an epoch, and how many samples stand in memory at once."""
+"""The monitor's budget: seconds per epoch, and the number of samples in memory at a time."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ __all__ = ["Budget"]
 
 
 class Budget:
-    """Counts seconds and cuts work into micro-batches.
+    """Counts seconds and splits work into micro-batches.
 
     Args:
-        max_seconds: the most that an epoch may take; None for no limit. One micro-batch is always worked on.
-        micro_batch: samples in one pass; halved, and kept so, when memory runs out.
+        max_seconds: the most seconds that an epoch may take; None for no limit. One micro-batch is always processed.
+        micro_batch: number of samples in one pass; halved permanently when memory runs out.
     """
 
     def __init__(self, max_seconds: float | None, micro_batch: int = 32) -> None:
@@ -35,7 +35,7 @@ class Budget:
 
     @contextmanager
     def spending(self) -> Iterator[None]:
-        """Count the time inside."""
+        """Count the time inside this context."""
         self._since = time.perf_counter()
         try:
             yield
@@ -45,23 +45,23 @@ class Budget:
 
     @property
     def now(self) -> float:
-        """The seconds so far."""
+        """The seconds used so far."""
         return self.seconds + (0.0 if self._since is None else time.perf_counter() - self._since)
 
     @property
     def spent(self) -> bool:
-        """Whether the seconds are used up, and something was done in them."""
+        """Whether the seconds are used up and something was processed."""
         return self._worked and self.max_seconds is not None and self.now >= self.max_seconds
 
     def in_micro_batches(self, samples: Samples, work: Callable[[Samples], None]) -> int:
-        """Do work on a few samples at a time, as long as there are seconds left.
+        """Process a few samples at a time, as long as seconds are left.
 
         Args:
             samples: of one shape.
-            work: must leave nothing behind where it raises.
+            work: a function of some of the samples, without side effects if it raises.
 
         Returns:
-            How many samples were worked on.
+            The number of samples that were processed.
         """
         done = 0
         while done < len(samples) and not self.spent:
@@ -76,7 +76,7 @@ class Budget:
                 done += len(part)
                 self._worked = True
                 continue
-            # outside the handler, where the traceback no longer holds what did not fit
+            # outside the handler, where the traceback no longer keeps tensors in memory
             self.micro_batch = len(part) // 2
             garbage_collection_cuda()
         return done

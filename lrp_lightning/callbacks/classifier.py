@@ -1,4 +1,4 @@
-"""What a LightningModule is explained as: a classifier whose output is ``(N, classes)``."""
+"""A LightningModule as a classifier whose output is ``(N, classes)``."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from lrp_lightning.layers import unwrapped
 __all__ = ["Classifier", "ModelOf", "label_sets"]
 
 ModelOf = str | Callable[[LightningModule], Callable[..., Any]]
-"""Name of a module's attribute or method, or a function that gives the module or function to explain."""
+"""Name of a module's attribute or method, or a function that returns the module or function to explain."""
 
 
 class Classifier(View):
-    """The part of a LightningModule that classifies, with an output of ``(N, classes)`` whatever its own is.
+    """The classifying part of a LightningModule, with its output converted to ``(N, classes)``.
 
-    Layers keep the names that they have in the LightningModule, or in the module that ``model`` names. Of an output that is
-    a mapping or an object the ``logits`` are taken, of a tuple the first. A single logit ``z`` a sample becomes the two
-    classes ``(-z / 2, z / 2)``, whose softmax is its sigmoid. Outputs of several positions are averaged over them, so that
-    relevance explains the mean logit: ``(N, positions, classes)`` of sequences, ``(N, classes, height, width)`` of maps.
-    Where it ends in a softmax, a sigmoid or another monotone map, the logits below that are taken.
+    Layers keep the names that they have in the LightningModule, or in the module that ``model`` names. If the output is a
+    mapping or an object, its ``logits`` are used; if it is a tuple, its first element. A single logit ``z`` per sample
+    becomes the two classes ``(-z / 2, z / 2)``, whose softmax is its sigmoid. Outputs with several positions are averaged
+    over them, so that relevance explains the mean logit: ``(N, positions, classes)`` for sequences, ``(N, classes, height,
+    width)`` for maps. If it ends in a softmax, a sigmoid or another monotone map, the logits below that are used.
 
     Args:
-        pl_module: the module that is trained.
-        model: None for its forward; else which attribute, method or function to explain.
+        pl_module: the LightningModule.
+        model: the attribute, method or function to explain; None for the module's forward.
 
     Raises:
-        MisconfigurationException: if ``model`` names nothing that can be called.
+        MisconfigurationException: if ``model`` does not name a callable.
     """
 
     def __init__(self, pl_module: LightningModule, model: ModelOf | None = None) -> None:
@@ -117,15 +117,15 @@ def _logits(output: Any) -> Any:
 
 
 def label_sets(labels: Tensor | None, logits: Tensor) -> Tensor | None:
-    """Which classes each sample has, ``(N, classes)`` bool: one for a label, several for multi-label and for positions.
+    """The classes of each sample, ``(N, classes)`` bool: one for a label, several for multi-label and for positions.
 
     Args:
-        labels: class numbers ``(N,)``; several a sample, ``(N, ...)``, negative ones standing for no label; or one entry a
-            class, ``(N, classes)``, of zeros and ones; for a single logit zeros and ones, ``(N,)`` or ``(N, 1)``.
+        labels: class numbers ``(N,)``; several per sample, ``(N, ...)``, where negative numbers mean no label; or zeros and
+            ones per class, ``(N, classes)``; for a single logit zeros and ones, ``(N,)`` or ``(N, 1)``.
         logits: ``(N, classes)``.
 
     Raises:
-        MisconfigurationException: if labels are none of these, such as those of a regression.
+        MisconfigurationException: if labels are of another kind, such as those of a regression.
     """
     if labels is None:
         return None

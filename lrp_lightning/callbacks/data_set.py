@@ -1,4 +1,4 @@
-"""A data set explained into a store, with a Trainer made for it: what the command line runs."""
+"""Explaining a data set into a store with a Trainer, for the command line."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ __all__ = ["write_store"]
 def write_store(
     explainer: Explainer, dataset: Dataset, out: Path, batch_size: int, workers: int, keep_inputs: bool, prepared: str
 ) -> tuple[RelevanceStore, float]:
-    """Explain a data set on one device, with a progress bar; go on where a store ends.
+    """Explain a data set on one device, with a progress bar; continue an existing store.
 
     Args:
-        explainer: what explains it.
-        dataset: of ``(inputs, label)``, or inputs.
+        explainer: the explainer.
+        dataset: a data set of ``(inputs, label)``, or of inputs.
         out: the store.
-        batch_size: samples in a pass.
-        workers: processes that read samples.
+        batch_size: number of samples in a pass.
+        workers: number of processes that read samples.
         keep_inputs: as in :class:`RelevanceWriter`.
-        prepared: what is done to images before the model takes them; a second run must do the same.
+        prepared: a description of how images are prepared for the model; a second run must have the same.
 
     Returns:
-        The store, and the seconds that it took.
+        The store, and the time in seconds.
 
     Raises:
         StoreError: as :class:`RelevanceWriter`.
     """
     for name in ("lightning.pytorch", "pytorch_lightning"):
-        logging.getLogger(name).setLevel(logging.WARNING)  # of devices that are not there
+        logging.getLogger(name).setLevel(logging.WARNING)  # about devices that do not exist
     began = time.monotonic()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*does not have many workers.*")

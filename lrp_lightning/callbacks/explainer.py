@@ -1,4 +1,4 @@
-"""A classifier's explanations as predictions, so that Lightning's Trainer runs them over a data set."""
+"""A classifier's explanations as predictions, so that Lightning's Trainer can explain a data set."""
 
 from __future__ import annotations
 
@@ -76,16 +76,16 @@ class Explainer(LightningModule):
         self.selection: Selection | None = lrp.selection
         self.on_unsupported: Literal["raise", "gradient"] = lrp.on_unsupported
         self.wanted: Tensor | None = None
-        """Which samples of the next batch are explained, ``(n,)``; None for all. A writer leaves out what it has."""
+        """The samples of the next batch to explain, ``(n,)``; None for all. A writer leaves out those that it has."""
 
     def setup(self, stage: str) -> None:
-        """Refuse a trainer that shards parameters.
+        """Raise an error for a trainer that shards parameters.
 
         Args:
-            stage: of the trainer.
+            stage: the trainer's stage.
 
         Raises:
-            ModelError: if the trainer's strategy shards them.
+            ModelError: if the trainer's strategy shards parameters.
         """
         strategy = self.trainer.strategy
         kinds = {kind.__name__ for kind in type(strategy).__mro__}
@@ -95,11 +95,11 @@ class Explainer(LightningModule):
             )
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """The model's own.
+        """The model's forward.
 
         Args:
-            args: given to it.
-            kwargs: given to it.
+            args: passed to it.
+            kwargs: passed to it.
         """
         return self.model(*args, **kwargs)
 
@@ -107,9 +107,9 @@ class Explainer(LightningModule):
         """Explain a batch.
 
         Args:
-            batch: as the loader gives it.
-            batch_idx: which it is.
-            dataloader_idx: of which loader.
+            batch: a batch of the loader.
+            batch_idx: its number.
+            dataloader_idx: the loader's number.
 
         Returns:
             ``inputs``: relevance of the inputs, shaped like them, a tuple for several; ``relevance``: ``{layer: (N, C)}``;
@@ -117,11 +117,11 @@ class Explainer(LightningModule):
             -1 if the output is not ``(N, classes)``; ``explained``: ``(N,)``, the logit that is explained;
             ``explained_class``: ``(N,)``, its class, -1 if it is not the output of one class; ``conservation_error``:
             ``(N,)``; ``labels``: ``(N,)``, if batches have one whole number per sample; ``kinds`` and ``places`` of layers,
-            as in :class:`lrp_lightning.Trace`. Only for ``wanted`` samples; empty if there are none.
+            as in :class:`lrp_lightning.Trace`. Only for ``wanted`` samples; empty without them.
 
         Raises:
             InputError: if the batch has another form.
-            TargetError: if ``target`` is ``"label"`` and the batch has none, or it does not fit the output.
+            TargetError: if ``target`` is ``"label"`` and the batch has no labels, or it does not fit the output.
         """
         inputs, labels = self.read(batch)
         if not len(inputs[0]):
@@ -149,13 +149,13 @@ class Explainer(LightningModule):
         return found if labels is None else {**found, "labels": labels.detach()}
 
     def read(self, batch: Any) -> tuple[tuple[Tensor, ...], Tensor | None]:
-        """The inputs of a batch that are wanted, and their labels; None if there is not one whole number per sample.
+        """The ``wanted`` inputs of a batch and their labels; labels are None unless they are one integer per sample.
 
         Args:
-            batch: as the loader gives it.
+            batch: a batch of the loader.
 
         Raises:
-            InputError: if it is not what ``batch_fn``, or its absence, asks for.
+            InputError: if the batch has another form than ``batch_fn``, or the default, requires.
         """
         if self.batch_fn is not None:
             given = self.batch_fn(batch)
@@ -179,7 +179,7 @@ class Explainer(LightningModule):
         return tuple(t[at] for t in inputs), None if own is None else own[at.to(own.device)]
 
     def described(self) -> dict[str, str]:
-        """What is explained and how, as text: what two runs must have in common to write one store."""
+        """The model and how it is explained, as text: what must be equal for two runs to write to one store."""
         kind = type(self.model)
         return {
             "model": f"{kind.__module__}.{kind.__qualname__}",
@@ -201,7 +201,7 @@ def _predicted(logits: Tensor) -> Tensor:
 
 
 def _explained_class(target: Any, trace: Trace) -> Tensor:
-    """``(N,)``, -1 where what is explained is not the output of one class."""
+    """``(N,)``, -1 if the explained value is not the output of one class."""
     logits = trace.logits
     given = target(trace.output) if callable(target) else target
     if isinstance(given, tuple) and len(given) == 1:

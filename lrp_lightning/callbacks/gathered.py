@@ -1,4 +1,4 @@
-"""A plain copy of a module whose parameters are sharded over processes, with whole ones."""
+"""An unsharded copy of a module whose parameters are sharded over processes."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ Module = TypeVar("Module", bound=nn.Module)
 
 
 def gathered(module: Module) -> Module:
-    """What :func:`torch.distributed.fsdp.fully_shard` was called on, as it was before, in memory of its own.
+    """A copy of a module as it was before :func:`torch.distributed.fsdp.fully_shard`, in memory of its own.
 
-    All processes must call it together. The copy has every parameter whole, in its own precision and on its module's device,
-    which takes the memory of the whole model on each process for as long as the copy lives; buffers and all that is no
-    parameter or module are those of ``module``. Nothing is left of the sharding: neither classes nor hooks.
+    All processes must call it together. The copy has all parameters in full, in their own precision and on their module's
+    device, which takes the memory of the whole model on each process. Buffers and all other attributes are those of
+    ``module``. It has none of the classes and hooks of the sharding.
 
     Example:
         >>> import torch
@@ -31,7 +31,7 @@ def gathered(module: Module) -> Module:
     """
     for part in module.modules():
         if isinstance(part, FSDPModule):
-            part.reshard()  # what is whole for now is given back by its owner
+            part.reshard()  # the owner releases its gathered parameters
     known: dict[int, Any] = {}  # by the identity of what is copied, so that what is shared stays shared
     with torch.no_grad():
         return _copy(module, known)
@@ -52,7 +52,7 @@ def _copy(module: Module, known: dict[int, Any]) -> Module:
 
 
 def _class_before(sharded: type) -> type:
-    """A sharded module's class is made of ``FSDPModule`` and the one that it had."""
+    """The original class of a sharded module, whose class is derived from ``FSDPModule`` and the original one."""
     order = sharded.__mro__
     return order[order.index(FSDPModule) + 1] if FSDPModule in order else sharded
 

@@ -1,11 +1,11 @@
-"""What a network's classes are decided by: strategies, shortcuts among them, and cards of the graphs' neurons."""
+"""Strategies of a network's classes, with likely shortcuts, and cards of the graphs' neurons."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from lrp_lightning.callbacks.neurons import most_relevant
-from lrp_lightning.callbacks.observation import Observation, told_once
+from lrp_lightning.callbacks.observation import Observation, warned_once
 from lrp_lightning.graphs.class_graph import ClassGraph
 from lrp_lightning.graphs.paths import by_layer
 from lrp_lightning.insight.neuron_cards import NeuronCard, neuron_cards
@@ -14,16 +14,16 @@ from lrp_lightning.insight.strategies import Strategies, find_strategies
 __all__ = ["INSIGHTS", "cards_of", "strategies_of"]
 
 INSIGHTS = ("strategies", "cards")
-"""What kept samples are for, by its name in the log."""
+"""The parts of the log that need kept samples."""
 
 _CARDS, _THUMBNAILS, _PATCHES = 48, 256, 4
-"""Neurons with a whole card, others with a thumbnail, and patches of each kind on a card."""
+"""The numbers of neurons with a full card, of others with a thumbnail, and of patches of each kind on a card."""
 
 
 def strategies_of(observation: Observation, batches: Sequence[tuple]) -> Strategies:
-    """Those of all classes of which there are enough samples."""
+    """The strategies of all classes with enough samples."""
     lrp = observation.lrp
-    with told_once():
+    with warned_once():
         return find_strategies(
             observation.classifier, batches, composite=lrp.composite, progress=False,
             on_unsupported=lrp.on_unsupported,
@@ -31,14 +31,14 @@ def strategies_of(observation: Observation, batches: Sequence[tuple]) -> Strateg
 
 
 def cards_of(observation: Observation, batches: Sequence[tuple], graphs: Sequence[ClassGraph]) -> list[NeuronCard]:
-    """Those of the graphs' most relevant neurons, residual sums included; of more neurons thumbnails."""
+    """Cards of the graphs' most relevant neurons, including residual sums, and thumbnails of further neurons."""
     lrp = observation.lrp
     order = {node: (data["order"], node[1]) for of in graphs for node, data in of.graph.nodes(data=True)}
     ranked = most_relevant(graphs)[: _CARDS + _THUMBNAILS]
     whole, others = (by_layer(sorted(of, key=lambda node: order[node])) for of in (ranked[:_CARDS], ranked[_CARDS:]))
     if not ranked:
         return []
-    with told_once():
+    with warned_once():
         return neuron_cards(
             observation.classifier, batches, whole, _PATCHES, lrp.composite, progress=False,
             on_unsupported=lrp.on_unsupported, thumbnails=others,

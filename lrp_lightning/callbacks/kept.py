@@ -1,4 +1,4 @@
-"""Samples that are kept of a validation epoch for what needs more of them than measures do: strategies and neuron cards."""
+"""Samples of a validation epoch that are kept for strategies and neuron cards, which need more samples than measures."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from lrp_lightning.callbacks.sampling import stratified
 __all__ = ["Kept"]
 
 _OF_A_CLASS, _CLASSES = 128, 20
-"""Samples of a class, and classes, at most."""
+"""The most samples of a class, and the most classes."""
 _BYTES = 2**28
 _AT_ONCE = 64
-"""Samples in a batch."""
+"""Number of samples in a batch."""
 
 
 class Kept:
-    """The first samples of each class that pass by, on the CPU: one input tensor each, of the shape of the first.
+    """The first samples of each class, on the CPU: one input tensor each, all of the same shape as the first.
 
     Args:
-        most: how many are given again at most, as many of each class as can be; those kept take 256 MB at most.
+        most: the most samples to return, balanced over classes as far as possible; kept samples take at most 256 MB.
     """
 
     def __init__(self, most: int) -> None:
@@ -33,7 +33,7 @@ class Kept:
         self._of: dict[int, int] = {}
 
     def see(self, groups: Sequence[Samples]) -> None:
-        """Keep what is wanted of a batch."""
+        """Keep samples of a batch that are needed."""
         for group in groups:
             x = group.inputs[0]
             if len(group.inputs) > 1 or (self._inputs and x.shape[1:] != self._inputs[0].shape):
@@ -57,7 +57,7 @@ class Kept:
         return min(self.most, len(self._inputs))
 
     def batches(self) -> list[tuple[Tensor, Tensor] | tuple[Tensor]]:
-        """``(inputs, labels)``, or inputs alone if not all have a label; none if nothing was kept."""
+        """Batches ``(inputs, labels)``, or inputs alone if some lack a label; empty if nothing was kept."""
         if not self._inputs:
             return []
         classes = torch.tensor(self._classes)
@@ -70,7 +70,7 @@ class Kept:
 
 
 def _classes(samples: Samples) -> Tensor:
-    """``(N,)``: the label where it is the number of one class, -1 where labels are something else, -2 for none."""
+    """``(N,)``: the label if it is the number of one class, -1 for labels of another kind, -2 without a label."""
     labels, n = samples.labels, len(samples)
     if labels is None or labels.is_floating_point() or labels.shape not in ((n,), (n, 1)):
         return torch.full((n,), -1)

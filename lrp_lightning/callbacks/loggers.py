@@ -1,4 +1,4 @@
-"""Where what was found goes: to every logger that takes pictures; where there is none, to files in the run's folder."""
+"""Where findings are written: to every logger that takes pictures, or, without such a logger, to the run's folder."""
 
 from __future__ import annotations
 
@@ -29,22 +29,22 @@ from lrp_lightning.tensorboard_plugin.summary import Record, RelevanceSummary, w
 __all__ = ["Destination", "Findings", "destinations", "end", "has_tab", "write"]
 
 _WAITS = 20
-"""A folder that could not be written is left alone for this many times as long as that took: services may wait long."""
+"""After a failed write, a folder is skipped for this multiple of the time that it took, because services may wait long."""
 
 
 @dataclass(frozen=True)
 class Findings:
-    """What one epoch leaves to be logged, beside the scalars that Lightning logs; names are whole tags.
+    """The findings of an epoch, except the scalars that Lightning logs; names are full tags.
 
     Attributes:
-        name: the monitor's, for what has no tag.
-        scalars: for files, where there is no logger for them.
-        counts: numbers that only some looks have, which Lightning therefore does not log.
+        name: the monitor's name, for findings without a tag.
+        scalars: for files, if no logger writes them.
+        counts: numbers that exist only in some looks, so Lightning does not log them.
         pictures: ``(height, width, 3)`` uint8.
         histograms: values, in one dimension.
         texts: Markdown.
-        record: what the *Relevance* tab of TensorBoard shows.
-        report: for one HTML file, for files and loggers that take such.
+        record: the data of the *Relevance* tab in TensorBoard.
+        report: for an HTML file, for folders and loggers that take one.
     """
 
     name: str = "relevance"
@@ -59,43 +59,43 @@ class Findings:
 
 @dataclass
 class Destination:
-    """Takes what it can of an epoch's findings.
+    """Writes those of an epoch's findings that it supports.
 
     Attributes:
         to: a logger, or the folder.
-        told: whether a warning was given; one is enough.
+        warned: whether a warning was given; there is only one.
         last: the monitor's name, its last report, and their step.
     """
 
     to: Any
-    told: bool = field(default=False, init=False)
+    warned: bool = field(default=False, init=False)
     last: tuple[str, Report, int] | None = field(default=None, init=False)
 
     def write(self, findings: Findings, step: int) -> None:
-        """Write them at a step."""
+        """Write findings at a step."""
         raise NotImplementedError
 
     def end(self, name: str, report: Report, step: int) -> str | None:
-        """Take the last report, where one of each look would be too much; where to look at what was found, in words."""
+        """Write the last report, if reports of all looks would be too many; return where the findings are, in words."""
 
     def warn(self, message: str) -> None:
-        """Once."""
-        if not self.told:
-            self.told = True
+        """Warn, but only once."""
+        if not self.warned:
+            self.warned = True
             rank_zero_warn(f"RelevanceMonitor {message}")
 
     @contextmanager
     def trying(self) -> Iterator[None]:
-        """What goes wrong is a warning, never an error: a run goes on without its pictures."""
+        """Errors become warnings, so that a run continues without its pictures."""
         try:
             yield
-        except Exception as error:  # a logger of somebody else's, over a network perhaps: anything may go wrong
+        except Exception as error:  # third-party loggers, perhaps over a network, may raise anything
             to = self.to if isinstance(self.to, str) else type(self.to).__name__
             self.warn(f"could not log to {to} (this warning is given once): {error!r}")
 
 
 class _Logger(Destination):
-    """A logger of pictures; its kinds say how they are logged, and what else."""
+    """A logger that takes pictures; subclasses implement how it logs them and other findings."""
 
     def write(self, findings: Findings, step: int) -> None:
         if findings.counts:
@@ -109,12 +109,12 @@ class _Logger(Destination):
         raise NotImplementedError
 
     def log_histogram(self, name: str, values: np.ndarray, step: int) -> None:
-        """Nothing, as most have none."""
+        """Do nothing by default, because most loggers do not support it."""
 
 
 @dataclass
 class _TensorBoard(_Logger):
-    """An experiment that is a ``SummaryWriter``; it gets the record of the *Relevance* tab too."""
+    """An experiment that is a ``SummaryWriter``; it also gets the record of the *Relevance* tab."""
 
     summary: RelevanceSummary | None = None
 
@@ -145,7 +145,7 @@ class _ImageLogger(_Logger):
 
 
 class _Wandb(Destination):
-    """``WandbLogger``: all in one row of a run's history, so that the sliders of its pictures move together."""
+    """``WandbLogger``: everything in one row of the run's history, so that the sliders of pictures move together."""
 
     def write(self, findings: Findings, step: int) -> None:
         import wandb
@@ -175,7 +175,7 @@ class _Comet(_Logger):
     """An experiment with ``log_image(image_data, name, step)``."""
 
     def log_picture(self, name: str, picture: np.ndarray, step: int) -> None:
-        # no array, whose values it stretches
+        # not an array, because its values would be rescaled
         self.to.experiment.log_image(Image.fromarray(picture), name=name, step=step)
 
     def log_histogram(self, name: str, values: np.ndarray, step: int) -> None:
@@ -187,7 +187,7 @@ class _Comet(_Logger):
 
 
 class _DVCLive(_Logger):
-    """An experiment with ``log_image(name, val)``; files named by steps get a slider."""
+    """An experiment with ``log_image(name, val)``; files named by step get a slider."""
 
     def log_picture(self, name: str, picture: np.ndarray, step: int) -> None:
         self.to.experiment.log_image(f"{name}/{step}.png", picture)
@@ -195,7 +195,7 @@ class _DVCLive(_Logger):
 
 @dataclass
 class _Folder(Destination):
-    """PNG, Markdown, JSON and HTML files in a folder, local or at a URL; in a temporary one what cannot be written there."""
+    """PNG, Markdown, JSON and HTML files in a folder, local or at a URL; in a temporary folder if that cannot be written."""
 
     refuge: str = ""
     report: str | None = None
@@ -206,7 +206,7 @@ class _Folder(Destination):
         if began >= self.left_alone_until:
             try:
                 return self._put(self.to, findings, step)
-            except Exception as error:  # what a service raises is its own
+            except Exception as error:  # services raise errors of their own
                 failure, self.left_alone_until = error, monotonic() + _WAITS * (monotonic() - began)
         self.refuge = self.refuge or tempfile.mkdtemp(prefix="relevance_")
         self._put(self.refuge, findings, step)
@@ -222,7 +222,7 @@ class _Folder(Destination):
             if "://" not in folder:
                 with replacing(Path(path)) as file:
                     file.write_bytes(content)
-            else:  # whole, by one call, as replacing is not for every service to have
+            else:  # in one call, because not every service can replace files
                 files = get_filesystem(folder)
                 files.makedirs(path.rpartition("/")[0], exist_ok=True)
                 files.pipe_file(path, content)
@@ -231,7 +231,7 @@ class _Folder(Destination):
 
 
 def _files(findings: Findings, step: int) -> Iterator[tuple[str, bytes]]:
-    """Names below a folder, and contents."""
+    """Pairs of a name below a folder and a file's contents."""
     at = f"step={step:06d}"
     for name, picture in findings.pictures.items():
         png = BytesIO()
@@ -252,7 +252,7 @@ def _files(findings: Findings, step: int) -> Iterator[tuple[str, bytes]]:
 
 
 def destinations(trainer: Trainer, folder: str | None) -> list[Destination]:
-    """Every logger that takes pictures; where there is none, files in ``folder``. Nothing in a ``fast_dev_run``."""
+    """All loggers that take pictures, or, without such a logger, files in ``folder``. Empty in a ``fast_dev_run``."""
     if trainer.fast_dev_run:  # type: ignore[attr-defined]
         return []
     found = list[Destination | None]()
@@ -265,13 +265,13 @@ def destinations(trainer: Trainer, folder: str | None) -> list[Destination]:
 
 
 def has_tab(to: list[Destination]) -> bool:
-    """Whether one of them takes records of the *Relevance* tab."""
+    """Whether a destination takes records of the *Relevance* tab."""
     return any(isinstance(destination, _TensorBoard) for destination in to)
 
 
 def _taker(logger: Any) -> Destination | None:
     experiment = getattr(logger, "experiment", None)
-    if type(experiment).__name__ == "_DummyExperiment":  # Lightning's, which has whatever is asked for
+    if type(experiment).__name__ == "_DummyExperiment":  # Lightning's dummy experiment has any attribute
         return None
     if hasattr(experiment, "add_image") and hasattr(experiment, "add_histogram"):
         return _TensorBoard(logger)
@@ -286,7 +286,7 @@ def _taker(logger: Any) -> Destination | None:
 
 
 def _takes(function: Any, *arguments: str) -> bool:
-    """Whether there is such a function, and these are all it needs."""
+    """Whether a function exists and needs only these arguments."""
     try:
         inspect.signature(function).bind(**dict.fromkeys(arguments))
     except (TypeError, ValueError):
@@ -295,7 +295,7 @@ def _takes(function: Any, *arguments: str) -> bool:
 
 
 def write(to: list[Destination], findings: Findings, step: int) -> None:
-    """Write findings everywhere."""
+    """Write findings to all destinations."""
     for destination in to:
         if findings.report is not None:
             destination.last = findings.name, findings.report, step
@@ -304,7 +304,7 @@ def write(to: list[Destination], findings: Findings, step: int) -> None:
 
 
 def end(to: list[Destination]) -> list[str]:
-    """End a run: the last report goes where one is enough. Where to look at what was found, in words."""
+    """End a run: write the last report to destinations that take only one; return where the findings are, in words."""
     said = list[str | None]()
     for destination in to:
         if destination.last is not None:

@@ -1,4 +1,4 @@
-"""The numbers that a monitor takes of an epoch, each a torchmetrics Metric, synced over processes by torchmetrics."""
+"""The measures of an epoch, each a torchmetrics Metric, which torchmetrics synchronises over processes."""
 
 from __future__ import annotations
 
@@ -36,20 +36,20 @@ __all__ = ["Measures", "predicted", "random_sets"]
 
 
 _MOST_COUNTS = 2_000_000
-"""Neurons times classes whose critical neurons are counted class by class: 16 MB."""
+"""The greatest number of neurons times classes for which critical neurons are counted by class: 16 MB."""
 
 
 class Measures:
-    """Measures by name; those that are not wanted cost nothing.
+    """Measures by name; only requested ones are computed.
 
     Args:
         wanted: names among those of :data:`lrp_lightning.callbacks.settings.SCALARS`.
-        circuits_of_every: how many samples there are for one whose class is told by circuits, which takes many forwards.
+        circuits_of_every: use one of this many samples for circuit agreement, which takes many forwards.
     """
 
     def __init__(self, wanted: Collection[str], circuits_of_every: int = 1) -> None:
         self.wanted, self.circuits_of_every = frozenset(wanted), circuits_of_every
-        alone = {"sync_on_compute": False}  # counts are gathered by "gathered", before anything may fail
+        alone = {"sync_on_compute": False}  # counts are gathered by "gathered", before anything can fail
         every: dict[str, Metric] = {
             "contest_accuracy": ContestAccuracy(**alone),
             "random_contest_accuracy": ContestAccuracy(**alone),
@@ -69,13 +69,13 @@ class Measures:
         self.metrics = {name: metric for name, metric in every.items() if name in wanted}
         self.stability: SelectionStability | None = None
         self._stable: Tensor | None = None
-        """This epoch's, of all processes; None where there is no epoch before."""
+        """The stability of this epoch, over all processes; None without an earlier epoch."""
         self.comparing = False
         self.circuits: dict[str, Tensor] = {}
-        """For each class, of the epoch before: ``{layer: (classes, neurons) bool}``."""
+        """The circuit of each class from the epoch before: ``{layer: (classes, neurons) bool}``."""
 
     def reset(self, device: torch.device, training: bool) -> None:
-        """Start an epoch with nothing counted; the epoch before is still known, and compared with in a ``training``."""
+        """Start an epoch with empty counts; in a ``training``, the epoch before is kept for comparison."""
         self.comparing = training and not self.wanted.isdisjoint(("stability", "circuit_agreement"))
         for metric in self.metrics.values():
             metric.to(device)
@@ -97,18 +97,18 @@ class Measures:
         ordinals: Tensor,
         trace_of: Callable[[Callable[[Tensor], Tensor]], Trace],
     ) -> None:
-        """Count a few samples.
+        """Add a few samples.
 
         Args:
-            classifier: what is explained.
+            classifier: the explained classifier.
             inputs: each ``(N, ...)``.
-            trace: with critical neurons.
-            sets: ``(N, classes)`` bool, the classes that are right; None if there are no labels.
-            ordinals: ``(N,)``, which of the epoch's samples these are; a sample's random sets depend on it alone.
-            trace_of: traces the same samples for the classes that a function of the logits gives, for the contest.
+            trace: a trace with critical neurons.
+            sets: ``(N, classes)`` bool, the true classes; None without labels.
+            ordinals: ``(N,)``, the samples' numbers in the epoch, which alone determine their random sets.
+            trace_of: a function that traces the same samples for classes given by a function of the logits, for the contest.
         """
         kept = ablated = control = None
-        wanted = self.wanted if trace.masks else frozenset()  # without a hidden layer nothing is kept or left out
+        wanted = self.wanted if trace.masks else frozenset()  # without hidden layers there are no critical neurons
         if wanted & _KEPT:
             kept = masked_forward(classifier, inputs, trace.masks)
         if wanted & {"ablated_accuracy", "comprehensiveness"}:
@@ -144,7 +144,7 @@ class Measures:
 
     @contextmanager
     def all_or_nothing(self) -> Iterator[None]:
-        """Forget what was counted inside where that fails."""
+        """Undo the counts inside this context if it raises."""
         stability = self.stability
         metrics = [*self.metrics.values(), *(() if stability is None else (stability,))]
         before = [
@@ -161,9 +161,9 @@ class Measures:
             raise
 
     def _by_circuits(self, classifier: Classifier, inputs: tuple[Tensor, ...], trace: Trace) -> Tensor | None:
-        """``(n, classes)``, each class's logit with its circuit of the epoch before; None where there is none.
+        """``(n, classes)``, each class's logit with its circuit of the epoch before; None without circuits.
 
-        ``inputs`` are n of the samples of the trace, which tells how the layers' neurons lie.
+        ``inputs`` are n of the trace's samples; the trace gives the layers' shapes.
         """
         classes = trace.output.shape[1]
         fitting = {layer: (classes, neurons) for layer, neurons in _sizes(trace).items()}
@@ -188,7 +188,7 @@ class Measures:
         self.stability.update(trace.masks, of_class if classes > 1 else torch.zeros_like(of_class))
 
     def state_dict(self) -> dict[str, Any] | None:
-        """What the next epoch is compared with; None before the first."""
+        """The state that the next epoch is compared with; None before the first."""
         if self.stability is None:
             return None
         return {
@@ -211,10 +211,10 @@ class Measures:
 
     @contextmanager
     def gathered(self, agree: Callable[[bool], bool]) -> Iterator[None]:
-        """With the counts of all processes, while it lasts: all that waits for them, and nothing that may fail.
+        """A context with the counts of all processes. It contains all communication between them, and nothing that can fail.
 
         Args:
-            agree: whether all processes say yes.
+            agree: a function that returns whether a condition is true on all processes.
         """
         self._stable = None
         if self.comparing and agree(self.stability is not None):
@@ -227,8 +227,8 @@ class Measures:
             yield
 
     def compute(self) -> dict[str, Tensor]:
-        """The numbers, without those that saw no sample; of all processes within :meth:`gathered`."""
-        with warnings.catch_warnings():  # that some may have seen nothing, or nothing that varies, is what NaN says
+        """The measures, without those that have no samples; within :meth:`gathered`, over all processes."""
+        with warnings.catch_warnings():  # NaN already says that a metric has no samples, or no variance
             warnings.filterwarnings(
                 "ignore", message="The ``compute`` method of metric|The variance of predictions or target"
             )
@@ -239,12 +239,12 @@ class Measures:
 
 
 def _sizes(trace: Trace) -> dict[str, int]:
-    """How many neurons, or single values, each layer selects among."""
+    """The number of neurons, or single values, of each layer with a selection."""
     return {layer: mask.flatten(1).shape[1] for layer, mask in trace.masks.items()}
 
 
 _KEPT = {"critical_neuron_accuracy", "retained_accuracy", "sufficiency", "logit_correlation", "smape", "mse"}
-"""Those that come from a forward of the critical neurons alone."""
+"""The measures that need a forward with the critical neurons alone."""
 _CONTEST = ("contest_accuracy", "random_contest_accuracy", "runner_up_accuracy")
 
 
@@ -261,9 +261,9 @@ def _contest(
     ordinals: Tensor,
     trace_of: Callable[[Callable[[Tensor], Tensor]], Trace],
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The predicted class's and the runner-up's logit from each one's own neurons; by random sets; the runner-up's neurons'.
+    """Logits of predicted class and runner-up, each from its own neurons; the same for random sets; the runner-up's neurons.
 
-    Each is ``(N, classes)``. What is ``known`` are the logits with the neurons of the trace, and with random ones.
+    Each is ``(N, classes)``. ``known`` are the logits with the trace's neurons, and with random ones.
     """
     entries, controls = [], []
     for chosen in (predicted, runner_up):
@@ -277,8 +277,9 @@ def _contest(
 
 
 def _labelled(logits: Tensor | None, sets: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
-    """The logits of samples that have a right class, and which that is: the predicted one, if it is among several; else a
-    wrong one. None if there are no such samples.
+    """The logits of samples with a true class, and a label: the predicted class if it is true, otherwise another class.
+
+    None without such samples.
     """
     if logits is None or sets is None or not bool((there := sets.any(1)).any()):
         return None, None
@@ -289,10 +290,10 @@ def _labelled(logits: Tensor | None, sets: Tensor | None) -> tuple[Tensor | None
 
 
 def random_sets(masks: dict[str, Tensor], ordinals: Tensor) -> dict[str, Tensor]:
-    """Random sets of the same sizes, the same ones for a sample wherever it is looked at and beside which others.
+    """Random sets of the same sizes; a sample's sets do not depend on the process or on the other samples of its batch.
 
-    Their order is a hash of sample, layer and neuron (the finaliser of MurmurHash3), not the next numbers of a generator:
-    those would depend on micro-batches and processes.
+    Neurons are ordered by a hash of sample, layer and neuron (the finaliser of MurmurHash3), because the numbers of a random
+    generator would depend on micro-batches and processes.
 
     Args:
         masks: ``{layer: (N, C) bool}``.
@@ -300,7 +301,7 @@ def random_sets(masks: dict[str, Tensor], ordinals: Tensor) -> dict[str, Tensor]
     """
 
     def shuffled(layer: int, mask: Tensor) -> Tensor:
-        flat = mask.flatten(1)  # single values, where the selection chooses these
+        flat = mask.flatten(1)  # single values, if the selection chooses these
         neurons = torch.arange(flat.shape[1], device=mask.device)
         keys = _mixed(_mixed(ordinals.to(mask.device) + 1)[:, None] ^ _mixed(neurons + 0x9E3779B9 * (layer + 1)))
         return flat.gather(1, keys.argsort(1)).view_as(mask)

@@ -1,4 +1,4 @@
-"""What runs along best paths and through their neurons, and what drives these, in the samples that are shown."""
+"""Heatmaps of the best paths and their neurons, and reconstructions, for the samples that are shown."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ __all__ = ["Neurons", "look_into_neurons", "most_relevant"]
 
 
 _PASSES, _NEURONS, _SAMPLES = 2, 64, 3
-"""Heatmaps of neurons for each sample that is measured, neurons that have some, and heatmaps of each, at most."""
+"""The most heatmaps of neurons per measured sample, the most neurons with heatmaps, and the most heatmaps of each."""
 
 
 @dataclass
 class Neurons:
-    """Pictures of neurons, for each of the samples that are shown.
+    """Pictures of neurons for the samples that are shown.
 
     Attributes:
-        heatmaps: ``{(layer, neuron): (S, H, W)}``, of each sample's predicted class; NaN but for the samples in which the
-            neuron has most relevance.
-        reconstructions: ``{(layer, neuron): (S, C, H, W)}``, of neurons on a class's best path.
+        heatmaps: ``{(layer, neuron): (S, H, W)}``, for each sample's predicted class; NaN except for the samples in which
+            the neuron has most relevance.
+        reconstructions: ``{(layer, neuron): (S, C, H, W)}``, for the neurons on a class's best path.
     """
 
     heatmaps: dict[Node, np.ndarray] = field(default_factory=dict)
@@ -44,11 +44,11 @@ class Neurons:
 def look_into_neurons(
     observation: Observation, graphs: Sequence[ClassGraph], shown: Sequence[Explained], tab: bool
 ) -> tuple[Neurons, list[ClassGraph]]:
-    """Pictures of the most relevant hidden neurons, those on best paths first, and graphs with their paths' heatmaps.
+    """Pictures of the most relevant hidden neurons, first those on best paths, and graphs with their paths' heatmaps.
 
-    Of what is asked for by ``path_heatmaps``, of the class's samples, ``neurons`` (for the ``tab`` alone) and
-    ``reconstructions``: as many as the budget has seconds for, and in proportion to the samples measured; as many in one
-    pass as fit into a micro-batch. Models with several inputs, and images of several sizes, have none.
+    It makes the requested ones of ``path_heatmaps`` (of the class's samples), ``neurons`` (only for the ``tab``) and
+    ``reconstructions``, as far as the budget has seconds, and in proportion to the measured samples. Each pass fills a
+    micro-batch. Models with several inputs, and images of several sizes, have no such pictures.
     """
     found, graphs = Neurons(), list(graphs)
     remembered, log = observation.remembered.shown, observation.settings.log
@@ -61,7 +61,7 @@ def look_into_neurons(
     predicted = torch.tensor([e.prediction for e in shown], device=inputs.device)
 
     def in_passes(what: Sequence, samples: int, look: Callable[[Sequence], Tensor]) -> Tensor | None:
-        """Of each some samples, several at a time, as far as there is time; None if the model cannot be looked into."""
+        """Results for some samples of each item, several at a time, while there is time; None for unsupported models."""
         at_once = max(1, budget.micro_batch // samples)
         done = []
         for first in range(0, len(what), at_once):
@@ -87,7 +87,7 @@ def look_into_neurons(
     if heat is not None:
         whose = torch.tensor([i for i, _, _ in of_paths])
         for i in dict.fromkeys(whose[: len(heat)].tolist()):
-            if i not in whose[len(heat) :]:  # time did not run out in the middle of it
+            if i not in whose[len(heat) :]:  # it was completed in time
                 of_class = list(dict.fromkeys(n for j, _, n in of_paths if j == i))
                 mine = heat[whose[: len(heat)] == i].sum(1).unflatten(0, (-1, len(of_class)))
                 graphs[i] = replace(graphs[i], path_heatmaps=_among(mine, of_class, len(shown)))
@@ -121,7 +121,7 @@ def _some(t: Tensor, which: Sequence[int]) -> Tensor:
 
 
 def _where_most(shown: Sequence[Explained], node: Node) -> list[int]:
-    """The samples in which a neuron has most relevance, and has some."""
+    """The samples in which a neuron has most relevance, without those in which it has no relevance."""
     layer, neuron = node
     sizes = torch.stack([e.neurons[layer][neuron].abs() for e in shown])
     most = sizes.topk(min(_SAMPLES, len(shown)))
@@ -129,14 +129,14 @@ def _where_most(shown: Sequence[Explained], node: Node) -> list[int]:
 
 
 def _among(heatmaps: Tensor, which: Sequence[int], samples: int) -> np.ndarray:
-    """``(..., S, H, W)`` of some of the samples, NaN for the others."""
+    """``(..., S, H, W)``: the values of some samples, and NaN for the others."""
     whole = heatmaps.new_full((*heatmaps.shape[:-3], samples, *heatmaps.shape[-2:]), torch.nan)
     whole[..., which, :, :] = heatmaps
     return whole.numpy()
 
 
 def most_relevant(graphs: Sequence[ClassGraph]) -> list[Node]:
-    """Hidden neurons that the tab shows: those on best paths first, then the first of each layer, the second, and so on."""
+    """The hidden neurons of the tab: first those on best paths, then the first of each layer, the second, and so on."""
     rank: dict[Node, tuple[bool, int]] = {}
     for of in graphs:
         on_paths = {node for path in of.paths for node in path.nodes}

@@ -1,4 +1,4 @@
-"""One validation epoch, looked at: passes in micro-batches, what they leave for measures, and what is shown of them."""
+"""The observation of one validation epoch: passes in micro-batches, for measures and for pictures."""
 
 from __future__ import annotations
 
@@ -25,37 +25,37 @@ from lrp_lightning.compat import in_double
 from lrp_lightning.errors import InputError, UnsupportedOperatorError
 from lrp_lightning.trace import Trace
 
-__all__ = ["Explained", "Observation", "Remembered", "told_once"]
+__all__ = ["Explained", "Observation", "Remembered", "warned_once"]
 
 CPU = torch.device("cpu")
 OF_CLASSES = ("critical_paths", "path_heatmaps", "neurons", "reconstructions")
-"""What is drawn of the graphs of classes; all but the first need the samples that are shown too."""
+"""The parts of the log that need graphs of classes; all but the first also need the shown samples."""
 GRAPH_SAMPLES = 16
-"""Samples that a class's graph sums over."""
+"""The number of samples that a class's graph sums over."""
 _IN_GRAPHS, _FEWEST_GRAPHS = 2.5, 2
-"""Where all classes may have a graph: samples of graphs for each that is measured, and the fewest graphs."""
+"""If all classes may have a graph: samples in graphs per measured sample, and the least number of graphs."""
 
 
 @dataclass(frozen=True)
 class Explained:
-    """One sample as it is shown.
+    """A sample to show.
 
     Attributes:
         image: ``(C, H, W)``, on the CPU.
-        relevance: shaped like it, of the class explained, through critical neurons.
+        relevance: shaped like it, of the explained class, through critical neurons.
         all_neurons: the same through all neurons.
-        held: which parts of the explained logit the two are.
-        label: the first of its classes that are right; -1 without labels.
+        logit_shares: the shares of the explained logit that the two account for.
+        label: the first of its true classes; -1 without labels.
         prediction: the class with the highest logit.
-        probability: the prediction's, by softmax.
-        error: one minus the probability of the best of the right classes.
-        neurons: ``{layer: (C,)}``, how much relevance each neuron has where all have some.
+        probability: that of the prediction, by softmax.
+        error: one minus the greatest probability of a true class.
+        neurons: ``{layer: (C,)}``, the relevance of each neuron if all neurons propagate it.
     """
 
     image: Tensor
     relevance: Tensor
     all_neurons: Tensor
-    held: tuple[float, float]
+    logit_shares: tuple[float, float]
     label: int
     prediction: int
     probability: float
@@ -65,12 +65,12 @@ class Explained:
 
 @dataclass
 class Remembered:
-    """What stays the same from epoch to epoch, and is saved in checkpoints.
+    """The state that is the same in every epoch and is saved in checkpoints.
 
     Attributes:
-        shown: the samples whose heatmaps are shown, one in each, on the CPU; those of one class beside each other.
+        shown: the samples whose heatmaps are shown, on the CPU, one sample per element, sorted by class.
         classes: the classes whose graphs are drawn.
-        settled: whether they have been chosen.
+        settled: whether these have been chosen.
     """
 
     shown: list[Samples] = field(default_factory=list)
@@ -87,7 +87,7 @@ class Remembered:
         """The inverse of :meth:`state_dict`.
 
         Raises:
-            TypeError: if what should be samples are no tensors.
+            TypeError: if samples are not tensors.
         """
         shown = [Samples(tuple(s["inputs"]), s["labels"], torch.zeros(1, dtype=torch.long)) for s in state["shown"]]
         for part in (part for s in shown for part in (*s.inputs, *(() if s.labels is None else (s.labels,)))):
@@ -97,29 +97,29 @@ class Remembered:
 
 
 def _finite(samples: Samples) -> Samples:
-    """Those without NaN or infinite values."""
+    """The samples without NaN or infinite values."""
     good = torch.stack([x.flatten(1).isfinite().all(1) for x in samples.inputs]).all(0)
     return samples[good.nonzero().flatten()]
 
 
 @contextmanager
-def told_once() -> Iterator[None]:
-    """Without the warning that an operator's plain gradient is used, which the monitor gives itself."""
+def warned_once() -> Iterator[None]:
+    """Suppress the warning that an operator's plain gradient is used, which the monitor gives itself."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="relevance passed by plain gradient")
         yield
 
 
 class Observation:
-    """What is seen of one validation epoch.
+    """The observation of one validation epoch.
 
     Args:
-        settings: what was asked for.
-        classifier: what is explained.
-        measures: reset.
-        budget: with its epoch started.
-        sampling: which samples are looked at.
-        remembered: what was chosen to be shown in an earlier epoch; settled by :meth:`finish` if it is not yet.
+        settings: the monitor's arguments.
+        classifier: the explained classifier.
+        measures: measures that were reset.
+        budget: a budget whose epoch was started.
+        sampling: the choice of samples.
+        remembered: the samples and classes to show, chosen in an earlier epoch or by :meth:`finish`.
         on_unsupported: as in :class:`lrp_lightning.SelectiveLRP`.
     """
 
@@ -158,7 +158,7 @@ class Observation:
     # samples come in
 
     def see(self, groups: Sequence[Samples], loader: int = 0) -> None:
-        """Look at those samples of a batch that are chosen, once there are enough for a micro-batch."""
+        """Collect the chosen samples of a batch, and process them once there are enough for a micro-batch."""
         size = sum(map(len, groups))
         at, ordinals = self.sampling.choose(size, loader)
         ordinal_of = torch.full((size,), -1).index_copy_(0, at, ordinals)
@@ -170,12 +170,12 @@ class Observation:
         for shape, parts in list(self._pending.items()):
             while sum(map(len, parts)) >= (size := self.budget.micro_batch) and not self.stopped_early:
                 whole = Samples.joined(parts)
-                self._work(whole[:size])  # which may halve the micro-batch
+                self._work(whole[:size])  # this may halve the micro-batch
                 parts = [rest] if len(rest := whole[size:]) else []
             self._pending[shape] = parts
 
     def glance(self, groups: Sequence[Samples], most: int = 1) -> float:
-        """Look at one sample or a few, to see whether it can be done, and how many seconds each takes."""
+        """Process one sample or a few, to see whether it works and how many seconds each takes."""
         before, began = self.samples, time.perf_counter()
         self._work(groups[0][:most].cloned())
         return (time.perf_counter() - began) / max(1, self.samples - before)
@@ -198,7 +198,7 @@ class Observation:
 
     @contextmanager
     def _all_or_nothing(self) -> Iterator[None]:
-        """Forget what was noted inside where that fails: what memory had no room for is looked at again, in halves."""
+        """Undo the notes inside this context if it raises; samples that did not fit into memory are processed in halves."""
         before = {
             "samples": self.samples, "shares": dict(self.shares), "_worst": self._worst, "_candidates": self._candidates,
             "of_class": {label: list(parts) for label, parts in self.of_class.items()}, "_free_classes": self._free_classes,
@@ -216,7 +216,7 @@ class Observation:
             self.notes.append(message)
 
     def finish(self) -> None:
-        """Look at what is left, and settle what is shown from now on."""
+        """Process the remaining samples, and choose what is shown from now on."""
         for parts in self._pending.values():
             if parts and not self.stopped_early:
                 self._work(Samples.joined(parts))
@@ -231,11 +231,11 @@ class Observation:
     # one pass
 
     def _look(self, samples: Samples) -> None:
-        """Explain a few samples and take the measures."""
+        """Explain a few samples and update the measures."""
         try:
             trace = self._trace(samples.inputs, self._explained_class(samples.labels))
         except UnsupportedOperatorError as error:
-            why = str(error).replace('on_unsupported="gradient"', 'on_error="warn"')  # as it is called here
+            why = str(error).replace('on_unsupported="gradient"', 'on_error="warn"')  # its name here
             if self.settings.on_error == "raise" or self.lrp.on_unsupported == "gradient":
                 raise UnsupportedOperatorError(why) from error
             self._note(
@@ -299,7 +299,7 @@ class Observation:
         return chosen
 
     def _trace(self, inputs: tuple[Tensor, ...], target: Any, edges: bool = False, lrp: SelectiveLRP | None = None) -> Trace:
-        with told_once():
+        with warned_once():
             return (lrp or self.lrp).trace(inputs, target, edges=edges)
 
     def _note_shown(self, samples: Samples, classes: Tensor) -> None:
@@ -320,10 +320,10 @@ class Observation:
         for label in self.remembered.classes:
             parts = self.of_class.setdefault(label, [])
             at = (classes == label).nonzero().flatten()[: GRAPH_SAMPLES - sum(map(len, parts))]
-            if len(at) and (not parts or parts[0].shape == samples.shape):  # of one shape, so that they are one pass
+            if len(at) and (not parts or parts[0].shape == samples.shape):  # of one shape, for a single pass
                 parts.append(samples[at].cloned())
 
-    # what is shown
+    # samples to show
 
     def explained(self, samples: Samples) -> list[Explained]:
         """Samples of one shape with the relevance of their explained class."""
@@ -333,7 +333,7 @@ class Observation:
         target = self._explained_class(samples.labels)
         trace, whole = self._trace(samples.inputs, target), self._trace(samples.inputs, target, lrp=self.whole)
         inputs, through_all = (of.inputs if isinstance(of.inputs, tuple) else (of.inputs,) for of in (trace, whole))
-        held = [
+        shares = [
             in_double(sum(x.flatten(1).sum(1) for x in of)) / in_double(whole.explained)  # type: ignore[arg-type]
             for of in (inputs, through_all)
         ]
@@ -349,7 +349,7 @@ class Observation:
                 samples.inputs[pictured].cpu(),
                 inputs[pictured].cpu(),
                 through_all[pictured].cpu(),
-                list(zip(*(part.tolist() for part in held), strict=True)),
+                list(zip(*(part.tolist() for part in shares), strict=True)),
                 labels.tolist(),
                 logits.argmax(1).tolist(),
                 probabilities.amax(1).tolist(),
@@ -360,16 +360,16 @@ class Observation:
         ]
 
     def of_remembered(self) -> list[Explained]:
-        """The samples that are the same in every epoch, as the model sees them now."""
+        """The samples that are shown in every epoch, explained with the current model."""
         return self._explained_of(self.remembered.shown)
 
     @cached_property
     def mistaken(self) -> list[Explained]:
-        """This epoch's worst mistakes, worst first; explained when they are asked for, as most epochs are not drawn."""
+        """This epoch's worst mistakes, worst first; explained on demand, because most epochs are not drawn."""
         return self._explained_of([sample for _, sample in self._worst])
 
     def _explained_of(self, shown: Sequence[Samples]) -> list[Explained]:
-        """Single samples, of any shapes, in their order."""
+        """Explain single samples of any shapes, in their order."""
         device = next(self.classifier.parameters()).device
         found: dict[int, Explained] = {}
         by_shape: dict[tuple, list[int]] = {}
@@ -383,7 +383,7 @@ class Observation:
         return [found[i] for i in sorted(found)]
 
     def class_trace(self, label: int) -> Trace | None:
-        """The pass of a class's samples with all edges; None if no sample of it was seen."""
+        """The trace of a class's samples with all edges; None if no sample of it was seen."""
         parts = self.of_class.get(label)
         if not parts:
             return None

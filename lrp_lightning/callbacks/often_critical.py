@@ -1,4 +1,4 @@
-"""Whether one set of neurons for each class, those most often critical for it, tells the class of other samples."""
+"""Class circuits from the neurons that are most often critical for a class, and whether they recognise the class."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from lrp_lightning.metrics import circuits_agree
 __all__ = ["MOST_CLASSES", "CalibratedAgreement", "often_critical"]
 
 MOST_CLASSES = 20
-"""Each costs a forward a sample."""
+"""The most classes, each of which takes a forward per sample."""
 
 
 def often_critical(degrees: Tensor, neurons: Mapping[str, int]) -> dict[str, Tensor]:
-    """Of each layer as many neurons as are critical for a sample on average: for each class those that are so most often.
+    """For each class, the neurons of each layer that are critical most often; their number is the mean number per sample.
 
     Args:
-        degrees: ``(classes, all neurons)``, the share of a class's samples that a neuron is critical for; NaN for classes of
-            which there are none.
-        neurons: ``{layer: C}``, how they lie.
+        degrees: ``(classes, all neurons)``, the share of a class's samples for which a neuron is critical; NaN for classes
+            without samples.
+        neurons: ``{layer: C}``, the number of neurons of each layer.
 
     Returns:
-        ``{layer: (classes, C) bool}``, no neuron of classes without samples.
+        ``{layer: (classes, C) bool}``; empty for classes without samples.
     """
     found = {}
     for layer, of in zip(neurons, degrees.split(list(neurons.values()), 1), strict=True):
@@ -39,10 +39,10 @@ def often_critical(degrees: Tensor, neurons: Mapping[str, int]) -> dict[str, Ten
 
 
 class CalibratedAgreement(Metric):
-    """Share of samples whose class is told from circuits, one logit from each, after calibration on every second sample.
+    """Share of samples whose class is recognised from circuits, one logit from each, calibrated on every second sample.
 
-    Samples at even places, in the order of their numbers, give each class's scale and offset; the others are judged. NaN
-    with fewer than four.
+    Samples at even positions, ordered by their numbers, give each class's scale and offset; the measure is taken on the
+    others. NaN for fewer than four samples.
     """
 
     is_differentiable = False
@@ -60,7 +60,7 @@ class CalibratedAgreement(Metric):
         self.reset()
 
     def reset(self) -> None:
-        """Forget all samples. Empty tensors stand there, so that a process that sees no sample takes part in the sync."""
+        """Remove all samples. Empty tensors remain, so that a process without samples takes part in the synchronisation."""
         super().reset()
         for name, shape in (("own", (0, MOST_CLASSES)), ("whole", (0, MOST_CLASSES)), ("numbers", (0,))):
             getattr(self, name).append(torch.zeros(shape, device=self.device, dtype=torch.long if len(shape) == 1 else None))
@@ -71,7 +71,7 @@ class CalibratedAgreement(Metric):
         Args:
             own: ``(N, classes)``, each class's logit from its own circuit, NaN for those without one.
             whole: ``(N, classes)``, of the whole network.
-            numbers: ``(N,)``, of the samples.
+            numbers: ``(N,)``, the samples' numbers.
         """
         wider = (0, MOST_CLASSES - own.shape[1])
         self.own.append(nn.functional.pad(own.float(), wider, value=torch.nan))
@@ -79,7 +79,7 @@ class CalibratedAgreement(Metric):
         self.numbers.append(numbers.to(own.device))
 
     def compute(self) -> Tensor:
-        """A scalar."""
+        """The share, a scalar."""
         order = dim_zero_cat(self.numbers).argsort()
         own, whole = dim_zero_cat(self.own)[order], dim_zero_cat(self.whole)[order]
         if len(own) < 4:

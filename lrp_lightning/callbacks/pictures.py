@@ -1,4 +1,4 @@
-"""What an observed epoch shows: heatmaps of the same samples in every epoch, mistakes, and the graphs of classes."""
+"""The pictures of an observed epoch: heatmaps of the same samples in every epoch, mistakes, and graphs of classes."""
 
 from __future__ import annotations
 
@@ -41,33 +41,33 @@ from lrp_lightning.tensorboard_plugin.summary import Record, Samples
 __all__ = ["DRAWN", "Look", "add_insights", "draw", "look_at"]
 
 _ACROSS, _TYPICAL, _PATCHES = 4, 3, 2
-"""Samples, prototypes and patches of a kind side by side: more cannot be read on a card of TensorBoard, 400 pixels wide."""
+"""The most samples, prototypes and patches side by side: more are illegible on TensorBoard's cards of 400 pixels."""
 _CARDS = 6
-"""Neuron cards in one picture."""
+"""Number of neuron cards in one picture."""
 _LETTERS = 40
-"""Of a class in a picture's name."""
+"""The most letters of a class in a picture's name."""
 _COLOURS = 64
-"""Of a graph."""
+"""Number of colours of a picture of a graph."""
 _GRAPHS, _CLASSES = 2, 4
-"""Graphs that are drawn, the first of them, and classes whose strategies are: a picture each. The tab has all."""
+"""The numbers of graphs and of classes with strategies that are drawn, a picture each. The tab has all."""
 DRAWN = ("heatmaps", "mistakes", *OF_CLASSES)
-"""What takes time to draw, by its name in the log."""
+"""Names of what takes time to draw."""
 
 
 @dataclass
 class Look:
-    """What was seen of an epoch: all that is drawn of it, and nothing of the model.
+    """The data of an epoch that is drawn, without the model.
 
     Attributes:
         epoch: counted from 0.
         settings: of the monitor.
-        notes: what is not there, and why; those of the observation, which drawing adds to.
-        shown: the samples that are the same in every epoch.
+        notes: what is missing and why: the notes of the observation and of drawing.
+        shown: the samples that are shown in every epoch.
         mistaken: this epoch's worst mistakes.
-        graphs: of classes.
-        classes: how many the model has; None if that is not known.
+        graphs: the graphs of classes.
+        classes: number of classes of the model; None if unknown.
         neurons: pictures of the graphs' neurons.
-        strategies, cards: empty as long as :func:`add_insights` has not looked for them.
+        strategies, cards: empty until :func:`add_insights` searches for them.
     """
 
     epoch: int
@@ -83,19 +83,19 @@ class Look:
 
     @property
     def counts(self) -> dict[str, int]:
-        """Numbers that only looks with strategies have."""
+        """Numbers that exist only for looks with strategies."""
         return {"shortcuts": len(self.strategies.shortcuts)} if self.strategies and "shortcuts" in self.settings.log else {}
 
 
 def look_at(observation: Observation, epoch: int, tab: bool = False) -> Look:
-    """The passes that pictures take, as many as the observation's budget has seconds for.
+    """Make the passes for pictures, as far as the observation's budget has seconds.
 
-    What cannot be had is a note of the observation, and the rest is there.
+    If a part fails, a note is added to the observation, and the others are made.
 
     Args:
         observation: finished.
         epoch: counted from 0.
-        tab: whether the record goes to a *Relevance* tab, so that what only the tab shows is wanted.
+        tab: whether the record goes to a *Relevance* tab, which shows more than pictures do.
     """
     log = set(observation.settings.log)
     look = Look(epoch, observation.settings, observation.notes, classes=observation.classes)
@@ -112,7 +112,7 @@ def look_at(observation: Observation, epoch: int, tab: bool = False) -> Look:
 
 
 def add_insights(look: Look, observation: Observation, kept: Kept) -> None:
-    """Look for strategies and cards too, as far as the budget has seconds for them."""
+    """Add strategies and cards, as far as the budget has seconds."""
     log, batches = set(look.settings.log), kept.batches()
     with _noted(look.notes, "strategies"):
         if {"strategies", "shortcuts"} & log and batches and not observation.budget.spent:
@@ -124,11 +124,11 @@ def add_insights(look: Look, observation: Observation, kept: Kept) -> None:
 
 
 def draw(look: Look, names: Collection[str] = LOGGED) -> Findings:
-    """Pictures, the record and the report of a look. What cannot be drawn is a note of it, and the rest is drawn.
+    """The pictures, the record and the report of a look. If a part cannot be drawn, a note is added, and the rest is drawn.
 
     Args:
-        look: of an epoch.
-        names: the pictures that are drawn of it.
+        look: the data of an epoch.
+        names: the pictures to draw.
     """
     with _uncollected():
         return _draw(look, names)
@@ -136,7 +136,7 @@ def draw(look: Look, names: Collection[str] = LOGGED) -> Findings:
 
 @contextmanager
 def _uncollected() -> Iterator[None]:
-    """Without the collector of cycles, which walks all edges of all graphs again and again while a figure is made."""
+    """Without Python's garbage collector, which would visit all edges of all graphs repeatedly while a figure is made."""
     was = gc.isenabled()
     gc.disable()
     try:
@@ -150,15 +150,16 @@ def _draw(look: Look, names: Collection[str]) -> Findings:
     settings, shown, graphs = look.settings, look.shown, look.graphs
     wanted = set(settings.log) & set(names)
     pictures: dict[str, np.ndarray] = {}
-    about: dict[str, Any] = {"class_names": settings.class_names, "settings": settings.told()}
+    about: dict[str, Any] = {"class_names": settings.class_names, "settings": settings.described()}
     record, report = Record(epoch=look.epoch, **about), Report(title=f"Relevance, epoch {look.epoch}", **about)
 
     with _noted(look.notes, "heatmaps"):
         if shown and "heatmaps" in settings.log:
             images, relevance, through_all = _of_one_size(shown)
-            titles, held = _titles(shown, settings), [e.held for e in shown]
+            titles, parts = _titles(shown, settings), [e.logit_shares for e in shown]
             record = replace(record, samples=_samples(shown, images, relevance, through_all))
-            report = replace(report, images=images, relevance=relevance, all_neurons=through_all, held=held, titles=titles)
+            report = replace(report, images=images, relevance=relevance, all_neurons=through_all)
+            report = replace(report, logit_shares=parts, titles=titles)
         if shown and "heatmaps" in wanted:
             pictures["heatmaps"] = as_array(_both(shown, settings))
     with _noted(look.notes, "mistakes"):
@@ -185,7 +186,7 @@ def _draw(look: Look, names: Collection[str]) -> Findings:
         if "heatmaps" in settings.log:
             record = replace(record, neuron_heatmaps=look.neurons.heatmaps, reconstructions=made)
     strategies = list[Strategy]()
-    # thumbnails are shown by the tab alone
+    # only the tab shows thumbnails
     cards = [card for card in look.cards if card.driven.reconstructions.any()]
     with _noted(look.notes, "strategies"):
         if "strategies" in settings.log:
@@ -211,7 +212,7 @@ def _is_image(images: Tensor | None) -> bool:
 
 @contextmanager
 def _noted(notes: list[str], what: str) -> Iterator[None]:
-    """Edges, for one, need more of a model than relevance does."""
+    """Turn errors into notes: edges, for example, support fewer models than relevance does."""
     try:
         yield
     except Exception as error:
@@ -227,10 +228,10 @@ def _titles(shown: Sequence[Explained], settings: Settings) -> list[str]:
 
 
 def _both(shown: Sequence[Explained], settings: Settings) -> Figure:
-    """Images above what runs through their critical neurons, and through all."""
+    """Images above the relevance through their critical neurons, and through all neurons."""
     images, relevance, through_all = _of_one_size(shown)
-    held = [e.held for e in shown]
-    return draw_heatmaps(images, relevance, _titles(shown, settings), _ACROSS, all_neurons=through_all, held=held)
+    parts = [e.logit_shares for e in shown]
+    return draw_heatmaps(images, relevance, _titles(shown, settings), _ACROSS, all_neurons=through_all, logit_shares=parts)
 
 
 def _samples(shown: Sequence[Explained], images: Tensor, relevance: Tensor, through_all: Tensor) -> Samples:
@@ -242,14 +243,14 @@ def _samples(shown: Sequence[Explained], images: Tensor, relevance: Tensor, thro
         probabilities=np.array([e.probability for e in shown]),
         errors=np.array([e.error for e in shown]),
         all_neurons=through_all.numpy(),
-        held=np.array([e.held for e in shown]),
+        held=np.array([e.logit_shares for e in shown]),
     )
 
 
 def _of_one_size(shown: Sequence[Explained]) -> tuple[Tensor, Tensor, Tensor]:
-    """Images, and relevance through critical neurons and through all, ``(N, C, H, W)`` each.
+    """Images, and their relevance through critical neurons and through all neurons, ``(N, C, H, W)`` each.
 
-    Smaller ones get a margin at the right and below.
+    Smaller images are padded at the right and the bottom.
     """
     height, width = max(e.image.shape[1] for e in shown), max(e.image.shape[2] for e in shown)
 
@@ -273,7 +274,7 @@ def _graphs(observation: Observation) -> Iterator[ClassGraph]:
 
 
 def _without_graph(look: Look) -> list[str]:
-    """That classes have none, and how they get one."""
+    """A note that classes have no graph, and how to get one."""
     classes, graphs = look.classes, len(look.graphs)
     if not graphs or classes is None or graphs >= classes:
         return []
@@ -286,7 +287,7 @@ def _without_graph(look: Look) -> list[str]:
 
 
 def _path_sheet(of: ClassGraph, shown: Sequence[Explained], settings: Settings) -> Figure | None:
-    """The images that have heatmaps of the class's paths, beside these."""
+    """The images with heatmaps of the class's paths, beside these heatmaps."""
     if of.path_heatmaps is None:
         return None
     rows = np.flatnonzero(np.isfinite(of.path_heatmaps).all((0, 2, 3))).tolist()
@@ -300,17 +301,17 @@ def _path_sheet(of: ClassGraph, shown: Sequence[Explained], settings: Settings) 
 def _drawn(of: ClassGraph, settings: Settings, epoch: int) -> Figure:
     samples = f"{of.n_samples} sample{'s' if of.n_samples != 1 else ''}"
     title = f"Critical paths of class {settings.name_of(of.label)}, epoch {epoch}, {samples}"
-    neurons = 8 if len({layer for layer, _ in of.graph}) <= 8 else 5  # a picture of several rows fits on a screen
+    neurons = 8 if len({layer for layer, _ in of.graph}) <= 8 else 5  # a picture of several rows, which fits on a screen
     return draw_graph(of.graph, neurons, of.paths, settings.class_names, title, static=True)
 
 
 def _of_few_colours(drawing: np.ndarray) -> np.ndarray:
-    """To the eye the same in lines, in a quarter of the bytes of PNG in a log."""
+    """The picture with fewer colours: line drawings look the same and take a quarter of the bytes as PNG."""
     return np.asarray(Image.fromarray(drawing).quantize(_COLOURS, method=Image.Quantize.FASTOCTREE).convert("RGB"))
 
 
 def _tag(label: int, look: Look) -> str:
-    """A class in the name of a picture: every logger and file system takes it, and names sort by class."""
+    """A class in the name of a picture, valid for every logger and file system; names sort by class."""
     number = f"{label:0{len(str((look.classes or 1) - 1))}}"
     if look.settings.class_names is None:
         return f"class_{number}"

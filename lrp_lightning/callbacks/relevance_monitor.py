@@ -38,7 +38,7 @@ from lrp_lightning.report import Curves, Report
 from lrp_lightning.rules import Rule
 from lrp_lightning.selection import Selection, TopK
 
-try:  # the same package under its other name, whose Trainer knows its own Callback only
+try:  # the package under its other name, whose Trainer accepts only its own Callback
     from pytorch_lightning import Callback as _OtherCallback
 except ImportError:
     _OtherCallback = Callback  # type: ignore[misc,assignment]
@@ -47,13 +47,13 @@ _Callbacks: Any = (Callback,) if _OtherCallback is Callback else (Callback, _Oth
 __all__ = ["RelevanceMonitor"]
 
 _HISTOGRAMS = 16
-"""Layers that have one, evenly from the first to the last."""
+"""The most layers with a histogram, evenly from the first to the last."""
 _KEPT = 4
-"""Samples for strategies and cards, for each of ``max_samples``."""
+"""Samples for strategies and cards, as a multiple of ``max_samples``."""
 _LENT = ("log", "log_dict")
-"""The module's methods, which Lightning gives to every callback: they keep the module and its trainer in memory."""
+"""The module's methods, which Lightning sets on every callback; they would keep the module and its trainer in memory."""
 _HURRIED = 30.0
-"""Seconds that strategies and cards may take where training ends by an exception or a signal."""
+"""Seconds for strategies and cards if training ends by an exception or a signal."""
 
 
 class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
@@ -78,29 +78,29 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
     ``ablated_accuracy``            accuracy against the labels with all but the critical neurons
     ``sufficiency``                 probability that the predicted class loses with only the critical neurons
     ``comprehensiveness``           probability that it loses with all but the critical neurons
-    ``logit_correlation``           of the predicted class's logit with only the critical neurons and with all, over samples
+    ``logit_correlation``           correlation of the predicted class's logit with only the critical neurons and with all
     ``circuit_agreement``           share of samples whose class is recognised from one set of neurons per class, those most
                                     often critical for it in the epoch before, each class's logit from its own set,
                                     calibrated on every second sample; only in ``fit``, with at most 20 classes. It takes a
                                     forward per class, so it uses every fourth sample if ``max_samples`` is above 64
     ``smape``                       distance of the logits with only the critical neurons from those with all, in [0, 2]
     ``mse``                         mean squared difference of the same, in the square of the logits' unit
-    ``stability``                   Jaccard index of the classes' critical neurons with those of the epoch before; in ``fit``
-                                    alone, and where classes times neurons are above 2,000,000 of all samples together
+    ``stability``                   Jaccard index of the classes' critical neurons with those of the epoch before; only in
+                                    ``fit``; over all classes together if classes times neurons exceed 2,000,000
     ``conservation_error``          mean of ``|input + absorbed - output| / |output|``
     ``samples``                     number of samples that were measured, over all processes
     ``seconds``                     time that the callback itself took in the epoch, on the slowest process
-    ``heatmaps``                    relevance of the predicted class of the same images in every epoch, one of each class
-                                    first
-    ``mistakes``                    the same of this epoch's worst mistakes: where a wrong class is furthest ahead
+    ``heatmaps``                    relevance of the predicted class, for the same images in every epoch, first one of each
+                                    class
+    ``mistakes``                    the same for this epoch's worst mistakes, where a wrong class is furthest ahead
     ``critical_paths``              the graphs of two classes, with the paths that carry most, as ``critical_paths/CLASS``
-    ``path_heatmaps``               the same images, with the relevance that runs along each of those paths alone, as
+    ``path_heatmaps``               the same images, with the relevance that passes along each of those paths, as
                                     ``path_heatmaps/CLASS``
-    ``neurons``                     heatmaps of the graphs' most relevant neurons, for the *Relevance* tab of TensorBoard
-                                    alone
-    ``shares``                      histogram of the neurons' mean share of their layer's ``|relevance|``, for each layer, of
-                                    more than 16 for some from the first to the last; as ``shares/02_LAYER``, numbered in
-                                    the network's order
+    ``neurons``                     heatmaps of the graphs' most relevant neurons, only for the *Relevance* tab of
+                                    TensorBoard
+    ``shares``                      histogram of the neurons' mean share of their layer's ``|relevance|``, for at most 16
+                                    layers from the first to the last; as ``shares/02_LAYER``, numbered in the network's
+                                    order
     ``report``                      all of this in one HTML file, for the last epoch, for files and loggers that take HTML
     ``strategies``                  groups of a class's images that are decided alike, and where the relevance of each
                                     is densest; of four classes at most, those with shortcuts first, as
@@ -108,10 +108,10 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
     ``shortcuts``                   number of strategies that are likely shortcuts: a small region of their images, copied
                                     into images of other classes, turns these into the class; a warning names class, share
                                     and region
-    ``cards``                       for the graphs' most relevant neurons the patches that drive them, those in which they
-                                    are relevant, and the classes for which they are relevant
+    ``cards``                       for the graphs' most relevant neurons the patches that activate them, those in which
+                                    they are relevant, and the classes for which they are relevant
     ``settings``                    the arguments, as text
-    ``reconstructions``             not by default: what drives the neurons of each best path, by deconvolution
+    ``reconstructions``             not by default: what activates the neurons of each best path, by deconvolution
     ============================== ====================================================================================
 
     Scalars go through ``pl_module.log`` to every logger, so that checkpoints and early stopping can monitor them. Pictures
@@ -125,10 +125,10 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
     each only if the time left over in this epoch and saved in earlier ones is enough. Whatever the time, the first epoch
     has pictures and the last has everything.
 
-    - Measures are taken in every epoch, on the same number of samples: ``max_samples``, or a quarter of them, or a quarter
-      of that, and so on, whichever fits half of the allowed time by what a sample took in the sanity check. It is at least
-      16, whatever the time, and all of a ``max_samples`` below 64. Without a sanity check the first epoch measures the
-      fewest. A checkpoint keeps the number.
+    - Measures are taken in every epoch, on the same number of samples: ``max_samples``, or a quarter of that, or a quarter
+      of the result, and so on, so that they fit half of the allowed time, estimated from the sanity check. The number is at
+      least 16, and equals ``max_samples`` if that is below 64. Without a sanity check, the first epoch measures the least
+      number. A checkpoint keeps the number.
     - Pictures are the heatmaps, the graphs, the record of the tab and the report. The last ones are of the network that
       training ends with, however it ends; after an early end, by ``EarlyStopping`` or an exception, they are drawn then. For
       the network that a ``ModelCheckpoint`` has just saved as its best, half of the time that pictures take is enough.
@@ -143,7 +143,7 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
         composite: which rule each layer gets; a composite, a rule, a name, or text such as
             ``"Composite(Epsilon(), convolution=Gamma(0.1))"``, for YAML.
         selection: which neurons are critical; a selection, or text such as ``"Threshold(0.01)"``.
-        every_n_epochs: the monitor runs in the first validation of every so many epochs of ``fit``.
+        every_n_epochs: the monitor runs in the first validation of every ``every_n_epochs`` epochs of ``fit``.
         max_samples: the most samples that are measured in a validation epoch, over all processes and loaders; spread evenly
             over them, and the same in every epoch if the loader does not shuffle.
         n_heatmaps: number of images that are shown with their heatmaps, and of mistakes; 0 for none. The images are saved in
@@ -157,14 +157,14 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
             :func:`lrp_lightning.callbacks.batches.read_batch` cannot read.
         target_fn: maps logits, ``(N, classes)``, and labels to the class to explain for each sample, ``(N,)``; None for the
             predicted class.
-        graph_classes: which classes get a graph: ``"all"``, at most 20, and fewer if few samples are measured; a number, for
-            the first so many that occur; or a list of classes, by number or name.
+        graph_classes: which classes get a graph: ``"all"``, at most 20, and fewer if few samples are measured; the number of
+            classes, which are the first that occur; or a list of classes, by number or name.
         n_paths: number of best paths of each graph that are drawn and have heatmaps.
-        log: which of the names above are logged; what is left out is not computed.
-        max_seconds: after this many seconds in an epoch no more samples are measured and no more pictures drawn; what was
-            measured until then is logged. None for no limit.
-        max_share: in ``fit``, the share of training time that the monitor may take in addition, of epochs below a minute up
-            to three times that, as above; None for no limit.
+        log: the names above that are logged; others are not computed.
+        max_seconds: after this many seconds in an epoch no more samples are measured and no more pictures drawn; the
+            measures so far are logged. None for no limit.
+        max_share: in ``fit``, the share of training time that the monitor may take in addition, up to three times that for
+            epochs shorter than a minute, as above; None for no limit.
         on_error: ``"raise"``, the default: a model or batch that the monitor cannot handle raises at the first validation,
             which is the sanity check before training. ``"warn"``: it warns once and logs what it can; an operator without a
             rule then propagates relevance by its plain gradient. After the first success an error is a warning either way,
@@ -216,35 +216,35 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
         self._has_worked = False
         self._history: list[dict[str, float]] = []
         self._warned: set[str] = set()
-        self._told_of: set[int] = set()
+        self._warned_of: set[int] = set()
         self._folder: str | None = None
         self._last_step = -1
         self._name = "relevance"
         self._forget()
 
     def _forget(self) -> None:
-        """Hold nothing of a run: neither model nor samples nor open files."""
+        """Release everything that belongs to a run: model, samples and open files."""
         self._time_share.stop()
         self._active = False
         self._observation: Observation | None = None
         self._fault: Exception | None = None
         self._kept: Kept | None = None
         self._look: Look | None = None
-        """What is drawn of this epoch."""
+        """The parts of this epoch to draw."""
         self._passes = 0.0
-        """Seconds of its passes."""
+        """Seconds of this epoch's passes."""
         self._loaded_epoch: int | None = None
-        """Of the checkpoint that the run began with."""
+        """The epoch of the checkpoint from which the run started."""
         self._complete = False
-        """Whether this look has all that was asked for."""
+        """Whether this look has everything that was requested."""
         self._undrawn: _Undrawn | None = None
         """The last look of a fit, if it was not complete."""
         self._best: dict[int, tuple[str, float]] = {}
-        """Of each ModelCheckpoint that watches a measure the best file so far, and its measure."""
-        self._told = ""
+        """For each ModelCheckpoint that monitors a measure, its best file so far and the measure."""
+        self._described = ""
         self._destinations: list[Destination] | None = None
 
-    # what Lightning calls
+    # hooks of Lightning
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         _check(trainer.strategy)
@@ -255,8 +255,8 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
         self._folder = trainer.log_dir
         if stage == "fit":
             self._time_share = TimeShare(self.settings.max_share, self.settings.max_samples)
-            # another fit trains another network, or goes on from a checkpoint, which brings these
-            self._measures.stability, self._remembered, self._history, self._told_of = None, {}, [], set()
+            # another fit trains another network, or continues from a checkpoint, which restores these
+            self._measures.stability, self._remembered, self._history, self._warned_of = None, {}, [], set()
             self._has_worked, self._on_unsupported, self._warned = False, "raise", set()
             self._last_step = -1
 
@@ -279,7 +279,7 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
             )
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        # a checkpoint is saved after validation, or at an epoch's end after other callbacks; the weights are still those
+        # a checkpoint may be saved after validation or at an epoch's end; the weights are still the same
         undrawn = self._undrawn
         if self._has_new_best(trainer) and undrawn is not None and undrawn.is_of(trainer) and self._time_share.allows_best():
             before = self._budget.seconds
@@ -290,8 +290,8 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
         self._draw_the_end(trainer, in_a_hurry=False)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        self._draw_the_end(trainer, in_a_hurry=True)  # somebody waits, or the machine is about to be taken away
-        self.teardown(trainer, pl_module, trainer.state.stage or "")  # which Lightning does not call then
+        self._draw_the_end(trainer, in_a_hurry=True)  # the user waits, or the machine will be stopped
+        self.teardown(trainer, pl_module, trainer.state.stage or "")  # Lightning does not call it then
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._active, self._observation, self._fault = False, None, None
@@ -306,7 +306,7 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
         self._budget.start_epoch()
         in_fit = trainer.state.fn == "fit"
         to_settle = in_fit and not trainer.sanity_checking and self._time_share.samples is None
-        # what may fail, what waits for all processes, and what may fail again: so that none waits for one that is gone
+        # steps that may fail are separate from steps that wait for all processes, so that none waits for a failed one
         with self._guarded(trainer):
             self._measures.reset(pl_module.device, training=in_fit)
             sampling = _sampling(trainer, self.settings.max_samples)
@@ -315,7 +315,7 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
         if not self._active:
             return
         if to_settle:
-            self._time_share.samples = trainer.strategy.broadcast(settled)  # one clock for all processes
+            self._time_share.samples = trainer.strategy.broadcast(settled)  # all processes use one clock
         whole = _whole(trainer.strategy, pl_module)
         with self._guarded(trainer):
             sampling.most = self._time_share.most if in_fit else sampling.most
@@ -347,7 +347,7 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
         with self._guarded(trainer):
             if trainer.sanity_checking:
                 if observation.samples == 0 and (groups := read_batch(batch, self.settings.batch_fn)):
-                    observation.glance(groups)  # which is slow for once
+                    observation.glance(groups)  # the first run is slow
                     if self._time_share.most < self.settings.max_samples:
                         self._time_share.seconds_per_sample = observation.glance(groups, LEAST) / trainer.world_size
                 return
@@ -358,7 +358,7 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
             if self._kept is not None:
                 self._kept.see(groups)
             if _evaluation_loop(trainer).batch_progress.is_last_batch:
-                # here, where the weights are those of the epoch: callbacks that average weights swap them at its end
+                # here the weights are those of the epoch: callbacks that average weights swap them at its end
                 self._finish(trainer)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -397,12 +397,12 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
 
     @property
     def state_key(self) -> str:
-        """Distinct for monitors that differ in an argument."""
+        """A key that differs between monitors with different arguments."""
         arguments = inspect.signature(RelevanceMonitor).parameters
         return str(self._generate_state_key(**self.settings.key({name: of.default for name, of in arguments.items()})))
 
     def state_dict(self) -> dict[str, Any]:
-        """The samples that are shown in every epoch, what was measured so far and what it cost, and that it has worked."""
+        """The samples shown in every epoch, the measures so far and their time, and whether the monitor has worked."""
         remembered = {stage: of_stage.state_dict() for stage, of_stage in self._remembered.items()}
         return {
             "remembered": remembered,
@@ -413,9 +413,9 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """The inverse of :meth:`state_dict`. What is not there, as in checkpoints of 0.1, begins anew.
+        """The inverse of :meth:`state_dict`. Missing entries, as in checkpoints of 0.1, start with their initial values.
 
-        What cannot be read does so too, and is warned of: no training should fail to resume because of it.
+        So do entries that cannot be read, with a warning, so that training can always resume.
         """
 
         def read_remembered(stages: dict[str, Any]) -> None:
@@ -435,20 +435,20 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
             try:
                 if part in state_dict:
                     read_part(state_dict[part])
-            except Exception as error:  # anything may stand there
+            except Exception as error:  # it may contain anything
                 self._warn(f"RelevanceMonitor cannot restore {part!r} from the checkpoint and starts it afresh: {error!r}")
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without what belongs to a run, so that a monitor can be pickled at any time."""
+        """The state without objects of a run, so that a monitor can be pickled at any time."""
         return {name: value for name, value in vars(self).items() if name not in _LENT} | {
             "_observation": None, "_undrawn": None, "_fault": None, "_destinations": None,
             "_kept": None, "_look": None,
         }  # fmt: skip
 
     def __repr__(self) -> str:
-        return f"RelevanceMonitor({', '.join(f'{name}={text}' for name, text in self.settings.told().items())})"
+        return f"RelevanceMonitor({', '.join(f'{name}={text}' for name, text in self.settings.described().items())})"
 
-    # what it does
+    # the work of a look
 
     def _finish(self, trainer: Trainer) -> None:
         observation = self._observation
@@ -467,19 +467,19 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
                 self._add_insights(self._look, observation)
 
     def _epoch_of(self, trainer: Trainer) -> int:
-        """The epoch after which the network was as it is, counted from 0."""
+        """The epoch that the current weights come from, counted from 0."""
         if trainer.state.fn == "fit":
             return trainer.current_epoch
         return max(trainer.current_epoch - 1, 0) if self._loaded_epoch is None else self._loaded_epoch
 
     def _draws(self, trainer: Trainer, now: float) -> bool:
-        """Whether this look has pictures, having taken ``now`` seconds."""
+        """Whether this look draws pictures; it has taken ``now`` seconds so far."""
         if trainer.state.fn != "fit" or not set(DRAWN) & set(self.settings.log):
             return True
         return self._time_share.allows_pictures(now) or is_last_look(trainer, self.settings.every_n_epochs)
 
     def _looks_for_insights(self, trainer: Trainer, now: float, samples: int) -> bool:
-        """Whether this look has strategies and cards, having taken ``now`` seconds."""
+        """Whether this look searches for strategies and makes cards; it has taken ``now`` seconds so far."""
         if trainer.state.fn != "fit" or self._time_share.allows_insights(now, samples):
             return True
         return is_last_look(trainer, self.settings.every_n_epochs)
@@ -492,15 +492,15 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
         if len(kept):
             self._time_share.insight_seconds_per_sample = (self._budget.now - before) / len(kept)
         for strategy in look.strategies.shortcuts:
-            if strategy.label not in self._told_of:  # of each class once: numbers differ from epoch to epoch
-                self._told_of.add(strategy.label)
+            if strategy.label not in self._warned_of:  # once per class, because numbers differ between epochs
+                self._warned_of.add(strategy.label)
                 self._warn(
                     f"RelevanceMonitor: likely shortcut: {strategy.sentence(self.settings.class_names)}. See "
                     f"{self._name}/strategies, then fix the data and train again"
                 )
 
     def _account(self, trainer: Trainer) -> None:
-        """Count what a look took."""
+        """Count the time of a look."""
         if trainer.sanity_checking:
             self._time_share.spent += self._budget.seconds
         elif trainer.state.fn == "fit":
@@ -528,7 +528,7 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
         for name, value in values.items():
             self._log_scalar(pl_module, name, value.float(), "mean")
         here = torch.tensor(observation.samples, device=pl_module.device)
-        samples = int(trainer.strategy.reduce(here, reduce_op="sum"))  # on every process, as it waits for all
+        samples = int(trainer.strategy.reduce(here, reduce_op="sum"))  # on every process, because it waits for all
         scalars = {name: value.item() for name, value in values.items()}
         history = [*self._history, {"epoch": float(trainer.current_epoch), **scalars}]
         if trainer.state.fn == "fit":
@@ -540,8 +540,8 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
                 self._log_scalar(pl_module, name, torch.tensor(float(number), device=pl_module.device), reduce)
 
     def _write(self, trainer: Trainer, observation: Observation, history: list[dict[str, float]], samples: int) -> None:
-        """What a look found, to all loggers. An error here is the first process's alone, and told: training goes on."""
-        # that at which Lightning logs scalars, unless a look is there already: of two records of a step the first is read
+        """Write a look's findings to all loggers, on the first process; errors become warnings, so training goes on."""
+        # the step of Lightning's scalars, unless that step has a look: of two records at a step only the first is read
         step = self._last_step = max(trainer.fit_loop.epoch_loop._batches_that_stepped, self._last_step + 1)
         look, done = self._look, self._complete or trainer.state.fn != "fit"
         self._undrawn = (
@@ -561,7 +561,7 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
             self._time_share.seconds_of_pictures = self._passes + self._budget.seconds - before
 
     def _draw_the_end(self, trainer: Trainer, in_a_hurry: bool) -> None:
-        """Draw the network that a fit ends with, where nobody knew beforehand that its last look was the last."""
+        """Draw the final network of a fit if its last look could not be recognised as the last in advance."""
         undrawn = self._undrawn
         if undrawn is None or not {"shortcuts", *DRAWN, *INSIGHTS} & set(self.settings.log):
             return
@@ -577,7 +577,7 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
         self._draw_late(trainer, undrawn, kept, ", where training ended", insights + pictures)
 
     def _draw_late(self, trainer: Trainer, undrawn: _Undrawn, kept: Kept | None, why: str, seconds: float) -> None:
-        """Draw what a look left out, with strategies and cards of the samples that were kept, if there are some."""
+        """Draw what a look left out, with strategies and cards of the kept samples, if there are any."""
         observation, before, step = undrawn.observation, undrawn.look, undrawn.step
         epoch = int(self._history[-1]["epoch"])
         self._undrawn = None
@@ -587,20 +587,20 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
                 look = self._look = before or look_at(observation, epoch, has_tab(self._open(trainer)))
                 if kept is not None:
                     self._add_insights(look, observation)
-                drawn = draw(look, LOGGED if before is None else INSIGHTS)  # what is in the log already stays
+                drawn = draw(look, LOGGED if before is None else INSIGHTS)  # what is already in the log stays
                 self._last_step = step = step if before is None else step + 1
                 findings = self._findings(drawn, observation, self._history, undrawn.samples)
                 write(self._open(trainer), replace(findings, scalars={}, histograms={}), step)
             for note in look.notes:
                 self._warn(note)
-        except Exception as error:  # training is over, or goes on
+        except Exception as error:  # training is over, or continues
             self._warn(f"RelevanceMonitor could not draw pictures of epoch {epoch}{why}: {error}")
         else:
             if kept is None and self._kept is not None:
                 self._undrawn = replace(undrawn, look=look, step=step)
 
     def _has_new_best(self, trainer: Trainer) -> bool:
-        """Whether a ModelCheckpoint that watches a measure has saved its best network at this very step."""
+        """Whether a ModelCheckpoint that monitors a measure has saved its best network at this step."""
         found = False
         for n, checkpoint in enumerate(trainer.checkpoint_callbacks):
             if getattr(checkpoint, "monitor", None) is None or getattr(checkpoint, "best_model_score", None) is None:
@@ -622,21 +622,21 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
         return self._destinations
 
     def _tell_settings(self, trainer: Trainer, step: int) -> None:
-        """As text, at the start and when it is settled how much is looked at."""
-        rows = {name: f"`{text}`" for name, text in self.settings.told().items()}
+        """Log the settings as text, at the start and when the number of samples is decided."""
+        rows = {name: f"`{text}`" for name, text in self.settings.described().items()}
         if trainer.state.fn == "fit" and self._time_share.max_share is not None:
             limit = "max_share" if self._time_share.most < self.settings.max_samples else "max_samples"
             rows["measured in each epoch"] = f"at most {self._time_share.most} samples, limited by {limit}"
             rows["pictures"] = "of the first and the last epoch, and of others as max_share allows"
-        text = "\n".join(f"| {name} | {told} |" for name, told in rows.items())
-        if "settings" in self.settings.log and text != self._told:
-            step, self._told = step if self._told else 0, text
+        text = "\n".join(f"| {name} | {value} |" for name, value in rows.items())
+        if "settings" in self.settings.log and text != self._described:
+            step, self._described = step if self._described else 0, text
             write(self._open(trainer), Findings(texts={f"{self._name}/settings": f"| | |\n|-|-|\n{text}"}), step)
 
     def _findings(
         self, drawn: Findings, observation: Observation, history: list[dict[str, float]], samples: int
     ) -> Findings:
-        """What was drawn of a look, by the whole names that it is logged by, with what was measured."""
+        """The drawings of a look by their full names in the log, with the measures."""
         scalars = {name: value for name, value in history[-1].items() if name != "epoch"}
         layers = list(observation.shares)
         number = {layer: f"{n:0{len(str(len(layers) - 1))}}" for n, layer in enumerate(layers)}
@@ -656,7 +656,7 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
             counts={f"{self._name}/{name}": value for name, value in drawn.counts.items()},
             pictures={f"{self._name}/{name}": picture for name, picture in drawn.pictures.items()},
             histograms={f"{self._name}/shares/{number[layer]}_{layer}": values for layer, values in means.items()},
-            # the tab shows one monitor; a second one beside it has its pictures
+            # the tab shows one monitor; a second one only has its pictures
             record=record
             and replace(
                 record,
@@ -670,7 +670,7 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
         )
 
     def _what_it_took(self, observation: Observation, samples: int) -> str:
-        """On how many samples a look has measured, in which time, and what it left for later."""
+        """The number of samples that a look measured, its time, and what it left for later."""
         total = observation.sampling.total
         of = "" if total is None else f" of {total:,}"
         fewer = observation.sampling.most < self.settings.max_samples and samples < (total or math.inf)
@@ -688,7 +688,7 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
         history: list[dict[str, float]],
         samples: int,
     ) -> Report:
-        """With what was measured, now and in earlier epochs."""
+        """The report with the measures of this and earlier epochs."""
         names = [name for name in SCALARS if name.endswith("accuracy") and all(name in row for row in history)]
         curves = {name.replace("_", " "): [row[name] for row in history] for name in names}
         epochs = [row["epoch"] for row in history]
@@ -698,11 +698,11 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
         how = {**report.settings, "model": model, "composite": asked.composite, "selection": asked.selection}
         return replace(report, measures=numbers, curves=over_epochs, settings=how)
 
-    # what goes wrong
+    # errors
 
     @contextmanager
     def _guarded(self, trainer: Trainer) -> Iterator[None]:
-        """Counts time; keeps an error, to be raised or told once all processes know of it."""
+        """Count time, and keep an error, which is raised or reported once all processes know of it."""
         try:
             with self._budget.spending(), _as_outside_inference_mode():
                 yield
@@ -712,10 +712,10 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
                 self._agree(trainer)
 
     def _agree(self, trainer: Trainer) -> None:
-        """Settle with all processes whether this epoch failed, so that none waits for another that is gone.
+        """Agree with all processes on whether this epoch failed, so that none waits for a failed one.
 
         Raises:
-            Exception: the error, if it is to stop the run; on processes without one an LRPError.
+            Exception: the error, if it stops the run; an LRPError on processes without an error.
         """
         if not self._active:
             return
@@ -733,12 +733,12 @@ class RelevanceMonitor(*_Callbacks):  # type: ignore[misc]
         self._warn(f"RelevanceMonitor skips this validation: {why}", of_this_process=True)
 
     def _is_fatal(self, fault: Exception) -> bool:
-        if self.settings.on_error == "warn" or isinstance(fault, NotFiniteError):  # what training did, not the monitor
+        if self.settings.on_error == "warn" or isinstance(fault, NotFiniteError):  # caused by training, not by the monitor
             return False
-        return not self._has_worked or isinstance(fault, MisconfigurationException)  # labels that are none, at any time
+        return not self._has_worked or isinstance(fault, MisconfigurationException)  # wrong labels, at any time
 
     def _warn(self, message: str, of_this_process: bool = False) -> None:
-        """Once for each message."""
+        """Warn, once per message."""
         if message not in self._warned:
             self._warned.add(message)
             (warnings.warn if of_this_process else rank_zero_warn)(message, stacklevel=2)
@@ -750,7 +750,7 @@ class _Undrawn:
 
     observation: Observation
     look: Look | None
-    """What it drew."""
+    """The data that it drew."""
     samples: int
     step: int
     at: int
@@ -758,7 +758,7 @@ class _Undrawn:
     weights: Tensor
 
     def is_of(self, trainer: Trainer) -> bool:
-        """Whether it has no pictures, and the network is still what it was: averaged weights may have been put back."""
+        """Whether it has no pictures and the network has not changed; averaged weights may have been swapped back."""
         return (
             self.look is None
             and self.at == trainer.global_step
@@ -767,14 +767,14 @@ class _Undrawn:
 
 
 def _fingerprint(model: nn.Module) -> Tensor:
-    """What tells whether weights have changed: their norms."""
+    """The norms of the weights, to see whether they have changed."""
     weights = [p.detach() for p in model.parameters() if p.is_floating_point()]
     norms = torch._foreach_norm(weights) if weights else ()
     return torch.stack([n.to(weights[0].device, torch.float) for n in norms]) if weights else torch.zeros(0)
 
 
 def _tell(epoch: int, why: str, seconds: float) -> None:
-    """That the monitor is at work, where that takes a while."""
+    """Announce that the monitor is working, if that takes a while."""
     about = f", about {max(seconds, 1):.0f} s" if seconds < math.inf else ""
     rank_zero_info(f"RelevanceMonitor: drawing epoch {epoch}{why}{about}")
 
@@ -802,7 +802,7 @@ def _check(strategy: Any) -> None:
 
 
 def _is_a(name: str, strategy: Any) -> bool:
-    """By name: the package has two, and older ones have fewer strategies."""
+    """Compare a strategy by class name, because Lightning has two packages and older versions lack some strategies."""
     return any(kind.__name__ == name for kind in type(strategy).__mro__)
 
 
@@ -821,7 +821,7 @@ def _evaluation_loop(trainer: Trainer) -> Any:
 
 
 def _sampling(trainer: Trainer, most: int) -> Sampling:
-    """Which samples of the epoch that begins are looked at on this process."""
+    """The choice of samples on this process for the epoch that begins."""
     loop = _evaluation_loop(trainer)
     loaders = loaders_of(loop)
     if len(loaders) != len(loop.max_batches):

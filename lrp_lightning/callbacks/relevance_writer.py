@@ -1,4 +1,4 @@
-"""Explanations of a data set, written to disk as they come."""
+"""Writing the explanations of a data set to disk during prediction."""
 
 from __future__ import annotations
 
@@ -31,36 +31,37 @@ from lrp_lightning.store.segments import INDEX, SCALES, Column
 __all__ = ["RelevanceWriter"]
 
 _BYTES, _SECONDS = 64 << 20, 60.0
-"""A file is written when its samples take so much memory, or are so old: that much is explained anew after a kill."""
+"""A file is written when its samples reach this size or age; a killed run loses no more than that."""
 _OF_SAMPLES = ("predicted", "explained", "explained_class", "conservation_error", "labels")
 
 
 class RelevanceWriter(BasePredictionWriter):
-    """Writes what an :class:`Explainer` predicts to a store, which :class:`lrp_lightning.RelevanceStore` reads.
+    """Writes the predictions of an :class:`Explainer` to a store, which :class:`lrp_lightning.RelevanceStore` reads.
 
-    The store is a folder of HDF5 files, each of some samples of one process, whole or not there; memory stays flat. Every
-    sample is known by its place in the data set, whatever the sampler's order, and written once, however often a sampler
-    repeats it. A second run with the same folder leaves out what is there: batches are read again, but not explained. It may
-    have other processes, another batch size and order, but not another model, other weights, composite, selection, target,
-    precision or number of samples. One run at a time writes to a folder.
+    The store is a folder of HDF5 files, each with some samples of one process. A file is complete or absent, and memory does
+    not grow. Every sample is identified by its index in the data set and is written once, regardless of the sampler's order
+    and repeats. A second run with the same folder skips existing samples: it reads their batches but does not explain them.
+    It may have another number of processes, batch size and order, but it must have the same model, weights, composite,
+    selection, target, precision and number of samples. Only one run at a time may write to a folder.
 
     Args:
-        out: the folder; made if it is not there.
-        dtype: of relevance. ``"float16"`` are shares of the greatest of a sample's values, whose scale is single precision,
-            so that an error is at most ``2**-11`` of a value, or ``2**-25`` of the greatest. ``"float32"`` takes twice as
-            much, ``"float64"`` is for models in double precision.
-        input_relevance: of the relevance of inputs, which is most of a store of images: all ``"values"``, the sum over
-            channels at each of the ``"places"`` (of inputs ``(N, C, ...)``), or ``"none"``.
-        keep_inputs: whether to keep the inputs too, in their own precision, so that the store is a data set by itself, as
-            :func:`lrp_lightning.find_strategies` needs it.
-        samples_per_file: at most.
-        about: what else two runs must have in common, such as ``{"images": "resized to 224"}``; read as
+        out: the folder; created if it does not exist.
+        dtype: of relevance. ``"float16"`` stores values relative to the greatest of a sample, with a scale in single
+            precision, so that the error is at most ``2**-11`` of a value, or ``2**-25`` of the greatest. ``"float32"`` takes
+            twice the space; ``"float64"`` is for models in double precision.
+        input_relevance: which relevance of inputs to store, the largest part of a store of images: all ``"values"``, the sum
+            over channels at each of the ``"places"`` (for inputs ``(N, C, ...)``), or ``"none"``.
+        keep_inputs: whether to store the inputs too, in their own precision, as :func:`lrp_lightning.find_strategies` needs
+            them.
+        samples_per_file: the most samples in a file.
+        about: further text that must be equal in two runs, such as ``{"images": "resized to 224"}``; read as
             ``RelevanceStore.about["images"]``.
 
     Raises:
         InputError: if an argument is out of range.
-        StoreError: when predicting, if the folder is a store of something else, cannot be written, the loader is not a
-            ``DataLoader`` of a data set with a length, what is trained is not an ``Explainer``, or samples differ in shape.
+        StoreError: when predicting, if the folder is the store of another model or data set or cannot be written, the
+            loader is not a ``DataLoader`` of a data set with a length, the module is not an ``Explainer``, or samples
+            differ in shape.
 
     Example:
         >>> import tempfile, torch
@@ -113,7 +114,7 @@ class RelevanceWriter(BasePredictionWriter):
     def on_predict_start(self, trainer: Trainer, pl_module: Any) -> None:
         samples, self._most = _samples_of(trainer)
         of_first = None
-        if trainer.is_global_zero:  # the others wait for what it says, whether all is well or not
+        if trainer.is_global_zero:  # the other processes wait for its result, also after an error
             try:
                 self._begin({**pl_module.described(), "precision": str(trainer.precision), "samples": samples})
             except (StoreError, OSError) as error:
@@ -149,7 +150,7 @@ class RelevanceWriter(BasePredictionWriter):
                 "collate_fn must return exactly one sample for each index"
             )
         here = np.asarray(indices, np.int64)
-        real = self._seen + np.arange(samples) < self._most  # what comes after evens out the processes
+        real = self._seen + np.arange(samples) < self._most  # later samples only give all processes the same number
         self._seen += samples
         _, first = np.unique(here, return_index=True)
         wanted = np.isin(np.arange(samples), first) & real & ~self._done[here]
@@ -166,19 +167,19 @@ class RelevanceWriter(BasePredictionWriter):
         batch_idx: int,
         dataloader_idx: int,
     ) -> None:
-        """Take over what was predicted of a batch.
+        """Store the predictions of a batch.
 
         Args:
-            trainer: that predicts.
+            trainer: the trainer.
             pl_module: the :class:`Explainer`.
-            prediction: of :meth:`Explainer.predict_step`.
-            batch_indices: not used; which samples these are was noted when the batch began.
-            batch: as the loader gives it.
-            batch_idx: which it is.
-            dataloader_idx: of which loader.
+            prediction: the result of :meth:`Explainer.predict_step`.
+            batch_indices: not used; the samples' indices were noted when the batch began.
+            batch: a batch of the loader.
+            batch_idx: its number.
+            dataloader_idx: the loader's number.
 
         Raises:
-            StoreError: if samples differ in shape from those before, or cannot be written.
+            StoreError: if samples differ in shape from earlier ones, or cannot be written.
         """
         if not prediction:
             return
@@ -199,7 +200,7 @@ class RelevanceWriter(BasePredictionWriter):
 
     def on_predict_end(self, trainer: Trainer, pl_module: Any) -> None:
         self._finish(pl_module)
-        trainer.strategy.barrier()  # who goes on after predict finds all of it
+        trainer.strategy.barrier()  # code after predict finds all samples
 
     def on_exception(self, trainer: Trainer, pl_module: Any, exception: BaseException) -> None:
         self._finish(pl_module)
@@ -207,7 +208,7 @@ class RelevanceWriter(BasePredictionWriter):
     # the store
 
     def _begin(self, about: dict[str, Any]) -> None:
-        """Make the store, or see that it is this run's."""
+        """Create the store, or check that it matches this run."""
         kept = {"dtype": self.dtype, "input_relevance": self.input_relevance, "keep_inputs": self.keep_inputs}
         about = {**self.about, **about, **kept}
         if (self.out / segments.ABOUT).exists():
@@ -267,7 +268,7 @@ class RelevanceWriter(BasePredictionWriter):
         self._rows, self._bytes, self._since = 0, 0, time.monotonic()
 
     def _write(self) -> None:
-        """Write what was gathered, if anything was."""
+        """Write the gathered samples, if there are any."""
         if self._rows:
             path = self.out / segments.name_of(self._process, self._run, self._files)
             segments.write_segment(path, self._parts, self._facts, {"process": self._process})
@@ -282,12 +283,12 @@ class RelevanceWriter(BasePredictionWriter):
 
 
 def _in_file(values: Tensor) -> np.ndarray:
-    """Values in their own precision, but of bfloat16, which HDF5 does not have."""
+    """Values in their own precision, except bfloat16, which HDF5 does not have."""
     return (values.float() if values.dtype == torch.bfloat16 else values).detach().cpu().numpy()
 
 
 def _samples_of(trainer: Trainer) -> tuple[int, float]:
-    """How many samples the data set has, and how many this process has of them before its sampler repeats some."""
+    """The number of samples of the data set, and of this process's samples before its sampler repeats some."""
     loaders = pytree.tree_leaves(trainer.predict_dataloaders)
     if len(loaders) != 1:
         raise StoreError(f"a store takes one data set, got {len(loaders)} loaders; write a separate store for each")

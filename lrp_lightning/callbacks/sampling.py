@@ -1,4 +1,4 @@
-"""Which samples of a validation epoch are looked at, and which of these are shown: the same in every epoch."""
+"""The choice of samples of a validation epoch to measure and to show: the same in every epoch."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ __all__ = ["LoaderShare", "Sampling", "mistakes", "stratified"]
 
 @dataclass(frozen=True)
 class LoaderShare:
-    """What one process sees of a validation loader.
+    """One process's share of a validation loader.
 
     Attributes:
-        samples: how many samples the loader gives over all processes in one epoch, repeats not counted; None if not known.
-        unique: how many different ones the dataset has where a distributed sampler repeats some to even out processes; else
-            None.
+        samples: number of samples of the loader in one epoch, over all processes, without repeats; None if unknown.
+        unique: size of the data set if a distributed sampler repeats samples to give all processes the same number;
+            otherwise None.
     """
 
     samples: int | None
@@ -28,7 +28,7 @@ class LoaderShare:
 
     @staticmethod
     def of(loader: Any, batches: float, processes: int) -> LoaderShare:
-        """Read it off a loader of which ``batches`` batches will come on each process."""
+        """Determine it from a loader that yields ``batches`` batches on each process."""
         if not isinstance(loader, DataLoader) or isinstance(loader.dataset, IterableDataset):
             return LoaderShare(None)
         sampler = loader.sampler
@@ -50,16 +50,16 @@ class LoaderShare:
 
 @dataclass
 class Sampling:
-    """Chooses ``most`` samples spread evenly over the loaders of an epoch; the first ``most`` where their number is unknown.
+    """Chooses ``most`` samples, spread evenly over an epoch's loaders, or the first ``most`` if the number is unknown.
 
-    Samples are told by their place in the whole epoch, so that several processes choose those that one would, and samples
-    that a distributed sampler repeats are left out.
+    Samples are identified by their position in the whole epoch, so that several processes choose the same samples as one
+    process, and samples that a distributed sampler repeats are left out.
 
     Args:
-        most: how many, over all processes.
-        shares: what this process sees of each loader, in their order.
-        processes: how many there are.
-        process: which this is.
+        most: the most samples, over all processes.
+        shares: this process's share of each loader.
+        processes: number of processes.
+        process: number of this process.
     """
 
     most: int
@@ -70,12 +70,12 @@ class Sampling:
 
     @property
     def total(self) -> int | None:
-        """Samples in the epoch, over all loaders and processes; None if not known."""
+        """Number of samples in the epoch, over all loaders and processes; None if unknown."""
         known = [share.samples for share in self.shares]
         return None if None in known or not known else sum(n for n in known if n is not None)
 
     def choose(self, samples: int, loader: int = 0) -> tuple[Tensor, Tensor]:
-        """Which of the next ``samples`` of a loader are looked at, and their ordinals among all that are.
+        """The chosen ones of the next ``samples`` samples of a loader, and their ordinals among all chosen samples.
 
         Returns:
             Indices into these samples and ordinals in ``[0, most)``, both ``(chosen,)``.
@@ -100,18 +100,18 @@ class Sampling:
 
     @property
     def done(self) -> bool:
-        """Whether nothing that may come can be chosen."""
+        """Whether no further sample can be chosen."""
         return self.total is None and sum(self._seen.values()) * self.processes >= self.most
 
 
 def stratified(classes: Tensor, most: int) -> Tensor:
-    """Indices of up to ``most`` samples, in their order: the first of each class, then the second of each, and so on.
+    """Indices of up to ``most`` samples, ascending: the first of each class, then the second of each, and so on.
 
-    Applied to what it chose before and new samples after it, it chooses as from all at once.
+    Applied to an earlier choice followed by new samples, it chooses the same as from all samples.
 
     Args:
         classes: ``(N,)``, not negative.
-        most: how many.
+        most: the most samples.
     """
     if len(classes) == 0 or most == 0:
         return torch.zeros(0, dtype=torch.long)
@@ -121,11 +121,11 @@ def stratified(classes: Tensor, most: int) -> Tensor:
 
 
 def mistakes(logits: Tensor, sets: Tensor) -> Tensor:
-    """``(N,)``: by how much the best wrong class is ahead of the best right one; above 0 where the prediction is wrong.
+    """``(N,)``: the highest logit of a wrong class minus the highest of a true class; positive if the prediction is wrong.
 
     Args:
         logits: ``(N, classes)``.
-        sets: ``(N, classes)`` bool, the classes that are right. Without any, or with all, a sample is no mistake.
+        sets: ``(N, classes)`` bool, the true classes. A sample without true classes, or with all, is not a mistake.
     """
     wrong = logits.masked_fill(sets, -torch.inf).amax(1)
     right = logits.masked_fill(~sets, -torch.inf).amax(1)

@@ -1,4 +1,4 @@
-"""What a RelevanceMonitor was asked for, checked."""
+"""The arguments of RelevanceMonitor, checked."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from lrp_lightning.selection import Selection
 __all__ = ["DEFAULT", "LOGGED", "MOST_GRAPHS", "SCALARS", "GraphClasses", "OnError", "Settings", "TargetFn"]
 
 TargetFn = Callable[[Tensor, Any], Tensor]
-"""From logits, ``(N, classes)``, and the batch's labels to the class that is explained of each sample, ``(N,)``."""
+"""A function that maps logits, ``(N, classes)``, and the batch's labels to the class to explain per sample, ``(N,)``."""
 OnError = Literal["raise", "warn"]
 GraphClasses = int | Literal["all"] | Sequence[int | str]
-"""How many classes have a graph, or which."""
+"""The number of classes with a graph, or the classes."""
 
 MOST_GRAPHS = 20
-"""Classes that have a graph where all are to have one."""
+"""The most classes with a graph if all classes are requested."""
 
 SCALARS = (
     "contest_accuracy",
@@ -50,9 +50,9 @@ DEFAULT = (
     *SCALARS, "shortcuts", "heatmaps", "mistakes", "critical_paths", "path_heatmaps", "neurons", "strategies", "cards",
     "shares", "report", "settings",
 )  # fmt: skip
-"""What is logged, by its name below ``relevance/``."""
+"""Names of what is logged, below ``relevance/``."""
 LOGGED = (*DEFAULT, "reconstructions")
-"""Everything that can be."""
+"""All names that can be logged."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Settings:
     """The arguments of RelevanceMonitor; see there.
 
     Raises:
-        MisconfigurationException: if one is out of range.
+        MisconfigurationException: if an argument is out of range.
     """
 
     composite: Composite
@@ -128,36 +128,36 @@ class Settings:
 
     @property
     def listed_classes(self) -> list[int]:
-        """The numbers of the classes that have a graph, as far as the arguments list them."""
+        """The numbers of the classes with a graph that the arguments list."""
         given, names = self.graph_classes, [str(name) for name in self.class_names or ()]
         listed = () if isinstance(given, int | str) else given
         return [names.index(c) if isinstance(c, str) else c for c in listed]
 
     @property
     def free_classes(self) -> int:
-        """How many classes have a graph that are not listed: the first that are met."""
+        """The number of further classes with a graph: the first that occur."""
         if self.graph_classes == "all":
             return MOST_GRAPHS
         return self.graph_classes if isinstance(self.graph_classes, int) else 0
 
     def name_of(self, label: int) -> str:
-        """A class's name, else its number."""
+        """A class's name, or its number."""
         names = self.class_names
         return str(names[label]) if names is not None and 0 <= label < len(names) else str(label)
 
-    def told(self) -> dict[str, str]:
-        """What a reader should know, as text: each argument that is not None."""
-        return {f.name: _told(getattr(self, f.name)) for f in fields(self) if getattr(self, f.name) is not None}
+    def described(self) -> dict[str, str]:
+        """The arguments that are not None, as text."""
+        return {f.name: _text(getattr(self, f.name)) for f in fields(self) if getattr(self, f.name) is not None}
 
     def key(self, defaults: Mapping[str, Any]) -> dict[str, str | None]:
-        """What tells a monitor from another: what it explains and how, and each other argument that is not its default."""
-        told = {of.name: _told(getattr(self, of.name)) for of in fields(self)}
-        always = {name: self.told().get(name) for name in ("composite", "selection", "model")}
-        return always | {name: text for name, text in told.items() if name not in always and text != _told(defaults[name])}
+        """The arguments that identify a monitor: those of the explanation, and all others that differ from the default."""
+        texts = {of.name: _text(getattr(self, of.name)) for of in fields(self)}
+        always = {name: self.described().get(name) for name in ("composite", "selection", "model")}
+        return always | {name: text for name, text in texts.items() if name not in always and text != _text(defaults[name])}
 
 
-def _told(value: Any) -> str:
-    """As text, without the address that Python gives to what has no text of its own: it differs from run to run."""
+def _text(value: Any) -> str:
+    """A value as text, without the memory address in Python's default ``repr``, which differs between runs."""
     if callable(value) and hasattr(value, "__qualname__"):
         return str(value.__qualname__)
     return value if isinstance(value, str) else re.sub(r" at 0x[0-9a-f]+", "", repr(value))

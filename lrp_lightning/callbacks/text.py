@@ -18,10 +18,10 @@ _KNOWN = {name: value for name, value in _KNOWN.items() if name[0].isupper()}
 
 
 def read(text: str) -> Any:
-    """What an expression of calls and literals stands for; nothing else is ever run.
+    """The value of an expression of calls and literals; no other code is run.
 
     Raises:
-        MisconfigurationException: if it is no such expression.
+        MisconfigurationException: if it is not such an expression.
 
     Example:
         >>> from lrp_lightning.callbacks.text import read

@@ -1,4 +1,4 @@
-"""The share of a fit's time that the monitor may take: how many samples it measures, and in which epochs it draws."""
+"""The share of a fit's time that the monitor may take: the number of samples to measure, and the epochs with pictures."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from lightning.pytorch import Trainer
 __all__ = ["LEAST", "TimeShare", "fewest", "is_last_look"]
 
 LEAST = 16
-"""The fewest samples that are measured in an epoch, whatever the time."""
+"""The least number of samples that are measured in an epoch, regardless of time."""
 _AS_MEASURES = 3
-"""Time for strategies and cards of a sample, roughly, as a multiple of that for its measures."""
+"""Rough time of strategies and cards per sample, as a multiple of that of measures."""
 _FEWEST = 256
-"""The fewest samples for strategies and cards, whatever the time."""
+"""The least number of samples for strategies and cards, regardless of time."""
 _MINUTE, _TIMES = 60.0, 3
-"""An epoch shorter than the first counts as that long, but at most as this multiple of itself."""
+"""An epoch shorter than the first number of seconds counts as that long, but at most as this multiple of itself."""
 
 
 class TimeShare:
@@ -28,7 +28,7 @@ class TimeShare:
     that takes more, as the first does, does not reduce the time of later ones.
 
     Args:
-        max_share: the share of the time; of less than a minute three times that, up to the share of a minute; None for no
+        max_share: the share of the time; for less than a minute three times that, up to the share of a minute; None for no
             limit.
         max_samples: the most samples to measure.
     """
@@ -39,11 +39,11 @@ class TimeShare:
         self.seconds_per_sample: float | None = None
         self.seconds_of_pictures: float | None = None
         self.insight_seconds_per_sample: float | None = None
-        """Of one sample, in seconds."""
+        """The time of one sample, in seconds."""
         self.spent = 0.0
         self.saved = 0.0
         self._trained = 0.0
-        self._began: tuple[float, float] | None = None  # by the clock, and what was spent until then
+        self._began: tuple[float, float] | None = None  # the clock's start, and the seconds spent before
         self._at_last_look: float | None = None
 
     def start(self) -> None:

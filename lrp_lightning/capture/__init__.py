@@ -2,10 +2,10 @@
 
 | | |
 | --- | --- |
-| ``program.py`` | records a pass: the module :class:`Captured`, and what it returns, :class:`Explanation` |
+| ``program.py`` | records a pass: the module :class:`Captured` and its result, :class:`Explanation` |
 | ``any_batch.py`` | one program for any number of samples, from recordings of several numbers |
-| ``folding.py`` | removes what nothing reads, and computes what depends on weights alone once |
-| ``decompositions.py`` | backward operators in terms of forward ones, for formats that have no backward |
+| ``folding.py`` | removes unused operators, and precomputes values that depend only on weights |
+| ``decompositions.py`` | backward operators in terms of forward operators, for formats without backward operators |
 | ``export.py`` | files that run without this library |
 """
 

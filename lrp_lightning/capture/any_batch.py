@@ -1,4 +1,4 @@
-"""One program for any number of samples, from what was recorded for several numbers of them."""
+"""One program for any number of samples, from recordings of several numbers of samples."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from lrp_lightning.errors import UnsupportedOperatorError
 __all__ = ["SIZES", "for_any_batch"]
 
 SIZES = (2, 3, 5)
-"""Numbers of samples that are recorded: two say how a size depends on their number, the third checks it."""
+"""The numbers of samples that are recorded: two determine how a size depends on the number, the third checks it."""
 
 
 def for_any_batch(recorded: Sequence[fx.GraphModule]) -> fx.GraphModule:
-    """The program whose sizes follow the number of samples of its first input.
+    """The program whose sizes depend on the number of samples of its first input.
 
-    What differs between the recordings, for :data:`SIZES` samples each, must be whole numbers ``a + b n`` of the ``n``
-    samples. Everything else must be the same, operator by operator, fractions up to rounding.
+    The recordings, with :data:`SIZES` samples each, may only differ in integers of the form ``a + b n`` for ``n`` samples.
+    Everything else must be equal, operator by operator; floating-point numbers up to rounding.
 
     Raises:
-        UnsupportedOperatorError: naming the operator at which they differ otherwise.
+        UnsupportedOperatorError: if they differ in another way; the message names the operator.
     """
     program, *others = recorded
     graph = program.graph
@@ -80,13 +80,13 @@ def for_any_batch(recorded: Sequence[fx.GraphModule]) -> fx.GraphModule:
 
 
 def _equal(a: Any, b: Any) -> bool:
-    if type(a) is float and type(b) is float:  # such as 1 / size, of sizes that differ
+    if type(a) is float and type(b) is float:  # such as 1 / size for a size that differs
         return math.isclose(a, b, rel_tol=1e-12)
     return type(a) is type(b) and a == b
 
 
 def _line(values: Sequence[Any]) -> tuple[int, int] | None:
-    """``(b, a)`` of whole numbers ``a + b n``; None if they are none, or lie on no line."""
+    """``(b, a)`` for integers ``a + b n``; None if values are not integers or not of this form."""
     if not all(type(value) is int for value in values):
         return None
     (n, m, *_), (one, other, *_) = SIZES, values

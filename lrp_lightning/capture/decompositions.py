@@ -1,4 +1,4 @@
-"""Backward operators spelled as forward ones, for runtimes and formats that have no backward, such as ONNX."""
+"""Backward operators in terms of forward operators, for runtimes and formats without backward operators, such as ONNX."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ __all__ = ["FORWARD_ONLY"]
 
 aten = torch.ops.aten
 
-# Constants are made by arange, for torch.tensor leaves an operator in place, which run_decompositions refuses
+# Constants are made by arange, because torch.tensor leaves an in-place operator, which run_decompositions refuses
 
 
 def _copysign(magnitude: Tensor, sign: Tensor) -> Tensor:
-    return torch.where(sign < 0, -magnitude.abs(), magnitude.abs())  # -0 counts as 0: what is divided there is 0
+    return torch.where(sign < 0, -magnitude.abs(), magnitude.abs())  # -0 counts as 0: the numerator is 0 there
 
 
 def _convolution_backward(
@@ -50,8 +50,8 @@ def _spread(
     dilation: Sequence[int],
     groups: int,
 ) -> Tensor:
-    """The backward of a convolution of an input of these sizes: a transposed one."""
-    missing = [  # of the input's size: below 0 where the last step of the kernel reaches beyond it
+    """The backward of a convolution, for an input of these sizes: a transposed convolution."""
+    missing = [  # negative if the last step of the kernel reaches beyond the input
         size - ((pooled - 1) * step - 2 * pad + apart * (kernel - 1) + 1)
         for size, pooled, kernel, step, pad, apart in zip(
             sizes, grad.shape[2:], weight.shape[2:], stride, padding, dilation, strict=True
@@ -105,7 +105,7 @@ def _average_pool_backward(
 
 
 def _values(size: int, pooled: int, kernel: int, stride: int, padding: int, padded: bool) -> Tensor:
-    """``(pooled,)``: how many values each window of an average has along one dimension, the padding counted or not."""
+    """``(pooled,)``: the number of values in each window of average pooling along one dimension, with or without padding."""
     start = torch.arange(pooled) * stride - padding
     end = (start + kernel).clamp(max=size + padding)
     return end - start if padded else end.clamp(max=size) - start.clamp(min=0)
@@ -139,7 +139,7 @@ def _attention_backward(
     if dropout:
         return NotImplemented
     scale = query.shape[-1] ** -0.5 if scale is None else scale
-    scores = query @ key.mT * scale  # anew: runtimes without a backward do not give logsumexp
+    scores = query @ key.mT * scale  # recomputed, because runtimes without a backward do not return logsumexp
     if causal:
         queries, keys = (torch.arange(scores.shape[d], device=scores.device) for d in (-2, -1))
         scores = scores.masked_fill(keys > queries[:, None], float("-inf"))
@@ -150,7 +150,7 @@ def _attention_backward(
     down = by_scores @ key, by_scores.mT @ query, weights.mT @ grad
     return tuple(
         t.transpose(1, 2).contiguous().transpose(1, 2) for t in down
-    )  # laid out as the operator's are: views follow
+    )  # in the operator's memory layout, because views follow
 
 
 FORWARD_ONLY: dict[Any, Callable] = {
@@ -172,9 +172,8 @@ FORWARD_ONLY: dict[Any, Callable] = {
     aten._scaled_dot_product_flash_attention_for_cpu_backward.default: _attention_backward,
     aten.copysign.Tensor: _copysign,
 }  # fmt: skip
-"""What each backward operator of a pass is in terms of forward operators, for ``ExportedProgram.run_decompositions``.
+"""Each backward operator of a pass in terms of forward operators, for ``ExportedProgram.run_decompositions``.
 
-That of a convolution is a transposed convolution, that of a transposed one a convolution; that of max pooling adds each
-value to the place that its maximum came from; that of attention computes its weights anew. The rest are torch's own
-decompositions.
+The backward of a convolution is a transposed convolution and vice versa; that of max pooling adds each value at the place of
+its maximum; that of attention recomputes its weights. The rest are torch's own decompositions.
 """

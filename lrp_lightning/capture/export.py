@@ -1,4 +1,4 @@
-"""Captured passes as files: exported programs, compiled packages and ONNX, none of which needs this library to run."""
+"""Captured passes as files: exported programs, compiled packages and ONNX. They run without this library."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from lrp_lightning.errors import LRPError, UnsupportedOperatorError
 __all__ = ["DESCRIPTION", "export", "save_compiled", "save_exported", "save_onnx"]
 
 DESCRIPTION = "explanation.json"
-"""Under which name each kind of file says what it holds."""
+"""The name under which each kind of file stores its description."""
 
 
 def export(captured: Captured) -> ExportedProgram:
-    """The captured pass as ``torch.export`` has it, with the number of samples left open if it was captured so.
+    """The captured pass as an exported program, with a dynamic number of samples if it was captured with one.
 
     Its module returns ``(output, relevance, masks)``, plain tensors and a dictionary.
 
     Args:
-        captured: the module that :meth:`lrp_lightning.SelectiveLRP.capture` gives.
+        captured: the module that :meth:`lrp_lightning.SelectiveLRP.capture` returns.
 
     Returns:
         The exported program.
@@ -49,12 +49,12 @@ def export(captured: Captured) -> ExportedProgram:
 def save_exported(captured: Captured, path: str | Path, about: Mapping[str, Any] | None = None) -> Path:
     """Save it as a ``.pt2`` file, which ``torch.export.load(path).module()`` reads.
 
-    The file says what it holds, as JSON, in its extra file ``explanation.json``.
+    The file describes its contents, as JSON, in its extra file ``explanation.json``.
 
     Args:
-        captured: the module that :meth:`lrp_lightning.SelectiveLRP.capture` gives.
+        captured: the module that :meth:`lrp_lightning.SelectiveLRP.capture` returns.
         path: where the file goes.
-        about: what whoever loads it must know besides, such as how images are prepared; JSON.
+        about: further information for the program that loads it, such as how images are prepared; JSON.
 
     Returns:
         The path.
@@ -80,11 +80,11 @@ def save_exported(captured: Captured, path: str | Path, about: Mapping[str, Any]
 def save_compiled(captured: Captured, path: str | Path, about: Mapping[str, Any] | None = None) -> Path:
     """Compile it by AOTInductor into a ``.pt2`` package, for ``torch._inductor.aoti_load_package(path)`` and for C++.
 
-    That needs a C++ compiler here, and none where the package runs. The package says what it holds, as JSON, under
-    ``explanation.json`` of its metadata.
+    This needs a C++ compiler, but running the package does not. The package describes its contents, as JSON, under
+    ``explanation.json`` in its metadata.
 
     Args:
-        captured: the module that :meth:`lrp_lightning.SelectiveLRP.capture` gives.
+        captured: the module that :meth:`lrp_lightning.SelectiveLRP.capture` returns.
         path: where the package goes; it must end in ``.pt2``.
         about: as for :func:`save_exported`.
 
@@ -92,7 +92,7 @@ def save_compiled(captured: Captured, path: str | Path, about: Mapping[str, Any]
         The path.
 
     Raises:
-        LRPError: if the path ends otherwise, or nothing can be compiled here.
+        LRPError: if the path has another suffix, or compilation fails.
 
     Example:
         >>> import torch
@@ -108,7 +108,7 @@ def save_compiled(captured: Captured, path: str | Path, about: Mapping[str, Any]
     metadata = {"aot_inductor.metadata": {DESCRIPTION: _described(captured, about)}}
     try:
         torch._inductor.aoti_compile_and_package(export(captured), package_path=str(path), inductor_configs=metadata)
-    except RuntimeError as error:  # of inductor's many, and of the compiler's
+    except RuntimeError as error:  # of inductor or the compiler, which raise many kinds
         raise LRPError(
             f"AOTInductor could not compile this pass; is a C++ compiler installed? {_first_line(error)}"
         ) from error
@@ -116,15 +116,15 @@ def save_compiled(captured: Captured, path: str | Path, about: Mapping[str, Any]
 
 
 def save_onnx(captured: Captured, path: str | Path, about: Mapping[str, Any] | None = None) -> Path:
-    """Save it as an ONNX file, without a backward operator: outputs are ``output``, ``relevance`` and ``mask.LAYER`` each.
+    """Save it as an ONNX file without backward operators; its outputs are ``output``, ``relevance`` and ``mask.LAYER``.
 
-    The input is ``images``. Of several inputs there are ``input.0``, ``input.1`` and ``relevance.0``, ``relevance.1``; where
-    the target was a tensor, ``classes`` is the last input. The file says what it holds, as JSON, under ``explanation.json``
-    of its ``metadata_props``. Needs ``pip install 'lrp-lightning[onnx]'``.
+    The input is ``images``; several inputs are ``input.0``, ``input.1``, with ``relevance.0``, ``relevance.1``. If the
+    target was a tensor, ``classes`` is the last input. The file describes its contents, as JSON, under ``explanation.json``
+    in its ``metadata_props``. Needs ``pip install 'lrp-lightning[onnx]'``.
 
     Args:
-        captured: the module that :meth:`lrp_lightning.SelectiveLRP.capture` gives.
-        path: where the file goes. What is larger than ONNX's 2 GB has its weights in a second file beside it.
+        captured: the module that :meth:`lrp_lightning.SelectiveLRP.capture` returns.
+        path: the file. If it would exceed ONNX's 2 GB, weights go to a second file beside it.
         about: as for :func:`save_exported`.
 
     Returns:
@@ -153,7 +153,7 @@ def save_onnx(captured: Captured, path: str | Path, about: Mapping[str, Any] | N
     classes = ["classes"] * (len(captured.shapes) - captured.inputs)
     batch = (
         ({0: "batch"}, *[None] * (len(captured.shapes) - 1)) if captured.dynamic_batch else None
-    )  # only its name: all share it
+    )  # named for one input, which all others share
     try:
         written = torch.onnx.export(
             program,
@@ -163,7 +163,7 @@ def save_onnx(captured: Captured, path: str | Path, about: Mapping[str, Any] | N
             input_names=[*([f"input.{n}" for n in range(captured.inputs)] if many else ["images"]), *classes],
             output_names=["output", *relevance, *(f"mask.{layer}" for layer in captured.layers)],
         )
-    except ImportError as error:  # torch asks onnxscript for a module of torch's own version
+    except ImportError as error:  # torch needs an onnxscript of a matching version
         raise LRPError(
             f"this torch needs a newer onnxscript: pip install --upgrade 'lrp-lightning[onnx]' ({error})"
         ) from error
@@ -176,7 +176,7 @@ def save_onnx(captured: Captured, path: str | Path, about: Mapping[str, Any] | N
 
 
 def _cause(error: BaseException) -> str:
-    """What is at the bottom of torch's page of it."""
+    """The cause, which is at the end of torch's long message."""
     while error.__cause__ is not None:
         error = error.__cause__
     return _first_line(error)

@@ -1,4 +1,4 @@
-"""What a recorded graph can do without: operators that nothing reads, and those that read weights alone."""
+"""Simplify a recorded graph: remove unused operators, and precompute those that read only weights."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _VIEWS = {aten.alias.default, aten.detach.default, aten.expand.default, aten.sli
 
 
 def without_dead_code(graph: fx.Graph) -> None:
-    """Erase every operator whose result nothing reads, and views of a whole tensor as it is.
+    """Erase operators whose result is unused, and views that do not change a tensor.
 
     The graph must be functional: no operator writes to its inputs.
     """
@@ -26,13 +26,13 @@ def without_dead_code(graph: fx.Graph) -> None:
 
 
 def fold_constants(module: fx.GraphModule) -> None:
-    """Compute all that depends on weights alone once, and keep it, as the weights that are still read, in buffers.
+    """Compute values that depend only on weights once, and keep them, and the weights that are still read, in buffers.
 
-    What would take more memory than the weights it is made of, as a weight expanded over a batch does, is left in the
+    Values that would take more memory than the weights they depend on, such as a weight expanded over a batch, stay in the
     program.
     """
     known: dict[fx.Node, Tensor] = {}
-    largest: dict[fx.Node, int] = {}  # of the weights that a value is made of
+    largest: dict[fx.Node, int] = {}  # of the weights that a value depends on
     for node in module.graph.nodes:
         if node.op == "get_attr":
             known[node] = getattr(module, node.target).detach()
@@ -48,7 +48,7 @@ def fold_constants(module: fx.GraphModule) -> None:
     kept = [
         node
         for node, value in known.items()
-        if value.untyped_storage().data_ptr() not in weights  # a view of a weight, such as its transpose, costs nothing
+        if value.untyped_storage().data_ptr() not in weights  # a view of a weight, such as its transpose, is free
         and any(user not in known for user in node.users)
     ]
     for n, node in enumerate(kept):
@@ -65,7 +65,7 @@ def fold_constants(module: fx.GraphModule) -> None:
 
 
 def drop_unread(module: fx.GraphModule) -> None:
-    """Let go of the weights and constants that no operator reads."""
+    """Remove the weights and constants that no operator reads."""
     read = {node.target for node in module.graph.nodes if node.op == "get_attr"}
     for name, _ in _owned(module):
         if name not in read:

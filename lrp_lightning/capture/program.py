@@ -1,4 +1,4 @@
-"""Recording a pass: what ``SelectiveLRP.capture`` gives, and what that returns."""
+"""Recording a pass: the module that ``SelectiveLRP.capture`` returns, and its result."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from lrp_lightning.trace import Trace
 __all__ = ["Captured", "Explanation", "capture"]
 
 _ROUNDING = 1e-2
-"""Of the largest value. What is wrong differs by as much as itself; half precision and long sums by less than this."""
+"""Tolerance, relative to the largest value. Errors are of the size of the value; rounding is smaller than this."""
 
 
 class _Kind(NamedTuple):
-    """Where the tensors of a program lie, and their precision."""
+    """The device and dtype of a program's tensors."""
 
     device: torch.device
     dtype: torch.dtype
 
 
 class Explanation(NamedTuple):
-    """What a captured pass returns.
+    """The result of a captured pass.
 
     Attributes:
         output: the model's output, ``(N, classes)``.
@@ -60,14 +60,14 @@ class Captured(nn.Module):
 
     Attributes:
         program: the recorded graph, whose operators are ATen's and whose buffers are the model's weights.
-        inputs: how many input tensors it explains.
-        shapes: of these, and, where the target was a tensor, of the classes that follow them, ``(N,)``.
-        layers: of the masks, in the order in which the program returns them.
+        inputs: number of input tensors that it explains.
+        shapes: their shapes and, if the target was a tensor, that of the classes after them, ``(N,)``.
+        layers: the layers of the masks, in the order in which the program returns them.
         dynamic_batch: whether it takes any number of samples.
 
     Args:
         program, inputs, layers, dynamic_batch: as above.
-        example: the tensors that were recorded, of which shapes, device and precision are kept.
+        example: the recorded tensors; their shapes, device and precision are kept.
 
     Example:
         >>> import torch
@@ -95,14 +95,14 @@ class Captured(nn.Module):
         self._kind = _Kind(example[0].device, example[0].dtype)
 
     def forward(self, *images: Tensor) -> Explanation:
-        """Explain images of the shape that was recorded.
+        """Explain images of the recorded shape.
 
         Args:
-            images: the input tensors, samples first, and, where the target was a tensor, one class per sample, ``(N,)``.
+            images: the input tensors, samples first, and, if the target was a tensor, one class per sample, ``(N,)``.
 
         Returns:
-            The explanation; while ``torch.export`` records the call a plain tuple of its three parts, so that what is
-            exported does not need this library.
+            The explanation; while ``torch.export`` records the call, a plain tuple of its three parts, so that the exported
+            program does not need this library.
         """
         output, *rest = self.program(*images)
         relevance, masks = rest[: self.inputs], dict(zip(self.layers, rest[self.inputs :], strict=True))
@@ -112,7 +112,7 @@ class Captured(nn.Module):
         return Explanation(output, found, masks)
 
     def _apply(self, fn: Callable, recurse: bool = True) -> Captured:
-        """Move or convert the weights, and with them the tensors that the program makes on its way."""
+        """Move or convert the weights and the tensors that the program creates."""
         was, is_now = self._kind, _moved(self._kind, fn)
         if is_now.dtype == torch.float16 and was.dtype != torch.float16:
             raise ModelError(
@@ -127,9 +127,9 @@ class Captured(nn.Module):
         return self
 
     def example(self) -> tuple[Tensor, ...]:
-        """Tensors that it can be called with, all zero, such as ``torch.export.export`` asks for."""
+        """Example inputs, all zero, as ``torch.export.export`` needs them."""
         device, dtype = self._kind
-        samples = max(2, self.shapes[0][0]) if self.dynamic_batch else self.shapes[0][0]  # one is never taken for any
+        samples = max(2, self.shapes[0][0]) if self.dynamic_batch else self.shapes[0][0]  # 1 is never dynamic
         shapes = [(samples, *shape[1:]) for shape in self.shapes]
         kinds = [dtype] * self.inputs + [torch.long]
         return tuple(torch.zeros(shape, dtype=kind, device=device) for shape, kind in zip(shapes, kinds, strict=False))
@@ -176,7 +176,7 @@ def capture(
         return _returned(trace_of(*tensors, values=False))
 
     tensors = (*given, *([target.to(given[0].device)] if takes_target else []))
-    # what is wrong with the model or the target is said by an ordinary pass, which checks all values too
+    # an ordinary pass reports errors in the model or the target, and also checks values
     trace = trace_of(*tensors, on_unsupported=on_unsupported)
     if trace.unsupported:
         raise UnsupportedOperatorError(
@@ -202,16 +202,16 @@ def capture(
 
 
 def _returned(trace: Trace) -> list[Tensor]:
-    """What a program returns of a pass: the output, the relevance of each input, and the mask of each layer."""
+    """The results of a pass that a program returns: the output, the relevance of each input, and the mask of each layer."""
     relevance = trace.inputs if isinstance(trace.inputs, tuple) else (trace.inputs,)
     return [trace.output, *relevance, *trace.masks.values()]
 
 
 def _check_same(found: Sequence[Tensor], expected: Sequence[Tensor], inputs: int) -> None:
-    """Refuse a program that does not find what the pass found in the images that it was recorded of.
+    """Raise an error if a program does not reproduce the pass on the recorded images.
 
     Raises:
-        UnsupportedOperatorError: if outputs, or relevance where the same neurons were selected, differ beyond rounding.
+        UnsupportedOperatorError: if outputs, or relevance through the same neurons, differ beyond rounding.
     """
     output, *rest = zip(found, expected, strict=True)
     relevance, masks = rest[:inputs], rest[inputs:]
@@ -224,14 +224,14 @@ def _check_same(found: Sequence[Tensor], expected: Sequence[Tensor], inputs: int
 
 
 def _search_in(selection: Selection | None) -> Selection | None:
-    """The selection, or a layer's, that makes passes of its own."""
+    """The selection, or one of its layers' selections, that makes passes of its own."""
     if isinstance(selection, PerLayer):
         return next(filter(None, map(_search_in, (selection.default, *selection.layers.values()))), None)
     return selection if isinstance(selection, Search) else None
 
 
 def _recorded(model: nn.Module, explain: Callable[..., list[Tensor]], tensors: Sequence[Tensor]) -> fx.GraphModule:
-    """The graph of a function of tensors, functional and without dead code, with weights called as in the model."""
+    """The graph of a function of tensors, functional and without dead code; weights have their names in the model."""
     plain = make_fx(explain)(*tensors)
     weights = _lift_weights(plain)
     program = make_fx(functionalize(plain, remove="mutations"))(*weights, *tensors)
@@ -249,7 +249,7 @@ def _writes(function: Any) -> bool:
 
 
 def _lift_weights(module: fx.GraphModule) -> list[Tensor]:
-    """Make the weights and constants that a graph reads its first inputs: what is computed of them alone may write to it."""
+    """Turn a graph's weights and constants into its first inputs, because it may write to values computed from them."""
     reads: dict[str, list[fx.Node]] = {}
     for node in module.graph.nodes:
         if node.op == "get_attr":
@@ -266,7 +266,7 @@ def _lift_weights(module: fx.GraphModule) -> list[Tensor]:
 
 
 def _lower_weights(module: fx.GraphModule, weights: Sequence[Tensor], model: nn.Module) -> None:
-    """Make the first inputs of a graph attributes of its module, called as in the model, or by a number if constants."""
+    """Turn the first inputs of a graph into attributes of its module, named as in the model; constants are numbered."""
     names = {id(t): name for name, t in (*model.named_parameters(), *model.named_buffers())}
     placeholders = [node for node in module.graph.nodes if node.op == "placeholder"]
     for n, (node, weight) in enumerate(zip(placeholders, weights, strict=False)):
@@ -290,7 +290,7 @@ def _moved(kind: _Kind, fn: Callable[[Tensor], Tensor]) -> _Kind:
 
 
 def _in_kind(given: Any, was: _Kind, is_now: _Kind) -> Any:
-    """Arguments with the devices and dtypes of what was moved."""
+    """Arguments with the devices and dtypes of moved tensors."""
     change = {was.device: is_now.device, was.dtype: is_now.dtype}
 
     def changed(value: Any) -> Any:

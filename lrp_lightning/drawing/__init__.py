@@ -1,7 +1,7 @@
-"""Pictures: heatmaps as matplotlib figures, made without pyplot and its global state; graphs and paths by plotly too.
+"""Figures: heatmaps by matplotlib, without pyplot and its global state; graphs, paths and curves also by plotly.
 
-Drawing is given data and runs no analysis. The report, which does, is made of these pictures in ``lrp_lightning.report``;
-its names are given here too.
+Drawing functions take data and run no analysis. ``lrp_lightning.report`` runs the analysis and uses these figures; its
+names can also be imported from here.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """The names of the report, imported on first use (PEP 562), since drawing itself knows nothing of it."""
+    """The names of the report, imported on first use (PEP 562), because drawing does not depend on it."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module("lrp_lightning.report"), name)

@@ -21,7 +21,7 @@ __all__ = ["draw_contrast"]
 
 _WIDTH = 1.6
 _HEAD = 0.5
-"""Inches of a heatmap, and of the words above it."""
+"""Inches of a heatmap, and of the text above it."""
 
 
 def draw_contrast(
@@ -34,20 +34,20 @@ def draw_contrast(
     """For each image, heatmaps for one class, for the other, and for the difference; red raises it, blue lowers it.
 
     The upper row of an image is relevance through critical neurons, the lower row through all neurons. Each heatmap shows
-    shares of its own ``|relevance|``; its title gives the part of the logit that it holds.
+    shares of its own ``|relevance|``; its title gives the share of the logit that it accounts for.
 
     Args:
         why: from :func:`lrp_lightning.contrast`, of images.
         class_names: names of the classes; without them classes are given by number.
         mean: what was subtracted from the images, one value per channel; without it each is stretched to its own range.
-        std: what they were divided by.
+        std: what the images were divided by.
         percentile: as in :func:`draw_heatmaps`.
 
     Returns:
         A matplotlib figure that is not registered with pyplot.
 
     Raises:
-        InputError: if the inputs that were explained are not images ``(N, C, H, W)``.
+        InputError: if the explained inputs are not images ``(N, C, H, W)``.
 
     Example:
         >>> import torch
@@ -78,7 +78,7 @@ def draw_contrast(
 
     for kind, (what, maps) in enumerate({"critical neurons": why.heatmaps, "all neurons": why.all_neurons}.items()):
         heat = summed(maps.flatten(0, 1), shares=True).reshape(3, samples, *why.inputs.shape[2:])
-        held = why.held(maps).cpu().numpy()
+        held = why.logit_shares(maps).cpu().numpy()
         limit = limit_of(heat, percentile)
         for i in range(samples):
             a, b = (str(c) if class_names is None else str(class_names[c]) for c in (int(why.a[i]), int(why.b[i])))

@@ -17,8 +17,8 @@ from lrp_lightning.errors import InputError
 __all__ = ["draw_curves"]
 
 _COLOURS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c8c8c"]
-"""Okabe and Ito's, which the colour-blind can tell apart; grey, not black or yellow, reads on light and dark."""
-_MARKERS = {"circle": "o", "square": "s", "diamond": "D", "triangle-up": "^", "x": "X"}  # plotly's and matplotlib's
+"""Okabe and Ito's colours, which colour-blind people can distinguish; grey instead of black and yellow, for any theme."""
+_MARKERS = {"circle": "o", "square": "s", "diamond": "D", "triangle-up": "^", "x": "X"}  # in plotly and in matplotlib
 
 
 @overload
@@ -39,11 +39,11 @@ def draw_curves(
     title: str = "",
     static: bool = False,
 ) -> go.Figure | Figure:
-    """One line per measure, over what they share: budgets, epochs.
+    """One line per measure, over a common axis such as budgets or epochs.
 
     Args:
         curves: ``{name: values}``, all of one length; NaN leaves a gap.
-        x: where they were taken; None for 0, 1, 2, ...
+        x: the positions of the values; None for 0, 1, 2, ...
         xlabel: what ``x`` is, with its unit.
         ylabel: what the values are, with their unit.
         title: above the picture.
@@ -54,7 +54,7 @@ def draw_curves(
         the axis shows that range.
 
     Raises:
-        InputError: if there is no curve, or lengths differ.
+        InputError: if there are no curves, or lengths differ.
 
     Example:
         >>> from lrp_lightning.drawing import draw_curves
@@ -104,7 +104,7 @@ def _static(curves: dict[str, list[float]], x: list[float], xlabel: str, ylabel:
     for i, (name, line) in enumerate(curves.items()):
         marker = list(_MARKERS.values())[i % len(_MARKERS)]
         [drawn] = axis.plot(x, line, color=_COLOURS[i % len(_COLOURS)], marker=marker, markersize=5, linewidth=1.8)
-        drawn.set_label(name if not name.startswith("_") else " " + name)  # matplotlib leaves out what begins with it
+        drawn.set_label(name if not name.startswith("_") else " " + name)  # matplotlib omits labels with this prefix
     if share:
         axis.set_ylim(-0.02, 1.03)
     axis.set_xlabel(xlabel, fontsize=9, parse_math=False)

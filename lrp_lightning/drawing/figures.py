@@ -1,4 +1,4 @@
-"""Figures that belong to nobody but their caller, their pixels, and how a notebook shows them."""
+"""Figures without global state, their pixels, and how a notebook shows them."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ __all__ = ["NEGATIVE", "POSITIVE", "as_array", "new_figure", "plain", "with_stil
 _PLOTLY = "application/vnd.plotly.v1+json"
 
 POSITIVE, NEGATIVE = "#b2182b", "#2166ac"
-"""The ends of matplotlib's RdBu, which the colour-blind can tell apart."""
+"""The ends of matplotlib's RdBu, which colour-blind people can distinguish."""
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """An empty figure of this size in inches, drawn by Agg, unknown to pyplot; a notebook shows it without any magic."""
+    """An empty figure of a size in inches, drawn by Agg and unknown to pyplot; notebooks show it without a magic command."""
     figure = Figure(figsize=(width, height), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
-    # By itself IPython shows figures only after %matplotlib; what that registers goes before this, so that there is one
-    # picture. Not a subclass: loggers such as W&B know figures by the name of their type
+    # IPython shows figures only after %matplotlib. A formatter that this command registers takes precedence, so there is
+    # one picture. No subclass is used, because loggers such as W&B recognise figures by the name of their type
     figure._repr_png_ = partial(_png, figure)  # type: ignore[attr-defined]
     return figure
 
@@ -37,31 +37,31 @@ def _png(figure: Figure) -> bytes:
 
 
 def with_still(figure: go.Figure, still: Callable[[], Figure]) -> go.Figure:
-    """The figure, which a notebook shows as a picture where nothing can show it interactively, and without network.
+    """Make a notebook show the figure as a picture where it cannot be interactive, without network.
 
-    By itself it is shown nowhere but where plotly's extension is installed: not on GitHub, not in what nbconvert writes, not
-    where Jupyter is in another environment.
+    Otherwise the figure is visible only where plotly's extension is installed: not on GitHub, not in the output of
+    nbconvert, and not if Jupyter is in another environment.
 
     Args:
-        figure: a plotly figure, finished: once it is changed it is shown as plotly does, as the picture would be another.
-        still: draws the picture, when it is asked for.
+        figure: a finished plotly figure; if it is changed afterwards, only plotly shows it, since the picture would differ.
+        still: a function that draws the picture on demand.
     """
     figure._ipython_display_ = partial(_display, figure, hash(figure.to_json()), still)
     return figure
 
 
 def _display(figure: go.Figure, finished: int, still: Callable[[], Figure]) -> None:
-    bundle = figure._repr_mimebundle_()  # by the renderers that the reader has chosen
+    bundle = figure._repr_mimebundle_()  # by the renderers that the user chose
     if list(bundle) != [_PLOTLY] or hash(figure.to_json()) != finished:
         type(figure)._ipython_display_(figure)
         return
-    from IPython.display import display  # it is IPython that calls this
+    from IPython.display import display  # called by IPython
 
     display({**bundle, "image/png": base64.b64encode(_png(still())).decode()}, raw=True)
 
 
 def plain(text: str) -> str:
-    """Text that plotly shows as it is, not as markup or mathematics."""
+    """Text that plotly shows verbatim, not as markup or mathematics."""
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("$", "&#36;")
 
 

@@ -1,4 +1,4 @@
-"""The relevance graph as a picture: layers as columns, edges as wide as what they carry; interactive, or static."""
+"""The relevance graph as a picture: layers are columns, the width of an edge is its relevance; interactive or static."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ __all__ = ["draw_graph"]
 _LEGEND = "neurons: relevance within their layer, red for, blue against · edges: as wide as what they carry"
 _DIFF_LEGEND = "neurons and edges: by how much their share changed, red more, blue less"
 _WIDTHS = 6
-"""Plotly draws all lines of a trace alike, so edges are drawn in this many widths."""
+"""The number of widths of edges; plotly gives all lines of a trace the same width."""
 _IN_A_ROW = 8
-"""More layers than this are drawn in several rows in a static picture, which is then legible in a card 400 pixels wide."""
+"""More layers than this are drawn in several rows in a static picture, so that it is legible in 400 pixels of width."""
 _LARGER = 1.4
-"""Words in several rows, relative to those in one."""
+"""Size of text in a picture of several rows, relative to that of one row."""
 _CHARACTER = 0.07
 """Inches of a character of 8 points."""
 
@@ -53,7 +53,7 @@ def draw_graph(
     layers: Sequence[str] | None = None,
     static: bool = False,
 ) -> go.Figure | Figure:
-    """The strongest neurons of each layer and the relevance between them, with paths drawn over them in black.
+    """The strongest neurons of each layer and the relevance between them, with paths drawn in black.
 
     Layers are drawn from left (input) to right (output), each with its neurons of most ``|relevance|`` and those on
     ``paths``, ordered so that few edges cross. The width of an edge is the relevance that it carries; red is positive, blue
@@ -65,10 +65,10 @@ def draw_graph(
         paths: from :func:`lrp_lightning.k_best_paths`.
         class_names: names of the output layer's neurons; None for those in the graph, if it has any.
         title: above the picture.
-        layers: which layers are shown. None for all or, if there are more than 24, for the last of each block: of a
-            ResNet-50 its 16 residual sums. Relevance through layers that are not shown is merged into one edge.
-        static: whether to draw a matplotlib figure instead. It has more than eight layers in several rows; each row begins
-            with the layer that the one above ends with.
+        layers: the layers to show. None for all or, if there are more than 24, for the last of each block, such as the 16
+            residual sums of a ResNet-50. Relevance through layers that are not shown is merged into one edge.
+        static: whether to draw a matplotlib figure instead. It draws more than eight layers in several rows; each row
+            begins with the last layer of the row above.
 
     Returns:
         A plotly figure, or with ``static`` a matplotlib one that is not registered with pyplot.
@@ -169,7 +169,7 @@ def _lines(layout: Layout, edges: list[DrawnEdge], colour: str, strength: float)
 
 
 def _edge_numbers(layout: Layout, labels: dict[Node, str]) -> go.Scatter:
-    """Points that are not seen, in the middle of the stronger edges, which show an edge's numbers."""
+    """Invisible points in the middle of the stronger edges, which show an edge's numbers."""
     edges = [edge for edge in layout.edges if edge.strength >= 0.05]
     middle = [np.mean([layout.place[edge.lower], layout.place[edge.upper]], axis=0) for edge in edges]
     return go.Scatter(
@@ -256,7 +256,7 @@ def _static(
 
 
 def _windows(columns: int) -> list[tuple[int, int]]:
-    """The first and the last column of each row of the picture; a row begins with the column that ends the one above."""
+    """The first and the last column of each row of the picture; a row begins with the last column of the row above."""
     rows = max(1, ceil((columns - 1) / (_IN_A_ROW - 1)))
     step = max(1, ceil((columns - 1) / rows))
     return [(first, min(first + step, columns - 1)) for first in range(0, max(1, columns - 1), step)]
@@ -271,16 +271,16 @@ def _axes(
     titled: bool,
     larger: float,
 ) -> list[Axes]:
-    """Of a new figure, the room for neurons, with margins for words: constrained layout takes a third of the drawing's time.
+    """The axes of a new figure, with margins for text; matplotlib's constrained layout would take a third of the time.
 
     Args:
-        names: of layers, which lean below their columns.
+        names: names of layers, drawn slanted below their columns.
         windows: the columns of each row of the picture.
-        labelled: characters of the longest class name, at the right.
-        words: inches of the words above.
-        neurons: of a column.
+        labelled: number of characters of the longest class name, at the right.
+        words: inches of the text above.
+        neurons: number of neurons of a column.
         titled: whether there is a title.
-        larger: the words' size, relative to that in a picture of one row.
+        larger: size of the text, relative to that in a picture of one row.
     """
     columns, character = windows[0][1] + 1, _CHARACTER * larger
     wide, tall = max(0.85 * columns / larger, words, 5.0), max(0.42 * neurons, 2.0)
@@ -297,7 +297,7 @@ def _axes(
 
 
 def _draw_edges(axis: Axes, layout: Layout, paths: Sequence[Path], first: int, last: int) -> None:
-    """Edges and paths between two columns; of one that begins or ends beyond them the part in between."""
+    """Edges and paths between two columns, clipped to them."""
     edges = [e for e in layout.edges if layout.place[e.lower][0] < last and layout.place[e.upper][0] > first]
     box = Rectangle((first, -1e6), last - first, 2e6, transform=axis.transData)
     if edges:

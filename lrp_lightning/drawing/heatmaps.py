@@ -1,4 +1,4 @@
-"""Heatmaps of relevance beside or over the images they explain: one per sample, or a sheet of several per sample."""
+"""Heatmaps of relevance beside or over the explained images: one per sample, or several per sample."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from lrp_lightning.words import percent
 __all__ = ["draw_contact_sheet", "draw_heatmaps"]
 
 _BAR = 1.05
-"""Inches of the colour bar and its words."""
+"""Inches of the colour bar and its text."""
 
 
 def draw_heatmaps(
@@ -33,7 +33,7 @@ def draw_heatmaps(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     all_neurons: Tensor | None = None,
-    held: Sequence[tuple[float, float]] | None = None,
+    logit_shares: Sequence[tuple[float, float]] | None = None,
 ) -> Figure:
     """A grid of images, each above its heatmap: red pixels raise the output, blue pixels lower it.
 
@@ -54,7 +54,8 @@ def draw_heatmaps(
         std: what the images were divided by, one value per channel.
         all_neurons: ``(N, C, H, W)``: if ``relevance`` is that through critical neurons, the relevance through all neurons,
             which is drawn below each heatmap; both then as shares.
-        held: with ``all_neurons``, the parts of the explained logit that the two heatmaps hold, one pair per sample.
+        logit_shares: with ``all_neurons``, the share of the explained logit that each of the two heatmaps accounts for, one
+            pair per sample.
 
     Returns:
         A matplotlib figure that is not registered with pyplot; ``as_array`` gives its pixels, as for
@@ -84,7 +85,7 @@ def draw_heatmaps(
     maps = [over_grey(heat, limit, shown) if overlay else coloured(heat, limit) for heat in heats]
     panels = maps if overlay else [shown, *maps]
 
-    across = math.ceil(len(images) / math.ceil(len(images) / columns))  # rows as even as can be
+    across = math.ceil(len(images) / math.ceil(len(images) / columns))  # rows of equal length, if possible
     width = _width_of(images, across)
     letters = max(10, int(13 * width))
     words = [[""] * len(images) for _ in panels]
@@ -92,7 +93,7 @@ def draw_heatmaps(
     if all_neurons is not None:
         for of, k, name in zip(words[-2:], (0, 1), ("critical neurons", "all neurons"), strict=True):
             for i, title in enumerate(of):
-                said = name if held is None else f"{name}, {percent(held[i][k])}"
+                said = name if logit_shares is None else f"{name}, {percent(logit_shares[i][k])}"
                 of[i] = f"{title}\n{said}" if title else said
 
     blocks = [slice(first, first + across) for first in range(0, len(images), across)]
@@ -119,7 +120,7 @@ def draw_contact_sheet(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
 ) -> Figure:
-    """Several heatmaps of each sample: rows are samples, columns paths, neurons, or what else they are of.
+    """Several heatmaps of each sample: rows are samples, columns are paths, neurons or others.
 
     Args:
         images: ``(N, C, H, W)``, as in :func:`draw_heatmaps`.
@@ -127,8 +128,8 @@ def draw_contact_sheet(
         rows: one title per sample.
         columns: one title for each of the K.
         percentile: as in :func:`draw_heatmaps`.
-        shares: show each pixel's share of its own heatmap's ``|relevance|``, so that weak paths are seen beside strong ones.
-        overlay: lay heatmaps over their images in grey.
+        shares: show each pixel's share of its own heatmap's ``|relevance|``, so that weak paths are visible.
+        overlay: draw heatmaps over their images in grey.
         mean, std: as in :func:`draw_heatmaps`.
 
     Raises:
@@ -173,7 +174,7 @@ def draw_contact_sheet(
 
 
 def _title(figure: Figure, box: Box, text: str, size: float) -> None:
-    """Words above a picture, in the middle."""
+    """Text above a picture, centred."""
     left, bottom, width, height = box
     at = bottom + height + 0.03 / figure.get_figheight()
     if text:
@@ -181,5 +182,5 @@ def _title(figure: Figure, box: Box, text: str, size: float) -> None:
 
 
 def _width_of(images: Tensor, columns: int) -> float:
-    """Inches of one image: more for those with more to see, where there is room."""
+    """Inches of one image: larger images get more, if there is room."""
     return min(max(1.25, images.shape[3] / 100), max(1.25, 14 / columns))

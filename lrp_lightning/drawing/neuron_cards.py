@@ -1,4 +1,4 @@
-"""Neuron cards: a row a neuron, with the patches that drive it and those in which it is relevant."""
+"""Neuron cards: one row per neuron, with the patches that activate it and those in which it is relevant."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 __all__ = ["draw_neuron_cards"]
 
 _SIDE, _GAP = 48, 3
-"""Pixels of a patch, and between two."""
+"""Pixels of a patch, and between two patches."""
 _INCH = 0.62
-"""Of a patch."""
+"""Inches of a patch."""
 _TEXT, _LETTER = 2.3, 0.067
-"""Inches for the words at the left, and of a letter in the headings above."""
+"""Inches for the text at the left, and of a letter in the headings."""
 _KINDS = {"driven": "drive it most", "relevant": "most relevant", "mistaken": "most relevant among mistakes"}
 
 
@@ -35,16 +35,16 @@ def draw_neuron_cards(
     std: Sequence[float] | None = None,
     k: int = 6,
 ) -> Figure:
-    """One row per neuron: its classes, the patches that drive it, and those in which it is relevant.
+    """One row per neuron: its classes, the patches that activate it, and those in which it is relevant.
 
-    The last are shown for all images and for misclassified ones. Below each patch is the part of it that drives the neuron;
-    the rest is grey.
+    The latter are shown for all images and for misclassified ones. Below each patch is the part of it that activates the
+    neuron; the rest is grey.
 
     Args:
         cards: from :func:`lrp_lightning.neuron_cards`, of images.
         class_names: names of the classes; without them classes are given by number.
         mean: what was subtracted from the images, one value per channel; without it each is stretched to its own range.
-        std: what they were divided by.
+        std: what the images were divided by.
         k: number of patches of each kind.
 
     Returns:
@@ -71,7 +71,7 @@ def draw_neuron_cards(
     width = sum(columns.values()) + 0.5 * (len(columns) - 1)
     height, head = 2 * _INCH + 0.22, 0.25
     last = list(columns)[-1]
-    beyond = max(0.0, _LETTER * len(_KINDS[last]) - _INCH * columns[last])  # what the last heading needs
+    beyond = max(0.0, _LETTER * len(_KINDS[last]) - _INCH * columns[last])  # the width of the last heading
     inches = _TEXT + _INCH * width + beyond + 0.1, height * len(cards) + head + 0.05
     figure = new_figure(*inches)
     figure.set_layout_engine("none")
@@ -101,13 +101,13 @@ def draw_neuron_cards(
 
 
 def _between(parts: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """With half a patch of white between two."""
+    """Joined, with half a patch of white between two groups."""
     white = np.ones((parts[0].shape[0], _SIDE // 2, 3))
     return [part for i, one in enumerate(parts) for part in ([white] if i else []) + [one]]
 
 
 def _sheet(top: TopActivations, n: int, mean: Sequence[float] | None, std: Sequence[float] | None) -> np.ndarray:
-    """Patches above what drives the neuron in them: ``(2 side, n side, 3)`` in [0, 1]."""
+    """Patches above the parts that activate the neuron: ``(2 side, n side, 3)`` in [0, 1]."""
     sheet = np.ones((2 * _SIDE, n * _SIDE, 3))
     side = _SIDE - _GAP
     for row, pictures in enumerate(squares(top, side, mean, std)):

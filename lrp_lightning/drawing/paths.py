@@ -42,7 +42,7 @@ def draw_paths(
     title: str = "",
     static: bool = False,
 ) -> go.Figure | Figure:
-    """Paths, best first, one below the other: their neurons, the relevance between these, and their heatmaps.
+    """Paths, best first, one per row: their neurons, the relevance between these, and their heatmaps.
 
     The width of a line from a neuron to the next higher one is the share of the upper neuron's relevance that it carries;
     red is positive, blue negative. Heatmaps have one colour scale, centred on zero; red raises the output, blue lowers it.
@@ -51,7 +51,7 @@ def draw_paths(
         graph: the graph in which the paths were found.
         paths: from :func:`lrp_lightning.k_best_paths`.
         heatmaps: ``(k, N, C, H, W)`` from :func:`lrp_lightning.path_heatmaps`,
-            shown summed over the samples; None for none.
+            shown summed over the samples; None to show no heatmaps.
         class_names: names of the output layer's neurons; None for those in the graph, if it has any.
         title: above the picture.
         static: whether to draw a matplotlib figure instead.
@@ -100,7 +100,7 @@ class _Row:
 
 
 def _pictures(heatmaps: Tensor, k: int) -> list[np.ndarray]:
-    """RGB of each heatmap, on one scale."""
+    """RGB of each heatmap, on a common scale."""
     if heatmaps.ndim != 5 or len(heatmaps) != k:
         raise InputError(f"heatmaps must be (k, N, C, H, W) with k = {k} paths, got {tuple(heatmaps.shape)}")
     summed = heatmaps.detach().cpu().double().sum((1, 2)).numpy()

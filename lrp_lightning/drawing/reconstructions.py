@@ -1,4 +1,4 @@
-"""What drives neurons, as in the figures of Zeiler & Fergus (2014): patches of images, and their reconstructions."""
+"""Image patches that activate neurons, and their reconstructions, as in the figures of Zeiler & Fergus (2014)."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def draw_top_activations(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
 ) -> Figure:
-    """For each neuron the image patches that drive it most, above the part of each that it responds to, on grey.
+    """For each neuron the image patches that activate it most, above the part of each that it responds to, on grey.
 
     Args:
-        top: from :func:`lrp_lightning.reconstruct_top_activations`, of one neuron or of several.
+        top: from :func:`lrp_lightning.reconstruct_top_activations`, for one neuron or several.
         mean: what was subtracted from the images, one value per channel; without it each is stretched to its own range.
-        std: what they were divided by.
+        std: what the images were divided by.
 
     Returns:
         A matplotlib figure that is not registered with pyplot, two rows per neuron.

@@ -1,4 +1,4 @@
-"""Relevance of sequences: of the tokens of a text, and over the time of a series."""
+"""Relevance of sequences: tokens of a text, and time series."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ def draw_tokens(
 ) -> Figure:
     """Texts whose tokens are coloured by their relevance: red tokens raise the output, blue tokens lower it.
 
-    Each text has its own colour scale, centred on zero, since the logits of texts differ. Tokens without relevance, such as
-    padding, are grey.
+    Each text has its own colour scale, centred on zero, because logits differ between texts. Tokens without relevance, such
+    as padding, are grey.
 
     Args:
         tokens: the tokens of each text, as strings, as ``tokenizer.convert_ids_to_tokens`` returns them.
         relevance: ``(N, L)``, as ``SelectiveLRP.attribute`` returns it for token numbers; a text may have fewer than ``L``
             tokens, then the rest is padding.
         titles: one per text.
-        width: of the figure, in inches; lines are broken there.
+        width: of the figure, in inches; lines wrap there.
 
     Returns:
         A matplotlib figure that is not registered with pyplot.
@@ -91,7 +91,7 @@ def draw_tokens(
 def of_tokens(
     tokens: Sequence[Sequence[str]], relevance: Tensor, titles: Sequence[str] | None
 ) -> tuple[list[list[str]], np.ndarray]:
-    """Tokens as they are shown, and the relevance of each, ``(N, L)``, over the greatest in its text; titles are checked.
+    """Displayed tokens, and their relevance, ``(N, L)``, divided by the greatest of the text; checks titles.
 
     Raises:
         InputError: as :func:`draw_tokens`.
@@ -118,14 +118,14 @@ def draw_series(
     channels: Sequence[str] | None = None,
     percentile: float = 99.5,
 ) -> Figure:
-    """Series over time, each channel a line on the colours of its relevance: red raises the output, blue lowers it.
+    """Series over time, each channel as a line over the colours of its relevance: red raises the output, blue lowers it.
 
     Args:
         series: ``(N, C, L)``; each line is stretched to its own range.
-        relevance: ``(N, C, L)``, as ``SelectiveLRP.attribute`` gives it; of series ``(N, L, C)`` transpose both.
+        relevance: ``(N, C, L)``, as ``SelectiveLRP.attribute`` returns it; for series ``(N, L, C)``, transpose both.
         titles: one per series.
         channels: names of the channels.
-        percentile: the share of values, in percent, whose ``|relevance|`` the scale's ends hold; the rest saturate.
+        percentile: the percentage of values whose ``|relevance|`` is within the colour scale; the rest saturate.
 
     Returns:
         A matplotlib figure that is not registered with pyplot.

@@ -1,4 +1,4 @@
-"""Grids of pictures composed as one array, for words to be put around: an axes for each picture takes ten times as long."""
+"""Grids of pictures composed as one array, with room for text: separate axes for each picture would be ten times slower."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Box = tuple[float, float, float, float]
 """Left, bottom, width and height, as shares of a figure."""
 
 LINE = 0.14
-"""Inches of a line of words of 8 points."""
+"""Inches of a line of text of 8 points."""
 _GAP = 0.08
 """Inches between two pictures."""
 
@@ -32,11 +32,11 @@ def compose(
     Args:
         rows: pictures of one size, ``(H, W, 3)``, uint8 or in [0, 1]; None leaves a place empty.
         width: of a picture in inches.
-        above: inches for words above each row.
-        left, right: inches for words and a colour bar.
+        above: inches for text above each row.
+        left, right: inches for text and a colour bar.
 
     Returns:
-        The figure, and where in it the picture of a row and column is.
+        The figure, and a function that returns the place of the picture in a row and column.
     """
     height, pixels = next(picture.shape[:2] for row in rows for picture in row if picture is not None)
     inch = width / pixels
@@ -56,7 +56,7 @@ def compose(
     figure.set_layout_engine("none")
 
     def box(top: float, start: float, tall: float, wide: float) -> Box:
-        """Of pixels of the sheet, as shares of the figure."""
+        """A box of pixels of the sheet, as shares of the figure."""
         x, y = left + _GAP + start * inch, size[1] - _GAP - (top + tall) * inch
         return x / size[0], y / size[1], wide * inch / size[0], tall * inch / size[1]
 
@@ -67,7 +67,7 @@ def compose(
 
 
 def colour_bar(figure: Figure, limit: float, label: str, right: float) -> None:
-    """A colour bar from ``-limit`` to ``limit`` in the room at the right of a sheet, so many inches."""
+    """A colour bar from ``-limit`` to ``limit`` at the right of a sheet, in a margin of ``right`` inches."""
     width, height = figure.get_size_inches()
     share = 0.6 if height > 3 else 0.8
     axis = figure.add_axes((1 - (right - 0.1) / width, (1 - share) / 2, 0.1 / width, share))
@@ -78,5 +78,5 @@ def colour_bar(figure: Figure, limit: float, label: str, right: float) -> None:
 
 
 def lines_of(texts: Sequence[str]) -> int:
-    """The most lines that one of them has."""
+    """The greatest number of lines of a text."""
     return max((text.count("\n") + 1 for text in texts if text), default=0)

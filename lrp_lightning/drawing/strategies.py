@@ -1,4 +1,4 @@
-"""Strategies: their prototypes, with the region that was tested, and their mean heatmaps."""
+"""Strategies: their prototypes, with the tested region, and their mean heatmaps."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 __all__ = ["draw_strategies"]
 
 _WIDTH, _NAMES = 1.2, 1.5
-"""Inches of a picture, and of the classes' names."""
+"""Inches of a picture, and of the names of classes."""
 _LETTERS = 14
-"""Of a name on a picture."""
+"""The number of letters of a name on a picture."""
 _UNDER = {"boxstyle": "square,pad=0.15", "facecolor": "#000000b0", "edgecolor": "none"}
-"""Behind words on a picture."""
+"""The box behind text on a picture."""
 
 
 def draw_strategies(
@@ -108,7 +108,7 @@ def _brief(name: str) -> str:
 
 
 def _frame(box: Box, region: Region, sides: tuple[int, ...]) -> Rectangle:
-    """Around a region of a picture of so many pixels."""
+    """A frame around a region of a picture of the given size."""
     left, bottom, width, height = box
     (top, start, tall, wide), (rows, columns) = region, sides
     corner = left + start / columns * width, bottom + (1 - (top + tall) / rows) * height

@@ -2,12 +2,12 @@
 
 | | |
 | --- | --- |
-| reading a call | ``calls.py`` (which operator, in whichever spelling), ``aliases.py`` (what was written in place) |
+| reading a call | ``calls.py`` (the operator, in any spelling), ``aliases.py`` (in-place writes) |
 | the interpreter | ``interpreter.py`` (read, row, note), ``facts.py``, ``following.py``, ``notes.py`` |
-| rows | ``operators/``: the result of each operator, and what is known of it |
+| rows | ``operators/``: the result of each operator, and facts about it |
 | visitors | ``visitor.py`` (the interface), ``relevance.py``, ``gradients.py``, ``masked.py`` |
 | relevance | ``affine.py`` (the one backward of affine maps), ``functions.py`` (as autograd Functions), ``by_sample.py`` |
-| what is written down | ``layers.py``, ``ledger.py``, ``selecting.py``, ``edges.py``, ``along.py``, ``captures.py`` |
+| records of a pass | ``layers.py``, ``ledger.py``, ``selecting.py``, ``edges.py``, ``along.py``, ``captures.py`` |
 | the pass | ``propagate.py`` |
 """
 

@@ -1,6 +1,6 @@
-"""Affine maps, and the one backward that hands relevance down through any of them by any rule.
+"""Affine maps, and the one backward that redistributes relevance through any of them by any rule.
 
-The tensor that travels back is ``g``, with ``R = a * g`` for every activation ``a``.
+The tensor in the backward pass is ``g``, with ``R = a * g`` for every activation ``a``.
 """
 
 from __future__ import annotations
@@ -39,15 +39,15 @@ __all__ = [
 ]
 
 _BLOCK = 2**21
-"""So many values of an output are worked on at once on a processor: memory that its allocator gives again, and not anew."""
+"""The number of output values in a block on a CPU, so that the allocator reuses memory instead of requesting more."""
 
 _TINY = {dtype: torch.finfo(dtype).tiny for dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64)}
 
 _NARROW = 16
-"""Channels of input that a convolution on a processor computes in the time of one: it fills its vectors with zeros."""
+"""Up to this number, input channels of a convolution on a CPU take the time of one, because vectors are zero-filled."""
 
 _IN_CACHE = 2**19
-"""So many products of a linear layer are at hand at once."""
+"""The number of products of a linear layer in memory at a time."""
 
 
 _Part = tuple[Tensor, Tensor, Tensor | None]
@@ -61,24 +61,24 @@ class AffineMap(Protocol):
     def kind(self) -> Kind: ...
 
     def neurons(self, ndim: int) -> int:
-        """Which dimension of input and output holds the neurons."""
+        """The dimension of input and output that holds the neurons."""
         ...
 
     def mixed(self, a: Tensor, w: Tensor, y: Tensor) -> dict[int, int]:
-        """The dimensions of the input whose values meet, that of the neurons among them, with their size in the output."""
+        """The dimensions of the input over which values are summed, including that of neurons, with their output size."""
         ...
 
     def forward(self, a: Tensor, w: Tensor, b: Tensor | None) -> Tensor: ...
 
     def pull_back(self, s: Tensor, a: Tensor, w: Tensor, want_weight: bool) -> tuple[Tensor, Tensor | None]:
-        """``w^T s``, and the gradient of ``sum(s * (w a))`` with respect to ``w`` where it is wanted."""
+        """``w^T s``, and, on request, the gradient of ``sum(s * (w a))`` with respect to ``w``."""
         ...
 
     def edges(self, s: Tensor, a: Tensor, w: Tensor, dw: Tensor | None, run: int) -> Tensor:
         """``w * dw`` summed over the kernel, ``dw`` being the gradient of ``sum(s * (w a))`` with respect to ``w``.
 
-        Every ``run`` features, one after the other, are summed too: ``(..., lower channels or features / run, upper
-        channels)``. Without ``dw`` it is found on the way.
+        Every ``run`` successive features are also summed: ``(..., lower channels or features / run, upper channels)``.
+        ``dw`` is computed if it is not given.
         """
         ...
 
@@ -114,7 +114,7 @@ class Linear:
             return (w * dw).unflatten(-1, (-1, run)).sum(-1).transpose(-1, -2)
         s, a = s.flatten(0, -2), a.flatten(0, -2)
         found = w.new_empty(len(w), w.shape[1] // run)
-        for rows in torch.arange(len(w)).split(max(1, _IN_CACHE // w.shape[1])):  # a whole weight gradient may be large
+        for rows in torch.arange(len(w)).split(max(1, _IN_CACHE // w.shape[1])):  # a full weight gradient may be large
             part = slice(int(rows[0]), int(rows[-1]) + 1)
             products = (s[:, part].T @ a).mul_(w[part])
             found[part] = products if run == 1 else products.unflatten(1, (-1, run)).sum(2)
@@ -139,7 +139,7 @@ class Convolution:
     transposed: bool = False
     output_padding: tuple[int, ...] = ()
     more_right: tuple[int, ...] = ()
-    """Zeros on the right beyond ``padding``, one number per dimension of space; empty for none."""
+    """Additional zeros on the right, one number per spatial dimension; empty if there are none."""
     kind: Kind = "convolution"
 
     def neurons(self, ndim: int) -> int:
@@ -198,7 +198,7 @@ class Convolution:
 
 @dataclass(frozen=True)
 class ChannelScale:
-    """A diagonal map, one weight and bias a channel (dimension 1): a normalisation that stands alone."""
+    """A diagonal map with one weight and bias per channel (dimension 1), for a normalisation that is not folded."""
 
     kind: Kind = "normalisation"
 
@@ -231,16 +231,16 @@ class ChannelScale:
 
 
 def relevance_of(a: Tensor, g: Tensor, proportional: bool) -> Tensor:
-    """``R`` from ``g``. Rules that give relevance to activations of zero divide by more than zero; so does this."""
+    """``R`` from ``g``; activations of zero are replaced if a rule gives them relevance, as in the division."""
     if g.is_complex():
         return (a * g.conj()).real
     return a * g if proportional else away_from_zero(a) * g
 
 
 def blocks(t: Tensor, rows: BySample) -> list[tuple[int, int]]:
-    """Where blocks of whole samples start in the dimension that holds them, and how long they are.
+    """The starts and lengths of blocks of whole samples, in the dimension that holds them.
 
-    What is computed on the way then needs memory for a block only, that caches can hold and the allocator has at hand.
+    Intermediate values then need memory only for a block, which fits into caches and is reused by the allocator.
     """
     many = t.shape[rows.dim]
     if rows.owner is not None or t.device.type != "cpu" or not t.numel() or is_recording():
@@ -250,14 +250,14 @@ def blocks(t: Tensor, rows: BySample) -> list[tuple[int, int]]:
 
 
 def away_from_zero(a: Tensor) -> Tensor:
-    """``a``, with values too small to divide by replaced, so that ``R -> R / a -> R`` is exact wherever it is used."""
+    """``a`` with replacements for values too small to divide by, so that ``R -> R / a -> R`` is exact."""
     tiny = _TINY[a.dtype] ** 0.5
     return torch.where(a.abs() < tiny, tiny, a)
 
 
 def sums(t: Tensor, rows: BySample) -> Tensor:
     """The sum of each row of a tensor, to broadcast over it."""
-    wide = torch.float32 if t.dtype == torch.float16 else t.dtype  # whose largest number sums soon exceed
+    wide = torch.float32 if t.dtype == torch.float16 else t.dtype  # sums would soon exceed its largest number
     return t.sum([d for d in range(t.ndim) if d != rows.dim], keepdim=True, dtype=wide)
 
 
@@ -267,7 +267,7 @@ def magnitude(t: Tensor, rows: BySample, positive: bool = False) -> Tensor:
     Args:
         positive: whether no value is negative.
     """
-    # a norm is one read of t, but on a processor takes several times what |t| and its sum do
+    # a norm reads t once, but on a CPU takes several times as long as |t| and its sum
     if positive or t.device.type == "cpu":
         return by_samples(sums(t if positive else t.abs(), rows), t, rows)
     others = [d for d in range(t.ndim) if d != rows.dim]
@@ -278,7 +278,7 @@ def magnitude(t: Tensor, rows: BySample, positive: bool = False) -> Tensor:
 def by_samples(of_rows: Tensor, t: Tensor, rows: BySample) -> Tensor:
     """Sums of the rows of ``t``, summed by sample, to broadcast over ``t``.
 
-    A sample that has more or fewer values than others counts as though it had as many.
+    The sums of samples with more or fewer values are scaled to the same number of values.
     """
     if rows.owner is not None:
         by_row = of_rows.flatten()
@@ -289,26 +289,26 @@ def by_samples(of_rows: Tensor, t: Tensor, rows: BySample) -> Tensor:
 
 
 def where_positive(t: Tensor, of: Tensor) -> Tensor:
-    """``t`` where ``of`` is positive, else 0: a comparison and a choice in one, which vectorises where these do not."""
+    """``t`` where ``of`` is positive, otherwise 0, in one vectorised operator instead of a comparison and a choice."""
     return torch.ops.aten.threshold_backward(t, of, 0)
 
 
 def where_negative(t: Tensor, of: Tensor) -> Tensor:
-    """``t`` where ``of`` is negative, else 0; likewise."""
+    """``t`` where ``of`` is negative, otherwise 0."""
     return torch.ops.aten.hardtanh_backward(t, of, -math.inf, 0)
 
 
 def _divided(
     r: Tensor, z: Tensor, rule: Rule, rows: BySample, size: Tensor | None, positive: bool, own: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """``s = r / z`` with the denominator kept from zero, in ``r``'s memory, the denominator, and by how much it was moved.
+    """``s = r / z`` with a stabilised denominator, in ``r``'s memory; the denominator; and the scale of the stabiliser.
 
     Args:
-        r: the relevance to divide, 0 where ``z`` is, as nothing contributed there.
+        r: the relevance to divide, 0 where ``z`` is 0.
         z: the denominator.
         rule: says how the stabiliser is scaled.
-        size: the :func:`magnitude` of ``z``, where it is known.
-        rows: how the samples lie in both.
+        size: the :func:`magnitude` of ``z``, if known.
+        rows: the positions of samples in both.
         positive: whether ``z`` is known to have no negative values.
         own: whether ``z`` may be overwritten.
     """
@@ -327,26 +327,26 @@ def _divided(
 
 
 class _Stays:
-    """What the bias and the stabiliser of an affine map take of the relevance that it hands down: here, not counted."""
+    """The relevance that the bias and the stabiliser of an affine map absorb; this base class does not count it."""
 
     def without_contribution(self, share: Tensor, z: Tensor, positive: bool) -> Tensor:
-        """The relevance ``share``, 0 where nothing contributed to ``z``; ``positive`` if no value of that is negative."""
+        """The relevance ``share``, set to 0 where ``z`` is 0; ``positive`` if ``z`` has no negative values."""
         return where_positive(share, z) if positive else share.masked_fill_(z == 0, 0)
 
     def divided(self, s: Tensor, z: Tensor, scale: Tensor, positive: bool, biases: Sequence[Tensor]) -> None:
-        """Relevance was divided by ``z``, which has these biases in it and was moved by ``scale`` away from zero."""
+        """Count a division by ``z``, which contains these biases and was moved by ``scale`` away from zero."""
 
     def totals(self) -> tuple[Tensor | None, Tensor | None]:
-        """What stays in the bias and in the stabiliser, ``(rows, C)`` each; None where it is not counted."""
+        """The relevance that bias and stabiliser absorbed, ``(rows, C)`` each; None if not counted."""
         return None, None
 
 
 class _Counted(_Stays):
-    """The same, counted by neuron.
+    """Counts it by neuron.
 
     Args:
-        like: (rows, C), what arrived.
-        neurons, samples: which dimensions of the output hold the neurons and the samples.
+        like: ``(rows, C)``, the relevance that arrived.
+        neurons, samples: the dimensions of the output that hold the neurons and the samples.
     """
 
     def __init__(self, like: Tensor, neurons: int, samples: int) -> None:
@@ -372,34 +372,34 @@ class _Counted(_Stays):
 
 
 class UnitMap(NamedTuple):
-    """An affine map with its parameters, and how it is to hand relevance down."""
+    """An affine map with its parameters, and how it propagates relevance."""
 
     op: AffineMap
     rule: Rule
     w: Tensor
     b: Tensor | None
     rows: BySample
-    """How the samples lie in input and output."""
+    """The positions of samples in input and output."""
     nonnegative: bool
     """Whether its input is known to have no negative values."""
     rectified: bool
-    """Whether its output is given rectified, as no relevance comes to the rest of it."""
+    """Whether its output is given rectified, because no relevance arrives at negative values."""
     proportional: bool
-    """Whether relevance is ``a g`` everywhere, or may come to an activation of zero too."""
+    """Whether an activation of zero never gets relevance, so that it is ``a g`` everywhere."""
     want_edges: bool = False
-    """Whether the relevance between every two channels is wanted; ``per_sample`` of each sample, not summed over them."""
+    """Whether to compute the relevance between all pairs of channels; with ``per_sample`` not summed over samples."""
     per_sample: bool = False
     accounts: bool = True
-    """Whether it is asked what arrives, and what stays in bias and stabiliser."""
+    """Whether to count the relevance that arrives, and that absorbed by bias and stabiliser."""
     run: int = 1
-    """How many features of the input, one after the other, are of one neuron, and have their edges together."""
+    """The number of successive input features that belong to one neuron and share its edges."""
     scale: Tensor | None = None
-    """What a normalisation multiplies each neuron's weights by, if it is not in ``w``."""
+    """The factor of each neuron's weights by a normalisation, if it is not included in ``w``."""
     own: bool = False
     """Whether ``w`` may be overwritten."""
 
     def folded(self, scale: Tensor | None, y: Tensor) -> UnitMap:
-        """The same, its weights multiplied by a normalisation's ``scale``, or what comes to them, where that is smaller."""
+        """The map with a normalisation's ``scale`` applied to the weights, or noted if the output is smaller than these."""
         if scale is None:
             return self
         plain = not self.want_edges and all(group.plain for group in self.rule.groups)
@@ -409,22 +409,22 @@ class UnitMap(NamedTuple):
 
 
 class HandedDown(NamedTuple):
-    """What an affine map does with the relevance of its outputs."""
+    """The result of propagating relevance through an affine map."""
 
     g: Tensor
-    """For the input, shaped like it."""
+    """The ``g`` of the input, shaped like it."""
     arrived: Tensor | None
-    """(rows, C), the relevance that came, by neuron of the output, if anything asks for it."""
+    """``(rows, C)``, the relevance that arrived at each neuron of the output, if requested."""
     bias: Tensor | None
-    """(rows, C), what of it stays in the bias, if that is accounted for."""
+    """``(rows, C)``, the part that the bias absorbed, if counted."""
     stabiliser: Tensor | None
-    """(rows, C), what of it the stabiliser takes, likewise."""
+    """``(rows, C)``, the part that the stabiliser absorbed, if counted."""
     edges: Tensor | None
-    """(lower channels or features, upper channels), summed over space and batch; or for each sample, first."""
+    """``(lower channels or features, upper channels)``, summed over space and batch; or per sample, samples first."""
 
 
 def counted(part: Tensor | None) -> Tensor:
-    """A part of :class:`HandedDown` that was asked for."""
+    """A part of :class:`HandedDown` that was requested."""
     assert part is not None
     return part
 
@@ -437,22 +437,22 @@ def hand_down(
     select: Callable[[Tensor], Tensor | None] | None = None,
     size: Tensor | None = None,
 ) -> HandedDown:
-    """Hand the relevance ``y g`` of ``y = w a + b`` down to ``a`` by a rule, a block of samples at a time.
+    """Propagate the relevance ``y g`` of ``y = w a + b`` to ``a`` by a rule, a block of samples at a time.
 
     Args:
         unit: the affine map and its rule.
         a: its input, ``(N, ...)``.
         y: its output.
-        g: with ``y`` the relevance of it.
-        select: says what part of the relevance, by neuron, is handed on: ``(rows, C)`` to what broadcasts over ``y``.
-        size: the output's :func:`magnitude`, where it is known.
+        g: ``y g`` is the relevance of the output.
+        select: maps relevance by neuron, ``(rows, C)``, to the part to propagate, which broadcasts over ``y``.
+        size: the output's :func:`magnitude`, if known.
 
     Raises:
         RuleError: if the rule passes relevance through but ``a`` and ``y`` differ in shape.
     """
     samples, neurons = unit.rows.dim, unit.op.neurons(y.ndim)
     places = blocks(y, unit.rows)
-    summed = unit.accounts or select is not None or unit.rows.owner is not None  # some rows may be of no sample
+    summed = unit.accounts or select is not None or unit.rows.owner is not None  # some rows may belong to no sample
 
     def arriving(y: Tensor, g: Tensor) -> tuple[Tensor, Tensor | None]:
         r = relevance_of(y, g, unit.proportional)
@@ -481,7 +481,7 @@ def hand_down(
         whole = found[0].g if found else torch.empty_like(a)
         whole.narrow(samples, start, many).copy_(here.g)
         found.append(here._replace(g=whole))
-        del r, here  # before the next block asks for memory
+        del r, here  # before the next block allocates memory
     arrived, bias, stabiliser = (
         None if parts[0] is None else torch.cat(parts) for parts in zip(*(here[1:4] for here in found), strict=True)
     )
@@ -491,7 +491,7 @@ def hand_down(
 
 
 def _hand_down(unit: UnitMap, a: Tensor, y: Tensor, r: Tensor, arrived: Tensor | None, size: Tensor | None) -> HandedDown:
-    """The same at once: ``r`` is the relevance to hand on, which is used up, of what ``arrived``."""
+    """The same for one block: ``r`` is the relevance to propagate, which is overwritten, out of what ``arrived``."""
     op, rule, w, b, rows = unit.op, unit.rule, unit.w, unit.b, unit.rows
     samples, neurons = rows.dim, op.neurons(y.ndim)
     stays = _Counted(arrived, neurons, samples) if unit.accounts and arrived is not None else _Stays()
@@ -506,12 +506,12 @@ def _hand_down(unit: UnitMap, a: Tensor, y: Tensor, r: Tensor, arrived: Tensor |
         return HandedDown(r / away_from_zero(a), arrived, *stays.totals(), edges)
 
     g_direct: Tensor | None = None  # from terms whose share of R is a * g
-    r_other: Tensor | None = None  # from terms that hand relevance even to an input of zero
+    r_other: Tensor | None = None  # from terms that give relevance even to an input of zero
     edges = None
     groups = [group for group in rule.groups if not unit.rectified or group.outputs.kind != "negative"]
     for group in groups:
         terms = [t for t in group.terms if not (unit.nonnegative and t.input.kind == "negative")]
-        overwrite = unit.own and len(groups) == len(terms) == 1  # nothing reads all of w after that
+        overwrite = unit.own and len(groups) == len(terms) == 1  # nothing reads all of w after this
         parts = [
             (
                 a if unit.nonnegative and t.input.kind == "positive" else t.input(a),
@@ -523,13 +523,13 @@ def _hand_down(unit: UnitMap, a: Tensor, y: Tensor, r: Tensor, arrived: Tensor |
         share = _share(group, y, r, last=group is groups[-1])
         joined = _joined(op, parts)
         z = y if group.plain else reduce(torch.Tensor.add_, (op.forward(*part) for part in joined))
-        if not (group.plain or (unit.rectified and group.excitation)):  # there r is 0 where z is; here it may not be
+        if not (group.plain or (unit.rectified and group.excitation)):  # there r is 0 where z is 0; here it may not be
             share = stays.without_contribution(share, z, group.excitation)
         positive = group.excitation or (group.plain and unit.rectified)
         s, z, scale = _divided(share, z, rule, rows, size if group.plain else None, positive, own=not group.plain)
         of_terms = (b for t, (*_, b) in zip(terms, parts, strict=True) if t.bias.kind != "constant")
         stays.divided(s, z, scale, positive, [b for b in of_terms if isinstance(b, Tensor)])
-        del z  # before more memory is asked for
+        del z  # before more memory is allocated
         if unit.scale is not None:
             s = s.mul_(unit.scale.view([-1 if d == neurons else 1 for d in range(s.ndim)]))
         pulled = _pulled_back(op, s, joined, len(terms), unit.want_edges and not unit.per_sample)
@@ -554,7 +554,7 @@ def _hand_down(unit: UnitMap, a: Tensor, y: Tensor, r: Tensor, arrived: Tensor |
 
 
 def _joined(op: AffineMap, parts: Sequence[_Part]) -> Sequence[_Part]:
-    """The terms as one term if a convolution of few channels then takes a fraction of the time: side by side as channels."""
+    """The terms concatenated along channels into one term, if a convolution of few channels is then faster."""
     if len(parts) == 1 or not isinstance(op, Convolution) or op.groups > 1 or op.transposed:
         return parts
     inputs, weights, biases = zip(*parts, strict=True)
@@ -566,7 +566,7 @@ def _joined(op: AffineMap, parts: Sequence[_Part]) -> Sequence[_Part]:
 def _pulled_back(
     op: AffineMap, s: Tensor, joined: Sequence[_Part], terms: int, want_weight: bool
 ) -> Iterator[tuple[Tensor, Tensor | None]]:
-    """What :meth:`AffineMap.pull_back` gives for each term, joined or not, one after the other."""
+    """The result of :meth:`AffineMap.pull_back` for each term, joined or not, in order."""
     if len(joined) == terms:
         for a, w, _ in joined:
             yield op.pull_back(s, a, w, want_weight)
@@ -577,14 +577,14 @@ def _pulled_back(
 
 
 def _where_part(t: Tensor, a: Tensor, a_part: Tensor, part: Part) -> Tensor:
-    """``t`` where ``a`` is in a part of it, 0 elsewhere; an ``a`` of 0 counts as positive."""
-    if part.kind == "positive":  # and where it is 0: the limit from above is what an input of 0 gets a unit
+    """``t`` where ``a`` is in a part, otherwise 0; ``a`` of 0 counts as positive."""
+    if part.kind == "positive":  # also where it is 0: for an input of 0, the limit from above per unit of input
         return t - where_negative(t, a)
     return where_negative(t, a) if part.kind == "negative" else t.masked_fill_(a_part == 0, 0)
 
 
 def _share(group: Group, y: Tensor, r: Tensor, last: bool) -> Tensor:
-    """What a group hands down of the relevance ``r``, in memory of its own, or in ``r``'s if that is not read any more."""
+    """A group's share of the relevance ``r``, in new memory, or in ``r``'s if ``r`` is not read again."""
     if group.outputs.kind != "identity":
         r = where_positive(r, y) if group.outputs.kind == "positive" else where_negative(r, y)
     elif not last:

@@ -1,8 +1,8 @@
-"""What was written in place, as every view of that memory has to see it.
+"""In-place writes, which every view of the same memory must see.
 
-In-place operators run out of place: a network's values stay what autograd saved. So a tensor that was written to stands for
-a new one from then on, and so do all that share its memory. Tensors are places in a chain of views; what is at the root of a
-chain has a state, its latest value and how often it was written. A tensor that is read later is taken from that anew.
+In-place operators run out of place, so that values that autograd saved do not change. From then on, a tensor that was
+written to is replaced by a new one, and so are all tensors that share its memory. Tensors are places in a chain of views;
+the root of a chain has its latest value and a count of writes. A tensor that is read later is taken from the root again.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Run = Callable[..., Tensor]
 
 
 class Frame(NamedTuple):
-    """Where a tensor lies in its memory."""
+    """The layout of a tensor in its memory."""
 
     size: torch.Size
     stride: tuple[int, ...]
@@ -35,16 +35,16 @@ class Frame(NamedTuple):
 
 
 class _Place:
-    """A tensor's place: in that of its ``parent``, all of it or the part that ``inside`` is of its ``frame``."""
+    """A tensor's place within its ``parent``: all of it, or the part ``inside`` of a ``frame``."""
 
     __slots__ = ("__weakref__", "current", "frame", "inside", "keeps", "parent", "root", "seen", "version")
 
     def __init__(self, parent: Any = None) -> None:
         self.parent: Any = parent  # a _Place, or a weak reference to one
-        self.keeps: Tensor | None = None  # the parent's tensor, whose memory this one lies in
-        self.version = 0  # of a root: how often it was written
-        self.current: Tensor | None = None  # its latest value, None for that of the tensor itself
-        self.seen = 0  # at which version of the root that was
+        self.keeps: Tensor | None = None  # the parent's tensor, whose memory this one shares
+        self.version = 0  # for a root: the number of writes
+        self.current: Tensor | None = None  # its latest value; None for that of the tensor itself
+        self.seen = 0  # the version of the root at that value
         self.frame: Frame | None = None
         self.inside: Frame | None = None
 
@@ -61,28 +61,28 @@ class _Place:
 class Aliases:
     """The places of one pass.
 
-    ``run``, which its methods take, gives the result of :func:`region` or :func:`overwritten`, with what is known of it.
+    ``run``, an argument of its methods, runs :func:`region` or :func:`overwritten` and notes facts about the result.
     """
 
     def __init__(self) -> None:
         self.places: Notes[_Place] = Notes()
         self._renamed: Notes[Tensor] = Notes()
         self.written = False
-        """Whether anything was written so far; until then every tensor is as it is."""
+        """Whether anything was written so far; until then tensors are unchanged."""
 
     def view(self, child: Tensor, parent: Tensor) -> None:
-        """Note that a tensor lies in the memory of another."""
+        """Note that a tensor is a view of another."""
         above = self._place(parent)
         place = _Place(above)
         place.keeps, place.seen = parent, above.top().version
         self.places[child] = place
 
     def shares(self, t: Tensor) -> bool:
-        """Whether anything is known to lie in the memory of a tensor."""
+        """Whether a tensor has known views."""
         return t in self.places
 
     def top_of(self, t: Tensor) -> Tensor:
-        """The tensor in whose memory ``t`` lies."""
+        """The tensor whose memory ``t`` shares."""
         place = self.places.get(t)
         while place is not None and place.keeps is not None:
             t = place.keeps
@@ -90,25 +90,25 @@ class Aliases:
         return t
 
     def write(self, run: Run, t: Tensor, new: Tensor) -> Tensor:
-        """From here on ``t`` stands for ``new``, and so does what shares its memory."""
+        """Replace ``t`` by ``new`` from here on, and accordingly all tensors that share its memory."""
         self._write(run, self._place(t), t, new)
         self.written = True
         return new
 
     def concern(self, given: Iterable[Tensor]) -> bool:
-        """Whether any of these tensors may be another by now."""
+        """Whether any of these tensors may have been replaced."""
         places, renamed = self.places, self._renamed
         return any(t in places or t in renamed for t in given)
 
     def latest(self, run: Run, t: Tensor) -> Tensor:
-        """What ``t`` is after all that was written to its memory."""
+        """The value of ``t`` after all writes to its memory."""
         while (new := self._renamed.get(t)) is not None:
             t = new
         place = self.places.get(t)
         return t if place is None else self._latest(run, place, t)
 
     def rename(self, t: Tensor, new: Tensor) -> Tensor:
-        """From here on ``t`` is ``new``, other dimensions of the same memory."""
+        """Replace ``t`` by ``new``, which has other dimensions in the same memory."""
         self._renamed[t] = new
         self.written = True
         return new
@@ -137,7 +137,7 @@ class Aliases:
         parent = place.above()
         if parent is None:
             place.version += 1
-        elif place.keeps is None:  # t is what was written to its parent's tensor: the same place
+        elif place.keeps is None:  # t was written to its parent's tensor, so it has the same place
             self._write(run, parent, t, new)
         else:
             frame, inside = self._frames(place, t)
@@ -148,7 +148,7 @@ class Aliases:
         self._stands_for(place, new)
 
     def _attached(self, run: Run, place: _Place, t: Tensor) -> Tensor:
-        """What is at a place, taken from its root: what detach gives is a constant, but not the memory that it lies in."""
+        """The value at a place, from its root; a detached tensor is a constant although it shares memory with a signal."""
         parent = place.above()
         if parent is None or place.keeps is None:
             return self._latest(run, place, t) if parent is None else self._attached(run, parent, t)
@@ -157,7 +157,7 @@ class Aliases:
         return whole if frame == inside else run(region, whole, frame, inside)
 
     def _stands_for(self, place: _Place, current: Tensor | None) -> None:
-        """Note the latest value at a place, and that what is done to that value is done to the place."""
+        """Note the latest value at a place, and that writes to that value are writes to the place."""
         place.current, place.seen = current, place.top().version
         if current is not None and current not in self.places:  # nearest to the root first
             image = _Place(weakref.ref(place))
@@ -172,7 +172,7 @@ class Aliases:
 
 
 def region(whole: Tensor, frame: Frame, inside: Frame) -> Tensor:
-    """The part ``inside`` of a tensor that is laid out as ``frame``."""
+    """The part ``inside`` of a tensor with the layout ``frame``."""
     start = inside.offset - frame.offset
     if whole.size() == frame.size and whole.stride() == frame.stride:
         return whole.as_strided(inside.size, inside.stride, whole.storage_offset() + start)
@@ -180,7 +180,7 @@ def region(whole: Tensor, frame: Frame, inside: Frame) -> Tensor:
 
 
 def overwritten(whole: Tensor, frame: Frame, inside: Frame, new: Tensor) -> Tensor:
-    """A copy of a tensor that is laid out as ``frame``, with ``new`` in the part ``inside``."""
+    """A copy of a tensor with the layout ``frame``, with ``new`` in the part ``inside``."""
     y = _laid_out(whole, frame)
     y.as_strided(inside.size, inside.stride, inside.offset - frame.offset).copy_(new)
     return y

@@ -1,4 +1,4 @@
-"""Relevance along given paths alone: below each layer, where in each sample it may go on."""
+"""Relevance along given paths only: the neurons below each layer to which it may propagate, per sample."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ _ANYWHERE = -2.0
 
 
 class AlongPaths:
-    """Which neuron below may get relevance, of each layer and sample: on a path the next, elsewhere and below its end any.
+    """The lower neuron that may get relevance, per layer and sample: the path's next one; elsewhere and below its end any.
 
     Args:
-        paths: of ``(layer, neuron)``; the first samples go along the first, and so on, each having the same number of them.
-        samples: how many there are.
+        paths: paths of ``(layer, neuron)``; the first samples use the first path, and so on, with equal numbers of samples.
+        samples: number of samples.
     """
 
     def __init__(self, paths: Paths, samples: int) -> None:
@@ -39,8 +39,8 @@ class AlongPaths:
         """Find the paths in the layers of the forward.
 
         Raises:
-            LayerError: if a path runs through a layer that is not there.
-            GraphError: if one does not end at the output, or runs through a neuron that its layer does not have.
+            LayerError: if a path contains a layer that does not exist.
+            GraphError: if a path does not end at the output, or contains a neuron that its layer does not have.
         """
         each = self.samples // len(self.paths)
         for place, nodes in enumerate(self.paths):
@@ -56,7 +56,7 @@ class AlongPaths:
                 onward[place * each : (place + 1) * each] = by_name[below].first_id + neuron
 
     def below(self, layer: Layer, neurons: Axis | Tensor | None, like: Tensor, rows: BySample) -> Tensor:
-        """Where relevance may go on below a layer: boolean, broadcasts over ``like``, which it hands it to."""
+        """The values of ``like``, below a layer, to which relevance may propagate: boolean, broadcasts over ``like``."""
         if layer not in self._onward:
             return torch.ones((), dtype=torch.bool, device=like.device)
         if neurons is None:

@@ -1,4 +1,4 @@
-"""Sums by sample and by neuron: how the rows of a tensor's dimension belong to the samples of the batch."""
+"""Sums by sample and by neuron, for tensors in which samples may have several rows of a dimension."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ __all__ = ["BySample", "by_sample", "per_neuron"]
 
 @dataclass(frozen=True, eq=False)
 class BySample:
-    """Of ``n`` samples, whose is each row of dimension ``dim``."""
+    """Assigns each row of dimension ``dim`` to one of ``n`` samples."""
 
     n: int
     dim: int
     each: int
-    """How many rows, one after the other, each sample has, where they lie so."""
+    """The number of successive rows of each sample, if they are successive."""
     owner: Tensor | None = None
-    """``(rows,)``, the sample of each row where they do not; ``n`` for rows that are of none."""
+    """``(rows,)``, otherwise the sample of each row; ``n`` for rows that belong to no sample."""
 
     def sum(self, rows: Tensor) -> Tensor:
-        """``(rows, ...)`` summed by sample: ``(N, ...)``. What is of no sample is left out."""
+        """``(rows, ...)`` summed by sample: ``(N, ...)``. Rows of no sample are left out."""
         if self.owner is not None:
             summed = rows.new_zeros(self.n + 1, *rows.shape[1:])
             return summed.index_add_(0, self.owner.to(rows.device), rows)[: self.n]
         return rows if self.each == 1 else rows.unflatten(0, (self.n, self.each)).sum(1)
 
     def stray(self, rows: Tensor) -> Tensor | None:
-        """What ``sum`` leaves out, its magnitude; None where every row is of a sample."""
+        """The magnitude of what ``sum`` leaves out; None if every row belongs to a sample."""
         if self.owner is None or not _is_among(self.n, self.owner):
             return None
         return rows[(self.owner == self.n).to(rows.device)].abs().sum()
 
     def spread(self, values: Tensor) -> Tensor:
-        """``(N, ...)``, one value for each sample, as one for each of its rows."""
+        """``(N, ...)``, one value per sample, repeated for each of its rows."""
         if self.owner is not None:
             values = torch.cat([values, torch.zeros_like(values[:1])])
             return values.index_select(0, self.owner.to(values.device))
@@ -56,7 +56,7 @@ class BySample:
         return (rows if self.dim < neurons else rows.T).reshape(shape)
 
     def first(self, t: Tensor) -> Tensor:
-        """``t`` with samples first, ``(N, ...)``, their rows in a dimension of their own where there are several."""
+        """``t`` with samples first, ``(N, ...)``; several rows per sample get a dimension of their own."""
         t = t.movedim(self.dim, 0)
         if not self.even:
             raise UnsupportedOperatorError(
@@ -68,7 +68,7 @@ class BySample:
         return t.index_select(0, order.to(t.device)).unflatten(0, (self.n, -1))
 
     def as_first(self, values: Tensor, t: Tensor) -> Tensor:
-        """What :meth:`first` made, shaped like ``t`` again."""
+        """The inverse of :meth:`first`, shaped like ``t``."""
         values = values.reshape(t.movedim(self.dim, 0).shape)
         if self.owner is not None:
             order = self.owner.argsort(stable=True)
@@ -78,7 +78,7 @@ class BySample:
     @property
     @unrecorded()
     def even(self) -> bool:
-        """Whether each sample has the same number of rows, and no row is of none."""
+        """Whether each sample has the same number of rows, and every row belongs to a sample."""
         if self.owner is None:
             return True
         counts = torch.bincount(self.owner, minlength=self.n)
@@ -91,7 +91,7 @@ def _is_among(n: int, owner: Tensor) -> bool:
 
 
 def by_sample(axis: Axis, n: int, neurons: int | None) -> BySample | None:
-    """How the samples of a tensor lie; None where they lie along several dimensions, or along that of its neurons."""
+    """The rows of a tensor's samples; None if samples vary along several dimensions, or along that of the neurons."""
     dims = axis.dims
     if len(dims) > 1 or dims == [neurons] or not axis.shape:
         return None
@@ -109,7 +109,7 @@ def by_sample(axis: Axis, n: int, neurons: int | None) -> BySample | None:
 
 
 def per_neuron(t: Tensor, neurons: int, samples: int) -> Tensor:
-    """``t`` summed over all but two dimensions: ``(rows, C)``, in memory of its own."""
+    """``t`` summed over all but two dimensions: ``(rows, C)``, in new memory."""
     others = [d for d in range(t.ndim) if d not in (samples, neurons)]
     t = t.sum(others) if others else t.clone()
     return t if samples < neurons else t.T

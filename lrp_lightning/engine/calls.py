@@ -1,4 +1,4 @@
-"""Reading a call: which operator it is, whatever the spelling, and what it is to change in place.
+"""Reading a call: which operator it is in any spelling, and what it changes in place.
 
 ``x.add_(1)``, ``x += 1``, ``torch.add(x, 1, out=x)`` and ``torch.add(input=x, other=1)`` are one operator, ``add``, with one
 row. A row's parameters have the names that torch's schemas give them, the first always ``input``.
@@ -27,7 +27,7 @@ _AT_INPLACE: dict[Callable, int] = {
     for f in vars(F).values()
     if inspect.isfunction(f) and "inplace" in (parameters := inspect.signature(f).parameters)
 }
-"""At which place functions that take ``inplace`` take it."""
+"""The position of the argument ``inplace`` of functions that have it."""
 
 _SAME = {
     "axis": "dim",
@@ -39,7 +39,7 @@ _SAME = {
     "mat_a": "input",
     "mat_b": "mat2",
 }
-"""NumPy's names of parameters, which torch takes too, and other names of the first."""
+"""NumPy's names of parameters, which torch also accepts, and other names of the first parameter."""
 
 
 _ATTRIBUTES = (
@@ -50,24 +50,24 @@ READS = frozenset(
     [getattr(Tensor, name).__get__ for name in _ATTRIBUTES.split() if hasattr(Tensor, name)]
     + [getattr(Tensor, name) for name in _METHODS.split()]
 )
-"""What only reads about a tensor."""
+"""Attributes and methods that return only metadata of a tensor."""
 
 
 @dataclass(frozen=True, eq=False)
 class Operator:
-    """One spelling of an operator, and the row that it shares with all others."""
+    """One spelling of an operator, with the row that all spellings share."""
 
     name: str
-    """In the form that leaves its input as it is, without an owner: ``add``."""
+    """The name of the out-of-place form, without an owner: ``add``."""
     func: Callable
-    """That form."""
+    """The out-of-place form."""
     row: Callable | None
     in_place: bool = False
     inplace_at: int | None = None
     views: bool = False
-    """Whether its result may lie in the memory of its input."""
+    """Whether its result may share the memory of its input."""
     lends_shape: bool = False
-    """Whether of its input its result has nothing but the shape."""
+    """Whether its result depends only on the shape of its input."""
 
     def asks_in_place(self, args: tuple, kwargs: dict[str, Any]) -> bool:
         if self.in_place or kwargs.get("inplace", False) or kwargs.get("out") is not None:
@@ -76,12 +76,12 @@ class Operator:
 
 
 class Call:
-    """An operator at work, out of place, with its arguments as they were given.
+    """A call of an operator, out of place, with the given arguments.
 
     Args:
-        operator: which.
+        operator: the operator.
         args, kwargs: its arguments.
-        in_place: whether the model wants the result in the memory of the first.
+        in_place: whether the model wants the result in the memory of the first argument.
     """
 
     __slots__ = ("args", "func", "in_place", "kwargs", "name", "operator")
@@ -91,11 +91,11 @@ class Call:
         self.name, self.func = operator.name, operator.func
 
     def __call__(self) -> Any:
-        """Run it as it was called, with its own gradient."""
+        """Run it with its own gradient."""
         return self.func(*self.args, **self.kwargs)
 
     def values(self) -> Any:
-        """Run it without one."""
+        """Run it without a gradient."""
         with torch.no_grad():
             return self.func(*self.args, **self.kwargs)
 
@@ -110,7 +110,7 @@ class Call:
 
 
 def tensors_in(args: Any, kwargs: dict[str, Any] | None = None) -> list[Tensor]:
-    """The tensors among an operator's arguments or results, wherever they stand."""
+    """All tensors among an operator's arguments or results, including nested ones."""
     found: list[Tensor] = []
     _collect(args, found)
     if kwargs:
@@ -119,12 +119,12 @@ def tensors_in(args: Any, kwargs: dict[str, Any] | None = None) -> list[Tensor]:
 
 
 _HOLD_NONE = frozenset([int, float, bool, str, type(None)])
-_SEQUENCES = (list, tuple)  # asked several times a call, where a union made anew would cost as much as all else
+_SEQUENCES = (list, tuple)  # used several times per call, so the union is made only once
 
 
 def _collect(values: Iterable[Any], found: list[Tensor]) -> None:
     for value in values:
-        if type(value) in _HOLD_NONE:  # most of what a convolution is given
+        if type(value) in _HOLD_NONE:  # most arguments of a convolution
             continue
         if isinstance(value, Tensor):
             found.append(value)
@@ -137,16 +137,16 @@ def _collect(values: Iterable[Any], found: list[Tensor]) -> None:
 
 
 def named(kwargs: dict[str, Any]) -> dict[str, Any]:
-    """Keyword arguments under the names that rows give them."""
+    """Keyword arguments with the names that rows use."""
     return {_SAME.get(name, name): value for name, value in kwargs.items()}
 
 
 def spellings(name: str) -> Iterator[tuple[Callable, Callable, bool]]:
-    """Every function by which an operator is called, its form out of place, and whether it changes its input.
+    """All functions by which an operator is called, each with its out-of-place form, and whether it changes its input.
 
     Args:
-        name: ``"add"``; or with an owner, ``"torch.batch_norm"``, where forms differ in the order of their arguments; of
-            reading an attribute ``"T.__get__"``; of a form that Python reverses ``"__rsub__"``.
+        name: ``"add"``; with an owner, ``"torch.batch_norm"``, if forms differ in the order of their arguments; for an
+            attribute ``"T.__get__"``; for a reversed form of Python ``"__rsub__"``.
     """
     owner, _, attribute = name.rpartition(".")
     if attribute == "__get__":
@@ -158,7 +158,7 @@ def spellings(name: str) -> Iterator[tuple[Callable, Callable, bool]]:
     if plain is None:
         return
     forms = [(attribute, False), (f"__{attribute}__", False), (f"{attribute}_", True), (f"__i{attribute}__", True)]
-    if attribute in ("float", "complex"):  # float(x) is Python's, and no tensor
+    if attribute in ("float", "complex"):  # float(x) returns Python's float, not a tensor
         forms = forms[:1]
     for spelt, in_place in forms if not attribute.startswith("__") else forms[:1]:
         for o in owners:
@@ -168,18 +168,18 @@ def spellings(name: str) -> Iterator[tuple[Callable, Callable, bool]]:
 
 
 def inplace_at(func: Callable) -> int | None:
-    """At which place a function takes ``inplace``, None if it does not."""
+    """The position of a function's argument ``inplace``; None without this argument."""
     return _AT_INPLACE.get(func)
 
 
 def name_of(func: Callable) -> str:
-    """The name of an operator that has no row, in place or not: ``T`` of reading the attribute."""
+    """The name of an operator without a row, in place or not: ``T`` for the attribute."""
     name = getattr(func, "__name__", "")
     return getattr(getattr(func, "__self__", None), "__name__", name) if name == "__get__" else name
 
 
 def changes_input(func: Callable) -> bool:
-    """Whether an operator that has no row changes its input, as its name tells."""
+    """Whether an operator without a row changes its input, according to its name."""
     name = name_of(func)
     if name.startswith("__"):
         return name == "__setitem__" or (name.startswith("__i") and name not in ("__invert__", "__index__", "__int__"))
@@ -187,7 +187,7 @@ def changes_input(func: Callable) -> bool:
 
 
 def without_in_place(operator: Operator, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
-    """The arguments with nothing that asks for in-place."""
+    """The arguments without those that request in-place operation."""
     at = operator.inplace_at
     if at is not None and len(args) > at:
         args = (*args[:at], False, *args[at + 1 :])
@@ -195,5 +195,5 @@ def without_in_place(operator: Operator, args: tuple, kwargs: dict[str, Any]) ->
 
 
 def operator_name(func: Callable) -> str:
-    """A name to show: ``torch.Tensor.cumsum``."""
+    """The name in messages: ``torch.Tensor.cumsum``."""
     return resolve_name(func) or getattr(func, "__qualname__", None) or repr(func)

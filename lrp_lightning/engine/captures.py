@@ -1,4 +1,4 @@
-"""Relevance of whole tensors at layers that the caller names, by hooks that live for one forward."""
+"""Relevance of whole tensors at layers that the caller names, by hooks that exist for one forward."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ __all__ = ["Captures"]
 
 @dataclass(eq=False)
 class _Captured:
-    """One tensor at a layer: where its relevance is noted, or, of a unit layer, which layer notes it."""
+    """One tensor at a layer: where its relevance is noted or, for a unit layer, the layer that notes it."""
 
     value: Tensor
     relevance: Tensor | None = None
@@ -34,14 +34,14 @@ class _Captured:
 
 
 class Captures:
-    """What is noted at the layers asked for.
+    """The relevance noted at the requested layers.
 
     Args:
         run: the interpreter of the pass.
-        ledger: what its backward writes down.
-        model: what is explained.
+        ledger: the ledger of the pass.
+        model: the explained model.
         layers: modules of it, or names: of modules, of calls (``"conv#2"``) or of junctions (``"layer1.0.add"``).
-        of_input: whether the relevance of the layers' inputs is wanted, not of their outputs.
+        of_input: whether to note the relevance of the layers' inputs instead of their outputs.
 
     Raises:
         LayerError: if a layer is not in the model.
@@ -51,7 +51,7 @@ class Captures:
         self, run: Interpreter, ledger: Ledger, model: nn.Module, layers: Sequence[nn.Module | str], of_input: bool
     ) -> None:
         self.run, self.ledger, self.of_input = run, ledger, of_input
-        self.sources: list[Tensor] = []  # outputs of layers that no input reaches with relevance, such as an embedding's
+        self.sources: list[Tensor] = []  # outputs of layers whose inputs carry no relevance, such as an embedding's
         by_name, known = run.names.modules, run.names.of_module
         self.modules: list[nn.Module | None] = []
         self.names: list[str] = []
@@ -61,12 +61,12 @@ class Captures:
             module = by_name.get(layer) if isinstance(layer, str) else layer
             self.modules.append(module)
             self.names.append(layer if isinstance(layer, str) else run.names.of_module[id(layer)])
-        self.found: list[list[list[_Captured]]] = [[] for _ in layers]  # of each layer, of each call, its tensors
+        self.found: list[list[list[_Captured]]] = [[] for _ in layers]  # the tensors of each call of each layer
         self.single: list[bool] = [True for _ in layers]
 
     @contextmanager
     def hooked(self) -> Iterator[None]:
-        """Hooks on the modules asked for, gone when the forward is over, whatever happens."""
+        """Hooks on the requested modules, which are removed after the forward, even after an error."""
         handles = []
         try:
             for place, module in enumerate(self.modules):
@@ -84,8 +84,8 @@ class Captures:
     def _enter(
         self, place: int, module: nn.Module, args: tuple, kwargs: dict[str, Any]
     ) -> tuple[tuple, dict[str, Any]] | None:
-        # a view of its own, so that what others do with the same tensor is not counted; a batch norm may fold, so it sees
-        # the tensor itself
+        # a new view, so that other uses of the same tensor are not counted; a batch norm may fold, so it gets the tensor
+        # itself
         args, kwargs = pytree.tree_map_only(Tensor, self.run.latest, (args, kwargs))
         tensors = [t for t in tensors_in(args, kwargs) if self.run.known(t)]
         if isinstance(module, BatchNorm):
@@ -119,17 +119,17 @@ class Captures:
             return _Captured(t.detach(), layer=made_by.layer)
         captured, ledger, near_input = _Captured(t.detach()), self.ledger, self.run.of(t).near_input
 
-        def note(g: Tensor) -> None:  # autograd holds it, so it must lead to nothing that holds the tensor: such rings stay
+        def note(g: Tensor) -> None:  # autograd keeps it: a reference to the tensor would be a cycle
             captured.relevance = ledger.attribution(captured.value, g, near_input)
 
         t.register_hook(note)
         return captured
 
     def forward_done(self) -> None:
-        """Find the layers that are asked for by a name that no module has, now that layers have their names.
+        """Find the requested layers that are not modules, after layers got their names.
 
         Raises:
-            LayerError: if there is none, or a module did not run, or ran more than once.
+            LayerError: if there is no such layer, or a module did not run or ran more than once.
         """
         by_name = {layer.name: layer for layer in self.run.visitor.layers.all}
         for place, (module, name) in enumerate(zip(self.modules, self.names, strict=True)):

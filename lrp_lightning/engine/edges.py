@@ -1,4 +1,4 @@
-"""Edges: the relevance that a layer hands from each of its neurons to each neuron below."""
+"""Edges: the relevance that a layer propagates from each of its neurons to each neuron below."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from lrp_lightning.errors import UnsupportedOperatorError
 __all__ = ["Edges", "Features", "features_of"]
 
 Features = Tensor
-"""``(features,)``, the number of the neuron that each index of a dimension came from; -1 for nobody's."""
+"""``(features,)``, the number of the neuron that each index of a dimension came from; -1 if from no neuron."""
 
 
 def features_of(neurons: Axis | Tensor | None, shape: torch.Size, dim: int) -> Features | None:
-    """The neuron of each index of a dimension; None if that does not tell the values apart."""
+    """The neuron of each index of a dimension; None if neurons also vary along another dimension."""
     if isinstance(neurons, Axis):
         if not set(neurons.dims) <= {dim}:
             return None
@@ -37,7 +37,7 @@ def features_of(neurons: Axis | Tensor | None, shape: torch.Size, dim: int) -> F
 
 
 class Edges:
-    """What is handed from neuron to neuron, and what stays in each; ``per_sample`` of each sample, else summed over them."""
+    """The relevance propagated from neuron to neuron, and absorbed by each; ``per_sample``, or summed over samples."""
 
     def __init__(self, layers: Layers, ledger: Accounts, per_sample: bool) -> None:
         self.layers, self.ledger, self.per_sample = layers, ledger, per_sample
@@ -45,11 +45,11 @@ class Edges:
         self.stays: dict[Layer, Tensor] = {}
 
     def stay(self, layer: Layer, relevance: Tensor) -> None:
-        """Count, by neuron, what of a layer's relevance goes to no neuron below: ``(N, C)``."""
+        """Count, by neuron, the part of a layer's relevance that reaches no neuron below: ``(N, C)``."""
         self._add(self.stays, layer, relevance if self.per_sample else relevance.sum(0))
 
     def connect(self, features: Features | None, upper: Layer, edges: Tensor) -> None:
-        """Note the relevance ``edges``, ``(features, C_upper)``, handed to the neurons of these features.
+        """Note the relevance ``edges``, ``(features, C_upper)``, propagated to the neurons of these features.
 
         With ``per_sample`` the samples come first.
         """
@@ -64,10 +64,10 @@ class Edges:
                 self._add_edges(lower, upper, _summed(rows, neurons, lower.neurons))
 
     def connect_values(self, neurons: Axis | Tensor | None, upper: Layer, relevance: Tensor) -> None:
-        """Note the relevance that each value of a node without weights hands to the neuron that it came from.
+        """Note the relevance that each value of a node without weights propagates to the neuron that it came from.
 
         Args:
-            neurons: of the values.
+            neurons: the neurons of the values.
             upper: the node.
             relevance: shaped like the node's tensor.
         """
@@ -93,7 +93,7 @@ class Edges:
                 self._add_edges(lower, upper, edges)
 
     def _connect_each(self, neurons: Axis | Tensor, upper: Layer, relevance: Tensor) -> None:
-        """The same where values of one channel came from several neurons: sorted value by value."""
+        """The same if values of one channel came from several neurons: assigned value by value."""
         rows, channels = upper.by_sample(), upper.neurons
         numbers = (numbers_of(neurons) if isinstance(neurons, Axis) else neurons) - 1
         numbers = numbers.view((1,) * (relevance.ndim - numbers.ndim) + tuple(numbers.shape))
@@ -127,12 +127,12 @@ class Edges:
                 self._add_edges(lower, upper, summed)
 
     def _owners(self, numbers: Tensor) -> Iterator[tuple[Layer | None, Tensor | None, Tensor]]:
-        """Of each layer that numbers ``(n,)`` are of: it, where they are (None for everywhere), and which of its neurons."""
+        """For each layer with neurons among the numbers ``(n,)``: the layer, their positions (None for all), its neurons."""
         by_number = self.layers.by_number
         first = int(numbers[0]) if len(numbers) else -1
         place = bisect_left(by_number, first, key=lambda layer: layer.first_id)
         whole = by_number[place] if place < len(by_number) and by_number[place].first_id == first else None
-        if whole is not None and _is_range(numbers - first, whole.neurons):  # as it is most often
+        if whole is not None and _is_range(numbers - first, whole.neurons):  # the most frequent case
             yield whole, None, numbers - first
             return
         starts = torch.tensor([layer.first_id for layer in by_number])
@@ -168,7 +168,7 @@ def _is_range(neurons: Tensor, count: int) -> bool:
 
 
 def _summed(rows: Tensor, neurons: Tensor, count: int) -> Tensor:
-    """Rows ``(..., features, C)`` summed by the neuron that each belongs to: ``(..., count, C)``."""
+    """Rows ``(..., features, C)`` summed by neuron: ``(..., count, C)``."""
     if _is_range(neurons, count):
         return rows
     to = neurons.to(rows.device)

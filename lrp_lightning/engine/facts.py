@@ -1,4 +1,4 @@
-"""What is known, beside its values and without looking at them, about a tensor that carries relevance."""
+"""Facts about a tensor that carries relevance, which are known without reading its values."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ __all__ = ["Below", "Facts", "Gate", "MadeBy", "Written"]
 
 
 class Gate(IntEnum):
-    """Whether a tensor was made to weigh another signal: then it is a constant in a product with one."""
+    """Whether a tensor is a gate, which weighs another signal: it is a constant in a product with a signal."""
 
     NO = 0
     THROUGH_LAYER = 1
-    """Made so, and then mixed by a linear map, as talking heads do; the next activation makes a signal of it."""
+    """A gate that was mixed by a linear map, as in talking heads; the next activation makes it a signal."""
     YES = 2
     """A sigmoid, a softmax, a deviation."""
 
 
 class MadeBy(NamedTuple):
-    """The affine map whose output a tensor is, for a normalisation to fold into."""
+    """The affine map whose output a tensor is, into which a normalisation can fold."""
 
     op: AffineMap
     a: Tensor
@@ -37,46 +37,46 @@ class MadeBy(NamedTuple):
     b: Tensor | None
     layer: Layer
     scale: Tensor | None = None
-    """What each neuron's weights are to be multiplied by."""
+    """The factor of each neuron's weights."""
 
 
 class Written(NamedTuple):
-    """How a tensor was written out, where several operators together are a function that has one name."""
+    """How a tensor was computed, to recognise functions that are written out as several operators."""
 
     root: Ref | None = None
-    """It is an element-wise function of this tensor, of its own shape."""
+    """It is an element-wise function of this tensor, which has the same shape."""
     exp_of: Tensor | None = None
     """It is the exponential of this."""
     sum_of: tuple[Ref, tuple[int, ...], Tensor | None] | None = None
     """It is the sum of this over these dimensions, and what that is the exponential of."""
     less: tuple[Tensor, Tensor] | None = None
-    """It is the first of these less the second."""
+    """It is the first of these minus the second."""
 
 
 class Below(NamedTuple):
-    """Logits below a monotone map, found only where they are asked for."""
+    """Logits below a monotone map, computed only on demand."""
 
     map: str
     """The operator that maps them: ``softmax``."""
     logits: Callable[[], tuple[Tensor, Facts]]
-    """Gives them, and what is known of them."""
+    """Returns the logits and facts about them."""
 
 
 class Facts(NamedTuple):
-    """What a row says of its result. What it does not say is not known."""
+    """The facts that a row returns about its result. Facts that it does not state are unknown."""
 
     samples: Axis | None = None
-    """Which sample each value is of."""
+    """The sample of each value."""
     neurons: Axis | Tensor | None = None
-    """Which neuron each value came from, by a number that is unique over the pass; as a tensor of numbers where it is no sum
-    over dimensions, and only where that is asked for."""
+    """The neuron that each value came from, by a number that is unique in the pass; a tensor of numbers if it is not a sum
+    over dimensions, and only on demand."""
     nonnegative: bool = False
     near_input: bool = False
     """Reached from the input through data movement and normalisation only."""
     gate: Gate = Gate.NO
     lost: str = ""
-    """Where ``samples`` is not known: the operator after which it is not, and why."""
+    """If ``samples`` is unknown: the operator that made it unknown, and the reason."""
     made_by: MadeBy | None = None
     written: Written = Written()
     below: Below | None = None
-    """What this is a monotone map of, that turns signs round: the logits that a softmax reads."""
+    """The logits of which this is a monotone map that changes signs, such as the input of a softmax."""

@@ -1,4 +1,4 @@
-"""What is known of a result, from what is known of what it was made of."""
+"""Facts about a result, derived from the facts about an operator's arguments."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ __all__ = [
 ]
 
 Move = Callable[[Axis], "Axis | None"]
-"""What an operator that moves values does to an axis."""
+"""The effect of an operator that moves values on an axis."""
 
 
 def samples_after(
     run: Interpreter, call: Call, was: Facts, move: Move, why: str = "mixes samples"
 ) -> tuple[Axis | None, str]:
-    """The samples of what was made of one signal, or why they are not known.
+    """The samples of a result of one signal, or why they are unknown.
 
     Args:
         was: the facts of the signal.
-        move: what the operator does to an axis, None where it brings different samples together.
-        why: said then.
+        move: the operator's effect on an axis; returns None if it combines different samples.
+        why: the reason to report then.
     """
     if was.samples is None:
         return None, was.lost
@@ -53,7 +53,7 @@ def samples_after(
 def samples_joined(
     run: Interpreter, call: Call, y: Tensor, signals: list[Tensor], found: list[Axis | None], why: str
 ) -> tuple[Axis | None, str]:
-    """The samples of ``y``, made of several signals of which each has these samples in it, or why they are not known."""
+    """The samples of ``y``, a result of several signals with these samples, or why they are unknown."""
     if run.samples == 1:
         return Axis.constant(tuple(y.shape)), ""
     samples = None if None in found else axes.join(found, tuple(y.shape))  # type: ignore[arg-type]
@@ -63,7 +63,7 @@ def samples_joined(
 
 
 def joined(run: Interpreter, call: Call, y: Tensor, parts: list[Tensor]) -> Facts:
-    """Facts of what is made, value by value, of signals: the sample and the neuron are those of all of them."""
+    """Facts of an element-wise result of signals, which must agree on the sample and the neuron of each value."""
     if len(parts) == 1 and parts[0].shape == y.shape:
         was = run.of(parts[0])
         return Facts(was.samples, was.neurons, lost=was.lost)
@@ -87,8 +87,8 @@ def moved(run: Interpreter, call: Call, x: Tensor, y: Tensor, move: Move | None,
         call: the operator.
         x: the signal.
         y: a result.
-        move: what it does to an axis, None where no plan says so: then it is run on numbers.
-        facts: those of ``x``, where they are known.
+        move: its effect on an axis; None without a plan, then it is run on numbers.
+        facts: those of ``x``, if known.
     """
     was = run.of(x) if facts is None else facts
 
@@ -106,11 +106,11 @@ def moved(run: Interpreter, call: Call, x: Tensor, y: Tensor, move: Move | None,
 
 
 def mapped(run: Interpreter, below: Below, make: Callable[[Tensor], Tensor]) -> Below:
-    """Logits after what was done to the values above them.
+    """Logits after the operator that was applied to the values above them.
 
     Args:
         below: the logits.
-        make: does it to them too, by :meth:`dispatch`.
+        make: applies it to the logits too, by :meth:`dispatch`.
     """
 
     def logits() -> tuple[Tensor, Facts]:
@@ -122,7 +122,7 @@ def mapped(run: Interpreter, below: Below, make: Callable[[Tensor], Tensor]) -> 
 
 
 def by_numbers(run: Interpreter, call: Call, x: Tensor, y: Tensor, axis: Axis, filled: bool) -> Axis | None:
-    """The axis of ``y`` found by running the operator on the numbers of ``x``; None where they are no sum."""
+    """The axis of ``y``, found by running the operator on the numbers of ``x``; None if they are not a sum."""
     numbers = moved_numbers(run, call, {id(x): axis}, y)
     return None if numbers is None else axis_of(numbers, filled)
 
@@ -136,7 +136,7 @@ def neurons_by_numbers(run: Interpreter, call: Call, x: Tensor, y: Tensor, neuro
 
 
 def moved_numbers(run: Interpreter, call: Call, of: dict[int, Axis | Tensor], y: Tensor | None = None) -> Tensor | None:
-    """What an operator that moves values makes of numbers in place of them; constants are nobody's, 0."""
+    """The result of an operator that moves values, run on numbers instead; constants are 0, which is nobody's."""
 
     def number(t: Tensor) -> Tensor:
         axis = of.get(id(t))
@@ -152,21 +152,21 @@ def moved_numbers(run: Interpreter, call: Call, of: dict[int, Axis | Tensor], y:
         with torch.no_grad(), unrecorded():
             views: dict[str, Callable] = {"view": Tensor.reshape, "view_as": Tensor.reshape_as}
             result = views.get(call.name, call.func)(*instead.args, **instead.kwargs)
-    except Exception:  # it does not take such tensors; then nothing is known
+    except Exception:  # it does not accept such tensors; then nothing is known
         return None
     found = [t for t in tensors_in((result,)) if y is None or t.shape == y.shape]
     return found[0] if len(found) == 1 and found[0].is_floating_point() else None
 
 
 def assumed(run: Interpreter, t: Tensor) -> Axis | None:
-    """The samples of a tensor that an operator without a row made, if they are where they must be: first."""
+    """The samples of the result of an operator without a row, if they are in the first dimension."""
     if run.samples == 1:
         return Axis.constant(tuple(t.shape))
     return Axis.along(tuple(t.shape), 0) if t.ndim and t.shape[0] == run.samples else None
 
 
 def why_lost(run: Interpreter, call: Call, why: str) -> str:
-    """What is said where relevance would have to be told by sample and cannot be."""
+    """The error message if relevance cannot be attributed to single samples."""
     return (
         f"{operator_name(call.func)} in {run.where()} {why}, so relevance cannot be assigned to samples; keep samples in a "
         "dimension of their own, the first, and explain one sample at a time where the model brings them together"

@@ -1,4 +1,4 @@
-"""LRP's backwards as autograd Functions. What travels back is ``g``, with ``R = a g`` for every activation ``a``."""
+"""LRP's backwards as autograd Functions. They propagate ``g``, with ``R = a g`` for every activation ``a``."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ __all__ = ["Activation", "Affine", "Kept", "Rectified", "Valued", "Watched", "Wa
 
 @dataclass(eq=False)
 class Kept:
-    """The output of a unit layer or a sum as its backward will want it.
+    """The output of a unit layer or a sum, kept for its backward.
 
-    The invariant: ``value`` is the output wherever relevance can arrive. Where a rectifier is the only reader of the output,
-    no relevance comes to what is not positive; so what the rectifier gives, which the next layer keeps anyway, stands in its
-    place, and the output itself is let go. A second reader puts it back.
+    The invariant: ``value`` equals the output wherever relevance can arrive. If a rectifier is the only reader of the
+    output, no relevance arrives at values that are not positive. So the rectifier's result, which the next layer keeps
+    anyway, replaces the output, whose memory is freed. A second reader restores it.
     """
 
     value: Tensor
     layer: Layer
     rectified: bool = False
     size: Tensor | None = None
-    """The output's :func:`~lrp_lightning.engine.affine.magnitude`, where what is kept is rectified and that is asked for."""
+    """The output's :func:`~lrp_lightning.engine.affine.magnitude`, if the kept value is rectified and it is needed."""
     readers: int = 0
     has_weights: bool = True
-    """Whether it is a unit layer; a node without weights hands on what comes to it as it is."""
+    """Whether it is a unit layer; a node without weights passes relevance on unchanged."""
 
     def rectify(self, rectified: Tensor, size: Tensor | None) -> None:
         self.value, self.rectified, self.size = rectified, True, size
@@ -45,7 +45,7 @@ class Kept:
 
 
 class Affine(torch.autograd.Function):
-    """A unit layer: gives the ``y`` it is handed, and what ``hand_down`` makes of relevance in its backward."""
+    """A unit layer: returns the given ``y``; its backward calls ``hand_down``."""
 
     @staticmethod
     def forward(ctx: Any, a: Tensor, w: Tensor, b: Tensor | None, kept: Kept, hand_down: Callable[..., Tensor]) -> Tensor:
@@ -55,14 +55,14 @@ class Affine(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grad: Tensor) -> tuple[Tensor | None, ...]:
-        kept, ctx.kept = ctx.kept, None  # let go here, as autograd lets go of what it saved
+        kept, ctx.kept = ctx.kept, None  # freed here, like the tensors that autograd saved
         return ctx.hand_down(kept, *ctx.saved_tensors, grad[0]), None, None, None, None
 
 
 class Rectified(torch.autograd.Function):
-    """A rectifier: gives the ``y`` it is handed.
+    """A rectifier: returns the given ``y``.
 
-    Where its layer keeps that ``y``, everything is let through: relevance, the product of both, is 0 where ``y`` is.
+    If its layer keeps ``y``, everything passes: relevance, the product of ``y`` and ``g``, is 0 where ``y`` is 0.
     """
 
     @staticmethod
@@ -79,7 +79,7 @@ class Rectified(torch.autograd.Function):
 
 
 class Activation(torch.autograd.Function):
-    """An element-wise non-linearity: relevance passes unchanged, ``g_x = g_y y / x``; where ``x`` is 0 it is absorbed."""
+    """An element-wise non-linearity: relevance passes unchanged, ``g_x = g_y y / x``; it is absorbed where ``x`` is 0."""
 
     @staticmethod
     def forward(
@@ -97,7 +97,7 @@ class Activation(torch.autograd.Function):
         if x.is_complex():
             return torch.where(x == 0, 0, grad[0] * (y / x).conj()), None, None, None, None
         if ctx.keeps_zero:
-            # 0 where x is: a choice by a comparison takes several times as long
+            # 0 where x is 0; faster than a choice by comparison
             return (y / x).nan_to_num_(0, 0, 0).mul_(grad[0]), None, None, None, None
         at_zero = x.abs() < torch.finfo(x.dtype).tiny ** 0.5
         r = grad[0] * y
@@ -119,13 +119,13 @@ class Valued(torch.autograd.Function):
 
 
 class Watcher(Protocol):
-    """Sees what comes back to a tensor, and says what goes on."""
+    """A function that receives the gradient of a tensor and returns the gradient to propagate."""
 
     def back(self, g: Tensor) -> Tensor: ...
 
 
 class Watched(torch.autograd.Function):
-    """The identity, whose backward a watcher sees."""
+    """The identity, whose backward calls a watcher."""
 
     @staticmethod
     def forward(ctx: Any, t: Tensor, watcher: Watcher) -> Tensor:
@@ -138,14 +138,14 @@ class Watched(torch.autograd.Function):
 
 
 def is_foreign(node: Any) -> bool:
-    """Whether a node of autograd's graph is of a Function of the model's own, whatever operators its forward is made of."""
+    """Whether a node of autograd's graph belongs to a Function of the model, regardless of the operators in its forward."""
     known = (Affine, Rectified, Activation, Valued, Watched, BackwardHookFunction)
     function = function_of(node)
     return function is not None and not issubclass(function, known) and not function.__module__.startswith("lrp_lightning.")
 
 
 def unit_layers_below(output: Tensor) -> list[Layer]:
-    """The unit layers whose output reaches ``output`` without another unit layer between."""
+    """The unit layers whose output reaches ``output`` without another unit layer in between."""
     found: list[Layer] = []
     todo: list[Any] = [output.grad_fn]
     seen = set()
@@ -154,7 +154,7 @@ def unit_layers_below(output: Tensor) -> list[Layer]:
         if node is None or node in seen:
             continue
         seen.add(node)
-        layer = getattr(node, "layer", None)  # what Affine.forward kept, on autograd's node
+        layer = getattr(node, "layer", None)  # set by Affine.forward on autograd's node
         if isinstance(layer, Layer):
             found.append(layer.standing)
         else:

@@ -1,7 +1,7 @@
-"""The visitor in which every operator has its own gradient but rectifiers, for reconstruction from a layer's neurons.
+"""The visitor for reconstruction from a layer's neurons: every operator has its own gradient, except rectifiers.
 
-``"deconvnet"`` and ``"guided"`` say what rectifiers do. ``"receptive_field"`` asks only which inputs can reach a neuron:
-activations and pooling let everything through, and of what an affine map hands down it counts only whether there is any.
+``"deconvnet"`` and ``"guided"`` are treatments of rectifiers. ``"receptive_field"`` only determines which inputs can reach a
+neuron: activations and pooling pass everything, and an affine map propagates 1 wherever it propagates anything.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ __all__ = ["METHODS", "Gradients", "Method", "activation_of"]
 Method = Literal["deconvnet", "guided", "receptive_field"]
 
 METHODS = ("deconvnet", "guided")
-"""Those of reconstruction."""
+"""The methods of reconstruction."""
 
 
 class Gradients(Visitor):
-    """Notes the output of every layer, by the names that a pass of relevance gives them, with its gradient.
+    """Notes the output of every layer, with its gradient, under the names of a relevance pass.
 
     Args:
-        layers: those of the forward.
-        method: what the backward is.
+        layers: the layers of the forward.
+        method: the kind of backward.
     """
 
     def __init__(self, layers: Layers, method: Method) -> None:
@@ -79,7 +79,7 @@ class Gradients(Visitor):
         return call()
 
     def _cut(self, call: Call, x: Tensor) -> Tensor:
-        """What travels back is rectified as the signal was (Zeiler & Fergus 2014); guided, only where that passed too."""
+        """A rectifier that also rectifies the gradient (Zeiler & Fergus 2014); guided, only where the signal passed."""
         y = call.values()
         y = y.clone() if y is x else y
         if self.counts:
@@ -90,7 +90,7 @@ class Gradients(Visitor):
         if not self.counts or "max_pool" not in call.name:
             return call()
         result = call.values()
-        first = result[0] if isinstance(result, tuple) else result  # some give where they found their values too
+        first = result[0] if isinstance(result, tuple) else result  # some also return indices
         n = int(next(c for c in call.name if c.isdigit()))
         reach = _mean_of_regions if call.name.startswith("adaptive") else _sum_of_windows
         y = Valued.apply(reach(n, x, first, *call.args[1:], **{k: v for k, v in call.kwargs.items() if k != "input"}), first)
@@ -98,17 +98,17 @@ class Gradients(Visitor):
 
 
 def activation_of(model: nn.Module, inputs: Tensor, extra: tuple, layer: nn.Module | str, method: Method) -> Tensor:
-    """Run a model, and give the neurons of a layer: ``(N, C, places)``, with their gradient.
+    """Run a model and return the neurons of a layer, ``(N, C, places)``, with their gradient.
 
     Args:
         model: in the state in which it is explained.
         inputs: requires gradients.
-        extra: given to the model after them.
-        layer: a unit layer, a residual sum, one call of several, or any module whose output is a tensor.
-        method: what the backward is.
+        extra: passed to the model after the inputs.
+        layer: a unit layer, a residual sum, one of several calls, or any module whose output is a tensor.
+        method: the kind of backward.
 
     Raises:
-        LayerError: if there is none, it does not run, or it runs more than once.
+        LayerError: if there is no such layer, it does not run, or it runs more than once.
     """
     names = LayerNames(model)
     layers = Layers(names, len(inputs))
@@ -154,7 +154,7 @@ def activation_of(model: nn.Module, inputs: Tensor, extra: tuple, layer: nn.Modu
 
 def _sum_of_windows(n: int, x: Tensor, y: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0,
                     dilation: Any = 1, *_: Any, **__: Any) -> Tensor:  # fmt: skip
-    """Of the windows that a max pooling reads, cut or filled on the right to give the same number."""
+    """The windows that a max pooling reads, cropped or padded on the right to give the same number."""
     size, step, before, apart = (
         tuple(v) if isinstance(v, tuple | list) else (v,) * n
         for v in (kernel_size, stride or kernel_size, padding, dilation)
@@ -173,7 +173,7 @@ def _mean_of_regions(n: int, x: Tensor, y: Tensor, *_: Any, **__: Any) -> Tensor
 
 
 def _cuts_at_zero(call: Call) -> bool:
-    """Whether all below zero becomes zero: of a clamp, its lower bound tells."""
+    """Whether values below zero become zero; for a clamp, depending on its lower bound."""
     if "relu" in call.name:
         return True
     rest, named = call.args[1:], call.kwargs
@@ -183,7 +183,7 @@ def _cuts_at_zero(call: Call) -> bool:
 
 
 class _Affine(torch.autograd.Function):
-    """Gives the ``y = w a + b`` that it is handed, with its gradient; or with 1 where any of it can be handed down."""
+    """Returns the given ``y = w a + b``; its backward is the gradient, or 1 wherever anything can be propagated."""
 
     @staticmethod
     def forward(ctx: Any, a: Tensor, y: Tensor, w: Tensor, op: AffineMap, counts: bool) -> Tensor:
@@ -196,12 +196,12 @@ class _Affine(torch.autograd.Function):
         a, w = ctx.saved_tensors
         if ctx.counts:
             g = ctx.op.pull_back((grad[0] != 0).to(w.dtype), a, w, False)[0]
-            return (g > 0.5).to(w.dtype), None, None, None, None  # counts, whole but for rounding
+            return (g > 0.5).to(w.dtype), None, None, None, None  # counts, integers up to rounding
         return ctx.op.pull_back(grad[0], a, w, False)[0], None, None, None, None
 
 
 class _Rectified(torch.autograd.Function):
-    """A rectifier whose backward is one again; ``open``, where it is given, says where the forward let values through."""
+    """A rectifier whose backward is also a rectifier; ``open``, if given, says where the forward passed values."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, y: Tensor, open: Tensor | None) -> Tensor:

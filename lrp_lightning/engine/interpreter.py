@@ -1,12 +1,12 @@
 """The interpreter: it watches one ordinary forward of an untouched model, operator by operator.
 
-Each call that reads a tensor which depends on the input goes three steps:
+Each call that reads a tensor which depends on the input takes three steps:
 
-1. read       ``calls.py``: which operator it is, in whichever spelling; ``aliases.py``: what its arguments are by now
-2. row        ``operators/``: the result, and what is known of it, ``(result, facts)``
-3. note       the facts beside the result; whose memory it lies in
+1. read       ``calls.py``: which operator it is, in any spelling; ``aliases.py``: the current values of its arguments
+2. row        ``operators/``: the result and facts about it, ``(result, facts)``
+3. note       the facts of the result, and whose memory it shares
 
-What a row does with values is the visitor's affair. There are three: relevance, gradients, and neurons switched off.
+Rows leave the treatment of values to a visitor. There are three: relevance, gradients, and neurons switched off.
 """
 
 from __future__ import annotations
@@ -50,10 +50,10 @@ class Interpreter(TorchFunctionMode):
     """Watches one forward.
 
     Args:
-        names: of the model's layers.
+        names: names of the model's layers.
         table: operators by the functions that call them, or by their full names.
-        visitor: what is done with values.
-        samples: how many there are.
+        visitor: the treatment of values.
+        samples: number of samples.
     """
 
     def __init__(self, names: LayerNames, table: dict[Callable | str, Operator], visitor: Visitor, samples: int) -> None:
@@ -61,19 +61,19 @@ class Interpreter(TorchFunctionMode):
         self.names, self.table, self.visitor, self.samples = names, table, visitor, samples
         self.facts: Notes[Facts] = Notes()
         self.weights: Notes[bool] = Notes()
-        """Constants that were made of a parameter."""
+        """Constants that were computed from a parameter."""
         self.aliases = Aliases()
         self.tokens: Notes[Tokens | None] = Notes()
-        """Integers that were made of token numbers; None where it is not known of which."""
+        """Integers that were computed from token numbers; None if it is unknown from which."""
         self.looked_up: list[LookedUp] = []
         self.inputs: list[Layer | None] = []
-        """The layer of each input, None for token numbers."""
-        self._found: dict[Callable, Operator] = {}  # those without a row
+        """The layer of each input; None for token numbers."""
+        self._found: dict[Callable, Operator] = {}  # operators without a row
 
     def begin(self, x: Tensor, model: nn.Module, nonnegative: bool = False) -> None:
         """Note an input, samples first, before the forward that reads it.
 
-        Where its neurons are, :func:`~lrp_lightning.layers.input_neuron_dim` tells.
+        The dimension of its neurons is :func:`~lrp_lightning.layers.input_neuron_dim`.
         """
         if not x.is_floating_point():
             self.tokens[x] = Tokens.of_input(len(self.inputs), x)
@@ -98,7 +98,7 @@ class Interpreter(TorchFunctionMode):
         self.looked_up.append(LookedUp(rows, tokens, layer))
         return rows, Facts(samples, layer.axis(rows.shape), lost=lost)
 
-    # what rows ask
+    # for rows
 
     def known(self, t: Any) -> bool:
         """Whether ``t`` is a tensor that depends on the input: a signal."""
@@ -115,11 +115,11 @@ class Interpreter(TorchFunctionMode):
         return self.__torch_function__(func, (), args, kwargs)
 
     def latest(self, t: Any) -> Any:
-        """What ``t`` is after all that was done to it in place."""
+        """The value of ``t`` after in-place operators."""
         return self.aliases.latest(self.dispatch, t) if isinstance(t, Tensor) else t
 
     def is_weight(self, t: Any) -> bool:
-        """Whether a constant is a parameter, or was made of one."""
+        """Whether a constant is a parameter or was computed from one."""
         return isinstance(t, Tensor) and (
             isinstance(t, nn.Parameter) or t in self.weights or isinstance(base_of(t), nn.Parameter)
         )
@@ -172,24 +172,24 @@ class Interpreter(TorchFunctionMode):
                 )
             if not torch.is_grad_enabled():  # in the forward of a custom autograd.Function, which has its own backward
                 result = operator.func(*args, **kwargs)
-                if operator.name == "view_as" and args[0] is args[1]:  # what it gives back as it got it
+                if operator.name == "view_as" and args[0] is args[1]:  # arguments that it returns unchanged
                     facts[result] = facts[args[0]]
                 return result
         visitor.read(self, operator, signals)
         return self._row_of(Call(operator, args, kwargs, in_place), given)
 
     def _row_of(self, call: Call, given: list[Tensor]) -> Any:
-        """The result of a call, with what its row says of it noted."""
+        """The result of a call, after noting the facts of its row."""
         facts, operator, args, kwargs = self.facts, call.operator, call.args, call.kwargs
         device = given[0].device.type
-        if torch.is_autocast_enabled(device):  # the model's own; a model is explained without
+        if torch.is_autocast_enabled(device):  # the model's own no_grad; a model is explained with gradients
             with torch.autocast(device, enabled=False):
                 result, known = self._row(call, args, kwargs)
         else:
             result, known = self._row(call, args, kwargs)
         if known is not None:
             if isinstance(result, Tensor):
-                if result.is_floating_point() or result.is_complex():  # integers, whatever they were made of, carry nothing
+                if result.is_floating_point() or result.is_complex():  # integers carry no relevance
                     facts[result] = known  # type: ignore[assignment]
             else:
                 several = known if isinstance(known, list) else None
@@ -215,7 +215,7 @@ class Interpreter(TorchFunctionMode):
                     break
 
     def _constant(self, operator: Operator, args: tuple, kwargs: dict[str, Any], given: list[Tensor]) -> Any:
-        """An operator on nothing that relevance reaches: its result is a constant, or rows looked up for tokens."""
+        """An operator without signals among its arguments: its result is a constant, or rows looked up for tokens."""
         if self.tokens and is_lookup(operator) and any(t in self.tokens for t in given):
             return self._row_of(Call(operator, args, kwargs), given)
         if self.visitor.differentiates:
@@ -236,7 +236,7 @@ class Interpreter(TorchFunctionMode):
         return result
 
     def _note_tokens(self, call: Call, made: list[Tensor]) -> None:
-        """What is known of integers that a constant operator made of token numbers, or wrote to."""
+        """Facts about integers that an operator computed from token numbers, or wrote to."""
         given = [t for t in call.tensors if t in self.tokens]
         made = [t for t in made if not (t.is_floating_point() or t.dtype == torch.bool)]
         if not given or not made or call.operator.lends_shape:
@@ -248,7 +248,7 @@ class Interpreter(TorchFunctionMode):
     def _current(
         self, args: tuple, kwargs: dict[str, Any], given: list[Tensor]
     ) -> tuple[tuple, dict[str, Any], list[Tensor]]:
-        """The arguments as they are by now."""
+        """The current values of the arguments."""
         latest = [self.aliases.latest(self.dispatch, t) for t in given]
         if all(t is new for t, new in zip(given, latest, strict=True)):
             return args, kwargs, given
@@ -266,7 +266,7 @@ class Interpreter(TorchFunctionMode):
             plain_args, plain_kwargs, read = self._current(plain_args, plain_kwargs, read)
         tops = [self.latest(self.aliases.top_of(t)) for t in targets]
         if out is None and tops[0] in self.facts and read and read[0] not in self.facts:
-            # a constant that lies in the memory of a signal, as what detach gives: what is not written to stays a signal
+            # a constant that shares memory with a signal, as after detach: values that are not written stay a signal
             top, place = self.aliases.top_of(targets[0]), targets[0]
             signal = self.dispatch(region, tops[0], Frame.of(top), Frame.of(place))
             constant, read = read[0], [signal, *read[1:]]
@@ -274,7 +274,7 @@ class Interpreter(TorchFunctionMode):
             plain_args, plain_kwargs = changed.args, changed.kwargs
         if not any(t in self.facts for t in (*read, *tops)):
             if self.visitor.differentiates and any(t.grad_fn is not None for t in read):
-                self._constant(operator, plain_args, plain_kwargs, read)  # says what is wrong with it
+                self._constant(operator, plain_args, plain_kwargs, read)  # raises torch's error
             with torch.no_grad():
                 changed = func(*args, **kwargs)
             if self.tokens:
@@ -284,7 +284,7 @@ class Interpreter(TorchFunctionMode):
         made = tensors_in((result,))
         if operator.in_place and operator.name in _DIMENSIONS_ONLY:
             return self.aliases.rename(targets[0], made[0])
-        if len(made) == 1 and made[0] is read[0]:  # nothing was done to it
+        if len(made) == 1 and made[0] is read[0]:  # it is unchanged
             return made[0]
         written = [self._write_to(target, new) for target, new in zip(targets, made, strict=False)]
         return written[0] if isinstance(result, Tensor) else type(result)(written)
@@ -294,12 +294,12 @@ class Interpreter(TorchFunctionMode):
             new = self.dispatch(Tensor.to, new, target.dtype)
         if new.shape != target.shape and target.numel() != 0:
             new = self.dispatch(torch.broadcast_to, new, target.shape)
-        if new is target or new in self.aliases.places:  # a view of something else: that is not what is written to
+        if new is target or new in self.aliases.places:  # a view of another tensor, which is not written to
             new = self.dispatch(torch.clone, new)
         return self.aliases.write(self.dispatch, target, new)
 
     def _unlisted(self, func: Callable) -> Operator:
-        """An operator that is in no row."""
+        """An operator without a row."""
         known = self._found.get(func)
         if known is not None:
             return known
@@ -309,7 +309,7 @@ class Interpreter(TorchFunctionMode):
             return self._found[func]
         in_place = changes_input(func)
         name = name_of(func)
-        if isinstance(func, FunctionType):  # it may be that another library put it in the place of one of torch's
+        if isinstance(func, FunctionType):  # another library may have replaced one of torch's functions by it
             replaced = next((n for n in dir(variable_functions) if getattr(torch, n, None) is func), "")
             original = self.table.get(getattr(variable_functions, replaced, None))  # type: ignore[arg-type]
             if original is not None:

@@ -1,4 +1,4 @@
-"""The layers that a forward meets: inputs, calls of unit layers, residual sums; their names and rules."""
+"""The layers of a forward: inputs, calls of unit layers, residual sums; their names and rules."""
 
 from __future__ import annotations
 
@@ -27,23 +27,23 @@ class Layer:
     kind: str
     neurons: int
     dim: int
-    """Which dimension of its tensor holds the neurons."""
+    """The dimension of its tensor that holds the neurons."""
     places: int
-    """How many values of a sample one neuron has."""
+    """The number of values of a neuron per sample."""
     first_id: int
-    """Its neurons are numbered from here on, uniquely over the pass."""
+    """The number of its first neuron; numbers are unique in the pass."""
     rows: BySample | None
-    """How the samples lie in its tensor, None where that is not known."""
+    """The rows of the samples in its tensor; None if unknown."""
     first: bool = False
     """Whether it reads the input through data movement and normalisation only."""
     lost: str = ""
-    """Why ``rows`` are not known."""
+    """Why ``rows`` is unknown."""
     name: str = ""
     rule: Rule | None = None
     is_output: bool = False
     folded_into: Layer | None = None
     asked_for: bool = field(default=False)
-    """Whether a selection names it, so that it may select in a sum or a normalisation too."""
+    """Whether a selection names it, which allows selecting in a sum or a normalisation."""
 
     @property
     def selectable(self) -> bool:
@@ -51,7 +51,7 @@ class Layer:
 
     @property
     def standing(self) -> Layer:
-        """The layer that it is after a normalisation was folded in."""
+        """The layer that replaces it after a normalisation was folded in."""
         layer = self
         while layer.folded_into is not None:
             layer = layer.folded_into
@@ -65,7 +65,7 @@ class Layer:
         """Its tensor by sample, neuron and place: ``(N, C, places)``.
 
         Raises:
-            UnsupportedOperatorError: if that is not known.
+            UnsupportedOperatorError: if these are unknown.
         """
         rows, dim = self.by_sample(), self.dim
         t = rows.first(t)  # (N, ...), rows of one sample in a dimension of their own
@@ -76,10 +76,10 @@ class Layer:
         return t.flatten(2) if t.ndim > 2 else t[..., None]
 
     def by_sample(self) -> BySample:
-        """How the samples lie in its tensor.
+        """The rows of the samples in its tensor.
 
         Raises:
-            UnsupportedOperatorError: if that is not known.
+            UnsupportedOperatorError: if these are unknown.
         """
         if self.rows is None:
             raise UnsupportedOperatorError(self.lost)
@@ -87,7 +87,7 @@ class Layer:
 
 
 class Layers:
-    """All of one forward, in its order."""
+    """All layers of one forward, in order."""
 
     def __init__(self, names: LayerNames, samples: int) -> None:
         self.names, self.samples = names, samples
@@ -98,7 +98,7 @@ class Layers:
     def add(
         self, base_name: str, kind: str, t: Tensor, dim: int, samples: Axis | None, lost: str = "", first: bool = False
     ) -> Layer:
-        """A layer whose tensor is ``t``, its neurons in ``dim``."""
+        """Add a layer with the tensor ``t``, whose neurons are in ``dim``."""
         rows = None if samples is None else by_sample(samples, self.samples, dim)
         if rows is None and not lost:
             lost = (
@@ -113,31 +113,31 @@ class Layers:
         return layer
 
     def fold(self, layer: Layer, into: Layer) -> None:
-        """Let ``into`` stand for ``layer``, whose output a normalisation took up."""
+        """Replace ``layer`` by ``into``, after a normalisation was folded into it."""
         layer.folded_into = into
         self.all.remove(layer)
         self.by_number.remove(into)
         self.by_number[self.by_number.index(layer)] = into
-        into.first_id = layer.first_id  # the same neurons, by whichever tensor they are known
+        into.first_id = layer.first_id  # the same neurons for both tensors
 
     def named(self) -> dict[str, Layer]:
-        """All under their names, those that run several times numbered."""
+        """All layers by name; those that run several times are numbered."""
         for layer, name in zip(self.all, numbered([layer.base_name for layer in self.all]), strict=True):
             layer.name = name
         return {layer.name: layer for layer in self.all}
 
     def settle(self, composite: Composite, outputs: Sequence[Layer], patterns: Sequence[str]) -> None:
-        """Settle what only the whole forward tells: names, rules, and which layers make the output.
+        """Determine what is known only after the forward: names, rules, and the layers that produce the output.
 
         Raises:
-            LayerError: if a name pattern of the composite or of the selection (``patterns``) fits no layer.
+            LayerError: if a name pattern of the composite or of the selection (``patterns``) matches no layer.
         """
         for layer in outputs:
             layer.is_output = True
         by_name = self.named()
         for name, layer in by_name.items():
             if layer.kind in ("convolution", "linear", "normalisation"):
-                # what makes the output is explained by contribution, of either sign: not by what excites it alone
+                # layers that produce the output use contributions of both signs, not only positive ones
                 kind = "linear" if layer.is_output and layer.kind == "convolution" else layer.kind
                 own = self.names.rule_of(layer.base_name)
                 layer.rule = own or composite.rule_for(name, kind, layer.first)  # type: ignore[arg-type]

@@ -1,7 +1,7 @@
-"""The ledger: how much relevance arrived at every layer, by neuron, and who absorbed what of it.
+"""The ledger: the relevance that arrived at every layer, by neuron, and where relevance was absorbed.
 
-A pass that is asked for the relevance of its inputs alone has a :class:`Ledger`, which keeps no accounts; all others have
-:class:`Accounts`. Relevance is the same, bit for bit.
+A pass for the relevance of the inputs alone uses a :class:`Ledger`, which keeps no accounts; all others use
+:class:`Accounts`. Relevance is bit-identical in both.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ __all__ = ["Accounts", "Ledger"]
 
 
 class Ledger:
-    """What the backward of every pass writes down: values that are asked for by name, and what must not be.
+    """The records of every backward: requested values, and relevance that must not occur.
 
     Args:
-        samples: how many there are.
+        samples: number of samples.
         proportional: whether no rule gives relevance to an activation of zero.
-        first_too: the same where a layer that reads the input itself may be what hands it down.
-        multiplied: whether what is kept value by value for the caller is ``R = a g``; else it is ``g``.
+        first_too: the same including layers that read the input itself.
+        multiplied: whether the values kept for the caller are ``R = a g``, instead of ``g``.
     """
 
     accounts = False
-    """Whether it is written down what arrives where, and what stays there."""
+    """Whether it records the relevance that arrives at each layer and is absorbed there."""
 
     def __init__(self, samples: int, proportional: bool, first_too: bool, multiplied: bool = True) -> None:
         self.samples, self.proportional, self.first_too, self.multiplied = samples, proportional, first_too, multiplied
@@ -38,18 +38,18 @@ class Ledger:
         self.activation: dict[Layer, Tensor] = {}
         self.absorbed: dict[str, Tensor] = {}
         self.whole: dict[Layer, Tensor | None] = {}
-        """Layers whose relevance is kept value by value, and that."""
+        """Relevance, value by value, of layers for which it is kept."""
         self.outside: dict[Layer, Tensor] = {}
-        """Whether what a layer reads of the model's input lies outside of its rule's box."""
+        """Whether a layer reads values of the model's input outside its rule's box."""
         self.asked_by_place: dict[Layer, Tensor] = {}
-        """Layers of which some neurons are kept place by place, and which neurons."""
+        """The neurons whose values are kept at each place, by layer."""
         self.by_place: dict[Layer, tuple[Tensor, Tensor]] = {}
-        """The activation and the relevance of these, ``(N, neurons, places)``."""
+        """Their activation and relevance, ``(N, neurons, places)``."""
         self.stray: list[Tensor] = []
-        """Magnitudes of relevance in rows that belong to no sample; they must be 0."""
+        """Magnitudes of relevance in rows that belong to no sample, which must be 0."""
 
     def proportional_below(self, first: bool) -> bool:
-        """Whether an activation of zero gets no relevance; ``first`` if a first layer may be what hands it down."""
+        """Whether an activation of zero gets no relevance; ``first`` if a first layer may propagate it."""
         return self.first_too if first else self.proportional
 
     def relevance_of(self, a: Tensor, g: Tensor, first: bool = False) -> Tensor:
@@ -57,16 +57,16 @@ class Ledger:
         return relevance_of(a, g, self.proportional_below(first))
 
     def attribution(self, a: Tensor, g: Tensor, first: bool, rectified: bool = False) -> Tensor:
-        """What the caller is given for ``a``: its relevance, or ``g`` where that is asked for.
+        """The result for the caller: the relevance of ``a``, or ``g`` if that was requested.
 
         Args:
             a: the activation.
-            g: with it the relevance.
-            first: as of :meth:`proportional_below`.
-            rectified: whether ``a`` is given rectified, so that ``g`` means nothing where it is 0.
+            g: ``a g`` is the relevance.
+            first: as in :meth:`proportional_below`.
+            rectified: whether ``a`` is rectified, so that ``g`` is undefined where it is 0.
 
         Raises:
-            RuleError: if ``g`` is asked for, but a rule gives relevance to an activation of zero.
+            RuleError: if ``g`` was requested but a rule gives relevance to an activation of zero.
         """
         if self.multiplied:
             return self.relevance_of(a, g, first)
@@ -78,11 +78,11 @@ class Ledger:
         return where_positive(g, a) if rectified else g.conj().resolve_conj()
 
     def keep_whole(self, layer: Layer) -> None:
-        """Keep the relevance of this layer value by value, not only by neuron."""
+        """Request the relevance of this layer value by value, not only by neuron."""
         self.whole.setdefault(layer, None)
 
     def keep(self, layer: Layer, y: Tensor, g: Tensor, rectified: bool = False) -> None:
-        """Keep the relevance ``y g`` of a layer value by value, if that is asked for; ``rectified`` if ``y`` is."""
+        """Keep the relevance ``y g`` of a layer value by value, if requested; ``rectified`` says whether ``y`` is."""
         if self.whole:
             for asked in self.whole:
                 if asked.standing is layer:
@@ -94,10 +94,10 @@ class Ledger:
             self.by_place[layer] = values.clone(), relevance
 
     def hand_down(self, layer: Layer, y: Tensor, down: HandedDown, has_bias: bool) -> None:
-        """Note what a layer with a rule did with the relevance that arrived at it.
+        """Note how a layer with a rule propagated the relevance that arrived at it.
 
         Raises:
-            UnsupportedOperatorError: if the samples of the layer are not known.
+            UnsupportedOperatorError: if the samples of the layer are unknown.
         """
         stray = None if down.arrived is None else layer.by_sample().stray(down.arrived)
         if stray is not None:
@@ -121,20 +121,20 @@ class Ledger:
         layer.by_sample()
 
     def absorb(self, where: str, relevance: Callable[[], Tensor]) -> None:
-        """Count relevance that goes no further, ``(N,)``."""
+        """Count relevance that is absorbed, ``(N,)``."""
 
     def ignores(self, samples: Axis | None) -> bool:
-        """Whether nothing is to be done about relevance that goes no further, whose samples lie as ``samples`` says."""
+        """Whether absorbed relevance with these ``samples`` need not be counted."""
         return samples is not None and not samples.has_nobody
 
     def absorb_values(self, where: str, relevance: Tensor, samples: Axis | None, lost: str) -> None:
-        """Count relevance that goes no further, a tensor of it, whose samples lie as ``samples`` says.
+        """Count relevance that is absorbed, a tensor with these ``samples``.
 
         Raises:
-            UnsupportedOperatorError: if that is not known.
+            UnsupportedOperatorError: if the samples are unknown.
         """
         if not self.ignores(samples):
-            by_sample = self.per_sample(relevance, samples, lost)  # which notes what is of none
+            by_sample = self.per_sample(relevance, samples, lost)  # this also notes rows of no sample
             self.absorb(where, lambda: by_sample)
 
     def per_sample(self, t: Tensor, samples: Axis | None, lost: str) -> Tensor:
@@ -162,11 +162,11 @@ class Ledger:
 
 
 class Accounts(Ledger):
-    """The same, with what arrived at every layer, by neuron, and who absorbed what of it.
+    """A ledger that also records the relevance that arrived at every layer, by neuron, and where it was absorbed.
 
     Args:
-        samples, proportional, first_too, multiplied: as of :class:`Ledger`.
-        activations: whether layers' activations are wanted too.
+        samples, proportional, first_too, multiplied: as in :class:`Ledger`.
+        activations: whether to record the layers' activations.
     """
 
     accounts = True

@@ -1,4 +1,4 @@
-"""The visitor that switches neurons off in the outputs of layers; every operator else runs as it is."""
+"""The visitor that switches neurons off in the outputs of layers; all other operators run unchanged."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["Activations", "EdgeMasking", "Masking", "Means", "Reads", "SoftMaski
 
 
 class _AtLayers(Visitor):
-    """Does something at layers of given names: what is left of ``masks`` at the end did not run."""
+    """Acts at layers of given names; names that remain in ``masks`` at the end did not run."""
 
     differentiates = False
 
@@ -32,14 +32,14 @@ class _AtLayers(Visitor):
         self.used: set[str] = set()
 
     def name_of(self, layer: Layer) -> str | None:
-        """The name under which there is a mask of a layer that runs now."""
+        """The name of the running layer, if it has a mask."""
         base = layer.base_name
         self.calls[base] = sum(other.base_name == base for other in self.layers.all)
         of_call = f"{base}#{self.calls[base]}"
         return of_call if of_call in self.masks else base if base in self.masks else None
 
     def check_all_used(self) -> None:
-        """Refuse masks of layers that did not run, or of a layer that ran several times.
+        """Raise an error for masks of layers that did not run, or of a layer that ran several times.
 
         Raises:
             LayerError, SelectionError: naming the layer.
@@ -55,9 +55,9 @@ class Masking(_AtLayers):
     """Switches neurons off.
 
     Args:
-        layers: those of the forward.
-        masks: ``{layer: (N, C) or (C,) or shaped like its output, bool}``, True for what stays on.
-        means: what a neuron that is off gives, ``{layer: (...)}`` value by value; None for zero.
+        layers: the layers of the forward.
+        masks: ``{layer: (N, C) or (C,) or shaped like its output, bool}``, True for neurons that stay on.
+        means: the output of a neuron that is off, ``{layer: (...)}`` value by value; None for zero.
     """
 
     def __init__(self, layers: Layers, masks: Mapping[str, Tensor], means: Mapping[str, Tensor] | None = None) -> None:
@@ -72,7 +72,7 @@ class Masking(_AtLayers):
         return self._at(layer, y)
 
     def whole(self, t: Tensor) -> Tensor:
-        # a neuron is off after the normalisation of its layer
+        # neurons are switched off after the layer's normalisation
         whole = self.unmasked.get(t)
         return t if whole is None else whole
 
@@ -104,13 +104,13 @@ class Masking(_AtLayers):
         return self._switched(layer, y, on, name)
 
     def _switched(self, layer: Layer, y: Tensor, on: Tensor, name: str) -> Tensor:
-        """The output of a layer with the neurons off that are not ``on``."""
+        """The output of a layer in which only neurons in ``on`` are on."""
         if self.means is None:
             return torch.where(on, y, 0)
         return torch.where(on, y, self._instead(layer, y, name, self.means))
 
     def _instead(self, layer: Layer, y: Tensor, name: str, means: Mapping[str, Tensor]) -> Tensor:
-        """What neurons that are off give, shaped like the output ``y``."""
+        """The output of neurons that are off, shaped like the output ``y``."""
         if name not in means:
             raise SelectionError(
                 f"there is no replacement for the output of layer {name!r}; replacements were given for "
@@ -127,7 +127,7 @@ class Masking(_AtLayers):
 
 
 class Means(Masking):
-    """Notes what each layer gives, on average over the samples, and switches nothing off."""
+    """Notes the output of each layer, averaged over samples, and switches nothing off."""
 
     means: dict[str, Tensor]
 
@@ -153,9 +153,9 @@ class Activations(Masking):
 
 
 class SoftMasking(Masking):
-    """Weighs each neuron against what it gives when it is off, so that masks have gradients.
+    """Interpolates between each neuron's output and its output when off, so that masks have gradients.
 
-    Against zero by a little more than the mask says, else a ReLU behind would let no gradient through.
+    For zero, the weight is slightly larger than the mask's, because otherwise a ReLU behind it would pass no gradient.
     """
 
     def _switched(self, layer: Layer, y: Tensor, on: Tensor, name: str) -> Tensor:
@@ -166,12 +166,12 @@ class SoftMasking(Masking):
 
 
 class EdgeMasking(_AtLayers):
-    """Switches connections off: a neuron reads of those below it that its mask says, and of all others their mean.
+    """Switches connections off: a neuron reads the neurons below that are in its mask, and the mean of all others.
 
     Args:
-        layers: those of the forward.
-        masks: ``{layer: shaped like the first two dimensions of its weight}``; floating ones can be differentiated.
-        means: what each layer reads on average, ``{layer: (1, ...)}``; None for zero.
+        layers: the layers of the forward.
+        masks: ``{layer: shaped like the first two dimensions of its weight}``; floating-point masks can be differentiated.
+        means: the mean input of each layer, ``{layer: (1, ...)}``; None for zero.
     """
 
     def __init__(self, layers: Layers, masks: Mapping[str, Tensor], means: Mapping[str, Tensor] | None = None) -> None:
@@ -180,7 +180,7 @@ class EdgeMasking(_AtLayers):
 
     def layer(self, run: Interpreter, unit: Unit) -> Tensor:
         name = self.name_of(unit.layer)
-        if name is None or name in self.used:  # a normalisation takes up what a masked layer gives
+        if name is None or name in self.used:  # a normalisation reads the output of a masked layer
             return unit.y
         self.used.add(name)
         return self._connected(unit, name)
@@ -197,7 +197,7 @@ class EdgeMasking(_AtLayers):
 
 
 class Reads(EdgeMasking):
-    """Notes what each layer reads, on average over the samples, with the shape of its connections; switches nothing off."""
+    """Notes the input of each layer, averaged over samples, and the shape of its connections; switches nothing off."""
 
     def __init__(self, layers: Layers, masks: Mapping[str, Tensor], notes: dict[str, tuple[Tensor, torch.Size]]) -> None:
         super().__init__(layers, masks)

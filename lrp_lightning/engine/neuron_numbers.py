@@ -1,8 +1,8 @@
-"""The number of the neuron, or of the sample, of every value, as tensors: where the algebra of axes ends.
+"""The number of the neuron, or of the sample, of every value, as tensors, for cases beyond the algebra of axes.
 
-An operator that moves values in a way that no plan describes is run on a tensor of their numbers. Numbers are one more than
-those of the axis, so 0 is nobody's: what an operator fills in. They are in double precision, since not every operator that
-moves values takes integers, and exact up to 2**53.
+An operator that moves values without a plan is run on a tensor of their numbers. Numbers are one more than those of the
+axis, so that 0, which operators fill in, belongs to nobody. They are in double precision, because not every operator that
+moves values accepts integers, and exact up to 2**53.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ __all__ = ["axis_of", "averaged", "compact", "known", "mixed", "numbers_of", "ru
 
 
 def values_of(t: Tensor) -> Any:
-    """The values of a tensor, as a list, that say where other values go.
+    """The values of an index tensor, as a list.
 
     Raises:
-        UnsupportedOperatorError: if they depend on the input of a pass that is recorded.
+        UnsupportedOperatorError: if they depend on the input while a pass is recorded.
     """
     t = known(t)
     with unrecorded():
@@ -32,7 +32,7 @@ def values_of(t: Tensor) -> Any:
 
 
 def known(t: Tensor) -> Tensor:
-    """A tensor on the host whose values say where other values go; errors as of :func:`values_of`."""
+    """An index tensor on the host; errors as in :func:`values_of`."""
     if is_recording() and depends_on_inputs(t):
         raise UnsupportedOperatorError("where values go depends on the input, so a pass of this model cannot be captured")
     with unrecorded():
@@ -41,7 +41,7 @@ def known(t: Tensor) -> Tensor:
 
 @unrecorded()
 def numbers_of(axis: Axis) -> Tensor:
-    """The numbers of an axis, of size 1 in dimensions along which they do not change."""
+    """The numbers of an axis; dimensions along which they do not change have size 1."""
     total = torch.full(
         (1,) * len(axis.shape), float(axis.base + 1) if axis.base != NOBODY else -torch.inf, dtype=torch.double
     )
@@ -54,9 +54,9 @@ def numbers_of(axis: Axis) -> Tensor:
 
 @unrecorded()
 def axis_of(numbers: Tensor, filled: bool = False) -> Axis | None:
-    """The axis that numbers make up; None if they are no sum over dimensions, or what made them was no movement.
+    """The axis of numbers; None if they are not a sum over dimensions, or values were not only moved.
 
-    With ``filled`` what is nobody's has the number of what stands beside it, where only one dimension tells.
+    With ``filled``, values of nobody take the number of their neighbours, if only one dimension determines it.
     """
     shape = tuple(numbers.shape)
     if not numbers.numel():
@@ -93,7 +93,7 @@ def _beside(numbers: Tensor) -> Axis | None:
 
 @unrecorded()
 def compact(numbers: Tensor) -> Tensor:
-    """Dimensions along which the numbers do not change, brought to size 1."""
+    """The numbers with size 1 in dimensions along which they do not change."""
     for dim in range(numbers.ndim if numbers.numel() else 0):
         first, last = numbers.narrow(dim, 0, 1), numbers.narrow(dim, -1, 1)
         if numbers.stride(dim) == 0 or (torch.equal(first, last) and torch.equal(first.expand_as(numbers), numbers)):
@@ -103,7 +103,7 @@ def compact(numbers: Tensor) -> Tensor:
 
 @unrecorded()
 def run_of(numbers: Tensor | None) -> int:
-    """How many features, one after the other, are of one neuron, all along: 49 after flattening 7 x 7 pixels, 1 for none."""
+    """The number of successive features of each neuron, such as 49 after flattening 7 x 7 pixels; 1 if it varies."""
     if numbers is None or len(numbers) < 2 or numbers[0] != numbers[1]:
         return 1
     other = (numbers != numbers[0]).nonzero()
@@ -113,20 +113,20 @@ def run_of(numbers: Tensor | None) -> int:
 
 @unrecorded()
 def mixed(numbers: Tensor, dims: list[int], keepdim: bool = True) -> Tensor | None:
-    """Numbers after values along ``dims`` were mixed; None if values of several neurons met."""
+    """Numbers after values along ``dims`` were mixed; None if values of several neurons were combined."""
     least, most = numbers.amin(dims, keepdim=keepdim), numbers.amax(dims, keepdim=keepdim)
     return most if torch.equal(least, most) else None
 
 
 @unrecorded()
 def averaged(func: Callable, values: Callable[[Callable[[Tensor], Tensor]], tuple[tuple, dict[str, Any]]]) -> Tensor | None:
-    """Numbers after any operator that is linear in a signal; None where values of several neurons met.
+    """Numbers after an operator that is linear in a signal; None if values of several neurons were combined.
 
-    Every weight is taken as 1: if all values that meet have one number, the mean of its square is the square of its mean.
+    All weights are set to 1: if combined values have the same number, the mean of its square is the square of its mean.
 
     Args:
         func: the operator.
-        values: gives its arguments, with what a function makes of the numbers for the signal, and ones for all else.
+        values: returns its arguments, with a function of the numbers instead of the signal, and ones instead of all others.
     """
     count, total, squares = (
         func(*args, **kwargs).double() for args, kwargs in map(values, (torch.ones_like, lambda t: t, torch.square))

@@ -1,4 +1,4 @@
-"""Notes about tensors, by their identity, that are gone when the tensors are."""
+"""Notes about tensors, by identity, which are removed with the tensors."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 class Ref(weakref.ref):
-    """A weak reference that knows whose it is after that has gone."""
+    """A weak reference that still knows the tensor's identity after its end."""
 
     __slots__ = ("key",)
     key: int
@@ -33,9 +33,9 @@ class Ref(weakref.ref):
 
 
 class Notes(Generic[T]):
-    """What ``torch.utils.weak.WeakIdKeyDictionary`` is, for tensors alone and several times as fast.
+    """Like ``torch.utils.weak.WeakIdKeyDictionary``, but only for tensors and several times as fast.
 
-    Every operator of a forward pass looks things up here, so it counts.
+    Speed matters, because every operator of a forward pass reads notes.
     """
 
     def __init__(self) -> None:
@@ -48,7 +48,7 @@ class Notes(Generic[T]):
 
     def _gone(self, ref: Any) -> None:
         found = self._of.get(ref.key)
-        if found is not None and found[0] is ref:  # and not one of another tensor that has its place
+        if found is not None and found[0] is ref:  # and not another tensor with the same id
             del self._of[ref.key]
 
     def __contains__(self, t: Tensor) -> bool:

@@ -58,27 +58,27 @@ def propagate(
     values: bool = True,
     multiply_by_inputs: bool = True,
 ) -> tuple[Trace, list[Tensor | tuple[Tensor, ...]]]:
-    """Hand the relevance of the model's output at ``target`` down to its inputs.
+    """Propagate the relevance of the model's output at ``target`` to its inputs.
 
-    The model is explained as in eval and left as it was found, whatever happens. With ``along``, paths of
-    ``(layer, neuron)``, the first samples explain what runs along the first path alone, and so on, each path having as many.
-    Without ``values`` nothing asks for the value of a tensor, so that the pass can be recorded: neither input nor output is
-    checked, and inputs are taken for ones that may be negative. Without ``multiply_by_inputs`` what is found at ``layers``,
-    or, if there are none, ``Trace.inputs``, is relevance before it is multiplied by the value that it is of.
+    The model is explained in eval mode, and its state is restored, even after an error. With ``along``, paths of
+    ``(layer, neuron)``, the first samples are explained along the first path, and so on, with equal numbers of samples.
+    Without ``values`` no tensor's value is read, so that the pass can be recorded: inputs and output are not checked, and
+    inputs may be negative. Without ``multiply_by_inputs`` the result at ``layers``, or, without these, ``Trace.inputs``, is
+    relevance before it is multiplied by the activation.
 
     Returns:
-        What the pass left behind, and the whole relevance at ``layers``, of their inputs if ``of_layer_input``. Without
-        ``accounts`` the trace does not say what arrived at layers and what stayed where, which edges need; all else is the
-        same, bit for bit.
+        The trace, and the full relevance at ``layers``, or of their inputs with ``of_layer_input``. Without ``accounts`` the
+        trace lacks the relevance that arrived at layers and was absorbed there, which edges need; everything else is
+        bit-identical.
 
     Raises:
-        ModelError: if the model is no module, has parameters without a size, or its output is no tensor.
+        ModelError: if the model is not a module, has parameters without a size, or its output is not a tensor.
         NotFiniteError: if its output is not finite.
-        InputError: if an input is no floating tensor, not finite, or not of the model's dtype.
+        InputError: if an input is not a floating-point tensor, not finite, or not of the model's dtype.
         TargetError: if the target is missing or does not fit the output.
-        UnsupportedOperatorError: if the model uses an operator that has no rule.
+        UnsupportedOperatorError: if relevance arrives at an operator without a rule.
         LayerError: if the composite, the selection or a path names a layer that the model does not have.
-        GraphError: if a path does not run from the input to the output.
+        GraphError: if a path does not lead from the input to the output.
         RuleError: if a rule does not fit its layer, or without ``multiply_by_inputs`` gives relevance to a value of zero.
     """
     model = unwrapped(model)
@@ -113,7 +113,7 @@ def propagate(
             with captures.hooked(), run, _checkpoints_refused():
                 output = run.latest(tensor_of(model(*xs, *more)))
         except RuntimeError as error:
-            if not (isinstance(error, LRPError) or run.looked_up):  # it may be that integers are no token numbers
+            if not (isinstance(error, LRPError) or run.looked_up):  # perhaps integers are not token numbers
                 _check_looked_up(run, [x.dtype for x in given])
             raise
         _check_looked_up(run, [x.dtype for x in given])
@@ -190,10 +190,10 @@ def _interpreter(
 
 
 def _neurons_of(layers: Layers, chosen: Mapping[str, Sequence[int]], device: torch.device) -> dict[Layer, Tensor]:
-    """The layers and neurons that are asked for by name.
+    """The layers and neurons that are requested by name.
 
     Raises:
-        LayerError: if there is no such layer or neuron.
+        LayerError: if a layer or neuron does not exist.
     """
     by_name, found = {layer.name: layer for layer in layers.all}, {}
     for name, neurons in chosen.items():
@@ -209,7 +209,7 @@ def _neurons_of(layers: Layers, chosen: Mapping[str, Sequence[int]], device: tor
 
 @contextmanager
 def _checkpoints_refused() -> Iterator[None]:
-    """What a checkpoint computes anew in the backward pass, nobody follows."""
+    """Raise an error for checkpoints, whose recomputation in the backward pass cannot be followed."""
     try:
         yield
     except CheckpointError as error:
@@ -217,10 +217,10 @@ def _checkpoints_refused() -> Iterator[None]:
 
 
 def _check_output(run: Interpreter, output: Tensor, on_unsupported: str) -> None:
-    """Refuse an output that cannot be explained.
+    """Raise an error for an output that cannot be explained.
 
     Raises:
-        ModelError: saying why.
+        ModelError: with the reason.
     """
     if not run.known(output) or (is_foreign(output.grad_fn) and on_unsupported != "gradient"):
         made_by = output.grad_fn.name() if output.grad_fn is not None else "no operator that relevance passes"
@@ -240,10 +240,10 @@ def _check_output(run: Interpreter, output: Tensor, on_unsupported: str) -> None
 
 
 def _what_is_explained(run: Interpreter, output: Tensor) -> tuple[str, Tensor]:
-    """What relevance is of, if not of the output itself, and that tensor.
+    """A description of the explained values, if they are not the output itself, and these values.
 
-    A softmax, a sigmoid or another monotone map at the end turns signs round: log-probabilities are negative, so neurons
-    that support a class would count against it. So what is explained are the logits that the map reads.
+    A softmax, a sigmoid or another monotone map at the end changes signs: log-probabilities are negative, so neurons that
+    support a class would count against it. Therefore the logits that the map reads are explained.
     """
     below = run.of(output).below
     if below is None:
@@ -253,12 +253,12 @@ def _what_is_explained(run: Interpreter, output: Tensor) -> tuple[str, Tensor]:
 
 
 def _check_finite(explained: Tensor, outside: dict[Layer, Tensor], stray: Sequence[Tensor] = ()) -> list[Layer]:
-    """Refuse an output that is not finite, or relevance of no sample; tell which layers read values outside of their box."""
+    """Raise an error if the output is not finite or relevance belongs to no sample; warn of values outside a rule's box."""
     facts = [torch.isfinite(explained).all(), *outside.values()]
     facts += [torch.stack(list(stray)).sum() == 0] if stray else []
     finite, *rest = torch.stack(
         [fact.to(explained.device) for fact in facts]
-    ).tolist()  # the one look at values after the pass
+    ).tolist()  # the only read of values after the pass
     if not finite:
         raise NotFiniteError("the model's output is not finite for these inputs; are its weights NaN or infinite?")
     if stray and not rest.pop():
@@ -275,7 +275,7 @@ def check_not_nested() -> None:
 
 
 def out_of_autocast(model: nn.Module, x: Any) -> Any:
-    """An input in the model's own precision, where autocast would have brought the two together."""
+    """An input converted to the model's precision, as autocast would do."""
     parameter = next((p for p in model.parameters() if p.is_floating_point()), None)
     if parameter is None or not isinstance(x, Tensor) or not x.is_floating_point() or x.is_meta:
         return x
@@ -283,7 +283,7 @@ def out_of_autocast(model: nn.Module, x: Any) -> Any:
 
 
 def _check_looked_up(run: Interpreter, dtypes: Sequence[torch.dtype]) -> None:
-    """Refuse token numbers that no embedding reads.
+    """Raise an error for token numbers that no embedding reads.
 
     Raises:
         InputError: naming the input.
@@ -301,9 +301,9 @@ def _check_looked_up(run: Interpreter, dtypes: Sequence[torch.dtype]) -> None:
 def _of_inputs(
     run: Interpreter, ledger: Ledger, xs: Sequence[Tensor], gradients: Sequence[Tensor | None], asked: bool
 ) -> list[Tensor]:
-    """The relevance of each input, shaped like it; that of a token is the sum over its row.
+    """The relevance of each input, shaped like it; for a token, the sum over its row.
 
-    If it is what the caller ``asked`` for, it may be wanted before it is multiplied by the input.
+    If the caller ``asked`` for it, it may be returned before it is multiplied by the input.
     """
     maps = asked and not ledger.multiplied
     if maps and run.looked_up:
@@ -323,7 +323,7 @@ def _of_inputs(
             given.append(ledger.attribution(t, g, source.first).detach())
     if maps:
         return given
-    of_tokens = {  # the last place for rows that are of no token
+    of_tokens = {  # the last place is for rows of no token
         i: x.new_zeros(x.numel() + 1, dtype=torch.float)
         for i, (layer, x) in enumerate(zip(run.inputs, xs, strict=True))
         if layer is None
@@ -332,7 +332,7 @@ def _of_inputs(
         r, (number, _, places) = of_layer[found.layer].sum(-1), found.tokens
         total = of_tokens[number].to(r.dtype)
         of_tokens[number] = total.index_add(0, places.flatten().remainder(len(total)).to(r.device), r.flatten())
-        if bool((places < 0).any()):  # such as a class token put before those of the input
+        if bool((places < 0).any()):  # such as a class token before those of the input
             beside = torch.where(places.to(r.device) < 0, r, 0)
             samples = found.tokens.samples()
             ledger.absorb_values("constant", beside, samples, found.layer.lost)
@@ -343,7 +343,7 @@ def _of_inputs(
 
 
 def _by_name(visitor: Relevance) -> dict[str, Any]:
-    """What was written down under the layers' names, in the order of the forward pass."""
+    """Records by the layers' names, in the order of the forward pass."""
     layers, ledger, edges = visitor.layers.all, visitor.ledger, visitor.edges
 
     def named(notes: dict[Layer, Tensor]) -> dict[str, Tensor]:
@@ -366,10 +366,10 @@ def _by_name(visitor: Relevance) -> dict[str, Any]:
 
 
 def check_inputs(model: nn.Module, inputs: tuple[Any, ...], values: bool = True, tokens: bool = True) -> list[bool]:
-    """Refuse what cannot be explained; tell for each input whether all its values are at least 0.
+    """Raise an error for inputs that cannot be explained; return for each whether all its values are at least 0.
 
-    Without ``values`` they are not looked at, for which a device would have to be waited for. Integers are ``tokens``, where
-    these may be given.
+    Without ``values`` they are not read, which would need to wait for the device. Integers are allowed as ``tokens`` if
+    that is True.
     """
     if not inputs:
         raise InputError("there is no input")
@@ -397,9 +397,9 @@ def check_inputs(model: nn.Module, inputs: tuple[Any, ...], values: bool = True,
                 "move or convert one of them with .to()"
             )
     nonnegative = []
-    for i, x in enumerate(inputs if values else ()):  # the one look at values, before the pass
+    for i, x in enumerate(inputs if values else ()):  # the only read before the pass
         least, most = torch.stack(x.detach().aminmax()).tolist()
-        if x.is_floating_point() and not (abs(least) < float("inf") and abs(most) < float("inf")):  # NaN compares false
+        if x.is_floating_point() and not (abs(least) < float("inf") and abs(most) < float("inf")):  # false for NaN
             where = f"input {i}" if len(inputs) > 1 else "the input"
             raise InputError(f"{where} holds NaN or infinite values")
         nonnegative.append(least >= 0)

@@ -1,4 +1,4 @@
-"""The visitor that puts LRP's backwards in place, and what they do with relevance as it arrives."""
+"""The visitor that installs LRP's backwards, and their treatment of relevance."""
 
 from __future__ import annotations
 
@@ -36,19 +36,19 @@ CHECKPOINTS = (
     "activation checkpointing (torch.utils.checkpoint) cannot be followed. Switch it off while you explain, as by "
     "model.gradient_checkpointing_disable(), or by model.eval() where it belongs to training"
 )
-"""Why a model that computes parts of itself anew in the backward pass is refused."""
+"""The error message for models that recompute parts in the backward pass."""
 
 
 class Relevance(Visitor):
     """One pass of relevance.
 
     Args:
-        layers: those of the forward.
-        composite: which rule each gets.
-        ledger: where relevance is written down.
-        selecting: the selection at work.
-        edges: where edges are written down, None if they are not asked for.
-        along: the paths along which relevance may run alone, None for everywhere.
+        layers: the layers of the forward.
+        composite: the rules of layers.
+        ledger: the records of relevance.
+        selecting: the selection.
+        edges: the records of edges; None if not requested.
+        along: the only paths along which relevance may propagate; None for everywhere.
         on_unsupported: what to do at an operator without a rule.
     """
 
@@ -69,7 +69,7 @@ class Relevance(Visitor):
         self.follows = edges is not None or along is not None
         self.unsupported: list[str] = []
         self.refusals: dict[str, UnsupportedOperatorError] = {}
-        self.kept: Notes[Kept] = Notes()  # output of a layer -> what its backward keeps of it
+        self.kept: Notes[Kept] = Notes()  # output of a layer -> the data kept for its backward
         self.passages: Notes[_Passage] = Notes()
 
     def values(self) -> AbstractContextManager:
@@ -105,7 +105,7 @@ class Relevance(Visitor):
             )
 
     def unlisted(self, run: Interpreter, call: Call) -> tuple[Any, Known]:
-        """Harmless if the result carries no relevance (a size, a comparison); refused where relevance arrives at it."""
+        """No error if the result carries no relevance (a size, a comparison); an error if relevance arrives at it."""
         name = operator_name(call.func)
         result, facts = as_it_is(run, call)
         if facts is None:
@@ -146,7 +146,7 @@ class Relevance(Visitor):
         return self.ledger.proportional_below(near_input)
 
     def _needs_scale(self, layer: Layer) -> bool:
-        """Whether the rule of a layer, which may not be settled yet, may ask for the scale of its output."""
+        """Whether the rule of a layer, which may not be known yet, may need the scale of its output."""
         if layer.kind not in ("convolution", "linear", "normalisation"):
             return False
         own, composite = self.layers.names.rule_of(layer.base_name), self.composite
@@ -173,7 +173,7 @@ class Relevance(Visitor):
             in_place = call.in_place and not run.aliases.shares(x)
             y = kept.value.data.relu_() if in_place else torch.relu(x.detach())
             after = None if before is None else sums(y, rows)
-            # |x| adds up to the positive values and what is gone of the negative ones: two sums, and no memory
+            # |x| sums to the positive values plus the removed negative ones: two sums, and no memory
             size = None if before is None or after is None else by_samples(after - before + after, y, rows)
         kept.rectify(y, size)
         return Rectified.apply(x, y, kept)
@@ -205,7 +205,7 @@ class Relevance(Visitor):
     # sums and products
 
     def apart(self, run: Interpreter, t: Any) -> Any:
-        """A tensor of the same values that one node alone reads, so that what is handed to it there can be chosen."""
+        """A tensor of the same values for one node only, so that its share of relevance can be set."""
         if self.along is None or not run.known(t):
             return t
         passage = _Passage(self.along, run.of(t))
@@ -243,7 +243,7 @@ class Relevance(Visitor):
     def accounted(
         self, run: Interpreter, call: Call, what: str, run_it: Callable[[Call], Any], facts_of: Callable[[Any], Known]
     ) -> tuple[Any, Known]:
-        """Run an operator with its plain gradient; what relevance comes to it and is not handed on by it is counted."""
+        """Run an operator with its plain gradient; relevance that arrives and is not propagated is counted as absorbed."""
         ledger, where = self.ledger, run.names.here(what)
 
         def watched(t: Tensor) -> Tensor:
@@ -276,7 +276,7 @@ class _Down:
     unit: Unit
 
     def __post_init__(self) -> None:
-        unit = self.unit  # not its large tensors, which autograd keeps
+        unit = self.unit  # without its large tensors, which autograd keeps
         self.op, self.facts, self.layer, self.scale = unit.op, unit.facts, unit.layer, unit.scale
         self.neurons, self.shape = unit.facts.neurons if self.by.follows else None, unit.a.shape
         self.unit = None  # type: ignore[assignment]
@@ -315,7 +315,7 @@ class _Down:
 
 @dataclass(eq=False)
 class _Node:
-    """What a node without weights does with relevance: it notes what arrives, and each of its parts gets its own share."""
+    """The backward of a node without weights: it notes the relevance that arrives, and each part gets its own share."""
 
     by: Relevance
     kept: Kept
@@ -343,7 +343,7 @@ class _Node:
 
 @dataclass(eq=False)
 class _Taken:
-    """Counts the relevance of a constant ``part``, that a tensor is a sum of, or is in some places."""
+    """Counts the relevance of a constant ``part`` that was added to a tensor or fills some of its places."""
 
     ledger: Ledger
     where: str
@@ -359,7 +359,7 @@ class _Taken:
 
 @dataclass(eq=False)
 class _Scaled:
-    """Hands on a share."""
+    """Propagates a share."""
 
     share: float
 
@@ -369,7 +369,7 @@ class _Scaled:
 
 @dataclass(eq=False)
 class _Refused:
-    """Hands nothing on, and says why."""
+    """Propagates nothing, and raises an error with the reason."""
 
     error: UnsupportedOperatorError
 
@@ -379,7 +379,7 @@ class _Refused:
 
 @dataclass(eq=False)
 class _Passage:
-    """Lets the relevance that a node hands to one of its parts run along the paths only."""
+    """Restricts the relevance that a node propagates to one of its parts to the paths."""
 
     along: AlongPaths
     facts: Facts

@@ -1,4 +1,4 @@
-"""The selection at work: which part of the relevance that arrived at a layer is carried on."""
+"""Applying a selection: which part of the relevance that arrived at a layer is propagated."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["Selecting"]
 
 
 class Selecting:
-    """Asks the selection of one pass, and notes its masks."""
+    """Calls the selection of one pass, and notes its masks."""
 
     def __init__(self, selection: Selection | None, names: LayerNames, ledger: Ledger, edges: Edges | None) -> None:
         self.selection, self.ledger, self.edges = selection and _by_name(selection, names), ledger, edges
@@ -29,13 +29,13 @@ class Selecting:
 
     @property
     def patterns(self) -> list[str]:
-        """The layers that must be there."""
+        """Patterns that must match a layer."""
         return list(getattr(self.selection, "patterns", ()))
 
     def at(self, layer: Layer, y: Tensor, g: Tensor) -> Callable[[Tensor], Tensor | None] | None:
-        """What decides how much of the relevance ``y g`` of a layer is carried on; None if all of it is.
+        """A function that determines the part of a layer's relevance ``y g`` to propagate; None for all of it.
 
-        It takes the relevance by row and neuron, and gives what broadcasts over ``y``.
+        It takes the relevance by row and neuron, and returns a factor that broadcasts over ``y``.
         """
         if self.selection is None or not layer.selectable:
             return None
@@ -76,7 +76,7 @@ class Selecting:
             self.ledger.absorb(f"{layer.name}.unselected", lambda: rest + part * (1 - factor))
         else:
             self.ledger.absorb(f"{layer.name}.unselected", lambda: of(~kept))
-        spread = _over(carried.to(y.dtype), y, layer, rows)  # products with numbers vectorise, with truths they do not
+        spread = _over(carried.to(y.dtype), y, layer, rows)  # products with booleans are not vectorised
         if self.edges is not None and kept.shape == arrived.shape:
             self.edges.stay(layer, arrived - arrived * carried)
         elif self.edges is not None:
@@ -86,12 +86,12 @@ class Selecting:
 
 
 def _over(mask: Tensor, y: Tensor, layer: Layer, rows: BySample) -> Tensor:
-    """A mask of channels ``(N, C)``, or of single values, shaped to broadcast over ``y``."""
+    """A mask of channels, ``(N, C)``, or of single values, shaped to broadcast over ``y``."""
     return rows.as_first(mask, y) if mask.ndim > 2 else rows.over(mask, y, layer.dim)
 
 
 def _by_name(selection: Selection, names: LayerNames) -> Selection:
-    """A selection whose layers are given by name, not as modules."""
+    """A selection with layers given by name instead of as modules."""
     if isinstance(selection, PerLayer):
         return selection.replaced(lambda part: _by_name(part, names))
     if isinstance(selection, Fixed):

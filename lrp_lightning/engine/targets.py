@@ -1,4 +1,4 @@
-"""What of a model's output is explained: Captum's targets, a difference of two outputs, or a function of the output."""
+"""The explained part of a model's output: Captum's targets, a difference of two outputs, or a function of the output."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ __all__ = ["chosen_outputs", "on_host", "tensor_of"]
 
 
 def tensor_of(output: Any) -> Tensor:
-    """The tensor of outputs in what a model gives: itself, or the ``logits`` (of a segmentation the ``out``) it is named.
+    """The tensor of outputs in a model's result: the result itself, or its ``logits`` or (in a segmentation) ``out``.
 
     Raises:
-        ModelError: if there is none, or it is a single number.
+        ModelError: if there is no such tensor, or it is a single number.
     """
     found = output
     for name in ("logits", "out"):
@@ -40,28 +40,28 @@ def tensor_of(output: Any) -> Tensor:
 
 
 def on_host(target: Any) -> Any:
-    """A target whose values can be checked without waiting for the device in the middle of the pass, ints as Python's."""
+    """A target that can be checked without waiting for the device during the pass, with Python's integers."""
     if type(target) in (list, tuple):
         return type(target)(map(on_host, target))
     if is_whole(target):
         return int(target)
     if not isinstance(target, Tensor):
         return target
-    small = not (target.is_floating_point() or target.dtype == torch.bool)  # uint8 and int16 are no indices to torch
+    small = not (target.is_floating_point() or target.dtype == torch.bool)  # torch does not index by uint8 and int16
     return target.detach().cpu().long() if small else target.detach().cpu()
 
 
 def chosen_outputs(output: Tensor, target: Any, below: Tensor, watched: Callable[[Callable, Tensor], Any]) -> Tensor:
     """The outputs to explain, ``(N,)``.
 
-    Of the output that is, or of the logits ``below`` a monotone map, which are as large.
+    They are taken from the output, or from the logits ``below`` a monotone map, which have the same shape.
 
     Args:
         output: ``(N, ...)``.
-        target: with Captum's meaning; a pair ``(a, b)`` of classes of ``(N, classes)``, explained by the difference of the
-            two; a function of the output that gives one class per sample, or the values ``(N,)`` to explain themselves.
-        below: what is explained.
-        watched: runs a function on a tensor as a part of the model.
+        target: with Captum's meaning; or a pair ``(a, b)`` of classes of ``(N, classes)``, for the difference of the two; or
+            a function of the output that returns one class per sample, or the values to explain, ``(N,)``.
+        below: the explained values.
+        watched: runs a function on a tensor as part of the model.
 
     Raises:
         TargetError: if it is missing or does not fit.
@@ -85,7 +85,7 @@ def chosen_outputs(output: Tensor, target: Any, below: Tensor, watched: Callable
                 f"the target function must return one class per sample, integers ({samples},), such as logits.argmax(1), or "
                 f"one value per sample, such as logits[:, 3].mean((1, 2)); it returned {what}"
             )
-        if output.ndim == 2:  # on the device, which is not waited for
+        if output.ndim == 2:  # on the device, without waiting for it
             return below.gather(1, given.long().view(-1, 1)).flatten()
         target = given
     if not isinstance(target, int | tuple | list | Tensor):
@@ -113,7 +113,7 @@ def chosen_outputs(output: Tensor, target: Any, below: Tensor, watched: Callable
         return _differences(below, indices)
     for index in indices:
         _check_index(index, shape)
-    if len(shape) > 2 and isinstance(target, list | Tensor):  # which Captum does for tuples alone
+    if len(shape) > 2 and isinstance(target, list | Tensor):  # Captum does so only for tuples
         tuples = [index if isinstance(index, tuple) else (index,) for index in indices]
         target = tuples[0] if len(tuples) == 1 else tuples
     try:

@@ -1,7 +1,7 @@
-"""Token numbers: integers of the input that are looked up in an embedding, where relevance ends.
+"""Token numbers: integer inputs that are looked up in an embedding, where relevance ends.
 
-They carry none themselves, so they are no signals. What is known of an integer tensor that was made of them is of which
-place of the input each value is; so what a looked-up row gets is written to the token that it was looked up for.
+They carry no relevance, so they are not signals. For an integer tensor that was computed from them, the place in the input
+of each value is known, so that the relevance of a row is assigned to the token that it was looked up for.
 """
 
 from __future__ import annotations
@@ -37,27 +37,27 @@ _SIDE_BY_SIDE = ("cat", "concat", "concatenate", "stack", "hstack", "vstack")
 
 
 class Tokens(NamedTuple):
-    """Of an integer tensor, from which place of its input, flattened, each value is."""
+    """For an integer tensor, the place in the flattened input that each value comes from."""
 
     input: int
     shape: tuple[int, ...]
-    """Of the input."""
+    """The shape of the input."""
     places: Tensor
-    """Shaped like the tensor, -1 for what is of none."""
+    """Shaped like the tensor; -1 for values from no place."""
 
     @staticmethod
     def of_input(number: int, x: Tensor) -> Tokens:
         return Tokens(number, tuple(x.shape), torch.arange(x.numel()).view(x.shape))
 
     def samples(self) -> Axis | None:
-        """The sample of each value; what is of no place belongs to the sample beside it."""
+        """The sample of each value; values from no place belong to the sample of their neighbours."""
         each = max(math.prod(self.shape[1:]), 1)
         numbers = torch.where(self.places < 0, 0, self.places.div(each, rounding_mode="floor") + 1)
         return axis_of(numbers.double(), filled=True)
 
 
 class LookedUp(NamedTuple):
-    """Rows of an embedding, the tokens that they were looked up for, and the layer that stands for them."""
+    """Rows of an embedding, the tokens that they were looked up for, and their layer."""
 
     rows: Tensor
     tokens: Tokens
@@ -65,12 +65,12 @@ class LookedUp(NamedTuple):
 
 
 def followed(call: Call, made: list[Tensor], known: Callable[[Tensor], Tokens | None]) -> list[Tokens | None]:
-    """What is known of integer tensors that an operator made of tokens; None where they may be anything.
+    """Facts about integer tensors that an operator computed from tokens; None if unknown.
 
     Args:
         call: the operator.
-        made: what it gave, or wrote to.
-        known: what is known of a tensor.
+        made: its result, or the tensor that it wrote to.
+        known: returns the facts about a tensor.
     """
     source = next(tokens for t in call.tensors if (tokens := known(t)) is not None)
     moves, joins = call.operator.views, call.name in (*_SIDE_BY_SIDE, "setitem")
@@ -92,7 +92,7 @@ def followed(call: Call, made: list[Tensor], known: Callable[[Tensor], Tokens | 
     try:
         kwargs = {name: value for name, value in instead.kwargs.items() if name not in ("dtype", "device")}
         found = tensors_in((instead.func(*instead.args, **kwargs),))
-    except Exception:  # it does not take them
+    except Exception:  # it does not accept them
         return [None for _ in made]
     return [
         Tokens(source.input, source.shape, at) if at.shape == t.shape and at.dtype == torch.long else None
@@ -101,5 +101,5 @@ def followed(call: Call, made: list[Tensor], known: Callable[[Tensor], Tokens | 
 
 
 def is_lookup(operator: Operator) -> bool:
-    """Whether it is an operator that looks rows up for tokens."""
+    """Whether an operator looks rows up for tokens."""
     return operator.name in ("F.embedding", "F.embedding_bag", "torch.embedding")

@@ -1,4 +1,4 @@
-"""Operators that have no row: run as they are; where samples are in their results is found out by trying."""
+"""Operators without a row: they run unchanged, and the samples of their results are found by trying."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["as_it_is", "samples_by_trial"]
 
 
 def as_it_is(run: Interpreter, call: Call) -> tuple[Any, Facts | list[Facts | None] | None]:
-    """The result with its own gradient. Facts are None where it carries none: a size, a comparison."""
+    """The result with its own gradient. Facts are None if it has no gradient: a size, a comparison."""
     result = call()
     made = tensors_in((result,))
     if run.visitor.differentiates:
@@ -38,7 +38,7 @@ def as_it_is(run: Interpreter, call: Call) -> tuple[Any, Facts | list[Facts | No
 
 
 def samples_by_trial(run: Interpreter, call: Call, y: Tensor, made: list[Tensor]) -> Axis | None:
-    """Samples first, if they are so in every signal that is read, and of one alone the operator makes what it makes here."""
+    """Samples first, if that is so for every signal that is read, and the operator gives the same result for one sample."""
     n, place = run.samples, next(i for i, t in enumerate(made) if t is y)
     known = run.signals(call.tensors)
     if n == 1:
@@ -50,7 +50,7 @@ def samples_by_trial(run: Interpreter, call: Call, y: Tensor, made: list[Tensor]
             with torch.no_grad():
                 alone = call.map(partial(_one, n, i))
                 [of_one, *_] = [tensors_in((alone(),))[place]]
-        except Exception:  # it does not take one
+        except Exception:  # it does not accept one sample
             return None
         if of_one.shape != y[i : i + 1].shape or not torch.allclose(of_one, y[i : i + 1], 1e-3, 1e-5, equal_nan=True):
             return None

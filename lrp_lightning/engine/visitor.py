@@ -1,7 +1,7 @@
-"""What is done with the values of a forward: the interface of the three visitors of the interpreter.
+"""The treatment of values in a forward: the interface of the interpreter's three visitors.
 
-As it stands here, every operator runs as it is, with its own gradient, and layers are counted. ``relevance.py`` puts LRP's
-backwards in place, ``gradients.py`` those of reconstruction, ``masked.py`` switches neurons off. All see the same calls, and
+In this base class, every operator runs unchanged, with its own gradient, and layers are counted. ``relevance.py`` installs
+LRP's backwards, ``gradients.py`` those of reconstruction, ``masked.py`` switches neurons off. All see the same calls and
 give layers the same names.
 """
 
@@ -29,11 +29,11 @@ __all__ = ["Known", "Part", "Unit", "Visitor"]
 
 
 Known = Facts | list[Facts | None] | None
-"""What a row says of its result: of one tensor, of each of several, or that it depends on no input."""
+"""The facts that a row returns: for one tensor, for each of several, or None if the result depends on no input."""
 
 
 class Unit(NamedTuple):
-    """A unit layer at work: ``y = w a + b``."""
+    """A call of a unit layer: ``y = w a + b``."""
 
     op: AffineMap
     a: Tensor
@@ -41,10 +41,10 @@ class Unit(NamedTuple):
     b: Tensor | None
     y: Tensor
     facts: Facts
-    """Of ``a``."""
+    """The facts of ``a``."""
     layer: Layer
     scale: Tensor | None = None
-    """What each neuron's weights in ``w`` are to be multiplied by, as a normalisation does that was folded in."""
+    """The factor of each neuron's weights by a normalisation that was folded in."""
 
     @property
     def weight(self) -> Tensor:
@@ -53,62 +53,62 @@ class Unit(NamedTuple):
 
 
 class Part(NamedTuple):
-    """A signal in a sum, and its factor there."""
+    """A signal in a sum, and its factor."""
 
     t: Tensor
     factor: float = 1.0
     whole: Tensor | None = None
-    """What is handed out, where that is not the signal's own value: a product."""
+    """The value to distribute, if it is not the signal's own value: a product."""
     by_value: bool = True
     """Whether the signal gets its own share of each value."""
 
 
 class Visitor:
-    """Runs every operator as it is. ``layers`` are those met so far."""
+    """Runs every operator unchanged. ``layers`` are the layers so far."""
 
     differentiates = True
-    """Whether gradients are to be taken, so that there must be some."""
+    """Whether gradients will be taken, so that they must exist."""
     follows = False
-    """Whether it is to be known of every value which neuron it came from."""
+    """Whether the neuron of every value must be known."""
     attention = "values"
-    """What attention hands relevance to, as in ``Composite.attention``."""
+    """The targets of relevance in attention, as in ``Composite.attention``."""
 
     def __init__(self, layers: Layers) -> None:
         self.layers = layers
 
     def values(self) -> AbstractContextManager:
-        """In which a row computes values that get a backward of their own."""
+        """A context in which a row computes values that get a backward of their own."""
         return nullcontext()
 
     def read(self, run: Interpreter, operator: Operator, signals: list[Tensor]) -> None:
         """Called before an operator reads these among its arguments."""
 
     def foreign(self, run: Interpreter, operator: Operator, t: Tensor) -> None:
-        """Called before an operator reads a tensor that was made by none that the interpreter saw."""
+        """Called before an operator reads a tensor that no observed operator created."""
         run.facts[t] = Facts(
             lost=run.unsupported(operator.func, "reads a tensor made by a custom autograd.Function").args[0]
         )
 
     def unlisted(self, run: Interpreter, call: Call) -> tuple[Any, Known]:
-        """An operator that has no row."""
+        """An operator without a row."""
         return as_it_is(run, call)
 
-    # what rows hand over
+    # called by rows
 
     def layer(self, run: Interpreter, unit: Unit) -> Tensor:
         """The output of a unit layer."""
         return unit.y
 
     def whole(self, t: Tensor) -> Tensor:
-        """What a normalisation reads of the output of a layer."""
+        """The output of a layer, as a normalisation reads it."""
         return t
 
     def apart(self, run: Interpreter, t: Any) -> Any:
-        """A tensor of the same values that one node alone reads, where what is handed to it there is to be chosen."""
+        """A tensor of the same values for one node only, if its share of relevance must be set."""
         return t
 
     def node(self, run: Interpreter, layer: Layer, y: Tensor, parts: Sequence[Part], stays: Any = None) -> Tensor:
-        """The value of a sum of signals; ``stays`` is what of it is a constant."""
+        """The value of a sum of signals; ``stays`` is its constant part."""
         return y
 
     def silent_at_zero(self, near_input: bool) -> bool:
@@ -134,7 +134,7 @@ class Visitor:
         return y
 
     def detached(self, t: Tensor) -> Tensor:
-        """A gate, beside a signal that it weighs."""
+        """A gate that weighs a signal."""
         return t
 
     def shared(self, y: Tensor, signals: Sequence[Tensor]) -> Tensor:
@@ -142,7 +142,7 @@ class Visitor:
         return y
 
     def shared_parts(self, y: Tensor, signals: Sequence[Tensor]) -> list[Part]:
-        """What each of several signals is handed of a product ``y``."""
+        """The shares of several signals in a product ``y``."""
         return [Part(t, 1 / len(signals), y) for t in signals]
 
     def one_activation(self, run: Interpreter, call: Call, root: Tensor) -> Tensor:
@@ -152,14 +152,14 @@ class Visitor:
     def accounted(
         self, run: Interpreter, call: Call, what: str, run_it: Callable[[Call], Any], facts_of: Callable[[Any], Known]
     ) -> tuple[Any, Known]:
-        """The result of an operator that keeps some of the relevance that comes to it, and what is known of it."""
+        """The result and facts of an operator that absorbs some of the relevance that arrives at it."""
         result = run_it(call)
         return result, facts_of(result)
 
     def taken_apart(self, t: Tensor, value: Tensor) -> Tensor:
-        """What an operator gives that holds layers, taken apart into them as ``t``; ``value`` is what it gives itself."""
+        """The result of an operator that contains layers: ``t`` from its parts, ``value`` from the operator itself."""
         return t
 
     def valued(self, gradient_of: Callable[[], Tensor], value: Callable[[], Tensor]) -> Tensor:
-        """A tensor of one value, with the gradient of another way to compute it."""
+        """A tensor with one value, and the gradient of another way to compute it."""
         return value()

@@ -1,4 +1,4 @@
-"""Relevance graphs: neurons as nodes, the relevance that one hands to another as edges.
+"""Relevance graphs: nodes are neurons, edges the relevance propagated from one neuron to another.
 
 ===============  ============================================================
 ``arrays``       a graph's edges as arrays
@@ -8,7 +8,7 @@
 ``paths``        the chains of neurons that carry the most
 ``prune``        the part of a graph that matters for the output
 ``diff``         what changed between two graphs
-``layout``       where the neurons of a graph stand in a picture
+``layout``       the positions of a graph's neurons in a picture
 ``shapes``       a graph as lines and circles, for a page
 ===============  ============================================================
 """

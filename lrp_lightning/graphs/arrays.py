@@ -1,4 +1,4 @@
-"""A graph's edges as arrays, for what is worked out layer by layer."""
+"""A graph's edges as arrays, for computations layer by layer."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ Node = tuple[str, int]
 
 
 class Arrays:
-    """The nodes of a graph, numbered from the input up, and its edges by their upper node, in the order of ``in_edges``.
+    """The nodes of a graph, numbered from the input upwards, and its edges by upper node, in the order of ``in_edges``.
 
     Attributes:
         nodes: every node comes after those below it.
-        number: ``{node: its place in nodes}``.
-        generations: ``(first, one past last)`` numbers of nodes between which there is no edge, lowest first.
+        number: ``{node: its index in nodes}``.
+        generations: ``(first, one past last)`` numbers of nodes without edges between them, lowest first.
         lower, upper: ``(E,)``, the numbers of each edge's ends; ``upper`` is ascending.
 
     Raises:
@@ -43,9 +43,9 @@ class Arrays:
         self.lower = np.fromiter(map(self.number.__getitem__, chain.from_iterable(self._below)), int, len(self.upper))
 
     def of_edges(self, value: Callable[[dict[str, Any]], Any]) -> np.ndarray:
-        """``(E,)`` double, of the attributes of each edge."""
+        """``(E,)`` double, a function of the attributes of each edge."""
         return np.fromiter((value(edge) for edge in self.edges()), float, len(self.upper))
 
     def edges(self) -> Iterator[dict[str, Any]]:
-        """The attributes of each edge, as they are in the graph."""
+        """The attributes of each edge, as in the graph."""
         return chain.from_iterable(below.values() for below in self._below)

@@ -1,4 +1,4 @@
-"""The relevance graph: neurons as nodes, the relevance that one hands to another as edges."""
+"""The relevance graph: nodes are neurons, edges the relevance propagated from one neuron to another."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from lrp_lightning.trace import Trace
 __all__ = ["build_graph", "check_graph", "outputs_of"]
 
 _MOST_EDGES = 1_000_000
-"""networkx takes about 0.5 kB an edge."""
+"""networkx takes about 0.5 kB per edge."""
 
 
 def build_graph(trace: Trace, min_share: float = 0.0, classes: Sequence[str] | None = None) -> nx.DiGraph:
     """The relevance graph of a trace, summed over its batch.
 
     Nodes are ``(layer, neuron)`` with ``relevance`` (summed over samples and space), ``activation`` (their mean), ``layer``,
-    ``neuron``, ``kind``, ``places`` (how many values of a sample a neuron has), ``order`` (the layer's place in the forward
-    pass), ``output`` (whether it is one of the output's), ``absorbed`` (what of its relevance
-    goes to no neuron of the graph: what biases and stabilisers take, what the selection left out, edges that are left out),
-    and, with ``classes``, ``class_name``. Edges point the way of the forward pass, with ``relevance``, what the upper neuron
-    handed to the lower one, and ``share``, that over the upper one's relevance. So into each node flows its relevance less
-    what it absorbed.
+    ``neuron``, ``kind``, ``places`` (number of values of a neuron per sample), ``order`` (the layer's position in the
+    forward pass), ``output`` (whether the neuron belongs to the output), ``absorbed`` (the part of its relevance that
+    reaches no neuron of the graph: it is absorbed by biases, stabilisers and unselected neurons, or belongs to edges that
+    are left out) and, with ``classes``, ``class_name``. Edges point in the direction of the forward pass and have
+    ``relevance``, which the upper neuron propagates to the lower one, and ``share``, that divided by the upper neuron's
+    relevance. So the relevance of a node's incoming edges sums to its own relevance minus what it absorbs.
 
     Left out are neurons without edges and, if the trace has a selection, neurons that are critical in no sample, since they
     propagate nothing. Neurons of the output are always included. More than a million edges are too many for a graph in
@@ -112,11 +112,11 @@ def build_graph(trace: Trace, min_share: float = 0.0, classes: Sequence[str] | N
 
 
 def check_graph(graph: object, nodes: Collection[str] = (), edges: Collection[str] = ()) -> None:
-    """Refuse what is not a relevance graph, or is empty.
+    """Raise an error unless the argument is a relevance graph that is not empty.
 
     Args:
-        graph: what was given.
-        nodes, edges: which attributes each node and each edge must have.
+        graph: the argument.
+        nodes, edges: the attributes that each node and each edge must have.
 
     Raises:
         GraphError: saying what to give.
@@ -139,7 +139,7 @@ def check_graph(graph: object, nodes: Collection[str] = (), edges: Collection[st
 
 
 def outputs_of(graph: nx.DiGraph) -> list[Node]:
-    """The output's neurons; in a graph that does not name them, all from which no edge leads up."""
+    """The output's neurons; in a graph that does not mark them, all neurons without an edge to a higher one."""
     return [n for n, output in graph.nodes(data="output") if output] or [n for n in graph if graph.out_degree(n) == 0]
 
 
@@ -147,7 +147,7 @@ Found = tuple[Tensor, Tensor, Tensor]
 
 
 def _add_edges(graph: nx.DiGraph, found: Mapping[tuple[str, str], Found], relevance: Mapping[str, Tensor]) -> None:
-    """Add the edges between nodes that are there, as ``add_edges_from`` does, without looking for both nodes of each."""
+    """Add edges between existing nodes, like ``add_edges_from``, but without looking up the nodes of each."""
     above = dict(graph.adjacency())
     below = dict(nx.reverse_view(graph).adjacency())
     node_of: dict[str, dict[int, Node]] = defaultdict(dict)
@@ -177,7 +177,7 @@ def _join(
 
 
 def _present(trace: Trace, lower: str, upper: str, arrived: Tensor, min_share: float) -> Found:
-    """Lower neurons, upper neurons and relevance of the edges between two layers; only critical neurons are looked at."""
+    """Lower neurons, upper neurons and relevance of the edges between two layers, for critical neurons only."""
     edges = trace.edges[lower, upper]
     edges = edges.sum(0) if trace.per_sample else edges
     below = torch.arange(trace.relevance[lower].shape[1], device=edges.device)

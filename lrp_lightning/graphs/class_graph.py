@@ -1,4 +1,4 @@
-"""What is known of one class's decisions as a graph: for the report and the tab."""
+"""The graph of one class, for the report and the tab."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lrp_lightning.graphs.paths import Path
 __all__ = ["ClassGraph"]
 
 _NEURONS, _LINES, _PATHS = 6, 500, 5
-"""Neurons of a layer, edges and paths that a notebook shows."""
+"""The numbers of neurons per layer, edges and paths that a notebook shows."""
 
 
 @dataclass(frozen=True, eq=False)

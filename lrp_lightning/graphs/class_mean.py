@@ -37,15 +37,15 @@ def class_graph(
 ) -> nx.DiGraph:
     """The relevance graph of a class: the mean over the loader's samples of that class.
 
-    Batches are ``(inputs, labels)``, of which the samples with label ``target`` are used, or inputs alone, of which all are
-    used. Each is moved to the model's device. Memory does not grow with the number of samples.
+    Of batches ``(inputs, labels)``, the samples with label ``target`` are used; of inputs alone, all samples. Batches are
+    moved to the model's device. Memory does not grow with the number of samples.
 
     Args:
         model: the classifier.
-        loader: gives the batches, such as a ``DataLoader``.
+        loader: yields the batches, such as a ``DataLoader``.
         target: the class whose output is explained.
-        composite, selection, on_unsupported: as in :class:`lrp_lightning.SelectiveLRP`. A neuron is in the graph if it is
-            critical in some sample.
+        composite, selection, on_unsupported: as in :class:`lrp_lightning.SelectiveLRP`. The graph contains the neurons that
+            are critical in any sample.
         min_share, classes: as in :func:`lrp_lightning.build_graph`.
         max_samples: stop after this many samples of the class; None for all.
         progress: whether to show a progress bar.
@@ -56,7 +56,7 @@ def class_graph(
 
     Raises:
         GraphError: if the loader has no sample of the class.
-        InputError: if the loader gives no batches, or a batch is neither ``(inputs, labels)`` nor inputs.
+        InputError: if the loader yields no batches, or a batch is neither ``(inputs, labels)`` nor inputs.
         TargetError: if ``target`` is not the number of a class.
 
     Example:
@@ -97,7 +97,7 @@ def class_graph(
 
 
 class _Sum:
-    """Traces added up over their samples."""
+    """Traces summed over their samples."""
 
     def __init__(
         self, samples: int, kinds: dict[str, str], places: dict[str, int], notes: dict[str, dict[Any, Tensor]]
@@ -132,7 +132,7 @@ class _Sum:
         return _Sum(self.samples + other.samples, kinds, places, notes)
 
     def trace(self) -> Trace:
-        """The mean sample's trace."""
+        """The trace of the mean sample."""
         mean = {
             name: {key: t[None] if name == "masks" else t / self.samples if name == "edges" else t[None] / self.samples
                    for key, t in notes.items()}

@@ -1,4 +1,4 @@
-"""What changed between two relevance graphs: of two epochs, or of two classes."""
+"""The changes between two relevance graphs, of two epochs or of two classes."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from lrp_lightning.graphs.build import check_graph, outputs_of
 __all__ = ["diff_graphs"]
 
 _SAME = 0.1
-"""A change of at most a tenth of the greater share is none. The *Relevance* tab compares alike."""
+"""A change of at most this share of the greater value does not count. The *Relevance* tab uses the same limit."""
 
 
 def diff_graphs(before: nx.DiGraph, after: nx.DiGraph) -> nx.DiGraph:
-    """What appeared, vanished, grew or shrank from one graph to another.
+    """The nodes and edges that appeared, vanished, grew or shrank from one graph to another.
 
-    Relevances are compared as shares of the whole output, since outputs of two epochs or classes differ in size.
+    Relevance is compared as a share of the output, because outputs of two epochs or classes differ in size.
 
     Args:
         before, after: from :func:`lrp_lightning.build_graph` or :func:`lrp_lightning.class_graph`.
@@ -26,7 +26,7 @@ def diff_graphs(before: nx.DiGraph, after: nx.DiGraph) -> nx.DiGraph:
         absent), ``relevance``, which is after minus before, and ``change``: ``"appeared"`` and ``"vanished"`` if one graph
         lacks them, ``"grew"`` and ``"shrank"`` if the relevance for the class is more or less, ``"same"`` if the two differ
         by at most a tenth of the greater. Edges have ``share``, with the change of the share. Other attributes are those of
-        ``after``, or else of ``before``. It can be drawn like any graph: red is more, blue less.
+        ``after`` or, for nodes and edges that it lacks, ``before``. It can be drawn like any graph: red is more, blue less.
 
     Raises:
         GraphError: if an argument is not a relevance graph or is empty, its output has no relevance, or the two are of
@@ -71,7 +71,7 @@ def diff_graphs(before: nx.DiGraph, after: nx.DiGraph) -> nx.DiGraph:
 
 
 def _check_same_network(before: nx.DiGraph, after: nx.DiGraph) -> None:
-    """Refuse graphs whose layers are not those of one network; a layer may be missing where nothing of it is left."""
+    """Raise an error for graphs of different networks; a layer may be missing if none of its neurons are left."""
     one, other = ({node[0]: order for node, order in graph.nodes(data="order")} for graph in (before, after))
     at_one, at_other = ({order: layer for layer, order in layers.items()} for layers in (one, other))
     agree = all(one[layer] == other[layer] for layer in one.keys() & other.keys())
@@ -117,7 +117,7 @@ def _change(one: dict | None, other: dict | None, totals: list[float]) -> dict[s
 
 
 def _common_order(before: nx.DiGraph, after: nx.DiGraph) -> dict[str, int]:
-    """The layers of both in one order of the forward pass; those of one model are in the same in each."""
+    """The layers of both graphs in the order of the forward pass, which is the same in both."""
     place: dict[str, float] = {}
     for graph in (after, before):
         for node, order in graph.nodes(data="order"):

@@ -1,4 +1,4 @@
-"""Where the neurons of a relevance graph stand in a picture: layers as columns, neurons ordered so that few edges cross."""
+"""Layout of a relevance graph: layers are columns, and neurons are ordered so that few edges cross."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SWEEPS = 12
 
 @dataclass(frozen=True)
 class DrawnEdge:
-    """What one drawn neuron hands to another, along one edge or through layers that are not drawn."""
+    """The relevance from one drawn neuron to another, along one edge or through layers that are not drawn."""
 
     lower: Node
     upper: Node
@@ -34,7 +34,7 @@ class DrawnEdge:
 
 @dataclass(frozen=True)
 class Layout:
-    """What is drawn, and where. ``x`` is a column's number, ``y`` is 0 in the middle of a column."""
+    """The neurons and edges to draw, and their positions: ``x`` is the column's number, ``y`` is 0 in its middle."""
 
     layers: list[str]
     place: dict[Node, tuple[float, float]]
@@ -56,17 +56,17 @@ class Layout:
 def lay_out(
     graph: nx.DiGraph, neurons_per_layer: int, paths: Sequence[Path] = (), layers: Sequence[str] | None = None
 ) -> Layout:
-    """Choose what is drawn of a graph, and place it.
+    """Choose the part of a graph to draw, and its layout.
 
     Args:
         graph: from :func:`lrp_lightning.build_graph`.
-        neurons_per_layer: how many neurons of a layer, those with the largest ``|relevance|``; on paths all are drawn.
+        neurons_per_layer: the number of neurons of a layer, by ``|relevance|``; neurons on paths are drawn in addition.
         paths: from :func:`lrp_lightning.k_best_paths`.
-        layers: which layers; None for all, or, where they are more than 24, the last of each block. Between two that are
-            drawn, what flows through layers that are not is one edge.
+        layers: the layers to draw; None for all or, if there are more than 24, for the last of each block. Relevance through
+            layers that are not drawn is merged into one edge.
 
     Raises:
-        GraphError: if the graph is none or empty, a path is not in the graph, or ``neurons_per_layer`` is below 1.
+        GraphError: if it is not a relevance graph or is empty, a path is not in it, or ``neurons_per_layer`` is below 1.
         LayerError: if a layer is not in the graph.
     """
     check_graph(graph, nodes=("relevance", "order"), edges=("relevance", "share"))
@@ -110,7 +110,7 @@ def lay_out(
 
 
 def label_of(graph: nx.DiGraph, node: Node, class_names: Sequence[str] | None) -> str:
-    """A neuron's number; of the output's, its class."""
+    """A neuron's number; for the output's neurons, the class."""
     about = graph.nodes[node]
     if class_names is not None and node[1] < len(class_names) and about.get("output", graph.out_degree(node) == 0):
         return str(class_names[node[1]])
@@ -118,7 +118,7 @@ def label_of(graph: nx.DiGraph, node: Node, class_names: Sequence[str] | None) -
 
 
 def _blocks(names: list[str], graph: nx.DiGraph, members: dict[str, list[Node]]) -> list[str]:
-    """All layers; or of each block the last, blocks being what the layers' names say at the greatest depth that fits."""
+    """All layers, or the last of each block; blocks are prefixes of layers' names at the greatest depth that fits."""
     if len(names) <= _COLUMNS:
         return names
     parts = [name.partition("#")[0].split(".") for name in names]
@@ -134,9 +134,9 @@ def _blocks(names: list[str], graph: nx.DiGraph, members: dict[str, list[Node]])
 def _edges_between(
     graph: nx.DiGraph, names: list[str], members: dict[str, list[Node]], columns: list[list[Node]]
 ) -> list[tuple[Node, Node, float, float]]:
-    """Edges between drawn neurons with relevance and share; layers that are not drawn are passed through.
+    """Edges between drawn neurons, with relevance and share, directly or through layers that are not drawn.
 
-    A share through a hidden layer is the sum over its neurons of the product of the shares below and above it.
+    A share through a skipped layer is the sum over its neurons of the product of the shares below and above.
     """
     drawn = {column[0][0] for column in columns}
     shown = {node for column in columns for node in column}
@@ -168,7 +168,7 @@ def _edges_between(
 
 
 def _uncross(columns: list[list[Node]], edges: list[tuple[Node, Node, float, float]]) -> None:
-    """Order the neurons of each column by where their neighbours stand, weighted by what flows (Sugiyama et al. 1981)."""
+    """Order each column by the positions of the neurons' neighbours, weighted by relevance (Sugiyama et al. 1981)."""
     neighbours: dict[Node, list[tuple[Node, float]]] = {node: [] for column in columns for node in column}
     for a, b, relevance, _ in edges:
         neighbours[a].append((b, abs(relevance)))

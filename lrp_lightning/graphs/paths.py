@@ -20,7 +20,7 @@ __all__ = ["Node", "Path", "Paths", "by_layer", "k_best_paths"]
 
 
 def by_layer(nodes: Iterable[Node]) -> dict[str, list[int]]:
-    """``{layer: numbers}`` of neurons, both in the order of the nodes."""
+    """``{layer: numbers}`` of neurons, in the order of the nodes."""
     neurons: dict[str, list[int]] = {}
     for layer, neuron in nodes:
         neurons.setdefault(layer, []).append(neuron)
@@ -28,15 +28,15 @@ def by_layer(nodes: Iterable[Node]) -> dict[str, list[int]]:
 
 
 _TELLING = 1e-3
-"""Shares from here on are given in per cent."""
+"""The least share that is given in per cent."""
 _WORDS = {1e6: "million", 1e9: "billion", 1e12: "trillion"}
 _RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 _SHOWN = 12
-"""Paths that a notebook shows."""
+"""Number of paths that a notebook shows."""
 _DRAWN = 1001
-"""So many chains, drawn at random, stand for all of them where there are more."""
+"""The number of randomly drawn chains that estimate the median if there are more."""
 _AT_ONCE = 1 << 22
-"""Chains among which the best are chosen at a time, of which each takes about 100 bytes."""
+"""The number of chains that are compared at a time; each takes about 100 bytes."""
 
 
 @dataclass(frozen=True)
@@ -45,10 +45,10 @@ class Path:
 
     Args:
         nodes: ``(layer, neuron)``, lowest first.
-        share: the product over its edges of the edge's share of all that its upper neuron propagates and absorbs; negative
+        share: the product over its edges of each edge's share of all that its upper neuron propagates and absorbs; negative
             for a path that lowers the output.
         times_median: its share as a multiple of the median share of all chains between the same ends, which is easier to
-            read: of 10^26 chains the best may carry 10^-23. None if it is not known. Not part of equality.
+            read: of 10^26 chains the best may carry 10^-23. None if unknown. Ignored in comparisons.
 
     Example:
         >>> from lrp_lightning import Path
@@ -62,7 +62,7 @@ class Path:
 
     @property
     def carries(self) -> str:
-        """Its share of the output, as text; below 0.1 %, a multiple of the median path's."""
+        """Its share of the output as text; below 0.1 %, as a multiple of the median path's share."""
         if self.times_median is None or abs(self.share) >= _TELLING:
             return f"{100 * self.share:.2g} %"
         sign, size = "-" if self.times_median < 0 else "", abs(self.times_median)
@@ -86,7 +86,7 @@ class Path:
 
 
 class Paths(list[Path]):
-    """A list of paths, which a notebook shows as the report does.
+    """A list of paths, which a notebook displays like the report.
 
     Example:
         >>> from lrp_lightning import Path
@@ -96,7 +96,7 @@ class Paths(list[Path]):
     """
 
     def _repr_html_(self) -> str:
-        """For a notebook: the first chains, with what they carry."""
+        """For a notebook: the first paths, with their shares."""
         from lrp_lightning.html import sections
         from lrp_lightning.html.markup import part
 
@@ -163,7 +163,7 @@ def k_best_paths(
     best = _Best(chains, max(k, _DRAWN) if few else k)
     found = [(weight_of[n] * share, n, rank) for n in weight_of for rank, share in enumerate(best.shares(n))]
     ranked = heapq.nlargest(k, found, key=lambda c: abs(c[0]))
-    if few:  # so all of them were found
+    if few:  # then all paths were found
         median = statistics.median(abs(share) for share, _, _ in found) if found else 0.0
     else:
         median = _median(chains, {n: w for n, w in weight_of.items() if chains.count[n]})
@@ -174,7 +174,7 @@ def k_best_paths(
 
 
 def _starts(graph: nx.DiGraph) -> set[Node]:
-    """Features of the input, and neurons that read its channels."""
+    """The input's features, or the neurons that read its channels."""
     inputs = {n for n, kind in graph.nodes(data="kind") if kind == "input"}
     channels = {n for n in inputs if graph.nodes[n].get("places", 1) > 1}
     read_by = {upper for n in channels for upper in graph.successors(n)}
@@ -182,15 +182,15 @@ def _starts(graph: nx.DiGraph) -> set[Node]:
 
 
 class _Chains:
-    """All chains of edges that count, as arrays.
+    """All chains of the edges in use, as arrays.
 
     Attributes:
-        nodes, generations: how many nodes there are, and those without an edge between them, as in :class:`Arrays`.
-        starts: ``(nodes,) bool``, where chains start.
-        lower, upper: ``(E,)``, the ends of those edges that count and lead to one of the ends; ``upper`` is ascending.
-        share: ``(E,)``, what each is of all that its upper neuron hands on and keeps.
-        first: ``(nodes + 1,)``, where the edges into each node begin.
-        count: ``(nodes,)``, how many chains there are to each node, infinite from 1e308.
+        nodes, generations: the number of nodes, and the nodes without edges between them, as in :class:`Arrays`.
+        starts: ``(nodes,) bool``, whether chains start there.
+        lower, upper: ``(E,)``, the nodes of the edges that are used and lead to one of the ends; ``upper`` is ascending.
+        share: ``(E,)``, each edge's share of all that its upper neuron propagates and absorbs.
+        first: ``(nodes + 1,)``, the index of the first edge into each node.
+        count: ``(nodes,)``, the number of chains to each node; infinite from 1e308.
     """
 
     def __init__(self, arrays: Arrays, starts: Collection[Node], ends: Sequence[int], signed: bool) -> None:
@@ -198,7 +198,7 @@ class _Chains:
         self.starts = np.zeros(self.nodes, dtype=bool)
         self.starts[[arrays.number[n] for n in starts]] = True
         lower, upper, share = arrays.lower, arrays.upper, arrays.of_edges(itemgetter("share"))
-        # what no edge hands on stays in the neuron
+        # the neuron absorbs what no edge propagates
         sizes = np.bincount(upper, np.abs(share), self.nodes) + np.abs(1 - np.bincount(upper, share, self.nodes))
         counts = share != 0 if signed else (share > 0) & (arrays.of_edges(lambda edge: edge.get("relevance", 1.0)) > 0)
         leads = np.zeros(self.nodes, dtype=bool)
@@ -218,10 +218,10 @@ class _Chains:
 
 
 class _Best:
-    """The ``k`` best chains to each node: of equal shares one that starts there first, then in the order of ``in_edges``.
+    """The ``k`` best chains to each node; of equal shares, first one that starts there, then in the order of ``in_edges``.
 
-    Chain ``rank`` to ``node`` stands at ``first[node] + rank``, with its share, the node below it and its rank there, both
-    -1 where it starts.
+    Chain ``rank`` to ``node`` is at ``first[node] + rank``, with its share, the node below and its rank there, both -1 if
+    it starts at ``node``.
     """
 
     def __init__(self, chains: _Chains, k: int) -> None:
@@ -234,11 +234,11 @@ class _Best:
             self._fill(low, high)
 
     def shares(self, node: int) -> list[float]:
-        """Of the chains to a node, best first."""
+        """The shares of the chains to a node, best first."""
         return self.share[self.first[node] : self.first[node + 1]].tolist()
 
     def chain(self, node: int, rank: int) -> list[int]:
-        """The nodes of one, lowest first."""
+        """The nodes of a chain, lowest first."""
         nodes = []
         while node >= 0:
             nodes.append(node)
@@ -247,11 +247,11 @@ class _Best:
         return nodes[::-1]
 
     def _fill(self, low: int, high: int) -> None:
-        """Of nodes ``low`` to ``high``, between which there is no edge."""
+        """The best chains to nodes ``low`` to ``high``, which have no edges between them."""
         chains = self.chains
         some = np.arange(chains.first[low], chains.first[high])
         some = some[self.count[chains.lower[some]] > 0]
-        # of an edge that is j-th by its best chain the first k - j can be among the k best
+        # of the j-th edge by best chain, only the first k - j chains can be among the k best
         place = _places(chains.upper[some], chains.share[some] * self.share[self.first[chains.lower[some]]])
         many = np.clip(np.minimum(self.count[chains.lower[some]], self.k - place), 0, None)
         if many.sum() > _AT_ONCE and high - low > 1:
@@ -274,7 +274,7 @@ class _Best:
 
 
 def _places(groups: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """The place of each value in its group by size, greatest first; of equal ones the first goes first."""
+    """The rank of each value in its group, greatest first; equal values in their order."""
     order = np.lexsort((-np.abs(values), groups))
     ordered = groups[order]
     places = np.empty_like(order)
@@ -283,11 +283,11 @@ def _places(groups: np.ndarray, values: np.ndarray) -> np.ndarray:
 
 
 def _median(chains: _Chains, ends: Mapping[int, float]) -> float:
-    """The median ``|share|`` of :data:`_DRAWN` chains, each as likely to be drawn; 0 where there are too many to be counted.
+    """The median ``|share|`` of :data:`_DRAWN` chains, drawn uniformly; 0 if there are too many to count.
 
     Args:
-        chains: all.
-        ends: where they end, with the weight that their share is multiplied by.
+        chains: all chains.
+        ends: the nodes where they end, with the weight of their share.
     """
     node = np.array(list(ends))
     there = chains.count[node]
@@ -296,7 +296,7 @@ def _median(chains: _Chains, ends: Mapping[int, float]) -> float:
     chance = np.random.default_rng(0)
     node = chance.choice(node, _DRAWN, p=there / there.sum())
     share = np.array([ends[n] for n in node.tolist()])
-    # how likely a chain to its upper node comes along each edge; of those into a node where none starts they add up to 1
+    # the probability that a chain to its upper node uses each edge; sums to 1 per node, unless chains start there
     part = np.divide(chains.count[chains.lower], whole := chains.count[chains.upper], where=whole > 0, out=0 * whole)
     up_to = np.concatenate([[0], np.cumsum(part)])
     going = np.arange(_DRAWN)

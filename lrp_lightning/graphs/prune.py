@@ -20,13 +20,13 @@ def prune_graph(graph: nx.DiGraph, node_share: float = 0.8, edge_share: float = 
     A node's influence is distributed over the neurons below it, and over what it absorbs, by their shares of its
     ``|relevance|``; so influence is the sum over all paths to the output of the product of these shares. Pruning follows
     that of attribution graphs of language models (Ameisen et al. 2025, "Circuit tracing", appendix on graph pruning): first
-    nodes, then edges among the rest, then, repeatedly, nodes without connection to the input or the output. Neurons of the
+    nodes are removed, then edges, then, repeatedly, nodes without connection to the input or the output. Neurons of the
     output always stay.
 
     Args:
         graph: from :func:`lrp_lightning.build_graph`.
         node_share: of the influence of all nodes, in (0, 1].
-        edge_share: of the influence of all edges that are left, in (0, 1].
+        edge_share: of the influence of all remaining edges, in (0, 1].
 
     Returns:
         A part of the graph; nodes and edges have ``influence``, and nodes ``kept_inflow``, the share of their inflow (in
@@ -98,17 +98,17 @@ def prune_graph(graph: nx.DiGraph, node_share: float = 0.8, edge_share: float = 
 
 
 class _Flow:
-    """Influence on the output along those edges that are left.
+    """Influence on the output along the remaining edges.
 
     Args:
         arrays: the graph.
         size: ``|relevance|`` of each edge.
-        own: of each node, what of the output's influence is its own.
-        absorbed: of each node, the size of what it hands to no other.
+        own: for each node, its own part of the output's influence.
+        absorbed: for each node, the magnitude of what it absorbs.
 
     Attributes:
-        lower, upper, size: of the edges that are left.
-        at: which of the graph's edges they are.
+        lower, upper, size: of the remaining edges.
+        at: their indices among the graph's edges.
     """
 
     def __init__(self, arrays: Arrays, size: np.ndarray, own: np.ndarray, absorbed: np.ndarray) -> None:
@@ -119,11 +119,11 @@ class _Flow:
         self.lower, self.upper, self.size, self.at = (a[keep] for a in (self.lower, self.upper, self.size, self.at))
 
     def inflow(self) -> np.ndarray:
-        """Of each node, along edges."""
+        """The sum of each node's incoming ``|relevance|``."""
         return np.bincount(self.upper, self.size, len(self.own))
 
     def influence(self) -> tuple[np.ndarray, np.ndarray]:
-        """Of nodes and of edges, on the output, whose own is 1."""
+        """The influence of nodes and of edges on the output, whose own influence is 1."""
         whole = (self.inflow() + self.absorbed)[self.upper]
         part = np.divide(self.size, whole, out=np.zeros_like(whole), where=whole != 0)
         influence = self.own.copy()
@@ -134,13 +134,13 @@ class _Flow:
         return influence, part
 
     def loose(self, is_output: np.ndarray, is_input: np.ndarray) -> np.ndarray:
-        """Nodes that reach nothing, or that nothing reaches."""
+        """Nodes without an edge to a higher node, or without an edge from a lower one."""
         led, reached = (np.bincount(ends, minlength=len(self.own)) > 0 for ends in (self.lower, self.upper))
         return ~is_output & ~(led & (reached | is_input))
 
 
 def _strongest(influence: np.ndarray, share: float) -> np.ndarray:
-    """The fewest that hold this share of the whole: ``bool``; of equal ones the first."""
+    """The smallest set with this share of the sum, as ``bool``; of equal ones the first."""
     if share == 1:
         return np.ones(len(influence), dtype=bool)
     ranked = np.argsort(-influence, kind="stable")

@@ -1,4 +1,4 @@
-"""A relevance graph as the shapes that the page draws: lines, circles and words, with numbers in pixels."""
+"""A relevance graph as the shapes of a web page: lines, circles and text, in pixels."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from lrp_lightning.pixels import coloured
 __all__ = ["Circle", "Line", "Shapes", "shapes_of"]
 
 _NEURONS = 8
-"""Of a layer."""
+"""Number of neurons of a layer."""
 _ROW, _MARGIN, _WIDE = 34, 22, 1000
-"""Pixels between two rows, around all, and of the columns together where they are neither few nor many."""
+"""Pixels between two rows, around the graph, and of all columns together for a medium number of columns."""
 _COLUMN = (56, 110)
-"""Pixels between two columns, at least and at most."""
+"""The least and the greatest number of pixels between two columns."""
 _LETTER = 6.2
-"""Pixels of a letter of layers' and classes' names."""
+"""Pixels of a letter in the names of layers and of classes."""
 _LONG = 26
-"""Letters of a class's name that are shown."""
-_TOLD = 0.05
-"""Strength from which on a line says what it carries."""
+"""The number of letters of a class's name that are shown."""
+_TOOLTIP = 0.05
+"""The strength from which a line has a tooltip."""
 
 
 @dataclass(frozen=True)
 class Line:
-    """From neuron to neuron: through ``points``, with what is told where the pointer rests on it."""
+    """A line between neurons, through ``points``, with a tooltip."""
 
     points: str
     kind: str
     width: float
     opacity: float
-    told: str = ""
+    tooltip: str = ""
 
 
 @dataclass(frozen=True)
@@ -49,12 +49,12 @@ class Circle:
     colour: str
     label: str
     named: bool
-    told: str
+    tooltip: str
 
 
 @dataclass(frozen=True)
 class Shapes:
-    """A graph as it is drawn; ``layers`` are names with the ``x`` of their columns."""
+    """The shapes of a graph; ``layers`` are names with the ``x`` of their columns."""
 
     width: float
     height: float
@@ -71,14 +71,14 @@ def shapes_of(
     neurons: int = _NEURONS,
     lines: int | None = None,
 ) -> Shapes:
-    """What :func:`lrp_lightning.drawing.draw_graph` draws too, of the strongest neurons of each layer.
+    """The shapes of the strongest neurons of each layer, as :func:`lrp_lightning.drawing.draw_graph` shows them.
 
     Args:
         graph: from :func:`lrp_lightning.build_graph`.
         paths: of that graph, drawn over it.
-        class_names: of the output's neurons.
-        neurons: how many of a layer.
-        lines: how many edges, the strongest; None for all between neurons that are drawn.
+        class_names: names of the output's neurons.
+        neurons: the number of neurons of a layer.
+        lines: the number of edges, strongest first; None for all between neurons that are drawn.
 
     Example:
         >>> import torch
@@ -102,9 +102,9 @@ def shapes_of(
     def line(nodes: Sequence[Node]) -> str:
         return "M" + "L".join(f"{x:g} {y:g}" for x, y in map(place.__getitem__, nodes))
 
-    def told(edge: DrawnEdge) -> str:
+    def tooltip(edge: DrawnEdge) -> str:
         ends = " → ".join(f"{layer}, {labels[layer, neuron]}" for layer, neuron in (edge.lower, edge.upper))
-        return f"{ends}: {edge.share:.1%} of the upper one's relevance" if edge.strength >= _TOLD else ""
+        return f"{ends}: {edge.share:.1%} of the upper one's relevance" if edge.strength >= _TOOLTIP else ""
 
     strongest = max((abs(path.share) for path in paths), default=1.0) or 1.0
     return Shapes(
@@ -113,7 +113,7 @@ def shapes_of(
         base=base,
         lines=[
             Line(line([e.lower, e.upper]), "for" if e.relevance > 0 else "against", round(0.3 + 5.5 * e.strength, 2),
-                 round(0.06 + 0.74 * e.strength, 2), told(e))
+                 round(0.06 + 0.74 * e.strength, 2), tooltip(e))
             for e in layout.edges[-lines if lines else None :]
         ] + [
             Line(line(chain), "path", round(1 + 3 * abs(path.share) / strongest, 2), 0.85)
@@ -133,7 +133,7 @@ def _shortened(label: str) -> str:
 
 
 def _told(graph: nx.DiGraph, node: Node, label: str) -> str:
-    """What is known of a neuron."""
+    """The tooltip of a neuron."""
     about = graph.nodes[node]
     known = {"relevance": "relevance", "activation": "mean activation", "absorbed": "absorbed"}
     numbers = [f"{words} {about[name]:.4g}" for name, words in known.items() if name in about]

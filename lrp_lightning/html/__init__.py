@@ -1,11 +1,11 @@
-"""What is shown of an object as HTML: sections of the report, which alone in a notebook are that object's ``_repr_html_``.
+"""Objects as HTML: sections of the report, each of which is also an object's ``_repr_html_`` in a notebook.
 
 ==============  ==========================================================================
-``markup``      the templates, and a part of a page that needs nothing around it
-``pictures``    arrays as images that stand in the page itself
-``sections``    the data of the sections that report and notebook share
+``markup``      the templates, and self-contained parts of a page
+``pictures``    arrays as images embedded in the page
+``sections``    the data of the sections, for report and notebook
 ==============  ==========================================================================
 
-``sections.html.jinja`` has a macro for each kind of section, ``sections.css`` its looks; all classes begin with ``lrp``, so
-that neither a notebook's style nor this one reaches the other.
+``sections.html.jinja`` has a macro for each kind of section, ``sections.css`` its style. All CSS classes begin with ``lrp``,
+so that this style and that of a notebook do not affect each other.
 """

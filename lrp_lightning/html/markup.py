@@ -1,4 +1,4 @@
-"""The templates of the report's sections, and a part of a page that needs nothing around it: no script, no network."""
+"""The templates of the report's sections, and self-contained parts of a page, without script or network."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ _SECTIONS = "lrp_lightning.html"
 
 @cache
 def templates(package: str = _SECTIONS) -> Environment:
-    """The templates of a package and, beside them, those of the sections.
+    """The templates of a package, together with those of the sections.
 
-    Everything that they are given is escaped. ``css`` is the looks of sections, ``stops`` the colours of the scale.
+    All data is escaped. ``css`` is the style of sections, ``stops`` the colours of the scale.
     """
     room = Environment(
         loader=ChoiceLoader([PackageLoader(name, "") for name in dict.fromkeys((package, _SECTIONS))]),
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    room.globals["css"] = Markup(files(_SECTIONS).joinpath("sections.css").read_text("utf-8"))  # ours: no data
+    room.globals["css"] = Markup(files(_SECTIONS).joinpath("sections.css").read_text("utf-8"))  # the library's own
     stops = colormaps[COLOURS](np.linspace(0, 1, 11), bytes=True)[:, :3]
     room.globals["stops"] = ", ".join("#{:02x}{:02x}{:02x}".format(*stop) for stop in stops)
     return room
 
 
 def part(title: str, *sections: tuple[str, Any]) -> str:
-    """Sections of the report by themselves, for a notebook; their colours are those of what is around them.
+    """Sections of the report for a notebook; colours are inherited from the page.
 
     Args:
         title: above them, plain text.
-        sections: kind and data, as the functions of ``sections`` give it.
+        sections: pairs of a kind and its data, as the functions of ``sections`` return it.
 
     Example:
         >>> from lrp_lightning.html.markup import part

@@ -1,4 +1,4 @@
-"""Arrays as images that stand in the page itself, small ones exactly."""
+"""Arrays as images embedded in the page; small ones are exact."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from lrp_lightning.pixels import COLOURS
 __all__ = ["SIDE", "SMALL", "Picture", "Row", "data_uri", "heat_picture", "palette_picture", "picture", "strip"]
 
 SIDE = 320
-"""Pixels; larger images are shown smaller."""
+"""Larger images are reduced to this number of pixels."""
 SMALL = 64
-"""Pixels; images up to this are shown pixel by pixel."""
+"""Images up to this number of pixels are shown pixel by pixel."""
 _BETWEEN = 3
-"""Pixels between two pictures of a strip."""
+"""Number of pixels between two pictures of a strip."""
 
 
 class Picture(NamedTuple):
-    """An image of the page, with a word below it where there is one."""
+    """An image of the page, with an optional label below it."""
 
     source: str
     alt: str
@@ -33,14 +33,14 @@ class Picture(NamedTuple):
 
 
 class Row(NamedTuple):
-    """Pictures that belong together, and their caption."""
+    """A row of pictures with a title."""
 
     pictures: list[Picture]
     title: str
 
 
 def picture(pixels: np.ndarray, alt: str) -> Picture:
-    """``(H, W, 3)`` in [0, 1]: small ones exactly, photographs as JPEG."""
+    """``(H, W, 3)`` in [0, 1] as a picture: small ones exactly, photographs as JPEG."""
     image = _image(pixels)
     image.thumbnail((SIDE, SIDE))
     small = max(image.size) <= SMALL
@@ -48,7 +48,7 @@ def picture(pixels: np.ndarray, alt: str) -> Picture:
 
 
 def heat_picture(heat: np.ndarray, limit: float, alt: str, label: str = "", side: int = SIDE) -> Picture:
-    """``(H, W)`` as a picture of 255 colours: white is exactly nothing."""
+    """``(H, W)`` as a picture of 255 colours; white is exactly 0."""
     image = Image.fromarray(heat.astype(np.float32))
     image.thumbnail((side, side), Image.Resampling.BOX)
     level = np.round(127 + 127 * np.clip(np.asarray(image) / limit, -1, 1)).astype(np.uint8)
@@ -58,7 +58,7 @@ def heat_picture(heat: np.ndarray, limit: float, alt: str, label: str = "", side
 
 
 def palette_picture(pixels: np.ndarray, alt: str, side: int | None = None, label: str = "") -> Picture:
-    """``(H, W, 3)``, uint8 or in [0, 1], in at most 256 colours: a byte a pixel at most."""
+    """``(H, W, 3)``, uint8 or in [0, 1], as a picture of at most 256 colours, so of at most a byte per pixel."""
     image = _image(pixels)
     if side is not None:
         image.thumbnail((side, side))
@@ -66,7 +66,7 @@ def palette_picture(pixels: np.ndarray, alt: str, side: int | None = None, label
 
 
 def strip(rows: Sequence[np.ndarray], alt: str) -> Picture:
-    """Pictures in rows and columns as one, ``(k, side, side, 3)`` in [0, 1] each; what is between them is transparent."""
+    """Rows of pictures, ``(k, side, side, 3)`` in [0, 1] each, as one picture with transparent gaps."""
     k, side = rows[0].shape[:2]
     width, height = k * (side + _BETWEEN) - _BETWEEN, len(rows) * (side + _BETWEEN) - _BETWEEN
     sheet, between = np.ones((height, width, 3)), np.ones((height, width), dtype=bool)
@@ -85,7 +85,7 @@ def strip(rows: Sequence[np.ndarray], alt: str) -> Picture:
 
 
 def data_uri(kind: str, file: io.BytesIO) -> str:
-    """A file of an image as an address that holds it."""
+    """An image file as a ``data:`` URI."""
     return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}"
 
 

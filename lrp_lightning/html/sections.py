@@ -1,6 +1,6 @@
-"""The data of the sections that report and notebook share: objects of this library in, plain values for the templates out.
+"""The data of the sections of report and notebook: plain values for the templates, from objects of this library.
 
-All sizes are bounded: ``most`` is how many of a kind are shown, and the section says of how many.
+All sizes are bounded: at most ``most`` items are shown, and the section gives the total number.
 """
 
 from __future__ import annotations
@@ -32,31 +32,31 @@ __all__ = [
 ]  # fmt: skip
 
 _SHORT = 8
-"""Neurons of a path that is written out."""
+"""The most neurons of a path that are all named."""
 _PROTOTYPES = 6
 _KINDS = {"driven": "drive it most", "relevant": "most relevant", "mistaken": "most relevant among mistakes"}
 _PATCH, _PATCHES = 56, 4
-"""Pixels of a patch, and how many of a kind."""
+"""Pixels of a patch, and number of patches of each kind."""
 
 
 def number(value: float) -> str:
-    """A figure of a table."""
+    """A number as text for a table."""
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def numbers(heads: Sequence[str], rows: Iterable[Sequence[str]], many: int, said: str = "") -> dict[str, Any]:
-    """Of a table, the first rows of so many, with how to read it."""
+    """The first rows of a table of ``many`` rows, with an explanation."""
     return {"heads": heads, "rows": list(rows), "many": many, "said": said}
 
 
 def conservation(trace: Trace, titles: Sequence[str] = (), most: int = 24, layers: int | None = None) -> dict[str, Any]:
-    """Where the output of each sample went, and what arrived at each layer.
+    """Where the relevance of each sample was absorbed, and what arrived at each layer.
 
     Args:
         trace: of any batch.
-        titles: one per sample; others are left out, and numbers stand there.
-        most: samples that are shown.
-        layers: layers that are shown; None for all.
+        titles: one per sample; if the number differs, samples are numbered instead.
+        most: the most samples to show.
+        layers: the most layers to show; None for all.
     """
     inputs = trace.inputs if isinstance(trace.inputs, tuple) else (trace.inputs,)
     reached = sum(in_double(r[:most]).flatten(1).sum(1) for r in inputs)
@@ -90,7 +90,7 @@ def conservation(trace: Trace, titles: Sequence[str] = (), most: int = 24, layer
 
 
 def negative(trace: Trace | None) -> str:
-    """For which samples the explained output is negative, in words; empty if for no sample."""
+    """The samples whose explained output is negative, in words; empty if there are no such samples."""
     below = 0 if trace is None else int((trace.explained < 0).sum())
     if trace is None or not below:
         return ""
@@ -98,7 +98,7 @@ def negative(trace: Trace | None) -> str:
 
 
 def input_heatmaps(trace: Trace, most: int, side: int) -> dict[str, Any]:
-    """The relevance of the first samples' inputs, where these are images; empty where there is nothing to show."""
+    """The relevance of the first samples' inputs, if these are images; otherwise empty."""
     relevance = trace.inputs
     if not isinstance(relevance, Tensor) or relevance.ndim != 4 or relevance.numel() == 0:
         return {}
@@ -122,10 +122,10 @@ def contrast(
 
     Args:
         why: of any inputs.
-        figure: a drawing of the heatmaps; None for those of the first samples, where these are images.
+        figure: a drawing of the heatmaps; None to show those of the first samples, if these are images.
         titles: one per sample, listed above the figure.
-        most: samples that are shown without a figure.
-        side: pixels of their heatmaps, at most.
+        most: the most samples to show without a figure.
+        side: the most pixels of their heatmaps.
     """
     rows = [
         [effect, layer, str(neuron), f"{share:+.1%}"]
@@ -139,11 +139,11 @@ def contrast(
 
 
 def _heatmaps_of(why: Contrast, samples: int, side: int) -> list[Row]:
-    """For each sample a row through its critical neurons and one through all neurons, each kind with its own scale."""
+    """For each sample a row of relevance through critical neurons and one through all neurons, each with its own scale."""
     images, explained = displayable(why.inputs[:samples]), why.explained
     rows: dict[tuple[int, int], Row] = {}
     for kind, (name, maps) in enumerate({"critical neurons": why.heatmaps, "all neurons": why.all_neurons}.items()):
-        few, held = maps[:, :samples], why.held(maps)
+        few, held = maps[:, :samples], why.logit_shares(maps)
         heat = summed(few.flatten(0, 1), shares=True).reshape(3, samples, *few.shape[3:])
         limit = limit_of(heat, 99.5)
         for i in range(samples):
@@ -157,11 +157,11 @@ def _heatmaps_of(why: Contrast, samples: int, side: int) -> list[Row]:
 
 
 def paths(of: Sequence[Path], most: int | None = None, first: bool = True) -> dict[str, Any]:
-    """Chains of neurons, with what they carry relative to the strongest.
+    """Paths with their shares, relative to the strongest.
 
     Args:
-        of: best first.
-        most: how many are shown; None for all.
+        of: the paths, best first.
+        most: the most paths to show; None for all.
         first: whether to explain what a path is.
     """
     strongest = max((abs(path.share) for path in of), default=0.0)
@@ -173,7 +173,7 @@ def paths(of: Sequence[Path], most: int | None = None, first: bool = True) -> di
 
 
 def _chain(path: Path, strongest: float) -> dict[str, Any]:
-    """What it carries, beside the strongest where there are others, the whole of it, and of a long one its ends."""
+    """A path's share, its share relative to the strongest, all its neurons, and the ends of a long path."""
     names = [f"{layer}[{neuron}]" for layer, neuron in path.nodes]
     return {
         "carries": path.carries, "whole": " → ".join(names), "against": path.share < 0,
@@ -189,11 +189,11 @@ def graph(
 
     Args:
         whole: the graph.
-        shapes: what is drawn of it; None for nothing.
+        shapes: its shapes; None to draw nothing.
         of: its best paths.
-        samples: how many it sums over; 0 where that is not known.
+        samples: number of samples that it sums over; 0 if unknown.
         first: whether to explain how to read it.
-        more: what else the report shows of it.
+        more: further data of the report.
     """
     explained = sum(about["relevance"] for _, about in whole.nodes(data=True) if about.get("output"))
     return {
@@ -219,8 +219,8 @@ def strategies(
         class_names: names of the classes; without them classes are given by number.
         mean, std: the images' normalisation.
         odd: samples that fit no strategy of their class; the first eight are shown.
-        most: strategies that are shown; None for all.
-        side: pixels of an image, at most.
+        most: the most strategies to show; None for all.
+        side: the most pixels of an image.
     """
     rows = [_strategy(s, class_names, mean, std, side) for s in of[:most]]
 
@@ -230,7 +230,7 @@ def strategies(
         "odd": [
             [
                 str(o.sample), _named(o.label, class_names),
-                "none" if o.claimed_by is None else _named(o.claimed_by.label, class_names), f"{o.margin:.3g}",
+                "none" if o.matching_strategy is None else _named(o.matching_strategy.label, class_names), f"{o.margin:.3g}",
             ]
             for o in odd[:8]
         ],
@@ -268,7 +268,7 @@ def _strategy(
 
 
 def _frame(region: Region, sides: Sequence[int]) -> str:
-    """Where a region lies in an image of such sides, as a style."""
+    """The place of a region in an image of the given sides, as CSS."""
     (top, left, tall, wide), (rows, columns) = region, sides
     parts = {"top": top / rows, "left": left / columns, "height": tall / rows, "width": wide / columns}
     return "; ".join(f"{name}: {100 * share:.4g}%" for name, share in parts.items())
@@ -283,14 +283,14 @@ def neurons(
     highest: bool = False,
     side: int = _PATCH,
 ) -> dict[str, Any]:
-    """Cards, with the parts of images that drive a neuron and those in which it is relevant.
+    """Cards, with the image patches that activate a neuron and those in which it is relevant.
 
     Args:
-        cards: those that are shown.
+        cards: the cards to show.
         class_names: names of the classes; without them classes are given by number.
         mean, std: the images' normalisation.
-        many: of how many these are the first; None for no more.
-        highest: whether they are those of the highest layers instead.
+        many: the total number of cards; None if these are all.
+        highest: whether these are the cards of the highest layers instead of the first ones.
         side: pixels of a patch.
     """
     rows = []

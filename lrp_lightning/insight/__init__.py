@@ -1,1 +1,1 @@
-"""What neurons and paths see: views into a network by passes of their own."""
+"""Analyses of neurons, paths and classes that make passes of their own."""

@@ -1,10 +1,11 @@
 """Class circuits: for each class one set of neurons, the same for every image, from which its logit can be computed.
 
-A circuit is found on images of *all* classes: its class's logit, computed with the circuit alone, is to follow the whole
-network's where the class is shown and where it is not. How well is measured after one scale and offset for the class, since
-a circuit gives a weaker logit than the whole network. Sets are the highest of scores, one per neuron, which start from the
-relevance of the class and go down the gradient of that error through the masks (straight-through estimation: Bengio et al.
-2013, arXiv 1308.3432; for sets of a network's parts, Ramanujan et al. 2020, arXiv 1911.13299).
+A circuit is learnt on images of *all* classes: its class's logit, computed with the circuit alone, should follow the whole
+network's, whether or not the image shows the class. The error is measured after one scale and offset per class, because a
+circuit gives a weaker logit than the whole network. Each neuron has a score, and the circuit consists of the neurons with
+the highest scores. Scores start from the relevance of the class and follow the gradient of that error through the masks
+(straight-through estimation: Bengio et al. 2013, arXiv 1308.3432; for sets of a network's parts, Ramanujan et al. 2020,
+arXiv 1911.13299).
 """
 
 from __future__ import annotations
@@ -35,28 +36,28 @@ __all__ = ["Circuits", "class_circuits"]
 Masks = dict[str, Tensor]
 
 _START = 0.5
-"""Scores of a layer start between zero and this."""
+"""Initial scores of a layer are between zero and this."""
 _RATE = 0.02
-"""Adam's learning rate at first; it falls to a tenth of it."""
+"""Adam's initial learning rate; it falls to a tenth of this."""
 _JUDGED = 5
-"""So many times, at even distances, the sets found so far are compared with the best."""
+"""How often, at even intervals, the current sets are compared with the best."""
 _SHOWN = 24
 """Classes that a notebook shows."""
 _HELD = 512
-"""So many samples tell what neurons give on average, and calibrate."""
+"""The number of samples for the neurons' mean outputs and for calibration."""
 
 
 class Circuits(dict[int, Masks]):
-    """``{class: {layer: (C,) bool}}``, the neurons of each class's circuit, and what its logit is calibrated by.
+    """``{class: {layer: (C,) bool}}``, the neurons of each class's circuit, and the calibration of its logit.
 
-    Made by :func:`class_circuits`; or of sets of one's own, which are not calibrated then.
+    Returned by :func:`class_circuits`, or made from your own sets, then without calibration.
 
     Args:
-        masks: of each class, ``{layer: (C,) bool}``; of edges ``{layer: (upper, lower) bool}``.
-        means: what a neuron that is off gives, ``{layer: (...)}`` value by value, or what is read over an edge that is off;
-            None for zero.
-        calibration: ``{class: (scale, offset)}``, that bring a circuit's logit to the whole network's mean and deviation.
-        of: what circuits are made of, ``"neurons"`` or ``"edges"``.
+        masks: for each class, ``{layer: (C,) bool}``; for edges ``{layer: (upper, lower) bool}``.
+        means: the output of a neuron that is off, ``{layer: (...)}`` value by value, or the value read through an edge that
+            is off; None for zero.
+        calibration: ``{class: (scale, offset)}``, which map a circuit's logit to the whole network's mean and deviation.
+        of: what circuits consist of, ``"neurons"`` or ``"edges"``.
 
     Example:
         >>> import torch
@@ -99,7 +100,7 @@ class Circuits(dict[int, Masks]):
             ``(N, classes)``; NaN for classes without a circuit.
 
         Raises:
-            TargetError: if there is a circuit of a class that the model does not have.
+            TargetError: if there is a circuit for a class that the model does not have.
         """
         own: Tensor | None = None
         replacement: Literal["zero"] | Masks = "zero" if self.means is None else self.means
@@ -116,12 +117,12 @@ class Circuits(dict[int, Masks]):
     def calibrated(
         self, model: nn.Module, inputs: Tensor | tuple[Tensor, ...], additional_forward_args: Any = None
     ) -> Circuits:
-        """The same circuits with scales and offsets that suit these inputs, images of all classes.
+        """The same circuits, calibrated on these inputs, which should be images of all classes.
 
         Args:
             model: the classifier.
             inputs: one tensor, or a tuple of them, two samples or more.
-            additional_forward_args: given to the model after ``inputs``.
+            additional_forward_args: passed to the model after ``inputs``.
         """
         own = self.logits(model, inputs, False, additional_forward_args)
         whole = masked_forward(model, inputs, {}, additional_forward_args=additional_forward_args)
@@ -131,7 +132,7 @@ class Circuits(dict[int, Masks]):
         )
 
     def _repr_html_(self) -> str:
-        """For a notebook: how large each class's circuit is, and its calibration."""
+        """For a notebook: the size of each class's circuit, and its calibration."""
         from lrp_lightning.html import sections
         from lrp_lightning.html.markup import part
 
@@ -155,11 +156,11 @@ class Circuits(dict[int, Masks]):
 
 
 def _size(masks: Masks) -> tuple[int, int]:
-    """How many are in a circuit, and of how many."""
+    """The size of a circuit, and that of the whole network."""
     return sum(int(mask.sum()) for mask in masks.values()), sum(mask.numel() for mask in masks.values())
 
 
-@torch.inference_mode(False)  # what is made inside of it cannot be differentiated
+@torch.inference_mode(False)  # tensors made inside of it cannot be differentiated
 def class_circuits(
     model: nn.Module,
     loader: Iterable[Any],
@@ -189,8 +190,8 @@ def class_circuits(
             ``"mse"`` or ``"smape"``.
         replacement: the output of a neuron that is off: ``"zero"``, or its ``"mean"`` over images, value by value.
         of: what circuits consist of: ``"neurons"``, or ``"edges"``, the connections between the neurons of hidden layers
-            and of the inputs, each a slice of a weight, which are far more and so a finer choice.
-        per_layer: keep that many neurons of each layer; by default the budget is distributed over all layers, with at least
+            and of the inputs, each a slice of a weight. There are far more edges, so the choice is finer.
+        per_layer: keep ``keep`` neurons of each layer; by default the budget is distributed over all layers, with at least
             one neuron in each, which follows the network far better.
         steps: number of batches to learn from.
         composite: for the relevance that scores start from.
@@ -200,8 +201,8 @@ def class_circuits(
         The circuits, a dictionary, with :meth:`Circuits.logits`.
 
     Raises:
-        SelectionError: if ``keep``, ``measure``, ``replacement``, ``of`` or ``steps`` is none of these.
-        InputError: if the loader gives no batches, or none with two samples or more.
+        SelectionError: if ``keep``, ``measure``, ``replacement``, ``of`` or ``steps`` has another value.
+        InputError: if the loader yields no batches, or no batch of at least two samples.
         TargetError: if ``classes`` is empty, or the model does not have one of them.
 
     Example:
@@ -268,7 +269,7 @@ def class_circuits(
 
 
 class _Judged(NamedTuple):
-    """A set, how far its logit is from the whole network's, and by what it comes nearest to it."""
+    """A set, the error of its logit, and the calibration with which it was measured."""
 
     masks: Masks
     error: float
@@ -277,12 +278,12 @@ class _Judged(NamedTuple):
 
 @dataclass
 class _Search:
-    """What a search for circuits goes by."""
+    """The settings of a search for circuits."""
 
     model: nn.Module
     classes: Sequence[int]
     shapes: dict[str, torch.Size]
-    """Of each layer's masks."""
+    """The shape of each layer's mask."""
     keep: int | float
     per_layer: bool
     measure: str
@@ -290,25 +291,25 @@ class _Search:
     means: Masks | None
 
     def by_layer(self, flat: Tensor) -> list[Tensor]:
-        """What there is one of for each neuron, or edge, of all layers, layer by layer."""
+        """Split values, one per neuron or edge of all layers, by layer."""
         return list(flat.split([shape.numel() for shape in self.shapes.values()]))
 
     def masks(self, scores: Tensor) -> Masks:
-        """Those of the highest scores, which are one for each neuron, or edge, of all layers."""
+        """The neurons, or edges, with the highest scores, as masks; scores are those of all layers in one tensor."""
         of_layers = self.by_layer(scores.detach())
         if self.per_layer:
             kept = [_highest(row, number_of(self.keep, len(row))) for row in of_layers]
         else:
-            best = torch.cat([_highest(row, 1) for row in of_layers])  # a layer without a neuron would let nothing through
+            best = torch.cat([_highest(row, 1) for row in of_layers])  # a layer without neurons would block everything
             many = max(number_of(self.keep, len(scores)), len(of_layers))
             kept = self.by_layer(_highest(scores.detach().masked_fill(best, torch.inf), many))
         return {layer: mask.view(shape) for (layer, shape), mask in zip(self.shapes.items(), kept, strict=True)}
 
     def starting_scores(self, x: Tensor, composite: Composite | Rule | str) -> Tensor:
-        """The relevance of each neuron, or edge, for each class, as a share of the largest of its layer; a row a class.
+        """The relevance of each neuron, or edge, for each class, relative to the layer's largest; one row per class.
 
-        Of neurons its size in each sample, on average. Of edges what they carry in all samples together, by gradient, which
-        is their relevance by the epsilon rule.
+        For neurons, the mean ``|relevance|`` over samples. For edges, the sum over samples, computed by gradient, which
+        equals the epsilon rule.
         """
         lrp, rows = SelectiveLRP(self.model, composite), []
         for c in self.classes:
@@ -323,14 +324,14 @@ class _Search:
         return torch.stack(rows)
 
     def gradient(self, scores: Tensor, x: Tensor) -> Tensor:
-        """How each class's error on a batch changes with its masks, a row a class."""
+        """The gradient of each class's error on a batch with respect to its masks, one row per class."""
         whole = masked_forward(self.model, x, {})
         return torch.stack(
             [self._gradient(x, self.masks(row), c, whole[:, c]) for c, row in zip(self.classes, scores, strict=True)]
         )
 
     def _gradient(self, x: Tensor, masks: Masks, c: int, whole: Tensor | None = None) -> Tensor:
-        """How a class's logit, or its error where there is what it is measured against, changes with the masks."""
+        """The gradient of a class's logit, or of its error if a reference is given, with respect to the masks."""
         with torch.enable_grad():
             soft = {layer: mask.to(x.dtype).requires_grad_() for layer, mask in masks.items()}
             own = soft_forward(self.model, x, soft, None, self.means, self.of)[:, c]
@@ -339,7 +340,7 @@ class _Search:
         return torch.cat([gradient.flatten() for gradient in found]).nan_to_num(0.0, 0.0, 0.0)
 
     def judged(self, scores: Tensor, batches: Sequence[Tensor], whole: Tensor) -> list[_Judged]:
-        """Each class's set, judged on these batches, of which ``whole`` are the whole network's logits."""
+        """Each class's set, evaluated on these batches; ``whole`` are the whole network's logits."""
         found = []
         for c, row in zip(self.classes, scores, strict=True):
             masks = self.masks(row)
@@ -352,19 +353,19 @@ class _Search:
 
 
 def calibration(own: Tensor, whole: Tensor) -> tuple[Tensor, Tensor]:
-    """Scale and offset that bring circuits' logits, ``(N, ...)``, to the mean and deviation of the whole network's.
+    """Scale and offset that map circuits' logits, ``(N, ...)``, to the mean and deviation of the whole network's.
 
-    Not those of least squares: these would shrink the logits of a circuit the more, the worse it is, and its class would
-    never have the highest.
+    Least squares is not used: it would shrink the logits of a poor circuit, so that its class would never have the
+    highest logit.
     """
     scale = whole.std(0, correction=0) / own.std(0, correction=0).clamp(min=torch.finfo(own.dtype).tiny ** 0.5)
     return scale, whole.mean(0) - scale * own.mean(0)
 
 
 def _error(own: Tensor, whole: Tensor, measure: str) -> Tensor:
-    """How far a circuit's logits are from the whole network's after calibration; both ``(N,)``.
+    """The error of a circuit's logits after calibration, compared with the whole network's; both ``(N,)``.
 
-    The squared error is in units of twice the logit's variance, which makes it 1 less the correlation.
+    The squared error is divided by twice the logit's variance, so that it equals 1 minus the correlation.
     """
     if measure == "mse":
         one, other = own - own.mean(), whole - whole.mean()
@@ -374,7 +375,7 @@ def _error(own: Tensor, whole: Tensor, measure: str) -> Tensor:
 
 
 def _highest(values: Tensor, many: int) -> Tensor:
-    """``(C,) bool``, the ``many`` highest; of equals the first."""
+    """``(C,) bool``, the ``many`` highest; of equal ones the first."""
     kept = torch.zeros_like(values, dtype=torch.bool)
     return kept.scatter_(0, values.argsort(descending=True, stable=True)[:many], True)
 
@@ -408,7 +409,7 @@ def _cycled(loader: Iterable[Any]) -> Iterator[Tensor]:
 
 
 def _inputs(loader: Iterable[Any]) -> Iterator[Tensor]:
-    """The inputs of batches with two samples or more, of which alone it can be told what follows what."""
+    """The inputs of batches with at least two samples, because a deviation needs two."""
     for batch in loader:
         x = inputs_of(batch)
         if len(x) > 1:

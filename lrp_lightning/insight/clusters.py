@@ -1,4 +1,4 @@
-"""Clusters of samples: a mixture of Gaussians, as many as held-out samples support, and which of them claims a sample."""
+"""Clusters of samples: a mixture of Gaussians, whose number is chosen by held-out samples, and membership of new samples."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from torch.special import gammainc
 __all__ = ["FEWEST", "Clusters"]
 
 FEWEST = 10
-"""Samples of a cluster."""
+"""The least number of samples in a cluster."""
 _COMPONENTS = 8
-"""Principal components that are clustered."""
+"""Number of principal components."""
 _FOLDS = 5
 _CLAIMED = 0.999
-"""Of its members lie so many within the bounds of a cluster."""
+"""The share of a Gaussian's samples within the bounds of a cluster."""
 
 
 class Clusters:
-    """Clusters of some samples, those of too few members left out.
+    """Clusters of some samples, without those that have too few members.
 
-    How many there are, the likelihood of held-out samples says: the fewest within one standard error of the best.
+    Their number is the smallest whose held-out likelihood is within one standard error of the best.
 
     Args:
         features: ``(N, F)``.
-        most: how many clusters at most.
-        seed: of the fits.
+        most: the largest number of clusters.
+        seed: for the fits.
 
     Attributes:
-        groups: of each cluster its members, ``(N,) bool``.
-        typical: all samples, ``(N,)``, most typical first.
+        groups: the members of each cluster, ``(N,) bool``.
+        typical: the numbers of all samples, ``(N,)``, most typical first.
     """
 
     def __init__(self, features: np.ndarray, most: int, seed: int) -> None:
@@ -57,20 +57,20 @@ class Clusters:
         self.typical = np.argsort(-self._mixture.score_samples(reduced), kind="stable")
 
     def alike(self, other: Clusters) -> bool:
-        """Whether the groups are the same ones."""
+        """Whether the groups are equal."""
         return {group.tobytes() for group in self.groups} == {group.tobytes() for group in other.groups}
 
     def _reduced(self, features: np.ndarray) -> np.ndarray:
         return self._pca.transform(features) / self._scale
 
     def likelihood(self, features: np.ndarray) -> np.ndarray:
-        """``(M,)``: the logarithm of the density that other samples have among these."""
+        """``(M,)``: the log density of other samples under the mixture."""
         return self._mixture.score_samples(self._reduced(features))
 
     def claim(self, features: np.ndarray) -> np.ndarray:
-        """``(M,)``: of each of other samples the cluster that it lies in, by its place in ``groups``; -1 for none.
+        """``(M,)``: the cluster that contains each of other samples, as an index into ``groups``; -1 if no cluster does.
 
-        A sample lies in a cluster if its squared Mahalanobis distance is below that of 99.9 % of a Gaussian's samples.
+        A cluster contains a sample if its squared Mahalanobis distance is below the 99.9 % quantile for a Gaussian.
         """
         reduced = self._reduced(features)
         means, variances = self._mixture.means_[self._kept], self._mixture.covariances_[self._kept]

@@ -50,10 +50,10 @@ class Contest:
 
     @staticmethod
     def joined(parts: Iterable[Contest]) -> Contest:
-        """Several as one.
+        """Concatenate several contests.
 
         Args:
-            parts: such as those of batches.
+            parts: the contests, such as those of batches.
         """
         parts = list(parts)
         return Contest(*(torch.cat([getattr(part, field.name) for part in parts]) for field in fields(Contest)))
@@ -65,7 +65,7 @@ class Contest:
 
     @property
     def control_accuracy(self) -> float:
-        """The same with random sets, which win about half of the contests of two."""
+        """The same with random sets, which win about half of the contests between two classes."""
         return float(contest_won(self.control, self.logits).float().mean())
 
     @property
@@ -75,7 +75,7 @@ class Contest:
 
     @property
     def correlation(self) -> float:
-        """Pearson's, over samples, of the predicted class's logit with its own neurons and in the whole network."""
+        """Pearson's correlation over samples: the predicted class's logit with its own neurons and in the whole network."""
         predicted = self.logits.argmax(1, keepdim=True)
         both = torch.cat([self.with_predicted.gather(1, predicted), self.logits.gather(1, predicted)], 1)
         return float(torch.corrcoef(both.T)[0, 1])
@@ -88,7 +88,7 @@ class Contest:
         )
 
     def _repr_html_(self) -> str:
-        """For a notebook: the figures, as the report has them."""
+        """For a notebook: the figures, as in the report."""
         from lrp_lightning.html.markup import part
 
         shares = {
@@ -156,7 +156,7 @@ def contest(
 
 
 def check_selects(who: str, lrp: object) -> None:
-    """Refuse what does not select critical neurons.
+    """Raise an error unless ``lrp`` selects critical neurons.
 
     Args:
         who: the function that needs them.

@@ -34,11 +34,11 @@ class Contrast:
         a: ``(N,)``, the class in question.
         b: ``(N,)``, the class that it is compared with.
         logits: ``(N, classes)``, of the whole network.
-        inputs: ``(N, ...)``, what was explained.
+        inputs: ``(N, ...)``, the inputs that were explained.
         heatmaps: ``(3, N, ...)``, the inputs' relevance for ``a``, for ``b``, and for the difference of their logits,
             through the critical neurons of each.
-        all_neurons: ``(3, N, ...)``, the same through all neurons. Rules that distribute relevance over whatever is active,
-            as z+ does, then give nearly the same picture for all classes.
+        all_neurons: ``(3, N, ...)``, the same through all neurons. Rules such as z+, which distribute relevance over all
+            active neurons, then give nearly the same picture for all classes.
         neurons_for: ``((layer, neuron, share), ...)``, the neurons that raise the difference most, strongest first; each
             with its share of its layer's ``|relevance|``, mean over samples.
         neurons_against: the same for the neurons that lower it most; shares are negative.
@@ -65,17 +65,17 @@ class Contrast:
 
     @property
     def margin(self) -> Tensor:
-        """``(N,)``, by how much the logit of ``a`` is above that of ``b``."""
+        """``(N,)``, the logit of ``a`` minus that of ``b``."""
         return self.explained[2]
 
     @property
     def explained(self) -> Tensor:
-        """``(3, N)``: the logit of ``a``, that of ``b``, and their difference, which the heatmaps are of."""
+        """``(3, N)``: the explained values: the logit of ``a``, that of ``b``, and their difference."""
         of_a, of_b = (self.logits.gather(1, of[:, None])[:, 0] for of in (self.a, self.b))
         return torch.stack([of_a, of_b, of_a - of_b])
 
-    def held(self, heatmaps: Tensor) -> Tensor:
-        """``(3, N)``: the part of each logit, and of the difference, that heatmaps hold; the rest stays in the network.
+    def logit_shares(self, heatmaps: Tensor) -> Tensor:
+        """``(3, N)``: the share of each logit, and of their difference, that heatmaps account for.
 
         Args:
             heatmaps: ``(3, N, ...)``, ``heatmaps`` or ``all_neurons``.
@@ -83,8 +83,8 @@ class Contrast:
         return heatmaps.flatten(2).sum(2) / self.explained
 
     @property
-    def told(self) -> Tensor:
-        """``(N,)`` bool, whether the same class is ahead when each is computed with its own critical neurons alone."""
+    def same_class_ahead(self) -> Tensor:
+        """``(N,)`` bool, whether the same class is ahead if each logit is computed with its own critical neurons alone."""
         return (self.own_logits[:, 0] > self.own_logits[:, 1]) == (self.margin > 0)
 
     def __repr__(self) -> str:
@@ -93,16 +93,16 @@ class Contrast:
         return (
             f"Contrast({len(self.a)} samples, mean margin {self.margin.float().mean():.3g}; {most}with critical neurons "
             "alone "
-            f"the same class is ahead in {self.told.float().mean():.0%})"
+            f"the same class is ahead in {self.same_class_ahead.float().mean():.0%})"
         )
 
     def _repr_html_(self) -> str:
-        """For a notebook: heatmaps of the first samples, where these are images, and the neurons that decide."""
+        """For a notebook: heatmaps of the first samples, if they are images, and the neurons that decide."""
         from lrp_lightning.html import sections
         from lrp_lightning.html.markup import part
 
         samples = len(self.a)
-        ahead = percent(float(self.told.float().mean())) if samples else "none"
+        ahead = percent(float(self.same_class_ahead.float().mean())) if samples else "none"
         margin = sections.number(float(self.margin.float().mean())) if samples else "none"
         return part(
             f"Contrast of two classes, {samples:,} sample{'s' * (samples != 1)}",
@@ -132,7 +132,7 @@ def contrast(
         b: the class that it is compared with; None for the other class with the highest logit.
         composite, on_unsupported: as in :class:`lrp_lightning.SelectiveLRP`.
         selection: which neurons are critical, for each class and for the difference.
-        additional_forward_args: given to the model after ``inputs``.
+        additional_forward_args: passed to the model after ``inputs``.
 
     Raises:
         InputError: if ``inputs`` is not a tensor, or there are fewer than two classes.

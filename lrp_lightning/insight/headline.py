@@ -1,4 +1,4 @@
-"""What was found about a network, in a few sentences for a reader who does not know the measures."""
+"""The findings about a network in a few sentences, for a reader who does not know the measures."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lrp_lightning.words import percent
 __all__ = ["headline", "kept_by"]
 
 _FORCES = 0.5
-"""From this share of images in which the runner-up's own neurons make it win, neurons are said to force their class."""
+"""If the runner-up's own neurons make it win in at least this share of images, neurons are said to force their class."""
 _SHORTCUTS = 3
 """The most shortcuts that get a sentence each."""
 
@@ -26,7 +26,7 @@ def headline(
     """The result of the contest of critical neurons, whether to trust it, and which strategies are likely shortcuts.
 
     Args:
-        measures: ``contest_accuracy``, ``random_contest_accuracy`` and ``runner_up_accuracy``, those that were measured.
+        measures: ``contest_accuracy``, ``random_contest_accuracy`` and ``runner_up_accuracy``, as far as measured.
         samples: number of images that were measured.
         kept: which neurons are critical, from :func:`kept_by`.
         strategies: from :func:`lrp_lightning.find_strategies`; None if they were not searched for.
@@ -69,7 +69,7 @@ def headline(
 
 
 def kept_by(selection: Selection | None) -> str:
-    """Which neurons a selection keeps, in words.
+    """The neurons that a selection keeps, in words.
 
     Example:
         >>> from lrp_lightning import TopK

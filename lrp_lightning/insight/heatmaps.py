@@ -1,6 +1,6 @@
-"""Heatmaps of single neurons and of critical paths: what runs through each of them, of many by one pass.
+"""Heatmaps of single neurons and of critical paths: the relevance through each of them, for many in one pass.
 
-The samples are repeated for each neuron or path, and in each copy the relevance is led through that one alone.
+The samples are repeated for each neuron or path, and in each copy relevance is propagated only through that one.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ __all__ = ["along_own_path", "neuron_heatmaps", "path_heatmaps", "through_own_ne
 
 _ALL = torch.iinfo(torch.long).min
 _NONE = _ALL + 1
-"""In place of a neuron's number: the whole layer, and none of it."""
+"""Values that replace a neuron's number: the whole layer, and no neuron."""
 
 
 def neuron_heatmaps(
@@ -37,24 +37,24 @@ def neuron_heatmaps(
     at: nn.Module | str | None = None,
     additional_forward_args: Any = None,
 ) -> Any:
-    """The relevance that runs through each of the chosen neurons of a layer, by one batched pass.
+    """The relevance that passes through each of the chosen neurons of a layer, in one batched pass.
 
-    In that layer only the neuron carries relevance on, as in concept relevance propagation (Achtibat et al. 2023); all other
-    layers are whole. What reaches the input around the layer, along a shortcut or a branch beside it, is left out. Over all
-    neurons of the layer the heatmaps add up to that of the whole output, less what runs around the layer.
+    In that layer only the chosen neuron propagates relevance, as in concept relevance propagation (Achtibat et al. 2023);
+    in all other layers every neuron does. Relevance that bypasses the layer, along a shortcut or a parallel branch, is left
+    out. The heatmaps of all neurons of the layer sum to that of the output, minus the relevance that bypasses the layer.
 
     Args:
         model: the classifier.
         inputs: ``(N, ...)``.
-        layer: a hidden unit layer or a residual sum (``"layer1.0.add"``), by name or module.
-        neurons: ``K`` numbers, or ``(N, K)``, for each sample its own, such as ``trace.relevance[layer].topk(K).indices``.
+        layer: a hidden layer, by name or module, or a residual sum (``"layer1.0.add"``).
+        neurons: ``K`` numbers, or ``(N, K)`` for each sample, such as ``trace.relevance[layer].topk(K).indices``.
         target: the output to explain, as in ``SelectiveLRP.trace``.
         composite: as in :class:`lrp_lightning.SelectiveLRP`.
-        at: a layer below, whose relevance is wanted in place of the input's.
-        additional_forward_args: given to the model after ``inputs``; tensors of ``N`` samples are repeated for every neuron.
+        at: a layer below, whose relevance is returned instead of the input's.
+        additional_forward_args: passed to the model after ``inputs``; tensors of ``N`` samples are repeated per neuron.
 
     Returns:
-        ``(K, *inputs.shape)``, or ``(K, N, ...)`` shaped like the output of ``at``. The pass takes the memory of one over
+        ``(K, *inputs.shape)``, or ``(K, N, ...)`` shaped like the output of ``at``. The pass needs the memory of one for
         ``(K + 1) * N`` samples.
 
     Raises:
@@ -91,7 +91,7 @@ def neuron_heatmaps(
     extra = _in_each(additional_forward_args, for_each)
     found = _through(model, for_each(inputs), only, for_each(target), composite, at, extra).unflatten(0, (k + 1, samples))
     if at is not None and (at if isinstance(at, str) else _name(model, at)) == name:
-        return found[:-1]  # what arrives at the layer itself
+        return found[:-1]  # the relevance that arrives at the layer itself
     return found[:-1] - found[-1]
 
 
@@ -102,15 +102,15 @@ def through_own_neuron(
     target: Tensor,
     composite: Composite | Rule | str = EpsilonPlus(),  # noqa: B008  (a frozen value)
 ) -> Tensor:
-    """The relevance of each sample that runs through one neuron, each sample's own, of any layer, by one pass.
+    """The relevance of each sample that passes through its own neuron, of any layer, in one pass.
 
-    A second pass is made for layers that relevance can run around, as around the layers of a residual block.
+    A second pass is made for layers that relevance can bypass, such as those of a residual block.
 
     Args:
         model, composite: as in :func:`neuron_heatmaps`.
         inputs: ``(N, ...)``.
-        nodes: ``N`` layers and neurons.
-        target: ``(N,)``, the class to explain in each.
+        nodes: ``N`` pairs ``(layer, neuron)``.
+        target: ``(N,)``, the class to explain in each sample.
 
     Returns:
         Shaped like ``inputs``.
@@ -133,7 +133,7 @@ def through_own_neuron(
 
 
 def _each_own(nodes: Sequence[Node]) -> dict[str, Tensor]:
-    """Of each layer the neuron of each sample, where that is of another layer all."""
+    """For each layer, the neuron of each sample; all neurons for samples whose neuron is in another layer."""
     only = {layer: torch.full((len(nodes),), _ALL) for layer, _ in nodes}
     for n, (layer, neuron) in enumerate(nodes):
         only[layer][n] = neuron
@@ -149,7 +149,7 @@ def _through(
     at: nn.Module | str | None = None,
     additional_forward_args: Any = None,
 ) -> Tensor:
-    """Relevance of the inputs, or at a layer, where layers carry that of each sample's own neurons on alone."""
+    """Relevance of the inputs, or at a layer, if given layers propagate only that of each sample's own neurons."""
     if at is None:
         return SelectiveLRP(model, composite, _OneEach(only)).attribute(inputs, target, additional_forward_args)
     return LayerSelectiveLRP(model, at, composite, _OneEach(only)).attribute(inputs, target, additional_forward_args)
@@ -163,28 +163,28 @@ def path_heatmaps(
     additional_forward_args: Any = None,
     at: nn.Module | str | None = None,
 ) -> Any:
-    """The relevance of the inputs that runs along each path and nowhere else, by one batched pass.
+    """The relevance of the inputs that passes along each path and nowhere else, in one batched pass.
 
-    Each neuron of a path hands relevance to the next below it alone, so not along a shortcut between two of them either; the
-    lowest hands it on to all that it reads. A path's last neuron is the output that is explained. Summed over the input this
-    is exactly what runs along the path, less what biases and stabilisers below its lowest neuron take; the product of the
-    graph's edges' shares along it, which were summed over space and batch, is an estimate of that part of the output.
+    Each neuron of a path propagates relevance only to the next one below it, so not along a shortcut between two of them.
+    The lowest neuron propagates it to everything that it reads. A path's last neuron is the explained output. The sum over
+    the input is exactly the relevance along the path, minus what biases and stabilisers below its lowest neuron absorb. The
+    path's share in the graph, a product of shares of edges that were summed over space and batch, only estimates it.
 
     Args:
         model: the classifier.
         inputs: ``(N, ...)``, or a tuple of them.
         paths: ``k`` paths that end at the output, from :func:`lrp_lightning.k_best_paths`.
-        composite: as in :class:`lrp_lightning.SelectiveLRP`; the one that the paths were found with.
-        additional_forward_args: given to the model after ``inputs``; tensors of ``N`` samples are repeated for every path.
-        at: a layer whose relevance is wanted in place of the input's.
+        composite: as in :class:`lrp_lightning.SelectiveLRP`; use the one with which the paths were found.
+        additional_forward_args: passed to the model after ``inputs``; tensors of ``N`` samples are repeated per path.
+        at: a layer whose relevance is returned instead of the input's.
 
     Returns:
         ``(k, *inputs.shape)``, a tuple for a tuple of inputs; or ``(k, N, ...)`` shaped like the output of ``at``. The pass
-        takes the memory of one over ``k * N`` samples.
+        needs the memory of one for ``k * N`` samples.
 
     Raises:
-        GraphError: if there are no paths, they are none, or one does not end at the output.
-        LayerError: if a path runs through a layer that the model does not have, or there is no layer ``at``.
+        GraphError: if there are no paths, something given is not a path, or a path does not end at the output.
+        LayerError: if a path contains a layer that the model does not have, or the layer ``at`` does not exist.
         InputError, ModelError, UnsupportedOperatorError: as :class:`lrp_lightning.SelectiveLRP`.
 
     Example:
@@ -221,12 +221,12 @@ def along_own_path(
     paths: Sequence[Path],
     composite: Composite | Rule | str = EpsilonPlus(),  # noqa: B008  (a frozen value)
 ) -> Tensor:
-    """The relevance of each sample that runs along one path, each sample's own, by one pass.
+    """The relevance of each sample that passes along its own path, in one pass.
 
     Args:
         model, composite: as in :func:`path_heatmaps`.
         inputs: ``(N, ...)``.
-        paths: ``N`` of them.
+        paths: ``N`` paths.
 
     Returns:
         Shaped like ``inputs``.
@@ -246,7 +246,7 @@ def _along(
     extra: Any = None,
     at: nn.Module | str | None = None,
 ) -> tuple[Tensor, ...]:
-    """The relevance of each input, or at a layer, of as many samples for each path as there are."""
+    """The relevance of each input, or at a layer; the batch has the same number of samples for each path, path by path."""
     target = torch.tensor([path.nodes[-1][1] for path in paths]).repeat_interleave(len(inputs[0]) // len(paths))
     along, layers = [path.nodes for path in paths], [] if at is None else [at]
     trace, found = propagate(
@@ -256,14 +256,14 @@ def _along(
 
 
 def _repeated(value: Any, samples: int, times: int) -> Any:
-    """A tensor of all samples, so many times over; anything else as it is."""
+    """A tensor of all samples, repeated; anything else unchanged."""
     if isinstance(value, Tensor) and value.ndim and len(value) == samples:
         return value.repeat(times, *[1] * (value.ndim - 1))
     return value
 
 
 def _in_each(extra: Any, change: Callable[[Any], Any]) -> Any:
-    """What is given to a model after its inputs, one value or a tuple of them, each changed."""
+    """Additional arguments of a forward, one value or a tuple, each mapped."""
     return tuple(map(change, extra)) if isinstance(extra, tuple) else change(extra)
 
 
@@ -276,13 +276,13 @@ def _name(model: nn.Module, layer: nn.Module) -> str:
 
 @dataclass(frozen=True, eq=False)
 class _OneEach:
-    """Of some layers one neuron for each sample of the batch, or all of them; other layers are left whole."""
+    """Selects, in some layers, one neuron or all neurons for each sample of the batch; other layers keep all neurons."""
 
     neurons: Mapping[str, Tensor]
 
     @property
     def patterns(self) -> Iterator[str]:
-        """The layers that must be there."""
+        """The layers that must exist."""
         yield from self.neurons
 
     def select(self, relevance: Tensor, *, layer: str, output: Tensor) -> Tensor | None:

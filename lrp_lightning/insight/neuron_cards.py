@@ -1,8 +1,8 @@
-"""Neuron cards: for each of many neurons the patches that drive it, those in which it is relevant, and its classes.
+"""Neuron cards: for each of many neurons the patches that activate it, those in which it is relevant, and its classes.
 
-What drives a neuron most is as old as Zeiler & Fergus (2014); where it is most *relevant* is relevance maximisation, of
-concept relevance propagation (Achtibat et al. 2023), and often another thing: what a neuron answers to need not be what the
-network uses it for.
+Patches that activate a neuron most follow Zeiler & Fergus (2014). Patches in which it is most *relevant* follow the
+relevance maximisation of concept relevance propagation (Achtibat et al. 2023). The two often differ: what a neuron responds
+to need not be what the network uses it for.
 """
 
 from __future__ import annotations
@@ -34,27 +34,28 @@ _AT_ONCE = 64
 """Samples in one pass."""
 _SIMILAR = 3
 _NAMES, _LEAST = 3, 0.1
-"""Classes in a card's name at most, and the least share of one."""
+"""The most classes in a card's name, and the least share of one."""
 _FEW = 3
-"""Classes, all of which are named."""
+"""Up to this number of classes, no even share is required."""
 _SHOWN, _SIDE = 6, 44
 """Cards that a notebook shows, and pixels of a patch."""
 
 
 @dataclass(frozen=True, eq=False)
 class NeuronCard:
-    """What drives a neuron, and the classes for which it is relevant.
+    """The image patches that activate a neuron, and the classes for which it is relevant.
 
     Attributes:
         layer: its layer, which may be a residual sum.
         neuron: its number.
-        driven: the image patches that drive it most: in each image the place of its largest activation, above 0.
+        driven: the image patches that activate it most: in each image the place of its largest activation, above 0.
         relevant: the patches in which it has the most relevance, above 0, for the predicted class.
         mistaken: the same among misclassified images; empty without labels or mistakes.
         classes: ``((class, share), ...)``, the classes for which it is relevant: its mean share of its layer's relevance in
             images that are predicted as the class, divided by the sum over all predicted classes; greatest first. Empty if
             it is relevant for no class.
-        similar: ``((neuron, correlation), ...)`` of the same layer, whose share of the relevance correlates most with its.
+        similar: ``((neuron, correlation), ...)``, neurons of the same layer whose share of the relevance correlates most
+            with that of this neuron.
         share: mean share of its layer's ``|relevance|``, signed.
         samples: number of samples that were examined.
 
@@ -84,7 +85,7 @@ class NeuronCard:
     def name(self, class_names: Sequence[str] | None = None) -> str:
         """A name by the classes for which it is most relevant, such as ``"bag .62, coat .21"``.
 
-        Classes with at least a tenth of its relevance and, if there are many, twice an even share.
+        It names classes with at least a tenth of its relevance and, if there are many, at least twice an even share.
 
         Args:
             class_names: names of the classes; without them classes are given by number.
@@ -107,7 +108,7 @@ class NeuronCard:
 
 
 class NeuronCards(list[NeuronCard]):
-    """A list of cards, which a notebook shows as the report does.
+    """A list of cards, which a notebook displays like the report.
 
     Example:
         >>> from lrp_lightning.insight.neuron_cards import NeuronCards
@@ -116,7 +117,7 @@ class NeuronCards(list[NeuronCard]):
     """
 
     def _repr_html_(self) -> str:
-        """For a notebook: the first of them."""
+        """For a notebook: the first cards."""
         from lrp_lightning.html import sections
         from lrp_lightning.html.markup import part
 
@@ -135,11 +136,11 @@ def neuron_cards(
     on_unsupported: Literal["raise", "gradient"] = "raise",
     thumbnails: Mapping[str, Sequence[int]] | None = None,
 ) -> NeuronCards:
-    """For each of many neurons the patches that drive it, those in which it is relevant, and its classes.
+    """For each of many neurons the patches that activate it, those in which it is relevant, and its classes.
 
-    The loader is read once, with one relevance pass of the predicted class for all neurons together. The reconstruction of
-    what drives a neuron in a patch, and its receptive field, then take a forward and a backward for each image that is
-    shown, at most ``3 k`` per neuron. Only the images that are shown are kept in memory.
+    The loader is read once, with one relevance pass of the predicted class for all neurons together. The reconstructions and
+    receptive fields then take a forward and a backward for each image that is shown, at most ``3 k`` per neuron. Only the
+    images that are shown are kept in memory.
 
     Args:
         model: the classifier.
@@ -148,9 +149,9 @@ def neuron_cards(
             :func:`lrp_lightning.build_graph`, for all of its hidden neurons.
         k: number of patches of each kind.
         composite, on_unsupported: as in :class:`lrp_lightning.SelectiveLRP`.
-        method: how what drives a neuron is reconstructed, as in :func:`lrp_lightning.reconstruct`.
+        method: of the reconstructions, as in :func:`lrp_lightning.reconstruct`.
         progress: whether to show bars.
-        thumbnails: ``{layer: numbers}`` of more neurons, each with the one patch that drives it most, without
+        thumbnails: ``{layer: numbers}`` of more neurons, each with the one patch that activates it most, without
             reconstruction, its classes and similar neurons: much cheaper than a full card.
 
     Returns:
@@ -159,9 +160,9 @@ def neuron_cards(
 
     Raises:
         LayerError: if a layer or neuron does not exist, or ``neurons`` is empty.
-        InputError: if the loader gives no batches, a batch is neither ``(inputs, labels)`` nor inputs, or ``k`` is out of
+        InputError: if the loader yields no batches, a batch is neither ``(inputs, labels)`` nor inputs, or ``k`` is out of
             range.
-        RuleError: if ``method`` is none of these.
+        RuleError: if ``method`` is not one of these.
 
     Example:
         >>> import torch
@@ -213,7 +214,7 @@ def _predicted(logits: Tensor) -> Tensor:
 
 
 def _chosen(neurons: object) -> dict[str, list[int]]:
-    """The neurons asked for, layer by layer.
+    """The requested neurons, layer by layer.
 
     Raises:
         LayerError: if there are none.
@@ -232,7 +233,7 @@ def _chosen(neurons: object) -> dict[str, list[int]]:
 
 @dataclass
 class _About:
-    """Samples of one pass, ``(N,)`` each: their numbers, labels and predictions."""
+    """The samples of one pass, ``(N,)`` each: their numbers, labels and predictions."""
 
     samples: Tensor
     labels: Tensor
@@ -249,7 +250,7 @@ class _Best:
     """``(4, k, n)``: place, sample, label, prediction."""
 
     def see(self, by_place: Tensor, about: _About, which: Tensor | None = None) -> None:
-        """Values of the next samples, ``(N, n, places)``; ``which`` of these count, ``(N,) bool``."""
+        """Add the values of the next samples, ``(N, n, places)``; ``which`` says which samples count, ``(N,) bool``."""
         values, places = by_place.max(2)
         values = in_double(values).cpu()
         if which is not None:
@@ -258,19 +259,19 @@ class _Best:
         facts = torch.stack([places.cpu(), *one_each])
         if self.values is not None:
             values, facts = torch.cat([self.values, values]), torch.cat([self.facts, facts], 1)
-        # of equal values those that were there before: what was not kept is gone
+        # of equal values the earlier ones, so that the result does not depend on batches
         best, order = (t[: self.k] for t in values.sort(dim=0, descending=True, stable=True))
         self.values, self.facts = best, facts.gather(1, order.expand(4, -1, -1))
 
     def of(self, neuron: int) -> tuple[Tensor, Tensor]:
-        """Of one neuron ``(values, facts)``, ``(m,)`` and ``(4, m)``, those that count."""
+        """The valid entries of one neuron, ``(values, facts)``, ``(m,)`` and ``(4, m)``."""
         assert self.values is not None
         counts = self.values[:, neuron] > 0
         return self.values[counts, neuron], self.facts[:, counts, neuron]
 
 
 class _OfLayer:
-    """What is gathered of some neurons of one layer, of which the first have whole cards and the others thumbnails."""
+    """Accumulates data about some neurons of one layer: full cards for the first ones, thumbnails for the others."""
 
     def __init__(self, neurons: Sequence[int], k: int, full: int) -> None:
         self.neurons, self.full = list(neurons), full
@@ -280,7 +281,7 @@ class _OfLayer:
         self.moments: list[Tensor | float] = [0.0, 0.0, 0.0]
 
     def see(self, activation: Tensor, relevance: Tensor, whole: Tensor, about: _About) -> None:
-        """Of some samples, twice by place ``(N, n, places)``, and the whole layer's relevance, ``(N, C)``."""
+        """Add samples: activation and relevance by place, ``(N, n, places)``, and the layer's relevance, ``(N, C)``."""
         wrong = (about.labels >= 0) & (about.labels != about.predictions)
         self.kinds["driven"].see(activation, about)
         self.kinds["relevant"].see(relevance, about)
@@ -296,29 +297,29 @@ class _OfLayer:
         self.moments = [before + more for before, more in zip(self.moments, now, strict=True)]
 
     def samples(self) -> set[int]:
-        """The numbers of all that may be shown."""
+        """The numbers of all samples that may be shown."""
         found = set[int]()
         for kind, best in self.kinds.items():
             if best.values is not None:
                 counts = best.values > 0
-                counts[kind == "driven" :, self.full :] = False  # of a thumbnail the one patch that drives it most
+                counts[kind == "driven" :, self.full :] = False  # a thumbnail has only the patch that activates it most
                 found.update(best.facts[1][counts].tolist())
         return found
 
     def shown(self, kind: str, place: int) -> tuple[Tensor, Tensor]:
-        """Of one neuron and kind ``(values, facts)`` of the patches that its card shows."""
+        """``(values, facts)`` of the patches of one kind that a neuron's card shows."""
         values, facts = self.kinds[kind].of(place)
         few = len(values) if place < self.full else int(kind == "driven")
         return values[:few], facts[:, :few]
 
     def similar(self) -> list[tuple[tuple[int, float], ...]]:
-        """Of each neuron those of its layer whose share of the relevance goes with its own most."""
+        """For each neuron, those of its layer whose share of the relevance correlates most with its own."""
         total, squares, products = (torch.as_tensor(m) for m in self.moments)
         mean = total / self.count
         deviation = (squares / self.count - mean**2).clamp(min=0).sqrt()
         covariance = products / self.count - mean[self.neurons, None] * mean
         scale = deviation[self.neurons, None] * deviation
-        # of neurons that never change there is no correlation, and rounding leaves them a little variance
+        # constant neurons have no correlation, but rounding leaves them a small variance
         known = scale > 1e-12 * (squares / self.count).amax().clamp(min=torch.finfo(scale.dtype).tiny)
         correlation = torch.where(known, covariance / torch.where(known, scale, 1), 0)
         correlation[torch.arange(len(self.neurons)), self.neurons] = 0
@@ -327,7 +328,7 @@ class _OfLayer:
         return [tuple((n, r) for n, r in zip(*row, strict=True) if r > 0) for row in rows]
 
     def classes(self, place: int) -> tuple[tuple[int, float], ...]:
-        """The classes that a neuron supports."""
+        """The classes for which a neuron is relevant."""
         means = {c: (total[place] / samples).item() for c, (samples, total) in self.by_class.items()}
         whole = sum(means.values())
         ordered = sorted(means.items(), key=lambda of: (-of[1], of[0]))
@@ -336,11 +337,11 @@ class _OfLayer:
     def cards(
         self, model: nn.Module, layer: str, images: Mapping[int, Tensor], like: Tensor, method: Any, device: torch.device
     ) -> list[NeuronCard]:
-        """All of them, what is shown of this layer's neurons reconstructed together."""
+        """All cards; the reconstructions of this layer's neurons are computed together."""
         shown = {(kind, place): self.shown(kind, place) for kind in self.kinds for place in range(len(self.neurons))}
         neurons = [self.neurons[place] for (_, place), (values, _) in shown.items() for _ in values]
         places, samples = (torch.cat([facts[i] for _, facts in shown.values()]) for i in (0, 1))
-        # the same neuron may be driven most and be most relevant at one place of one image
+        # a neuron may have its largest activation and its largest relevance at the same place
         pairs = list(zip(samples.tolist(), neurons, places.tolist(), strict=True))
         at = {pair: i for i, pair in enumerate(dict.fromkeys(pairs))}
         x = torch.stack([images[sample] for sample, _, _ in at]) if at else like[None][:0]

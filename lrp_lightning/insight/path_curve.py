@@ -1,4 +1,4 @@
-"""What the best paths prove: what their neurons alone, and all but them, make of images, over how many paths there are."""
+"""A test of the best paths: predictions with their neurons alone, and without them, over the number of paths."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from lrp_lightning.words import percent
 __all__ = ["PathCurve", "path_curve"]
 
 _SHOWN = 24
-"""Numbers of paths that a notebook shows."""
+"""The most rows that a notebook shows."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +33,7 @@ class PathCurve:
     Attributes:
         counts: numbers of paths per class.
         neurons: ``(k, classes)``, number of neurons on these paths.
-        kept: ``(k, classes)``, share of a class's images whose prediction stays with these neurons alone; NaN for classes
+        kept: ``(k, classes)``, share of a class's images whose prediction survives with these neurons alone; NaN for classes
             without paths or images.
         without: ``(k, classes)``, the same with all neurons except these.
         contest: ``(k,)``, share of images whose predicted class beats the runner-up, each logit from its own class's paths;
@@ -54,13 +54,13 @@ class PathCurve:
     contest: Tensor
 
     def sufficient(self, share: float = 0.9) -> dict[int, int | None]:
-        """For each class with images and paths, the fewest paths whose neurons keep the prediction in this share of images.
+        """For each class, the fewest paths whose neurons keep the prediction in this share of its images.
 
         Args:
             share: of the class's images, in [0, 1].
 
         Returns:
-            ``{class: paths}``; None if not even the largest number of paths does.
+            ``{class: paths}``, for classes with images and paths; None if even the largest number is not enough.
         """
         found: dict[int, int | None] = {}
         for c, kept in enumerate(self.kept.T.tolist()):
@@ -109,8 +109,8 @@ def path_curve(
 ) -> PathCurve:
     """Measure predictions with the neurons of each class's best paths alone, and with all neurons except these.
 
-    Each number of paths takes one forward of all images per class, and one more of each class's own images. In a layer that
-    no path passes, no neuron is kept.
+    Each number of paths takes one forward of all images per class, and one more of each class's own images. In a layer
+    without neurons on the paths, no neuron is kept.
 
     Args:
         model: the classifier.

@@ -1,4 +1,4 @@
-"""Whether critical neurons are a sample's own, or others after every small change: found anew, and put to the contest."""
+"""Whether critical neurons stay the same under small changes of the input: they are found again, and tested by a contest."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def noisy(x: Tensor) -> Tensor:
 
 
 def shifted(x: Tensor) -> Tensor:
-    """One step along the last dimension; what leaves on one side comes in on the other."""
+    """One step along the last dimension, cyclically."""
     return x.roll(1, -1)
 
 
@@ -70,9 +70,9 @@ def robustness(
     Args:
         lrp: with a selection, which finds the neurons.
         inputs: ``(N, ...)``.
-        changes: functions from inputs to inputs of the same shape, by name; None for a little noise, a shift by one step, as
-            images have it, and more brightness.
-        additional_forward_args: given to the model after ``inputs``.
+        changes: functions from inputs to inputs of the same shape, by name; None for a little noise, a shift by one step,
+            and more brightness.
+        additional_forward_args: passed to the model after ``inputs``.
 
     Returns:
         For each change its :class:`Robustness`.

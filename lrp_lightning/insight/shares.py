@@ -1,4 +1,4 @@
-"""Relevance of each sample as shares of its own, so that strong samples and layers do not drown weak ones."""
+"""Relevance normalised per sample, so that strong samples and layers do not dominate weak ones."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["as_shares"]
 
 
 def as_shares(relevance: Tensor) -> Tensor:
-    """Each sample's relevance, ``(N, ...)``, over the sum of its size; in double precision, zero where there is none."""
+    """Each sample's relevance, ``(N, ...)``, divided by its sum of magnitudes, in double precision; 0 if that sum is 0."""
     relevance = in_double(relevance)
     whole = relevance.flatten(1).abs().sum(1).view(-1, *[1] * (relevance.ndim - 1))
     return torch.where(whole > 0, relevance / torch.where(whole > 0, whole, 1), 0)

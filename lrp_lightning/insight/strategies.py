@@ -1,8 +1,8 @@
 """Strategies: groups of samples of a class that are decided alike, and which of them depend on a small region.
 
-Relevance is clustered as in spectral relevance analysis (SpRAy: Lapuschkin et al. 2019) and in prototypical concept-based
-explanations (PCX: Dreyer et al. 2023), which cluster heatmaps, and concepts of one layer; here it is what runs through the
-neurons of all hidden layers, or the heatmaps, and each strategy is put to the transplant test.
+Spectral relevance analysis (SpRAy: Lapuschkin et al. 2019) clusters heatmaps; prototypical concept-based explanations (PCX:
+Dreyer et al. 2023) cluster the concepts of one layer. Here the relevance of the neurons of all hidden layers, or heatmaps,
+are clustered, and each strategy is tested by transplants.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ from lrp_lightning.words import percent
 __all__ = ["OddSample", "Strategies", "Strategy", "find_strategies"]
 
 _AT_ONCE = 64
-"""Samples in one pass."""
+"""Number of samples in one pass."""
 _SHOWN = 8
-"""Prototypes and outliers."""
+"""Number of prototypes and outliers."""
 _NEURONS = 10
-"""Neurons that tell a strategy from the class's others."""
+"""Number of neurons that distinguish a strategy."""
 _HOSTS = 512
-"""Samples of other classes that regions are copied into."""
+"""Number of samples of other classes into which regions are copied."""
 _COARSE = 16
-"""Places along each side of a heatmap that is clustered."""
+"""Resolution at which heatmaps are clustered: places along each side."""
 _IN_A_NOTEBOOK, _SIDE = 6, 56
-"""Strategies that a notebook shows, and pixels of their pictures."""
+"""Number of strategies that a notebook shows, and pixels of their pictures."""
 _Clustered = Literal["neurons", "heatmaps"]
 
 
@@ -53,19 +53,18 @@ class Strategy:
 
     Attributes:
         label: the class.
-        samples: ``(n,)``, which samples of the loader these are, counted from 0 in its order; most typical first.
+        samples: ``(n,)``, the samples' numbers in the loader, counted from 0; most typical first.
         share: its share of the examined samples of the class.
         prototypes: the first few of ``samples``.
         outliers: the last few, least typical first.
         neurons: ``((layer, neuron, z), ...)``, the neurons that distinguish it most from the class's other strategies:
-            ``z`` is the neuron's mean share of its layer's relevance, less the mean over the class, in standard deviations
+            ``z`` is the neuron's mean share of its layer's relevance, minus the mean over the class, in standard deviations
             of the class. If the class has one strategy, the neurons with the most relevance, and their share.
         images: ``(k, ...)``, the prototypes, as the model takes them.
-        heatmaps: ``(k, *places)``, of the prototypes: the input's relevance, summed over channels.
-        heatmap: ``(*places)``, mean over its samples of the input's relevance, summed over channels, as shares of each
-            sample's own ``|relevance|``.
+        heatmaps: ``(k, *places)``, the heatmaps of the prototypes: the input's relevance, summed over channels.
+        heatmap: ``(*places)``, the mean heatmap of its samples, each as shares of its own ``|relevance|``.
         test: the transplant test of its region; None if inputs are tokens, or there were no samples to copy into.
-        threshold: the strategy is a shortcut if the bound of that test exceeds this.
+        threshold: the strategy is a shortcut if the lower bound of that test exceeds this.
         predictions: ``(n,)``, the class that the model predicts for each of ``samples``; None if the loader gives no
             labels, so that ``label`` is the predicted class.
 
@@ -95,26 +94,26 @@ class Strategy:
 
     @property
     def right(self) -> float:
-        """Share of its samples that the model classifies correctly; NaN without labels."""
+        """The share of its samples that the model classifies correctly; NaN without labels."""
         return float("nan") if self.predictions is None else (self.predictions == self.label).double().mean().item()
 
     def right_first(self, k: int) -> list[int]:
-        """Numbers of the first ``images`` in the order to show them: those known to be misclassified come last.
+        """The indices of the first ``images`` in display order: those known to be misclassified come last.
 
         Args:
-            k: the most to show.
+            k: the most images to show.
         """
         shown = range(min(k, 0 if self.images is None else len(self.images)))
         return sorted(shown, key=lambda i: self.predictions is not None and int(self.predictions[i]) != self.label)
 
     @property
     def region(self) -> Region | None:
-        """``(top, left, height, width)`` of its region; ``(start, length)`` in sequences, numbers of features."""
+        """``(top, left, height, width)`` in images, ``(start, length)`` in sequences, or the numbers of features."""
         return None if self.test is None else self.test.region
 
     @property
     def transplant(self) -> float:
-        """Share of samples of other classes that become this class when the region is copied into them; NaN untested."""
+        """Share of other classes' samples that become this class when the region is copied into them; NaN if untested."""
         return float("nan") if self.test is None else self.test.flipped
 
     @property
@@ -124,12 +123,12 @@ class Strategy:
 
     @property
     def shortcut(self) -> bool:
-        """Whether the region alone changes the class of others, more than the controls by the threshold, beyond doubt."""
+        """Whether the lower bound of ``transplant - control``, at a confidence of .999, exceeds ``threshold``."""
         return self.test is not None and self.test.bound > self.threshold
 
     @property
     def where(self) -> str:
-        """The place of its region in words, such as ``"the upper right corner"``; empty if none was tested."""
+        """The place of its region in words, such as ``"the upper right corner"``; empty if no region was tested."""
         if self.test is None or self.images is None:
             return ""
         if self.test.moves:
@@ -142,7 +141,7 @@ class Strategy:
         return f"feature{'s' * (len(region) > 1)} {', '.join(map(str, region))}"
 
     def sentence(self, class_names: Sequence[str] | None = None) -> str:
-        """The result of the transplant test, in a sentence without its full stop.
+        """The result of the transplant test, as a sentence without a full stop.
 
         Args:
             class_names: names of the classes; without them classes are given by number.
@@ -178,38 +177,38 @@ class Strategy:
 
 @dataclass(frozen=True, eq=False)
 class OddSample:
-    """A sample that fits no strategy of its class: it fits one of another class, or no strategy at all.
+    """A sample that fits no strategy of its class; it may fit one of another class.
 
     Attributes:
         sample: its number in the loader, counted from 0.
         label: its class.
-        claimed_by: if the model predicts another class, the strategy of that class that it fits, by its relevance for that
-            class; None if the model predicts its label, and it fits none of the label's strategies.
+        matching_strategy: if the model predicts another class, the strategy of that class that the sample fits, by its
+            relevance for that class; None if the model predicts its label but it fits no strategy of the label.
         margin: the highest logit of another class, minus the label's logit.
 
     Example:
         >>> from lrp_lightning import OddSample
-        >>> OddSample(sample=17, label=3, claimed_by=None, margin=-0.5)
+        >>> OddSample(sample=17, label=3, matching_strategy=None, margin=-0.5)
         OddSample(sample 17 of class 3: fits no strategy; margin -0.5)
     """
 
     sample: int
     label: int
-    claimed_by: Strategy | None
+    matching_strategy: Strategy | None
     margin: float
 
     def __repr__(self) -> str:
-        fits = "no strategy" if self.claimed_by is None else f"a strategy of class {self.claimed_by.label}"
+        fits = "no strategy" if self.matching_strategy is None else f"a strategy of class {self.matching_strategy.label}"
         return f"OddSample(sample {self.sample} of class {self.label}: fits {fits}; margin {self.margin:.3g})"
 
 
 class Strategies(list[Strategy]):
-    """A list of the strategies of a model's classes, class by class, and the samples that fit none of their class.
+    """A list of the strategies of a model's classes, class by class, and the samples that fit no strategy of their class.
 
     Attributes:
         strategies: the list itself.
-        odd: those samples, by margin, largest first. Mislabelled and hard samples are among the first. The order is much
-            like that of the loss; ``claimed_by`` says in addition which strategy a sample fits.
+        odd: those samples, by margin, largest first. Mislabelled and hard samples are among the first. The order resembles
+            that of the loss; ``matching_strategy`` adds the strategy that a sample fits.
 
     Example:
         >>> from lrp_lightning import Strategies
@@ -223,7 +222,7 @@ class Strategies(list[Strategy]):
 
     @property
     def shortcuts(self) -> list[Strategy]:
-        """The strategies that depend on a region alone."""
+        """The strategies that are likely shortcuts."""
         return [strategy for strategy in self if strategy.shortcut]
 
     def __repr__(self) -> str:
@@ -231,7 +230,7 @@ class Strategies(list[Strategy]):
         return "\n  ".join([f"Strategies({counts}", *map(repr, self)]) + ")"
 
     def _repr_html_(self) -> str:
-        """For a notebook: the first of them, shortcuts before others."""
+        """For a notebook: the first strategies, shortcuts before others."""
         counts = f"{len(self)} strategies, {len(self.shortcuts)} shortcuts, {len(self.odd)} odd samples"
         return _part(counts, sorted(self, key=lambda strategy: not strategy.shortcut), self.odd)
 
@@ -287,11 +286,11 @@ def find_strategies(
         progress: whether to show a progress bar.
 
     Returns:
-        The strategies, class by class, the largest of a class first; classes with fewer than ten samples have none. Their
-        ``odd`` lists the samples that fit no strategy of their class.
+        The strategies, class by class, the largest of a class first, for classes with at least ten samples. Their ``odd``
+        lists the samples that fit no strategy of their class.
 
     Raises:
-        InputError: if the loader gives no batches, or a batch is neither ``(inputs, labels)`` nor inputs.
+        InputError: if the loader yields no batches, or a batch is neither ``(inputs, labels)`` nor inputs.
         SelectionError: if a number is out of range.
         StoreError: if a store is of another model or composite, has a selection, or lacks inputs or their relevance.
         TargetError: if the model does not have one of ``classes``.
@@ -354,7 +353,7 @@ def find_strategies(
 
 @dataclass
 class _Drawn:
-    """Samples of a class, which of the loader's they are, and of a store which of its rows."""
+    """Samples of a class, their numbers in the loader, and, for a store, their rows."""
 
     inputs: Tensor
     places: Tensor
@@ -368,7 +367,7 @@ class _Drawn:
 
 
 class _Reservoir:
-    """Of each class at most so many samples, each as likely as any other of the class (Vitter 1985, algorithm R)."""
+    """A bounded random sample of each class, uniform over the class (Vitter 1985, algorithm R)."""
 
     def __init__(self, most: int, seed: int) -> None:
         self.most, self.generator = most, torch.Generator().manual_seed(seed)
@@ -376,17 +375,17 @@ class _Reservoir:
         self.seen: dict[int, int] = {}
 
     def offer(self, c: int, number: int, x: Tensor | None = None) -> None:
-        """A sample of a class, which is copied if it is kept."""
+        """Offer a sample of a class; it is copied if it is kept."""
         of, self.seen[c] = self.kept.setdefault(c, []), self.seen.get(c, 0) + 1
         at = len(of) if len(of) < self.most else int(torch.randint(self.seen[c], (1,), generator=self.generator))
         if at < self.most:
             of[at : at + 1] = [(number, torch.empty(0) if x is None else x.detach().cpu().clone())]
 
     def drawn(self) -> dict[int, list[tuple[int, Tensor]]]:
-        """``{class: its samples}`` with their numbers, in the order of these.
+        """``{class: its samples}``, ordered by their numbers.
 
         Raises:
-            InputError: if there are none.
+            InputError: if there are no samples.
         """
         if not self.kept:
             raise InputError("find_strategies: the loader gives no samples")
@@ -413,7 +412,7 @@ def _draw(
 
 
 def _draw_stored(store: RelevanceStore, most: int, seed: int) -> dict[int, _Drawn]:
-    """Those that would be drawn of a loader; of the inputs only theirs are read."""
+    """The samples that would be drawn from a loader; only their inputs are read."""
     assert isinstance(store.kept_inputs, StoredRows)
     reservoir = _Reservoir(most, seed)
     for row, c in enumerate((store.predicted if store.labels is None else store.labels).tolist()):
@@ -426,10 +425,10 @@ def _draw_stored(store: RelevanceStore, most: int, seed: int) -> dict[int, _Draw
 
 
 def _check_store(store: RelevanceStore, lrp: SelectiveLRP) -> None:
-    """Refuse a store that cannot stand for passes.
+    """Raise an error for a store that cannot replace passes.
 
     Raises:
-        StoreError: saying what would.
+        StoreError: naming what is missing or different.
     """
     about, where = store.about, f"find_strategies: the store {str(store.path)!r}"
     if not len(store):
@@ -450,7 +449,7 @@ def _check_store(store: RelevanceStore, lrp: SelectiveLRP) -> None:
 
 
 def _some(parts: Sequence[Tensor], seed: int) -> Tensor:
-    """Samples of all parts in turn, each part in an order of its own, as many as regions are copied into."""
+    """Samples into which regions are copied: taken from all parts in turn, in random order within each part."""
     generator = torch.Generator().manual_seed(seed)
     mixed = [part[torch.randperm(len(part), generator=generator)] for part in parts]
     turns = sorted((i, n) for n, part in enumerate(mixed) for i in range(len(part)))[:_HOSTS]
@@ -459,17 +458,17 @@ def _some(parts: Sequence[Tensor], seed: int) -> Tensor:
 
 @dataclass
 class _Relevance:
-    """Of some samples, each layer's relevance by neuron as shares of it, ``(N, C)``, and the input's, ``(N, *places)``."""
+    """Relevance of samples, as shares: by layer and neuron, ``(N, C)``, and of the input, ``(N, *places)``."""
 
     shares: dict[str, Tensor]
     heat: Tensor
 
     def of(self, which: Tensor) -> _Relevance:
-        """That of some of them."""
+        """The part for some of the samples."""
         return _Relevance({layer: shares[which] for layer, shares in self.shares.items()}, self.heat[which])
 
     def features(self, of: _Clustered) -> np.ndarray:
-        """``(N, F)``: neurons of all layers, so that each layer counts alike; or places of the input, coarsely."""
+        """``(N, F)``, the features to cluster: neurons of all layers, with equal weight per layer; or a coarse heatmap."""
         if of == "neurons":
             return torch.cat(list(self.shares.values()), 1).numpy()
         heat = as_shares(self.heat)
@@ -499,14 +498,14 @@ def _hidden(kinds: dict[str, str]) -> list[str]:
 
 @dataclass
 class _Explained:
-    """The relevance of samples: read where a store has it, else by passes."""
+    """The relevance of samples: read from a store if it contains it, otherwise computed by passes."""
 
     lrp: SelectiveLRP
     device: torch.device
     store: RelevanceStore | None
 
     def relevance(self, drawn: _Drawn, at: Tensor, c: int) -> _Relevance:
-        """That of some of a class's samples, ``(n,)`` numbers in it, for the output of class ``c``."""
+        """The relevance for class ``c`` of some of a class's samples; ``(n,)`` indices."""
         if self.store is None or drawn.rows is None:
             return relevance_of(self.lrp, drawn.inputs[at], c, self.device)
         rows = drawn.rows[at]
@@ -520,7 +519,7 @@ class _Explained:
 
 
 class _Grouped:
-    """The strategies of one class by one kind of features, and which of them claims a sample."""
+    """The strategies of one class by one kind of features, and the membership of samples."""
 
     def __init__(
         self, c: int, drawn: _Drawn, predictions: Tensor | None, relevance: _Relevance, by: _Clustered, most: int, seed: int
@@ -530,7 +529,7 @@ class _Grouped:
         self.strategies: list[Strategy] = []
 
     def test(self, flips: Callable[[Tensor], Tensor], hosts: Tensor, threshold: float) -> float:
-        """Put each strategy to the transplant test, where inputs can be copied from; the bound of the best shortcut."""
+        """Test each strategy by transplants, if regions can be copied; return the bound of the best shortcut."""
         drawn, heat, typical = self.drawn, self.relevance.heat, self.clusters.typical
         for group in self.clusters.groups:
             order, rest = (torch.from_numpy(typical[inside[typical]]) for inside in (group, ~group))
@@ -548,12 +547,12 @@ class _Grouped:
         return max((s.test.bound for s in self.strategies if s.test is not None and s.shortcut), default=0.0)
 
     def claim(self, relevance: _Relevance) -> list[Strategy | None]:
-        """Of each of some samples the strategy that it lies in."""
+        """The strategy that contains each of some samples."""
         return [None if at < 0 else self.strategies[at] for at in self.clusters.claim(relevance.features(self.by)).tolist()]
 
 
 def _odd(explained: _Explained, c: int, drawn: _Drawn, logits: Tensor, found: dict[int, _Grouped]) -> Iterator[OddSample]:
-    """The samples of a class that go with none of its strategies."""
+    """The samples of a class that belong to no strategy of the class."""
     said = logits.argmax(1)
     margin = logits.scatter(1, torch.full_like(said, c)[:, None], -torch.inf).amax(1) - logits[:, c]
     for other in said.unique().tolist():
@@ -568,7 +567,7 @@ def _odd(explained: _Explained, c: int, drawn: _Drawn, logits: Tensor, found: di
 
 
 def _in_words(region: Region, sides: Sequence[int]) -> str:
-    """By the quarters of the image in which the centre of a region lies, the two inner ones taken together."""
+    """Where the centre of a region is: in the first quarter, the middle half, or the last quarter of each side."""
     centres = ((start + length / 2) / side for start, length, side in zip(region[:2], region[2:], sides, strict=True))
     quarter = [min(int(4 * centre), 3) for centre in centres]
     row, column = ("upper", "", "", "lower")[quarter[0]], ("left", "", "", "right")[quarter[1]]
@@ -578,12 +577,12 @@ def _in_words(region: Region, sides: Sequence[int]) -> str:
 
 
 def _of_places(relevance: Tensor) -> Tensor:
-    """Summed over channels, where there are some."""
+    """Summed over channels, if there are any."""
     return relevance.sum(1) if relevance.ndim > 2 else relevance
 
 
 def _telling(shares: dict[str, Tensor], group: np.ndarray) -> tuple[tuple[str, int, float], ...]:
-    """The neurons that tell a group from the other samples of its class."""
+    """The neurons that distinguish a group from the other samples of its class."""
     inside = torch.from_numpy(group)
     scores: list[tuple[str, int, float]] = []
     for layer, of in shares.items():

@@ -1,7 +1,7 @@
 """The transplant test: does a small region of some samples, copied into samples of other classes, change their class?
 
-Its windows are boxes of images ``(N, C, H, W)``, intervals of sequences ``(N, C, L)``, features of ``(N, F)``; each is a
-mask over the places of a sample, ``(H, W)``, ``(L,)`` or ``(F,)``.
+Windows are boxes of images ``(N, C, H, W)``, intervals of sequences ``(N, C, L)``, or sets of features of ``(N, F)``; each
+is a mask over the places of a sample, ``(H, W)``, ``(L,)`` or ``(F,)``.
 """
 
 from __future__ import annotations
@@ -17,31 +17,31 @@ from torch import Tensor
 __all__ = ["Region", "Transplant", "densest", "transplant", "window_sizes"]
 
 Region = tuple[int, ...]
-"""Of images ``(top, left, height, width)``, of sequences ``(start, length)``, of features their numbers."""
+"""``(top, left, height, width)`` in images, ``(start, length)`` in sequences, or the numbers of features."""
 
 _SHARES = (0.1, 0.15, 0.2, 0.25)
-"""Sides of windows, of the side of an image or a sequence."""
+"""Sides of windows, as shares of the side of an image or a sequence."""
 _FEATURES = (1, 2, 4)
 _GLANCED, _SCREENED, _CONFIRMED = 32, 64, 256
-"""Pairs that say whether a large window does anything, pairs by which one is chosen, others by which it is judged."""
+"""Numbers of pairs: to see whether a large window has an effect, to choose a window, and to judge it."""
 _HALF, _NEARLY = 0.5, 0.75
-"""Windows that do less than the first of what the best does are dropped; the smallest that does the second is chosen."""
+"""Windows below the first share of the best effect are dropped; the smallest that reaches the second is chosen."""
 _Z = 3.09
-"""One false alarm in a thousand tests of regions that change nothing."""
+"""Normal quantile for one false alarm in a thousand tests of regions without effect."""
 
 
 @dataclass(frozen=True)
 class Transplant:
-    """What came of copying a region from samples of a class into samples of others.
+    """The result of copying a region from samples of a class into samples of other classes.
 
     Attributes:
-        region: where it is; of a region that moves from sample to sample, where it is in the most typical one.
-        moves: whether each sample's own densest window is copied, not the same one of all.
-        flipped: share of the others that the copy turns into the class.
-        control: the greater share that two controls do: the densest window elsewhere, and the same window of those samples
-            of the class that do not share the strategy.
+        region: its place; if it moves from sample to sample, its place in the most typical sample.
+        moves: whether each sample's own densest window is copied, instead of the same window for all samples.
+        flipped: share of the other classes' samples that the copy turns into the class.
+        control: the greater share of two controls: the densest window elsewhere, and the same window of the class's samples
+            outside the strategy.
         bound: lower bound of ``flipped - control``, at a confidence of .999 (Newcombe 1998, method 10).
-        pairs: how many pairs of samples this is of.
+        pairs: number of pairs of samples.
     """
 
     region: Region
@@ -53,11 +53,11 @@ class Transplant:
 
 
 def window_sizes(places: Sequence[int], features: bool) -> list[tuple[int, ...]]:
-    """Sizes of windows that are tried, smallest first.
+    """The sizes of windows to try, smallest first.
 
     Args:
         places: ``(H, W)``, ``(L,)`` or ``(F,)``.
-        features: whether places are features, of which any few are a window.
+        features: whether places are features, any set of which is a window.
     """
     if features:
         return [(n,) for n in _FEATURES if n <= max(places[0] // 4, 1)]
@@ -65,13 +65,13 @@ def window_sizes(places: Sequence[int], features: bool) -> list[tuple[int, ...]]
 
 
 def densest(heat: Tensor, size: tuple[int, ...], features: bool = False, besides: Tensor | None = None) -> Tensor:
-    """The window with the most of each heatmap.
+    """The window with the largest sum of each heatmap.
 
     Args:
         heat: ``(N, *places)``, not negative.
         size: of the window.
-        features: whether any few places are a window.
-        besides: ``(N, *places)`` bool, windows that it must not overlap; where it has to, it does as little as can be.
+        features: whether any set of places is a window.
+        besides: ``(N, *places)`` bool, windows to avoid; if overlap is inevitable, it is minimal.
 
     Returns:
         ``(N, *places)`` bool.
@@ -95,7 +95,7 @@ def densest(heat: Tensor, size: tuple[int, ...], features: bool = False, besides
 
 
 def region_of(mask: Tensor, features: bool) -> Region:
-    """The numbers that say where a window is."""
+    """The numbers that describe a window's place."""
     at = mask.nonzero()
     if features:
         return tuple(at.flatten().tolist())
@@ -110,17 +110,17 @@ def transplant(
     hosts: Tensor,
     threshold: float,
 ) -> Transplant | None:
-    """Choose the region of a strategy, the smallest that changes nearly as much as any, and judge it on other pairs.
+    """Choose the smallest region of a strategy with nearly the largest effect, and judge it on other pairs.
 
     Args:
-        flips: whether each of some samples is classified as the strategy's class, ``(N,) bool``.
+        flips: a function that says whether samples are classified as the strategy's class, ``(N,) bool``.
         members: samples of the strategy, most typical first, and their heatmaps, ``(N, *places)``, not negative.
-        rest: the same of the class's other strategies; may be empty.
-        hosts: samples of other classes, none of which is classified as the strategy's.
-        threshold: where no window reaches this with a few pairs, or none when it is chosen, no window is judged again.
+        rest: the same for the class's other strategies; may be empty.
+        hosts: samples of other classes that are not classified as the strategy's class.
+        threshold: if no window reaches this effect in the first pairs, or in those that choose, no further pairs are tested.
 
     Returns:
-        None where there is nobody to copy from or into.
+        The result; None without samples to copy from or into.
     """
     images, heat = members
     features = images.ndim == 2
@@ -146,7 +146,7 @@ def transplant(
 
 
 class _Windows:
-    """Windows of one size, the same one for all samples or each sample's own densest."""
+    """Windows of one size: the same one for all samples, or each sample's own densest."""
 
     def __init__(self, size: tuple[int, ...], moves: bool, features: bool, heat: Tensor) -> None:
         self.size, self.moves, self.features = size, moves, features
@@ -159,7 +159,7 @@ class _Windows:
 
 @dataclass(frozen=True)
 class _Pairs:
-    """Samples to copy from and into, paired by numbers; see :func:`transplant`. What was counted once is remembered."""
+    """Samples to copy from and into, paired by number; see :func:`transplant`. Counts are cached."""
 
     flips: Callable[[Tensor], Tensor]
     members: tuple[Tensor, Tensor]
@@ -168,14 +168,14 @@ class _Pairs:
     counted: dict[tuple[tuple[int, ...], bool, int, int], float] = field(default_factory=dict)
 
     def flipped(self, windows: _Windows, first: int, pairs: int) -> float:
-        """The share of hosts that the members' windows turn, over so many pairs from a number on."""
+        """The share of hosts that the members' windows turn into the class, over a range of pairs."""
         key, (images, heat) = (windows.size, windows.moves, first, pairs), self.members
         if key not in self.counted:
             self.counted[key] = self._share(images, windows.of(heat), first, pairs)
         return self.counted[key]
 
     def tested(self, windows: _Windows, first: int, pairs: int) -> Transplant:
-        """The same, with the controls."""
+        """The same, and that of the controls."""
         images, heat = self.members
         mine = windows.of(heat)
         elsewhere = densest(heat, windows.size, windows.features, besides=mine)
@@ -189,7 +189,7 @@ class _Pairs:
     def _share(self, of: Tensor, masks: Tensor, first: int, pairs: int) -> float:
         numbers, members, hosts = torch.arange(first, first + pairs), len(self.members[0]), len(self.hosts)
         host = numbers % hosts
-        if math.gcd(members, hosts) > 1:  # else the same ones meet again and again
+        if math.gcd(members, hosts) > 1:  # otherwise the same samples would be paired again
             host = (host + numbers // math.lcm(members, hosts)) % hosts
         donor = numbers % len(of)
         given = masks[donor][:, None] if of.ndim > 2 else masks[donor]
@@ -197,13 +197,13 @@ class _Pairs:
 
 
 def _shares(heat: Tensor) -> Tensor:
-    """Each heatmap's positive part as shares of its own."""
+    """Each heatmap's positive part, normalised to sum 1."""
     heat = heat.clamp(min=0)
     return heat / heat.flatten(1).sum(1).clamp(min=torch.finfo(heat.dtype).tiny).view(-1, *[1] * (heat.ndim - 1))
 
 
 def _lower_bound(one: float, other: float, n: int) -> float:
-    """Of the difference of two shares of ``n``, each with its Wilson interval."""
+    """Lower bound of the difference of two shares of ``n``, from their Wilson intervals."""
     low, high = _wilson(one, n)[0], _wilson(other, n)[1]
     return one - other - math.sqrt((one - low) ** 2 + (high - other) ** 2)
 

@@ -1,4 +1,4 @@
-"""Measures of critical neurons, as torchmetrics; their formulas as functions beside them.
+"""Measures of critical neurons, as torchmetrics, and their formulas as functions.
 
 With ``f`` the logits, ``f_S`` those with only the critical neurons ``S`` kept, over a validation set:
 
@@ -7,7 +7,7 @@ With ``f`` the logits, ``f_S`` those with only the critical neurons ``S`` kept, 
 ``ContestAccuracy``         share whose predicted class wins when each class has its own critical neurons
 ``RunnerUpAccuracy``        share in which the runner-up's own neurons make the runner-up win
 ``CircuitAgreement``        share whose class is recognised from one circuit per class, the same for all images
-``LogitCorrelation``        of the predicted class's logit in ``f_S`` and in ``f``
+``LogitCorrelation``        correlation of the predicted class's logit in ``f_S`` and in ``f``
 ``Sufficiency``             probability that the predicted class loses with only ``S``
 ``Comprehensiveness``       probability that it loses with all but ``S``
 ``RetainedAccuracy``        accuracy against the labels with only ``S``

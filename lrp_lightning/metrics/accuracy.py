@@ -1,4 +1,4 @@
-"""Accuracy against the labels with only the critical neurons, and with all but them."""
+"""Accuracy against the labels with only the critical neurons, and with all others."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["AblatedAccuracy", "RetainedAccuracy", "label_predicted"]
 
 
 def check_outputs(logits: Tensor) -> None:
-    """Refuse what are no logits of classes.
+    """Raise an error unless logits are ``(N, classes)``.
 
     Raises:
         InputError: unless they are ``(N, classes)`` with at least two classes.
@@ -76,7 +76,7 @@ class RetainedAccuracy(MeanOverSamples):
 class AblatedAccuracy(RetainedAccuracy):
     """Share of samples whose label is predicted with all but the critical neurons: low if the critical ones decide.
 
-    Fed with ``masked_forward(..., keep=False)``. NaN before the first sample.
+    Takes the logits of ``masked_forward(..., keep=False)``. NaN before the first sample.
 
     Example:
         >>> import torch

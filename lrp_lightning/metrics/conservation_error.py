@@ -13,7 +13,7 @@ __all__ = ["ConservationError"]
 class ConservationError(MeanOverSamples):
     """Mean over samples of ``|input + absorbed - output| / |output|``, ``Trace.conservation_error``.
 
-    0 where both are zero, infinite where only the output is. NaN before the first sample.
+    0 if numerator and output are zero, infinite if only the output is. NaN before the first sample.
 
     Example:
         >>> import torch

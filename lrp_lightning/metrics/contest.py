@@ -1,7 +1,7 @@
 """Whether critical neurons distinguish classes: each class's logit is computed with that class's own neurons alone.
 
-That a class's neurons keep its prediction proves little: chosen by what supports a class, they make any image look like
-it. In the contest the runner-up is given neurons of its own too, and the prediction must win against them.
+It proves little that a class's neurons keep its prediction: neurons that support a class make any image look like it. In
+the contest the runner-up also gets its own neurons, and the predicted class must win against them.
 """
 
 from __future__ import annotations
@@ -44,14 +44,14 @@ def runner_up(logits: Tensor) -> Tensor:
     """
     check_outputs(logits)
     first, second = logits.topk(2, dim=1).indices.unbind(1)
-    return torch.where(second == logits.argmax(1), first, second)  # of a tie, topk and argmax may tell another one the first
+    return torch.where(second == logits.argmax(1), first, second)  # for a tie, topk and argmax may order classes differently
 
 
 def own_logits_of(entries: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
-    """What :func:`contest_won` takes, ``(N, classes)``: of each class its logit with its own neurons, NaN of all others.
+    """The first argument of :func:`contest_won`, ``(N, classes)``: each class's logit with its own neurons, otherwise NaN.
 
     Args:
-        entries: classes, ``(N,)``, and the logits with the neurons that are critical for them, ``(N, classes)``.
+        entries: pairs of classes, ``(N,)``, and the logits with these classes' critical neurons, ``(N, classes)``.
     """
     own = torch.full_like(entries[0][1], torch.nan)
     for classes, masked_logits in entries:
@@ -64,15 +64,15 @@ def contest_won(own_logits: Tensor, logits: Tensor) -> Tensor:
 
     Args:
         own_logits: ``(N, classes)``, column ``c`` the logit of class ``c`` with only the neurons that are critical for it,
-            as :func:`lrp_lightning.contest` gives it; NaN for classes that do not take part.
+            as :func:`lrp_lightning.contest` returns it; NaN for classes that do not take part.
         logits: ``(N, classes)``, of the whole network, which predicts.
 
     Returns:
-        ``(N,)``, boolean. A tie is lost, and so is a contest whose logit of the prediction is not finite.
+        ``(N,)``, boolean. A tie is lost, and so is a contest in which the predicted class's logit is not finite.
 
     Raises:
-        InputError: unless both are ``(N, classes)`` with at least two classes, and another class than the predicted takes
-            part for every sample.
+        InputError: unless both are ``(N, classes)`` with at least two classes, and a class other than the predicted one
+            takes part for every sample.
 
     Example:
         >>> import torch
@@ -92,10 +92,10 @@ def contest_won(own_logits: Tensor, logits: Tensor) -> Tensor:
 
 
 def runner_up_wins(masked_logits: Tensor, logits: Tensor) -> Tensor:
-    """Whether each sample is taken for its runner-up when only the neurons critical for the runner-up are kept.
+    """Whether the network predicts the runner-up when only the neurons critical for the runner-up are kept.
 
     Args:
-        masked_logits: ``(N, classes)``, with the runner-up's critical neurons alone.
+        masked_logits: ``(N, classes)``, with only the runner-up's critical neurons.
         logits: ``(N, classes)``, of the whole network.
 
     Returns:
@@ -117,7 +117,7 @@ def runner_up_wins(masked_logits: Tensor, logits: Tensor) -> Tensor:
 
 
 def check_alike(logits: Tensor, **given: Tensor) -> None:
-    """Refuse logits, given by name, that are not shaped like those of the whole network.
+    """Raise an error for logits, given by name, that are not shaped like those of the whole network.
 
     Raises:
         InputError: naming both shapes.
@@ -133,8 +133,8 @@ def circuits_agree(own_logits: Tensor, logits: Tensor) -> Tensor:
 
     Args:
         own_logits: ``(N, classes)``, column ``c`` the logit of class ``c`` with its circuit alone, as
-            :meth:`lrp_lightning.Circuits.logits` gives it; NaN for classes without a circuit, which the whole network is
-            not asked for either.
+            :meth:`lrp_lightning.Circuits.logits` returns it; NaN for classes without a circuit, which are also ignored in
+            ``logits``.
         logits: ``(N, classes)``, of the whole network.
 
     Returns:

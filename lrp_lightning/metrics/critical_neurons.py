@@ -47,7 +47,7 @@ def prediction_survives(masked_logits: Tensor, logits: Tensor) -> Tensor:
 class CriticalNeuronAccuracy(MeanOverSamples):
     """Share of samples whose predicted class survives when only the critical neurons are kept.
 
-    The figure means something beside its control, :class:`RandomControl`. NaN before the first sample.
+    Compare it with its control, :class:`RandomControl`. NaN before the first sample.
 
     Example:
         >>> import torch
@@ -75,12 +75,12 @@ class CriticalNeuronAccuracy(MeanOverSamples):
 
 
 class RandomControl(CriticalNeuronAccuracy):
-    """The same with random sets of the same size: what :class:`CriticalNeuronAccuracy` is to be compared with.
+    """The control of :class:`CriticalNeuronAccuracy`: the same measure with random sets of the same size.
 
-    Fed with the logits of :meth:`random_sets`. In one ``MetricCollection`` with it, set ``compute_groups=False``.
+    Takes logits computed with :meth:`random_sets`. If both are in one ``MetricCollection``, set ``compute_groups=False``.
 
     Args:
-        seed: of its own generator; the global one is left alone.
+        seed: for its own random generator; the global one does not change.
 
     Example:
         >>> import torch
@@ -97,7 +97,7 @@ class RandomControl(CriticalNeuronAccuracy):
         self._drawn = 0
 
     def random_sets(self, masks: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Random sets as large as these, per sample and layer; other ones at each call, the same again after a reset.
+        """Random sets of the same size, per sample and layer. Each call draws new sets; a reset repeats the sequence.
 
         Args:
             masks: ``{layer: (N, C) bool}``, as in ``Trace.masks``.
@@ -110,6 +110,6 @@ class RandomControl(CriticalNeuronAccuracy):
         return random_masks(masks, generator)
 
     def reset(self) -> None:
-        """Start anew, with the sets of the start."""
+        """Reset the metric and the sequence of random sets."""
         super().reset()
         self._drawn = 0

@@ -1,4 +1,4 @@
-"""What most metrics here are: the mean over samples of one value each, exact over batches and processes."""
+"""The base of most metrics here: the mean over samples of one value per sample, exact over batches and processes."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ __all__ = ["Drawn", "MeanOverSamples"]
 
 
 class Drawn(Metric):
-    """A metric that torchmetrics can draw, and whose sums in double precision a device without it can hold."""
+    """A metric that torchmetrics can plot, with sums in double precision if the device supports it."""
 
     def _apply(self, fn: Callable, exclude_state: Sequence[str] = ()) -> Any:
         try:
             return super()._apply(fn, exclude_state)
-        except TypeError:  # Apple's MPS has no double
+        except TypeError:  # Apple's MPS has no double precision
             for states in (vars(self), self._defaults):
                 states.update({n: t.float() for n, t in states.items() if isinstance(t, Tensor) and t.dtype == torch.double})
             return super()._apply(fn, exclude_state)
 
     def plot(self, val: Any = None, ax: Any = None) -> Any:
-        """A value, or several over time, as torchmetrics draws them.
+        """Plot a value, or several over time, as torchmetrics does.
 
         Args:
-            val: from :meth:`compute`, or a list of such; None for what is computed now.
+            val: from :meth:`compute`, or a list of these; None to compute it now.
             ax: matplotlib's axes to draw in; None for new ones.
 
         Returns:
@@ -37,13 +37,13 @@ class Drawn(Metric):
 
 
 class MeanOverSamples(Drawn):
-    """The mean of one value per sample, which an ``update`` hands to :meth:`add`. NaN before the first sample."""
+    """The mean of one value per sample, which ``update`` passes to :meth:`add`. NaN before the first sample."""
 
     is_differentiable: bool = False
     full_state_update: bool = False
     plot_lower_bound: float = 0.0
     summed_as: torch.dtype = torch.double
-    """Dtype of the sum, whole numbers where values say yes or no."""
+    """Dtype of the sum; integer if values are boolean."""
 
     summed: Tensor
     total: Tensor

@@ -1,7 +1,7 @@
-"""How much of the predicted class's probability critical neurons account for, named as measures of rationales are.
+"""How much of the predicted class's probability critical neurons account for, with the names of measures of rationales.
 
-A rationale is a part of the input that is to justify a prediction (DeYoung et al. 2020, "ERASER", section 4); here it is the
-critical neurons, which stand in the masked forward for the words that are kept.
+A rationale is a part of the input that justifies a prediction (DeYoung et al. 2020, "ERASER", section 4). Here the critical
+neurons take the place of the words that are kept.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ __all__ = ["Comprehensiveness", "Sufficiency", "probability_lost"]
 
 
 def probability_lost(masked_logits: Tensor, logits: Tensor) -> Tensor:
-    """What the predicted class loses of its probability when neurons are switched off.
+    """The probability that the predicted class loses when neurons are switched off.
 
     Args:
         masked_logits: ``(N, classes)``, from :func:`lrp_lightning.masked_forward`.
         logits: ``(N, classes)``, of the whole network.
 
     Returns:
-        ``(N,)``, in [-1, 1]: its softmax probability in the whole network less that in the masked one. The whole of it is
-        lost where a masked logit is not finite.
+        ``(N,)``, in [-1, 1]: its softmax probability in the whole network minus that in the masked network. All of it is
+        lost if a masked logit is not finite.
 
     Raises:
         InputError: unless both are ``(N, classes)`` with at least two classes.
@@ -66,9 +66,9 @@ class Sufficiency(MeanOverSamples):
 
 
 class Comprehensiveness(Sufficiency):
-    """Mean probability that the predicted class loses with all but the critical neurons; high if they are all it rests on.
+    """Mean probability that the predicted class loses without the critical neurons; high if the prediction depends on them.
 
-    DeYoung et al. 2020, equation 1. Fed with ``masked_forward(..., keep=False)``. NaN before the first sample.
+    DeYoung et al. 2020, equation 1. Takes the logits of ``masked_forward(..., keep=False)``. NaN before the first sample.
 
     Example:
         >>> import torch

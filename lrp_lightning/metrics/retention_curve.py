@@ -1,4 +1,4 @@
-"""What is retained of the whole network as more and more neurons are kept."""
+"""How much of the whole network's output is retained as more neurons are kept."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ __all__ = ["RetentionCurve", "area", "faithfulness"]
 
 
 def area(values: Tensor, budgets: Tensor) -> Tensor:
-    """The area below a curve, by the trapezoidal rule.
+    """The area under a curve, by the trapezoidal rule.
 
     Args:
         values: ``(B,)``.
-        budgets: ``(B,)``, ascending, where they were taken.
+        budgets: ``(B,)``, ascending, at which the values were measured.
 
     Returns:
         A scalar, in the unit of the values.
@@ -41,10 +41,10 @@ def area(values: Tensor, budgets: Tensor) -> Tensor:
 
 
 def faithfulness(kept: Tensor, whole: Tensor, none: Tensor) -> Tensor:
-    """``(m(S) - m(none)) / (m(all) - m(none))``: 0 without any neuron, 1 with all of them; may lie outside of [0, 1].
+    """``(m(S) - m(none)) / (m(all) - m(none))``: 0 without neurons, 1 with all of them; it can be outside [0, 1].
 
     As the mechanistic interpretability benchmark MIB defines it (Mueller et al. 2025), with ``m`` the mean over samples of
-    the logit of the class that the whole network predicts. NaN where the neurons make no difference at all.
+    the logit of the class that the whole network predicts. NaN if the neurons make no difference.
 
     Args:
         kept: ``m`` with only the neurons of each budget, ``(B,)``.
@@ -68,15 +68,15 @@ def _is_share(budget: object) -> bool:
 
 
 class RetentionCurve(Drawn):
-    """What is retained at each budget, from no neuron to all of them.
+    """The predictions and logits retained at each budget, from no neurons to all of them.
 
-    To the budgets given, 0 (all neurons off) and 1 (the whole network) are added, where the curves are known.
+    The budgets 0 (all neurons off) and 1 (the whole network) are added.
 
     Args:
         budgets: shares of neurons, ascending, each in (0, 1).
 
     Raises:
-        lrp_lightning.errors.SelectionError: if budgets are not.
+        lrp_lightning.errors.SelectionError: if budgets are not ascending or out of range.
 
     Example:
         >>> import torch
@@ -156,10 +156,10 @@ class RetentionCurve(Drawn):
         }
 
     def plot(self, curve: dict[str, Tensor] | None = None, ax: Any = None) -> Any:
-        """Predictions retained over budgets, as torchmetrics draws curves.
+        """Plot the retained predictions over budgets, as torchmetrics plots curves.
 
         Args:
-            curve: from :meth:`compute`; None for what is computed now.
+            curve: from :meth:`compute`; None to compute it now.
             ax: matplotlib's axes to draw in; None for new ones.
 
         Returns:

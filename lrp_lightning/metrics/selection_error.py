@@ -17,7 +17,7 @@ __all__ = ["MEASURES", "SelectionError", "check_measure", "mse", "smape"]
 
 
 def smape(masked_logits: Tensor, logits: Tensor) -> Tensor:
-    """Symmetric mean absolute percentage error: the mean over classes of ``2 |f_S - f| / (|f_S| + |f|)``, 0/0 being 0.
+    """Symmetric mean absolute percentage error: mean over classes of ``2 |f_S - f| / (|f_S| + |f|)``, where 0/0 is 0.
 
     Args:
         masked_logits: ``(N, classes)``, ``f_S``.
@@ -68,10 +68,10 @@ MEASURES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"smape": smape, "mse"
 
 
 def check_measure(name: str, measure: str) -> None:
-    """Refuse a measure that there is not, for whoever takes one.
+    """Raise an error for an unknown measure.
 
     Raises:
-        SelectionError: naming those that there are.
+        SelectionError: naming the known measures.
     """
     if measure not in MEASURES:
         raise SelectionProblem(f"{name}: measure must be one of {sorted(MEASURES)}, got {measure!r}")

@@ -1,4 +1,4 @@
-"""Whether a class keeps its critical neurons from one state of the network to the next."""
+"""Whether a class keeps its critical neurons from one state of the network to another."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ __all__ = ["SelectionStability", "class_frequencies", "jaccard"]
 
 
 def class_frequencies(masks: Mapping[str, Tensor], labels: Tensor, num_classes: int) -> dict[str, Tensor]:
-    """How many of a class's samples each neuron is critical for.
+    """The number of samples of each class for which a neuron is critical.
 
     Args:
         masks: ``{layer: (N, C) bool}``, as in ``Trace.masks``.
         labels: ``(N,)``, integers in [0, num_classes).
-        num_classes: how many classes there are.
+        num_classes: number of classes.
 
     Returns:
         ``{layer: (num_classes, C)}``, counts.
 
     Raises:
-        InputError: if labels and masks do not fit one another.
+        InputError: if labels and masks do not match.
 
     Example:
         >>> import torch
@@ -48,16 +48,16 @@ def class_frequencies(masks: Mapping[str, Tensor], labels: Tensor, num_classes: 
 
 
 def jaccard(one: Tensor, other: Tensor) -> Tensor:
-    """Jaccard index of sets that neurons belong to by degree: ``sum of min / sum of max``, 1 for two empty sets.
+    """Jaccard index of fuzzy sets: ``sum of min / sum of max`` of their degrees of membership; 1 for two empty sets.
 
-    With degrees 0 and 1 it is the ordinary one, the size of the intersection over that of the union.
+    With degrees 0 and 1 it is the ordinary index, the size of the intersection over that of the union.
 
     Args:
         one: ``(..., C)``, degrees in [0, 1].
-        other: likewise.
+        other: the same for the other set.
 
     Returns:
-        ``(...)``, in [0, 1]. NaN where a degree is.
+        ``(...)``, in [0, 1]. NaN where a degree is NaN.
 
     Example:
         >>> import torch
@@ -73,15 +73,15 @@ def jaccard(one: Tensor, other: Tensor) -> Tensor:
 class SelectionStability(Drawn):
     """Jaccard index of each class's critical neurons between two states of a network, such as two epochs.
 
-    A neuron belongs to a class by the share of the class's samples that it is critical for (:func:`jaccard`). The state
-    counted is compared with that at the last :meth:`advance`.
+    A neuron belongs to a class to the degree of the share of the class's samples for which it is critical
+    (:func:`jaccard`). The current state is compared with that at the last :meth:`advance`.
 
     Args:
-        num_classes: how many classes there are.
-        neurons: ``{layer: C}``, of the layers compared.
+        num_classes: number of classes.
+        neurons: ``{layer: C}``, the number of neurons of each layer to compare.
 
     Raises:
-        InputError: if there is no class or no layer.
+        InputError: if there are no classes or no layers.
 
     Example:
         >>> import torch
@@ -114,13 +114,13 @@ class SelectionStability(Drawn):
         self.add_state("counts", torch.zeros(shape, dtype=torch.double), dist_reduce_fx="sum")
         self.add_state("samples", torch.zeros(num_classes, dtype=torch.double), dist_reduce_fx="sum")
         unknown = torch.full(shape, torch.nan, dtype=torch.double)
-        self.add_state("reference", unknown, dist_reduce_fx=_first)  # the same on every process since the last advance
+        self.add_state("reference", unknown, dist_reduce_fx=_first)  # equal on all processes since the last advance
 
     def update(self, masks: Mapping[str, Tensor], labels: Tensor) -> None:
         """Count the samples of one batch; see :func:`class_frequencies`.
 
         Raises:
-            InputError: if masks are not those of the layers, or labels do not fit.
+            InputError: if the layers of the masks differ from those given, or labels do not fit.
         """
         check_tensors(**masks)
         given = {layer: mask.flatten(1).shape[1] for layer, mask in masks.items()}
@@ -131,13 +131,13 @@ class SelectionStability(Drawn):
         self.samples += torch.nn.functional.one_hot(labels.long(), self.num_classes).sum(0).to(self.samples)
 
     def compute(self) -> Tensor:
-        """``(num_classes,)``, the mean over layers; NaN for classes without samples in either state."""
+        """``(num_classes,)``, the mean over layers; NaN for classes that lack samples in one of the states."""
         widths = list(self.neurons.values())
         pairs = zip(self._degrees().split(widths, 1), self.reference.split(widths, 1), strict=True)
         return torch.stack([jaccard(now, then) for now, then in pairs]).mean(0).float()
 
     def advance(self) -> None:
-        """Make the state counted the one that the next is compared with, over all processes, and count anew."""
+        """Make the current state the reference for the next one, over all processes, and reset the counts."""
         available = self.distributed_available_fn
         with self.sync_context(self.dist_sync_fn, should_sync=self.sync_on_compute, distributed_available=available):
             reference = self._degrees().clone()

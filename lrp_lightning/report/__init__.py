@@ -1,8 +1,8 @@
-"""The report: what is worth showing of a trace, and the one HTML file that shows it.
+"""The report: an analysis of a trace, written as a single HTML file.
 
 ============  =====================================================================
-``analysis``  what a report holds, and the passes that fill it from a trace
-``page``      the data of the file, whose markup is in ``page.html.jinja`` and ``html/``; it computes nothing
+``analysis``  the contents of a report, and the passes that compute them from a trace
+``page``      the HTML file, from the templates ``page.html.jinja`` and those in ``html/``; it computes nothing
 ``contrast``  a contrast as one folder, with a report
 ============  =====================================================================
 """

@@ -1,4 +1,4 @@
-"""What a report shows: a record that whoever has something to show fills, and the one of a trace."""
+"""The contents of a report, and those computed from a trace."""
 
 from __future__ import annotations
 
@@ -34,24 +34,24 @@ from lrp_lightning.trace import Trace
 __all__ = ["Curves", "Report", "captions", "report_of"]
 
 _AT_ONCE = 32
-"""Samples in one pass: bounds the memory."""
+"""Number of samples in one pass, which limits memory."""
 _BUDGETS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 _HEADLINE = 0.2
 _BUDGET_SAMPLES = 32
 _FAINT = 1e-4
-"""Edges with a smaller share are too faint to be seen."""
+"""Edges with a smaller share are too faint to see."""
 _FEW = 6
-"""Samples whose paths and neurons are shown."""
+"""Number of samples whose paths and neurons are shown."""
 
 
 @dataclass(frozen=True)
 class Curves:
-    """Measures over what they share, such as epochs or budgets; drawn by :func:`draw_curves`.
+    """Measures over a common axis, such as epochs or budgets; drawn by :func:`draw_curves`.
 
     Attributes:
-        title: above them.
+        title: above the curves.
         curves: ``{name: values}``, all of one length.
-        x: where they were taken; None for 0, 1, 2, ...
+        x: the positions of the values; None for 0, 1, 2, ...
         xlabel: what ``x`` is, with its unit.
         ylabel: what the values are, with their unit.
 
@@ -70,38 +70,38 @@ class Curves:
 
 @dataclass(frozen=True, eq=False)
 class Report:
-    """What a report shows, in this order; what is empty or None is left out, section by section.
+    """The contents of a report, in this order; sections that are empty or None are left out.
 
-    ``write_report(trace, path, images=images)`` fills one from a trace. Who else has something to show, such as
-    :class:`lrp_lightning.callbacks.RelevanceMonitor`, fills one by hand, ``write_report(Report(images=..., ...), path)``.
-    All text in it is data, never markup.
+    ``write_report(trace, path, images=images)`` computes it from a trace. You can also fill it yourself, as
+    :class:`lrp_lightning.callbacks.RelevanceMonitor` does: ``write_report(Report(images=..., ...), path)``. All text is
+    escaped: it is data, never markup.
 
     Attributes:
-        title: above the page, and its window's title.
-        headline: what was found, in sentences, above all else.
-        measures: ``{name: value}``, figures that sum up, such as ``{"contest won": 0.91}``.
+        title: of the page and the browser's window.
+        headline: the findings, in sentences, at the top.
+        measures: ``{name: value}``, summary figures such as ``{"contest won": 0.91}``.
         images: ``(N, C, H, W)``, as the model takes them.
-        relevance: ``(N, C, H, W)``, of those images; or ``(N, L)``, of those tokens.
-        all_neurons: where ``relevance`` is that through critical neurons, the same through all, shaped like it.
-        held: with it, which parts of the explained logit the two are, one pair per sample.
-        tokens: of texts, as strings, such as ``tokenizer.convert_ids_to_tokens`` gives them.
-        titles: one line per sample, such as what was predicted and what is right.
+        relevance: ``(N, C, H, W)``, of the images; or ``(N, L)``, of the tokens.
+        all_neurons: if ``relevance`` is that through critical neurons, the same through all neurons.
+        logit_shares: the shares of the explained logit that these two account for, one pair per sample.
+        tokens: of texts, as strings, such as ``tokenizer.convert_ids_to_tokens`` returns.
+        titles: one line per sample, such as the predicted and the true class.
         mean: what was subtracted from the images, one value per channel; without it each is stretched to its own range.
-        std: what they were divided by.
+        std: what the images were divided by.
         graph: from :func:`lrp_lightning.build_graph`.
         paths: from :func:`lrp_lightning.k_best_paths`, of that graph.
-        path_heatmaps: ``(len(paths), N, C, H, W)``, from :func:`lrp_lightning.path_heatmaps`, of those images.
-        neuron_heatmaps: ``{(layer, neuron): (N, C, H, W)}``, shown where that neuron of the graph is clicked.
-        graphs: of single classes, beside ``graph`` or in its place, with ``path_heatmaps`` of those images; four at most are
-            drawn, others named.
+        path_heatmaps: ``(len(paths), N, C, H, W)``, from :func:`lrp_lightning.path_heatmaps`, of the images.
+        neuron_heatmaps: ``{(layer, neuron): (N, C, H, W)}``, shown when that neuron of the graph is clicked.
+        graphs: of single classes, in addition to ``graph`` or instead of it, with ``path_heatmaps`` of the images; at most
+            four are drawn, others are named.
         strategies: from :func:`lrp_lightning.find_strategies`, of images.
         cards: from :func:`lrp_lightning.neuron_cards`, of images.
         contrast: from :func:`lrp_lightning.contrast`, of images.
-        reconstructions: what drives neurons, from :func:`lrp_lightning.reconstruct_top_activations`.
-        curves: measures over epochs, budgets or what else.
-        trace: its conservation is shown, sample by sample, and its layers.
+        reconstructions: of neurons, from :func:`lrp_lightning.reconstruct_top_activations`.
+        curves: measures over epochs, budgets or others.
+        trace: for the tables of conservation and of layers.
         class_names: names of the graph's output neurons.
-        settings: ``{name: value}``, what made all this: model, composite, selection, data, versions.
+        settings: ``{name: value}``, how it was made: model, composite, selection, data, versions.
 
     Example:
         >>> import tempfile
@@ -119,7 +119,7 @@ class Report:
     images: Tensor | None = None
     relevance: Tensor | None = None
     all_neurons: Tensor | None = None
-    held: Sequence[tuple[float, float]] = ()
+    logit_shares: Sequence[tuple[float, float]] = ()
     tokens: Sequence[Sequence[str]] = ()
     titles: Sequence[str] = ()
     mean: Sequence[float] | None = None
@@ -149,25 +149,25 @@ def report_of(
     curves: Sequence[Curves] = (),
     **about: Any,
 ) -> Report:
-    """What a report can show of a trace.
+    """The contents of a report about a trace.
 
-    From the trace alone its conservation, its layers and, made with ``edges=True``, its graph and paths; with the images
-    their heatmaps; with ``tokens=`` those of texts, coloured; with the model too what the paths and the neurons on them see,
-    what drives the most critical neurons of three layers, and of the first 32 images how often the predicted class beats the
-    runner-up by how few neurons (:func:`lrp_lightning.contest`, with ``TopK``).
+    From the trace alone: conservation, layers and, if it was made with ``edges=True``, graph and paths. With the images:
+    heatmaps. With ``tokens=``: coloured texts. With the model: heatmaps of the paths and their neurons, the image patches
+    that activate the most critical neurons of three layers, and for the first 32 images how often the predicted class beats
+    the runner-up at several budgets (:func:`lrp_lightning.contest`, with ``TopK``).
 
     Args:
         trace: of one batch.
-        images: what was traced, ``(N, C, H, W)``.
-        model: what was traced.
-        composite: as in :class:`lrp_lightning.SelectiveLRP`; the one of the trace.
-        k: how many paths.
-        class_names: of the output's neurons.
-        curves: what else is known of the model, such as measures over epochs; shown above that over budgets.
-        about: other fields of :class:`Report`, which take the place of what would be there.
+        images: the traced images, ``(N, C, H, W)``.
+        model: the traced model.
+        composite: as in :class:`lrp_lightning.SelectiveLRP`; use that of the trace.
+        k: number of paths.
+        class_names: names of the output's neurons.
+        curves: further measures, such as those over epochs; shown above the curve over budgets.
+        about: other fields of :class:`Report`, which override the computed ones.
 
     Returns:
-        What :func:`write_report` writes.
+        The report, to be written by :func:`write_report`.
 
     Raises:
         InputError: if the images are not those of the trace.
@@ -232,19 +232,19 @@ def report_of(
 
 
 def _through_all(model: nn.Module, images: Tensor, trace: Trace, composite: Composite) -> dict[str, Any]:
-    """The relevance through all neurons beside that of a trace, which ran through critical ones."""
+    """The relevance through all neurons, to compare with that of a trace with a selection."""
     lrp, parts = SelectiveLRP(model, composite), zip(images.split(_AT_ONCE), _classes(trace).split(_AT_ONCE), strict=True)
     through_all = torch.cat([lrp.attribute(x, target) for x, target in parts])
-    held = [of.flatten(1).sum(1) / trace.explained for of in (trace.inputs, through_all)]  # type: ignore[union-attr]
-    return {"all_neurons": through_all, "held": list(zip(*(part.tolist() for part in held), strict=True))}
+    shares = [of.flatten(1).sum(1) / trace.explained for of in (trace.inputs, through_all)]  # type: ignore[union-attr]
+    return {"all_neurons": through_all, "logit_shares": list(zip(*(part.tolist() for part in shares), strict=True))}
 
 
 def captions(trace: Trace, class_names: Sequence[str] | None = None) -> list[str]:
-    """What was predicted, one line per sample; and what is explained, where that is another class.
+    """The predicted class of each sample, and the explained class if it differs, one line per sample.
 
     Args:
-        trace: whose output is ``(N, classes)``.
-        class_names: of all classes; None for their numbers.
+        trace: a trace with an output ``(N, classes)``.
+        class_names: names of all classes; None for numbers.
 
     Example:
         >>> import torch
@@ -272,12 +272,12 @@ def captions(trace: Trace, class_names: Sequence[str] | None = None) -> list[str
 
 
 def _classes(trace: Trace) -> Tensor:
-    """``(N,)``, the classes that are explained; of several with one logit the first."""
+    """``(N,)``, the explained classes; of several with the same logit the first."""
     return (trace.logits == trace.explained[:, None]).int().argmax(1)
 
 
 def _survives(model: nn.Module, images: Tensor, masks: dict[str, Tensor], output: Tensor) -> float:
-    """The share of predictions that only these neurons give too."""
+    """The share of predictions that survive with these neurons alone."""
     kept = [
         masked_forward(model, x, {layer: mask[at : at + _AT_ONCE] for layer, mask in masks.items()})
         for at, x in zip(range(0, len(images), _AT_ONCE), images.split(_AT_ONCE), strict=True)
@@ -306,7 +306,7 @@ def _of_contest(contests: Mapping[float, Contest]) -> dict[str, float]:
 
 def _survival(model: nn.Module, images: Tensor, trace: Trace) -> dict[str, float]:
     if not trace.masks or trace.output.ndim != 2 or not bool((_classes(trace) == trace.output.argmax(1)).any()):
-        return {}  # neurons that are critical for another class need not keep the prediction
+        return {}  # neurons that are critical for another class may lose the prediction
     control = random_masks(trace.masks, torch.Generator().manual_seed(0))
     return {
         "predictions kept with critical neurons alone": _survives(model, images, trace.masks, trace.output),
@@ -315,7 +315,7 @@ def _survival(model: nn.Module, images: Tensor, trace: Trace) -> dict[str, float
 
 
 def _contests(model: nn.Module, images: Tensor, composite: Composite) -> dict[float, Contest]:
-    """``{share of each layer's neurons: what came of the contest}``, on a few images."""
+    """``{share of each layer's neurons: result of the contest}``, on a few images."""
     found = {}
     for budget in tqdm(_BUDGETS, desc="budgets", leave=False, disable=None):
         found[budget] = contest(SelectiveLRP(model, composite, TopK(budget)), images)
@@ -339,7 +339,7 @@ def _over_budgets(contests: Mapping[float, Contest], samples: int) -> Curves:
 def _of_neurons(
     model: nn.Module, images: Tensor, target: Tensor, trace: Trace, report: Report, composite: Composite
 ) -> dict[Node, Tensor]:
-    """Heatmaps of the neurons on the paths that are drawn, layer by layer."""
+    """Heatmaps of the neurons on the drawn paths, layer by layer."""
     if report.graph is None or not report.paths:
         return {}
     drawn = lay_out(report.graph, 1, report.paths).layers
@@ -356,7 +356,7 @@ def _of_neurons(
 
 
 def _of_critical(model: nn.Module, images: Tensor, trace: Trace) -> list[TopActivations]:
-    """What drives the two most critical neurons of three convolutions, low, in the middle and high."""
+    """The patches that activate the two most critical neurons of three convolutions: a low, a middle and a high one."""
     layers = [layer for layer, kind in trace.kinds.items() if kind == "convolution"]
     chosen = dict.fromkeys(layers[round(at * (len(layers) - 1))] for at in (0.25, 0.6, 1.0)) if layers else {}
     return [

@@ -24,22 +24,22 @@ def save_contrast(
     std: Sequence[float] | None = None,
     settings: Mapping[str, Any] | None = None,
 ) -> FilePath:
-    """Write ``contrast.png``, ``contrast.json`` and ``report.html`` into a folder, which is made if need be.
+    """Write ``contrast.png``, ``contrast.json`` and ``report.html`` into a folder, which is created if needed.
 
     Args:
         why: from :func:`lrp_lightning.contrast`, of images.
-        folder: where they go.
+        folder: the folder.
         class_names: names of the classes; without them classes are given by number.
         titles: one per sample, such as the name of its file.
         mean: what was subtracted from the images, one value per channel; without it each is stretched to its own range.
-        std: what they were divided by.
-        settings: what made it, for the report.
+        std: what the images were divided by.
+        settings: how it was made, for the report.
 
     Returns:
         The folder.
 
     Raises:
-        InputError: if the inputs that were explained are not images ``(N, C, H, W)``.
+        InputError: if the explained inputs are not images ``(N, C, H, W)``.
 
     Example:
         >>> import tempfile
@@ -60,7 +60,7 @@ def save_contrast(
     (folder / "contrast.json").write_text(json.dumps(_figures(why, class_names, titles), indent=1), "utf-8")
     measures = {
         "mean margin": why.margin.float().mean().item(),
-        "class ahead with critical neurons alone": why.told.float().mean().item(),
+        "class ahead with critical neurons alone": why.same_class_ahead.float().mean().item(),
     }
     report = Report(
         title="Why this class and not another", measures=measures, contrast=why, titles=titles, mean=mean, std=std,
@@ -74,7 +74,7 @@ def _figures(why: Contrast, class_names: Sequence[str] | None, titles: Sequence[
     def name(c: int) -> str | None:
         return None if class_names is None else str(class_names[c])
 
-    held = {"critical neurons": why.held(why.heatmaps), "all neurons": why.held(why.all_neurons)}
+    shares = {"critical neurons": why.logit_shares(why.heatmaps), "all neurons": why.logit_shares(why.all_neurons)}
     return {
         "samples": [
             {
@@ -86,8 +86,8 @@ def _figures(why: Contrast, class_names: Sequence[str] | None, titles: Sequence[
                 "logits": why.explained[:2, i].tolist(),
                 "margin": float(why.margin[i]),
                 "logits by their own critical neurons": why.own_logits[i].tolist(),
-                "the same is ahead by their own neurons": bool(why.told[i]),
-                "part of class, other and margin held": {what: part[:, i].tolist() for what, part in held.items()},
+                "the same is ahead by their own neurons": bool(why.same_class_ahead[i]),
+                "part of class, other and margin held": {what: part[:, i].tolist() for what, part in shares.items()},
             }
             for i in range(len(why.a))
         ],

@@ -1,4 +1,4 @@
-"""The report as one HTML file, which needs no network and no server: data for the templates beside, the markup."""
+"""The report as a single HTML file that needs no network and no server; this module prepares the data of its templates."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ __all__ = ["page_of", "write_report"]
 
 _PACKAGE = "lrp_lightning.report"
 _SAMPLES = 24
-"""Heatmaps, neuron cards and rows of the conservation table that are shown: bounds the file's size."""
+"""The most heatmaps, neuron cards and rows of the conservation table, which limits the file's size."""
 _GRAPHS = 4
-"""Classes whose graphs are drawn: the same."""
+"""The most classes whose graphs are drawn."""
 
 
 def write_report(
@@ -130,7 +130,7 @@ def page_of(report: Report) -> str:
         _section("Conservation", _conservation(report)),
         _section("Settings", [(str(name), str(value)) for name, value in report.settings.items()]),
     ]
-    kinds = {"page_css": "css", "js": "js"}  # ours: no data
+    kinds = {"page_css": "css", "js": "js"}  # the library's own
     ours = {name: Markup(files(_PACKAGE).joinpath(f"report.{kind}").read_text("utf-8")) for name, kind in kinds.items()}
     return (
         templates(_PACKAGE)
@@ -153,7 +153,7 @@ def _section(title: str, data: Any, kind: str = "", number: int = 0) -> dict[str
 
 
 def _about(report: Report) -> list[str]:
-    """What a page is about, in a line: model, data, date, composite and selection."""
+    """One line about the page: model, data, date, composite and selection."""
     of = {name: named(value) if isinstance(value, Composite) else value for name, value in report.settings.items()}
     images = report.contrast.inputs if report.contrast is not None else report.images
     samples = report.measures.get("samples", 0 if images is None else len(images))
@@ -183,13 +183,14 @@ def _heatmaps(report: Report) -> dict[str, Any]:
     limit = limit_of(np.concatenate(list(heat.values())), 99.5)
     rows = []
     for i, title in zip(range(len(images)), report.titles or range(len(images)), strict=False):
-        held = [f" {percent(part)}" for part in report.held[i]] if report.held and len(maps) == 2 else [""] * len(maps)
+        accounted = report.logit_shares[i] if report.logit_shares and len(maps) == 2 else ()
+        said = [f" {percent(part)}" for part in accounted] or [""] * len(maps)
         pictures = [
-            heat_picture(of[i], limit, name, name + part) for (name, of), part in zip(heat.items(), held, strict=True)
+            heat_picture(of[i], limit, name, name + part) for (name, of), part in zip(heat.items(), said, strict=True)
         ]
         rows.append(Row([picture(images[i], "image"), *pictures], str(title)))
     return {
-        "rows": rows, "limit": limit, "two": len(maps) == 2, "held": bool(report.held), "many": len(report.images),
+        "rows": rows, "limit": limit, "two": len(maps) == 2, "held": bool(report.logit_shares), "many": len(report.images),
         "wide": max(images.shape[1:3]) > SMALL, "bare": False, "negative": shown.negative(report.trace),
         "critical": len(maps) == 1 and report.trace is not None and bool(report.trace.masks),
     }  # fmt: skip
@@ -207,14 +208,14 @@ def _tokens(report: Report) -> dict[str, Any]:
 
 
 def _token(token: str, share: float) -> tuple[str, str, str]:
-    """The token, its share of the greatest relevance in its text, and its style."""
+    """A token, its relevance relative to the greatest of its text, and its style."""
     red, green, blue = (int(part) for part in coloured(np.array([share]), 1.0)[0])
     ink = "#fff" if abs(share) > 0.6 else "#111"
     return token, f"{share:+.0%}", f"background: rgb({red} {green} {blue}); color: {ink}" if share else ""
 
 
 def _graphs(report: Report) -> list[tuple[str, ClassGraph]]:
-    """Each with the name of its class; that of the whole trace has none."""
+    """Each graph with the name of its class; empty for that of the whole trace."""
     graphs = [(_named(report, of.label), of) for of in report.graphs]
     if report.graph is not None or report.paths:
         whole = ClassGraph(-1, report.graph or nx.DiGraph(), report.paths, path_heatmaps=report.path_heatmaps)
@@ -239,7 +240,7 @@ def _graph(report: Report, name: str, of: ClassGraph, first: bool) -> dict[str, 
 
 
 def _sheet(report: Report, of: ClassGraph) -> dict[str, Any]:
-    """Rows of images, and columns of the relevance along each path; images without any are left out."""
+    """Rows are images, columns the relevance along each path; images without any are left out."""
     if of.path_heatmaps is None or report.images is None or not of.paths:
         return {}
     maps = torch.as_tensor(of.path_heatmaps)
@@ -254,8 +255,8 @@ def _sheet(report: Report, of: ClassGraph) -> dict[str, Any]:
         return {}
     images, heat = displayable(report.images[rows], report.mean, report.std), summed(maps[:, rows], shares=True)
     ends = [_named(report, path.nodes[-1][1]) for path in of.paths]
-    told = [path.carries.replace(" %", "\N{NO-BREAK SPACE}%") for path in of.paths]
-    heads = [f"path {i} to {end}, {carries}" for i, (end, carries) in enumerate(zip(ends, told, strict=True), 1)]
+    shares = [path.carries.replace(" %", "\N{NO-BREAK SPACE}%") for path in of.paths]
+    heads = [f"path {i} to {end}, {carries}" for i, (end, carries) in enumerate(zip(ends, shares, strict=True), 1)]
     limit, titles = limit_of(heat, 99.5), report.titles or [""] * len(report.images)
     columns = [[heat_picture(h, limit, head, head) for h in maps] for head, maps in zip(heads, heat, strict=True)]
     pictures = zip([picture(image, "image") for image in images], *columns, strict=True)

@@ -1,16 +1,16 @@
-"""Selections: which neurons of a layer, per sample, may carry relevance on.
+"""Selections: which neurons of a layer may propagate relevance, per sample.
 
-A selection decides *inside* the backward pass, as the relevance arrives at a layer, so what it keeps below depends on
-what it kept above. One's own is a frozen dataclass with the method of :class:`Selection`.
+A selection chooses *inside* the backward pass, when relevance arrives at a layer, so its choice in a layer depends on its
+choices in the layers above. To write your own, implement the method of :class:`Selection` in a frozen dataclass.
 
 ==============  ==============================================================================================
 ``TopK``        the share or number of neurons with the highest relevance
 ``Coverage``    the fewest neurons that carry a share of the layer's positive relevance
 ``Threshold``   those with more than a share of the output
-``Fixed``       those that the caller names
-``PerLayer``    another selection in each layer, by name pattern; layers left whole
-``MinError``    sets optimised against the error of the output (``min_error.py``)
-``Agreement``   sets where activation and relevance agree (``agreement.py``)
+``Fixed``       neurons that the caller names
+``PerLayer``    a selection for each layer, by name pattern; layers without a selection
+``MinError``    sets optimised for the error of the output (``min_error.py``)
+``Agreement``   sets of neurons whose activation and relevance agree (``agreement.py``)
 ==============  ==============================================================================================
 """
 

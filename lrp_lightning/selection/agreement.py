@@ -1,4 +1,4 @@
-"""Critical neurons as those whose activation and what comes back to them agree."""
+"""Critical neurons as those whose activation and relevance agree."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ __all__ = ["Agreement"]
 
 @dataclass(frozen=True)
 class Agreement:
-    """Sets, and the rule behind them, with the least MSE or SMAPE between what goes forward and what comes back.
+    """The sets of neurons, and the rule, with the least MSE or SMAPE between activation and relevance.
 
     In each layer and sample, ``a`` is a neuron's activation (rectified, summed over space) and ``r`` its relevance, both as
     shares of the layer's sum of magnitudes. Outside the set relevance is zero, so a set's error is the sum of ``e(a, r)``
-    inside and ``e(a, 0)`` outside; ``e`` is the squared difference, or ``2 |a - r| / (|a| + |r|)``. The best set of a size
-    has the neurons where ``e(a, 0) - e(a, r)`` is largest. Among several rules each layer and sample uses the one with the
-    least error.
+    inside and ``e(a, 0)`` outside; ``e`` is the squared difference, or ``2 |a - r| / (|a| + |r|)``. The best set of a given
+    size contains the neurons with the largest ``e(a, 0) - e(a, r)``. If several rules are given, each layer and sample uses
+    the one with the least error.
 
-    The literature that this follows names MSE and SMAPE without formulas; this is one reading of them,
-    :class:`lrp_lightning.MinError` another. By the figures in ``benchmarks/selection.md`` it is the weaker one.
+    The literature mentions MSE and SMAPE without formulas; this is one interpretation, :class:`lrp_lightning.MinError` is
+    another. According to ``benchmarks/selection.md``, this one is weaker.
 
     Args:
         measure: ``"smape"`` or ``"mse"``.
@@ -41,7 +41,7 @@ class Agreement:
         rules: rules or composites to choose from; each takes a pass.
 
     Raises:
-        SelectionError: if an argument is none of these.
+        SelectionError: if an argument is not one of these.
         RuleError: if ``rules`` holds something else.
 
     Example:
@@ -66,7 +66,7 @@ class Agreement:
             raise SelectionError("Agreement: at least one rule is needed")
 
     def select(self, relevance: Tensor, *, layer: str, output: Tensor) -> Tensor:
-        """By relevance alone, ``TopK``'s choice; see :meth:`Selection.select`."""
+        """Without a search, the choice of ``TopK``; see :meth:`Selection.select`."""
         return TopK(self.keep).select(relevance, layer=layer, output=output)
 
     def search(

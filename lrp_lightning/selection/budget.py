@@ -1,4 +1,4 @@
-"""How many neurons a selection keeps: a number of them, or a share."""
+"""The number of neurons that a selection keeps, given as a number or as a share."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ __all__ = ["check_budget", "number_of"]
 
 
 def check_budget(who: str, keep: int | float) -> int | float:
-    """Refuse what is neither a number of neurons nor a share of them; give it as Python's own number.
+    """Check that ``keep`` is a number or a share of neurons, and return it as a Python number.
 
     Raises:
-        SelectionError: naming ``who`` asked.
+        SelectionError: if it is not; the message names ``who``.
     """
     whole = is_whole(keep)
     if not (keep >= 1 if whole else is_number(keep) and 0 < keep <= 1):
@@ -24,5 +24,5 @@ def check_budget(who: str, keep: int | float) -> int | float:
 
 
 def number_of(keep: int | float, neurons: int) -> int:
-    """How many of a layer's neurons a budget is: at least one, and no more than there are."""
+    """The number of a layer's neurons within a budget: at least one, at most all."""
     return min(int(keep), neurons) if is_whole(keep) else max(1, round(keep * neurons))

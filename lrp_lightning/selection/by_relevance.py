@@ -17,12 +17,12 @@ __all__ = ["Coverage", "Threshold", "TopK"]
 
 @dataclass(frozen=True, repr=False, kw_only=True)
 class _Chosen:
-    """What selections by relevance have in common.
+    """The common part of selections by relevance.
 
     Args:
-        unit: what is chosen: ``"channel"``, or ``"element"``, single values of the layer's output.
-        rescale: multiply what is kept, per sample and layer, so that its sum is that of the whole layer. Nothing is
-            multiplied where what is kept sums to zero.
+        unit: what is selected: ``"channel"``, or ``"element"``, single values of the layer's output.
+        rescale: scale the kept relevance, per sample and layer, so that its sum is that of the whole layer; not if the kept
+            relevance sums to zero.
     """
 
     unit: Literal["channel", "element"] = "channel"
@@ -55,7 +55,7 @@ class TopK(_Chosen):
         rescale: scale the kept relevance, per sample and layer, so that its sum is that of the whole layer.
 
     Raises:
-        SelectionError: if an argument is none of these.
+        SelectionError: if an argument is not one of these.
 
     Example:
         >>> import torch
@@ -96,7 +96,7 @@ class Coverage(_Chosen):
         unit, rescale: as in :class:`TopK`.
 
     Raises:
-        SelectionError: if an argument is none of these.
+        SelectionError: if an argument is not one of these.
 
     Example:
         >>> import torch
@@ -132,7 +132,7 @@ class Threshold(_Chosen):
         unit, rescale: as in :class:`TopK`.
 
     Raises:
-        SelectionError: if an argument is none of these.
+        SelectionError: if an argument is not one of these.
 
     Example:
         >>> import torch

@@ -1,4 +1,4 @@
-"""The control that a set of critical neurons is measured against."""
+"""The control for measures of critical neurons: random neurons."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ __all__ = ["random_masks"]
 
 
 def random_masks(masks: dict[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
-    """Random sets of the same size, per sample and layer: the control that gives a critical set's accuracy its meaning.
+    """Random sets of the same size, per sample and layer, as a control for the accuracy of critical neurons.
 
     Args:
         masks: ``{layer: (N, C) bool}``, as in ``Trace.masks``.
-        generator: a CPU generator, so that a control is the same on every device and leaves the global RNG alone.
+        generator: a CPU generator, so that the sets are the same on every device and the global RNG does not change.
 
     Returns:
         ``{layer: (N, C) bool}``, shaped like ``masks`` and on their devices.

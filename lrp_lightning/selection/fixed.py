@@ -1,4 +1,4 @@
-"""The selection that the caller names."""
+"""A selection of given neurons."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Fixed:
             layer's output, ``(N, ...)``, for single values.
 
     Raises:
-        SelectionError: if neurons are none of these, or (in the pass) do not fit their layer.
+        SelectionError: if neurons are given in another way or (in the pass) do not fit their layer.
         LayerError: in the pass, if the model has no hidden layer of that name.
 
     Example:
@@ -48,7 +48,7 @@ class Fixed:
 
     @property
     def patterns(self) -> Iterator[str | nn.Module]:
-        """The layers that must be there."""
+        """The layers that must exist."""
         return iter(self.layers)
 
     def select(self, relevance: Tensor, *, layer: str, output: Tensor) -> Tensor | None:
@@ -73,7 +73,7 @@ class Fixed:
 
 
 def _neurons(layer: str | nn.Module, given: int | Sequence[int] | Tensor) -> tuple[int, ...] | Tensor:
-    """Numbers as a tuple, a mask as it is."""
+    """Numbers as a tuple; a mask unchanged."""
     if isinstance(given, Tensor) and given.dtype == torch.bool and given.ndim:
         return given
     numbers = given.flatten().tolist() if isinstance(given, Tensor) else given

@@ -1,21 +1,21 @@
 """Critical neurons optimised against the output error, by forward and backward differences.
 
 ``f_S(x)`` is the forward pass with the neurons outside the set ``S`` switched off. The gradient of its error with respect
-to the 0/1 masks is, at a neuron that is off, the forward difference (what switching it on would bring), and at one that is
-on the backward difference. All neurons may change places in one pass; since each difference holds for the set it was taken
-at, a neuron's score is the sum of those of all passes, older ones fading (discounted fictitious play, each layer the best
-answer to what the others did so far). The best-scored neurons, as many in each layer as at the start, are what the next set
-moves towards: the greater part of the exchanges that are missing are made, those that promise most, since a difference holds
-the less the more neurons change with it. For a sample whose sets get worse, older ones fade more slowly. Where the outputs
-are linear in which neurons of the last layer are on, as below a linear classifier, its best set for what comes from below is
-found in each pass, by swaps that need no pass of their own. What is kept is, per sample, the best set seen. A sample whose
-set comes round again, as in small networks, tries instead single swaps of its best set, one per pass, in the order of the
-gain that the differences predict.
+to the 0/1 masks is the forward difference for a neuron that is off (the effect of switching it on) and the backward
+difference for a neuron that is on. So one pass scores all neurons. A difference is valid only near the set at which it was
+computed; therefore a neuron's score is the sum over all passes, in which older passes are discounted (discounted
+fictitious play: each layer responds to what the others did so far). The next set moves towards the neurons with the highest
+scores, with the size of each layer's set unchanged: most of the missing exchanges are made, those with the largest predicted
+gain, because a difference is less reliable if many neurons change together. For a sample whose sets get worse, older
+passes are discounted less. If the outputs are linear in the mask of the last layer, as below a linear classifier, each pass
+also finds the best set of that layer given the layers below, by swaps that need no further pass. The result is the best set
+seen, per sample. If a sample's set occurs again, as in small networks, single swaps of its best set are tried instead,
+one per pass, in the order of the predicted gain.
 
-What was tried beside this, and how it did: ``benchmarks/selection.md``.
+Alternatives that were tried, with their results: ``benchmarks/selection.md``.
 
-MSE, SMAPE and forward/backward differences are named in the literature this follows, without formulas. This is one reading
-of them, :class:`lrp_lightning.Agreement` another.
+The literature mentions MSE, SMAPE and forward/backward differences without formulas. This is one interpretation,
+:class:`lrp_lightning.Agreement` is another.
 """
 
 from __future__ import annotations
@@ -41,25 +41,25 @@ from lrp_lightning.selection.protocol import Selection
 __all__ = ["MinError", "Smallest"]
 
 _MEMORY, _LONGER, _WORSE = 0.2, 0.25, 1.1
-"""How much of a score is left after a pass, and how much of the rest too after one with so many times the least error."""
+"""The share of a score that remains after a pass, and of the rest after a pass with this multiple of the least error."""
 _EXCHANGED, _AT_LEAST = 0.6, 2
-"""Which share of the exchanges between a layer's set and that of the best scores is made at once, and at least how many."""
+"""The share of the exchanges between a layer's set and that of the best scores made in one pass, and the least number."""
 _FLOOR = 1.0
-"""SMAPE's gradient is zero where signs differ and infinite near zero; this share of the mean logit is added to its scale."""
+"""This share of the mean logit is added to SMAPE's scale: its gradient is 0 where signs differ and infinite near zero."""
 _ROUND = 0.1
-"""Below this share of the mean logit a difference counts by its square; else nearly right logits pull as hard as others."""
+"""Below this share of the mean logit a difference is squared, so that nearly right logits weigh less than others."""
 _MARGIN = 0.1
-"""By which share of the mean logit the predicted class is to stay ahead."""
-_PRICE, _DEARER, _CHEAPER = 0.6, 1.5, 0.8
-"""What falling behind costs at first, and by what that is multiplied after a pass that lost, or kept, the prediction."""
+"""The margin by which the predicted class should stay ahead, as a share of the mean logit."""
+_PENALTY, _GROWTH, _DECAY = 0.6, 1.5, 0.8
+"""The initial penalty for losing the prediction, and its factors after passes that lost it and that kept it."""
 _MOST_OUTPUTS = 100
-"""The last layer is solved for where there are no more, since that takes one derivative for each."""
+"""The last layer is solved for at most this number of outputs, because each takes one derivative."""
 _LINEAR = 1e-3
-"""Outputs that are told this well, as a share of the mean logit, are linear."""
+"""Outputs count as linear if they are predicted up to this share of the mean logit."""
 _CANDIDATES = 8
-"""So many neurons a layer to switch on, and as many to switch off, are thought of in a swap."""
+"""The number of neurons of a layer that a swap considers switching on, and also switching off."""
 _PATIENCE = 12
-"""Passes without gain for any sample after which nothing is expected to help."""
+"""The search ends after this number of passes without gain for any sample."""
 
 _Masks = dict[str, Tensor]
 
@@ -68,10 +68,10 @@ _Masks = dict[str, Tensor]
 class MinError:
     """A set of neurons of a given size in each layer, optimised per sample against the error of the output.
 
-    For no sample is the result worse than the set that it starts from, and no prediction that the start keeps is lost. It
-    takes at most ``max_passes`` passes, each a forward and a backward through the masked network, and four forwards to
-    verify. The error of each pass is in ``Trace.history``. The error is that of all outputs; the target only determines the
-    start.
+    The result is never worse than the set from which it starts, for any sample, and it keeps every prediction that the
+    start keeps. The search takes at most ``max_passes`` passes, each a forward and a backward through the masked network,
+    and four forwards to verify. ``Trace.history`` holds the error of each pass. The error is that of all outputs; the
+    target only determines the start.
 
     Args:
         measure: ``"smape"`` or ``"mse"``; see :mod:`lrp_lightning.metrics`.
@@ -81,7 +81,7 @@ class MinError:
         verbose: show progress.
 
     Raises:
-        SelectionError: if an argument is none of these; in the pass, if the start selects single values.
+        SelectionError: if an argument has another value; in the pass, if the start selects single values.
         InputError: in the pass, if the output is not ``(N, classes)``.
 
     Example:
@@ -110,11 +110,11 @@ class MinError:
 
     @property
     def start(self) -> Selection:
-        """The selection that is improved upon."""
+        """The selection that the search starts from."""
         return self.keep if isinstance(self.keep, Selection) else TopK(self.keep)
 
     def smallest(self, error: float = 0.1) -> Smallest:
-        """The other direction: the smallest sets whose error stays below a bound, whatever ``keep`` is.
+        """The opposite search: the smallest sets whose error stays below a bound, regardless of ``keep``.
 
         Args:
             error: the bound, in the measure's unit.
@@ -122,15 +122,15 @@ class MinError:
         return Smallest(self, error)
 
     def within(self, layers: Callable[[str], bool]) -> MinError:
-        """The same search in some layers alone, all others being whole.
+        """The same search restricted to some layers; all neurons of the others are kept.
 
         Args:
-            layers: whether it is to search in the layer of a name.
+            layers: a function of a layer's name that says whether to search in it.
         """
         return replace(self, keep=_Within(self.start, layers))
 
     def select(self, relevance: Tensor, *, layer: str, output: Tensor) -> Tensor | None:
-        """The start's choice; see :meth:`Selection.select`."""
+        """The choice of the start; see :meth:`Selection.select`."""
         return self.start.select(relevance, layer=layer, output=output)
 
     def search(
@@ -154,7 +154,7 @@ class MinError:
 
 @dataclass(frozen=True)
 class _Within:
-    """A selection in some layers alone."""
+    """A selection in some layers only."""
 
     selection: Selection
     layers: Callable[[str], bool]
@@ -165,14 +165,14 @@ class _Within:
 
 @dataclass(frozen=True)
 class Smallest:
-    """The smallest sets whose error stays below a bound: bisection over the share kept, alike in all layers, per sample.
+    """The smallest sets whose error stays below a bound: bisection over the share of neurons kept, per sample.
 
     Made by :meth:`MinError.smallest`. Seven bisections, each a search of its own, find the share to within 1 %; a smaller
     set that also meets the bound may be missed, since the error need not fall with every additional neuron. A sample for
     which no smaller set meets the bound keeps all neurons.
 
     Args:
-        by: how the sets of each size are found.
+        by: the search for sets of a given size.
         error: the bound, in the measure's unit.
 
     Raises:
@@ -196,15 +196,15 @@ class Smallest:
             raise SelectionError(f"smallest: error must be a number >= 0, got {self.error!r}")
 
     def within(self, layers: Callable[[str], bool]) -> Smallest:
-        """The same search in some layers alone, all others being whole; as :meth:`MinError.within`.
+        """The same search restricted to some layers; as :meth:`MinError.within`.
 
         Args:
-            layers: whether it is to search in the layer of a name.
+            layers: a function of a layer's name that says whether to search in it.
         """
         return Smallest(self.by.within(layers), self.error)
 
     def select(self, relevance: Tensor, *, layer: str, output: Tensor) -> Tensor | None:
-        """By relevance alone all are kept; see :meth:`Selection.select`."""
+        """Without a search all neurons are kept; see :meth:`Selection.select`."""
         kept = self.by.start.select(relevance, layer=layer, output=output)
         return None if kept is None else torch.ones_like(relevance, dtype=torch.bool)
 
@@ -220,7 +220,7 @@ class Smallest:
         """See :meth:`lrp_lightning.selection.Search.search`."""
         whole, _ = propagate(model, inputs, target, additional_forward_args, composite, self, on_unsupported=on_unsupported)
         forward = _Forward(model, inputs, additional_forward_args, whole.output, self.by.measure)
-        magnitude = {layer: whole.relevance[layer].abs() for layer in whole.masks}  # what counts against the class counts
+        magnitude = {layer: whole.relevance[layer].abs() for layer in whole.masks}  # neurons against the class count too
         found, errors = whole.masks, [torch.zeros_like(forward.whole[:, 0])]
         fails, does = torch.zeros_like(errors[0]), torch.ones_like(errors[0])
         for _ in range(7):
@@ -236,25 +236,25 @@ class Smallest:
 
 
 class _Forward:
-    """The masked network, with what its output is measured against."""
+    """The masked network and the output that it is compared with."""
 
     def __init__(self, model: nn.Module, inputs: Any, extra: Any, whole: Tensor, measure: str) -> None:
         if whole.ndim != 2:
             raise InputError(f"the error of a selection is that of logits (N, classes), got {tuple(whole.shape)}")
         self.model, self.inputs, self.extra, self.whole, self.measure = model, inputs, extra, whole, measure
-        with torch.inference_mode(False):  # what is made inside of it cannot be differentiated
+        with torch.inference_mode(False):  # tensors made inside of it cannot be differentiated
             self.predicted = whole.argmax(1, keepdim=True)
             self.scale = whole.abs().mean(1, keepdim=True).clamp(min=torch.finfo(whole.dtype).tiny)
 
     def errors(self, output: Tensor) -> tuple[Tensor, Tensor]:
-        """Error and whether the prediction is kept, ``(N,)`` each."""
+        """The error, and whether the prediction is kept, ``(N,)`` each."""
         return MEASURES[self.measure](output, self.whole), output.argmax(1) == self.predicted[:, 0]
 
     def hard(self, masks: _Masks) -> tuple[Tensor, Tensor]:
         return self.errors(masked_forward(self.model, self.inputs, masks, additional_forward_args=self.extra))
 
     def linear_end(self, masks: _Masks) -> str | None:
-        """The last layer, if the outputs are linear in which of its neurons are on; two forwards tell."""
+        """The last layer, if the outputs are linear in its mask, which two forwards test."""
         layer = next(reversed(masks), None)
         if layer is None or self.whole.shape[1] > _MOST_OUTPUTS:
             return None
@@ -275,18 +275,18 @@ class _Forward:
         ]
         return torch.stack(rows, 1)
 
-    def gradient(self, masks: _Masks, price: Tensor, last: str | None) -> tuple[Tensor, _Masks, _Masks]:
-        """The output, how a smooth form of the error changes with each neuron, ``{layer: (N, C)}``, and of which masks.
+    def gradient(self, masks: _Masks, penalty: Tensor, last: str | None) -> tuple[Tensor, _Masks, _Masks]:
+        """The output, the derivative of a smooth error by each neuron, ``{layer: (N, C)}``, and the masks that it refers to.
 
-        ``price``, ``(N,)``, is what it costs that the predicted class falls behind. Of the ``last`` layer, which the outputs
-        are linear in, a better set is found first.
+        ``penalty``, ``(N,)``, weighs how far the predicted class is behind. If the outputs are linear in the mask of the
+        ``last`` layer, a better set for it is found first.
         """
         with torch.inference_mode(False), torch.enable_grad():
             soft = {layer: mask.to(self.whole.dtype).requires_grad_() for layer, mask in masks.items()}
             output = soft_forward(self.model, self.inputs, soft, self.extra)
             if last is not None:
                 parts = self._parts(output, soft[last], create_graph=True)
-                solved = self._solved(output.detach(), parts.detach(), masks[last], price)
+                solved = self._solved(output.detach(), parts.detach(), masks[last], penalty)
                 output = output + (parts * (solved.to(parts) - soft[last])[:, None]).sum(2)
                 masks = {**masks, last: solved}
             off = output - self.whole
@@ -295,7 +295,7 @@ class _Forward:
             else:
                 rounded = off.square() / (off.abs() + _ROUND * self.scale)
                 loss = (2 * rounded / (self.whole.abs() + output.detach().abs() + _FLOOR * self.scale)).mean(1)
-            loss = loss + price * self._behind(output)
+            loss = loss + penalty * self._behind(output)
             gradients = torch.autograd.grad(loss.sum(), list(soft.values()), allow_unused=True)
         gradient = {
             layer: torch.zeros_like(soft[layer]) if g is None else g.nan_to_num(0.0)
@@ -306,7 +306,7 @@ class _Forward:
         return output.detach(), gradient, masks
 
     def _behind(self, output: Tensor) -> Tensor:
-        """How far the predicted class is behind the others, with a margin, ``(N, ...)`` of outputs ``(N, classes, ...)``."""
+        """How far the predicted class is behind the others, plus a margin: ``(N, ...)`` of outputs ``(N, classes, ...)``."""
         if output.shape[1] == 1:
             return output[:, 0] * 0
         predicted = self.predicted.reshape(-1, *[1] * (output.ndim - 1)).expand(-1, 1, *output.shape[2:])
@@ -314,8 +314,8 @@ class _Forward:
         others = output.scatter(1, predicted, -torch.inf).amax(1)
         return (others - output.gather(1, predicted)[:, 0] + _MARGIN * scale).relu() / scale
 
-    def _cost(self, output: Tensor, price: Tensor) -> Tensor:
-        """The error and what falling behind costs, ``(N, K)`` of outputs ``(N, classes, K)``."""
+    def _cost(self, output: Tensor, penalty: Tensor) -> Tensor:
+        """The error plus the penalty for losing the prediction: ``(N, K)`` for outputs ``(N, classes, K)``."""
         whole = self.whole[:, :, None]
         if self.measure == "mse":
             error = ((output - whole) / self.scale[:, :, None]).square().mean(1)
@@ -323,17 +323,17 @@ class _Forward:
             error = 2 * (
                 (output - whole).abs() / (output.abs() + whole.abs()).clamp(min=torch.finfo(output.dtype).tiny)
             ).mean(1)
-        return error + price[:, None] * self._behind(output)
+        return error + penalty[:, None] * self._behind(output)
 
-    def _solved(self, output: Tensor, parts: Tensor, mask: Tensor, price: Tensor) -> Tensor:
-        """A set of the same size whose outputs cost less, by the best swaps, one per sample at a time."""
+    def _solved(self, output: Tensor, parts: Tensor, mask: Tensor, penalty: Tensor) -> Tensor:
+        """A set of the same size with lower cost, found by repeatedly making the best swap of each sample."""
         rows, many = torch.arange(len(mask), device=mask.device), min(_CANDIDATES, mask.shape[1])
-        cost = self._cost(output[:, :, None], price)[:, 0]
+        cost = self._cost(output[:, :, None], penalty)[:, 0]
         for _ in range(2 * mask.shape[1]):
-            added = self._cost(output[:, :, None] + parts, price).masked_fill(mask, torch.inf)
+            added = self._cost(output[:, :, None] + parts, penalty).masked_fill(mask, torch.inf)
             on = added.topk(many, 1, largest=False).indices
             with_it = output[:, :, None] + parts.gather(2, on[:, None].expand(-1, parts.shape[1], -1))
-            without = self._cost((with_it[:, :, :, None] - parts[:, :, None]).flatten(2), price).view(len(mask), many, -1)
+            without = self._cost((with_it[:, :, :, None] - parts[:, :, None]).flatten(2), penalty).view(len(mask), many, -1)
             barred = ~mask[:, None] | mask.gather(1, on)[:, :, None]
             least, at = without.masked_fill(barred, torch.inf).flatten(1).min(1)
             better = least < cost * (1 - 1e-6)
@@ -349,7 +349,7 @@ class _Forward:
 
 
 def _optimise(forward: _Forward, start: _Masks, max_passes: int, verbose: bool) -> tuple[_Masks, Tensor]:
-    """The best sets seen, and the least error after each pass, ``(passes, N)``: the start's first, the result's last."""
+    """The best sets found, and the least error after each pass, ``(passes, N)``, from the start's to the result's."""
     for layer, mask in start.items():
         if mask.ndim != 2:
             raise SelectionError(f"MinError: layer {layer!r} selects single values; MinError can search only channels")
@@ -359,15 +359,15 @@ def _optimise(forward: _Forward, start: _Masks, max_passes: int, verbose: bool) 
         first, first_kept = least, kept
         best, masks, history = dict(start), dict(start), [least]
         scores = {layer: torch.zeros_like(mask, dtype=least.dtype) for layer, mask in start.items()}
-        price, memory = torch.full_like(least, _PRICE), torch.full_like(least, _MEMORY)
+        penalty, memory = torch.full_like(least, _PENALTY), torch.full_like(least, _MEMORY)
         swaps = torch.zeros_like(least, dtype=torch.long)
         seen: list[Tensor] = []
         at_best: _Masks = {}
         idle = 0
         last = forward.linear_end(start)
-        passes = max_passes if start else 0  # of a network without hidden layers there is nothing to search
+        passes = max_passes if start else 0  # a network without hidden layers has nothing to search
         for i in tqdm(range(passes), desc="MinError", disable=not verbose, leave=False):
-            output, gradient, masks = forward.gradient(masks, price, last)
+            output, gradient, masks = forward.gradient(masks, penalty, last)
             error, survives = forward.errors(output)
             better = (error < least) & (survives | ~kept)
             best = {layer: torch.where(better[:, None], masks[layer], best[layer]) for layer in best}
@@ -377,7 +377,7 @@ def _optimise(forward: _Forward, start: _Masks, max_passes: int, verbose: bool) 
             idle = 0 if bool(better.any()) else idle + (i > 0)
             if idle == _PATIENCE:
                 break
-            price = price * torch.where(survives, _CHEAPER, _DEARER)
+            penalty = penalty * torch.where(survives, _DECAY, _GROWTH)
             seen.append(torch.cat(list(masks.values()), 1))
             memory = torch.where(error > _WORSE * least, memory + _LONGER * (1 - memory), memory)
             scores = {layer: memory[:, None] * scores[layer] - g / _spread_of(g) for layer, g in gradient.items()}
@@ -391,7 +391,7 @@ def _optimise(forward: _Forward, start: _Masks, max_passes: int, verbose: bool) 
                 swapped = _swapped(best, at_best, swaps)
                 masks = {layer: torch.where(again[:, None], swapped[layer], masks[layer]) for layer in masks}
             swaps = swaps + again
-        final, final_kept = forward.hard(best)  # as masked_forward gives it, to the last bit
+        final, final_kept = forward.hard(best)  # bit for bit as masked_forward returns it
         worse = (final > first) | (first_kept & ~final_kept)
         best = {layer: torch.where(worse[:, None], start[layer], best[layer]) for layer in best}
         history[-1] = torch.where(worse, first, final)
@@ -399,12 +399,12 @@ def _optimise(forward: _Forward, start: _Masks, max_passes: int, verbose: bool) 
 
 
 def _best(scores: Tensor, sizes: Tensor) -> Tensor:
-    """The ``sizes``, ``(N,)``, neurons of each sample with the highest scores."""
+    """The neurons with the highest scores of each sample; ``sizes`` is their number, ``(N,)``."""
     return scores.argsort(dim=1, descending=True, stable=True).argsort(dim=1) < sizes[:, None]
 
 
 def _nearer(mask: Tensor, scores: Tensor, sizes: Tensor) -> Tensor:
-    """``mask``, nearer to the neurons with the highest scores by the exchanges that promise most."""
+    """``mask`` after the exchanges with the largest predicted gain towards the neurons with the highest scores."""
     goal = _best(scores, sizes)
     joining, leaving = goal & ~mask, mask & ~goal
     many = (_EXCHANGED * joining.sum(1)).ceil().clamp(min=_AT_LEAST)
@@ -414,7 +414,7 @@ def _nearer(mask: Tensor, scores: Tensor, sizes: Tensor) -> Tensor:
 
 
 def _swapped(masks: _Masks, gradient: _Masks, which: Tensor) -> _Masks:
-    """``masks`` with one neuron switched on for another of its layer: the swap that promises most, or the ``which``-th."""
+    """``masks`` after the swap of two neurons of a layer with the largest predicted gain, or the ``which``-th largest."""
     gains, places = [], []
     for layer, on in masks.items():
         many = min(_CANDIDATES, on.shape[1])
@@ -425,7 +425,7 @@ def _swapped(masks: _Masks, gradient: _Masks, which: Tensor) -> _Masks:
         places.append((drop.indices, add.indices, many))
     promise = torch.cat(gains, 1)
     chosen = promise.argsort(dim=1, descending=True).gather(1, which.clamp(0, promise.shape[1] - 1)[:, None])
-    chosen = torch.where(promise.gather(1, chosen).isfinite(), chosen, promise.shape[1])  # there is no such swap
+    chosen = torch.where(promise.gather(1, chosen).isfinite(), chosen, promise.shape[1])  # no such swap exists
     swapped, before = {}, 0
     for (layer, on), (drop_at, add_at, many) in zip(masks.items(), places, strict=True):
         local = chosen - before

@@ -1,4 +1,4 @@
-"""Another selection in each layer."""
+"""A selection for each layer."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["PerLayer"]
 
 @dataclass(frozen=True)
 class PerLayer:
-    """Another selection in each layer, by name pattern.
+    """A selection for each layer, by name pattern.
 
     Args:
         default: for layers that match no pattern; None selects nothing in them, so that all their neurons are kept.
@@ -52,14 +52,14 @@ class PerLayer:
 
     @property
     def patterns(self) -> Iterator[str | nn.Module]:
-        """The layers that must be there."""
+        """Patterns that must match a layer."""
         yield from self.exclude
         yield from self.layers
         for selection in (self.default, *self.layers.values()):
             yield from getattr(selection, "patterns", ())
 
     def in_layer(self, layer: str) -> Selection | None:
-        """The selection of one layer, None where it is left whole.
+        """The selection of one layer; None if all its neurons are kept.
 
         Args:
             layer: the layer's name.
@@ -70,10 +70,10 @@ class PerLayer:
         return self.default if pattern is None else self.layers[pattern]
 
     def replaced(self, change: Callable[[Selection], Selection]) -> PerLayer:
-        """The same with other selections.
+        """A copy with other selections.
 
         Args:
-            change: gives what takes the place of each of them.
+            change: a function that returns the replacement of each selection.
         """
         default = None if self.default is None else change(self.default)
         return PerLayer(default, {pattern: change(s) for pattern, s in self.layers.items()}, self.exclude)
@@ -87,9 +87,9 @@ class PerLayer:
         composite: Any,
         on_unsupported: Literal["raise", "gradient"] = "raise",
     ) -> tuple[Selection, Tensor | None]:
-        """Let each selection in it that searches do so, in its own layers; see :meth:`Search.search`.
+        """Run the searches of its selections, each in its own layers; see :meth:`Search.search`.
 
-        The history is that of the search, of several one after the other.
+        The history is that of the search; several histories are concatenated.
         """
         found: dict[int, Selection] = {}
         histories: list[Tensor] = []

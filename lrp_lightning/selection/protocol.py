@@ -1,4 +1,4 @@
-"""What the engine asks of a selection, and of one that searches before the pass."""
+"""The interface of a selection, and of one that searches before the pass."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ __all__ = ["Search", "Selection"]
 
 @runtime_checkable
 class Selection(Protocol):
-    """What the engine asks of a selection.
+    """The interface of a selection.
 
-    A selection may have two attributes beside the method. ``unit = "element"``: it chooses among the single values of the
-    layer's output, not among its channels. ``rescale = True``: what is kept is multiplied so that it conserves the whole.
+    A selection may have two attributes beside the method. ``unit = "element"``: it selects single values of the layer's
+    output instead of channels. ``rescale = True``: the kept relevance is scaled so that the layer's sum is conserved.
 
     Example:
         >>> from dataclasses import dataclass
@@ -30,7 +30,7 @@ class Selection(Protocol):
     """
 
     def select(self, relevance: Tensor, *, layer: str, output: Tensor) -> Tensor | None:
-        """Choose the neurons that may carry relevance on.
+        """Choose the neurons that may propagate relevance.
 
         Args:
             relevance: ``(N, C)``, the relevance that arrived at each neuron, summed over space; with ``unit = "element"``
@@ -39,18 +39,18 @@ class Selection(Protocol):
             output: ``(N,)``, the output that is explained.
 
         Returns:
-            Boolean, shaped like ``relevance``, True for what is critical; None to leave the layer whole. No host-device
-            sync, no loop over samples.
+            Boolean, shaped like ``relevance``, True for critical neurons; None to keep the whole layer. Avoid
+            synchronisation with the host and loops over samples.
         """
         ...
 
 
 @runtime_checkable
 class Search(Protocol):
-    """A selection that runs the network before the pass, and does not only see the relevance that arrives.
+    """A selection that runs the network before the pass, instead of using only the relevance that arrives.
 
-    A search may have another method, ``within(layers) -> Search``: the same search in the layers alone for whose name the
-    function ``layers`` is true. :class:`PerLayer` asks for it; without it a search is made in the whole network.
+    A search may have another method, ``within(layers) -> Search``, which restricts it to the layers for whose name the
+    function ``layers`` returns True. :class:`PerLayer` uses it; without it, the search runs in the whole network.
     """
 
     def search(
@@ -62,9 +62,9 @@ class Search(Protocol):
         composite: Any,
         on_unsupported: Literal["raise", "gradient"],
     ) -> tuple[Selection, Tensor | None]:
-        """Find the selection that the pass is to use, and what ``Trace.history`` is to say of how it was found.
+        """Find the selection to use in the pass, and the history of the search for ``Trace.history``.
 
         Args:
-            model, inputs, target, additional_forward_args, composite, on_unsupported: those of the pass.
+            model, inputs, target, additional_forward_args, composite, on_unsupported: as in the pass.
         """
         ...

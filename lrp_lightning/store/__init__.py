@@ -1,4 +1,4 @@
-"""The explanations of a whole data set on disk: a folder of HDF5 files, written sample by sample and read lazily."""
+"""The explanations of a data set on disk: a folder of HDF5 files, written sample by sample and read lazily."""
 
 from lrp_lightning.store.relevance_store import RelevanceStore, StoredRows
 

@@ -1,4 +1,4 @@
-"""What tells one store from another: the model with its weights, and how it is explained."""
+"""The identity of a store: the model with its weights, and how it is explained."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["described", "fingerprint"]
 
 
 def fingerprint(model: nn.Module) -> str:
-    """A hash of a model's parameters and buffers: their names, shapes, precisions and values, on whatever device.
+    """A hash of a model's parameters and buffers: their names, shapes, dtypes and values, independent of the device.
 
     Example:
         >>> import torch
@@ -35,7 +35,7 @@ def fingerprint(model: nn.Module) -> str:
 
 
 def described(value: Any) -> str:
-    """An argument as text that is the same in every run, and another for another argument.
+    """An argument as text that is equal in every run and differs between arguments.
 
     Example:
         >>> from lrp_lightning import TopK
@@ -48,18 +48,18 @@ def described(value: Any) -> str:
     if callable(value) and hasattr(value, "__qualname__"):
         return f"{value.__module__}.{value.__qualname__}"
     text = re.sub(r" at 0x[0-9a-f]+", "", repr(value))
-    if "..." in text:  # tensors of masks, which print some of their values
+    if "..." in text:  # tensors of masks print only some of their values
         written = io.BytesIO()
         try:
             _Pickler(written).dump(value)
-        except Exception:  # whatever cannot be pickled: its text has to do
+        except Exception:  # anything that cannot be pickled is described by its text
             return text
         text += f" {hashlib.sha256(written.getvalue()).hexdigest()[:16]}"
     return text
 
 
 class _Pickler(pickle.Pickler):
-    """Tensors by their values alone: torch pickles where in memory they are, too."""
+    """Pickle tensors by their values alone; torch also pickles their place in memory."""
 
     def reducer_override(self, value: Any) -> Any:
         if not isinstance(value, torch.Tensor):

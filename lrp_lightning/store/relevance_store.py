@@ -1,4 +1,4 @@
-"""The explanations of a data set as they lie on disk: what is asked for is read, and no more."""
+"""Lazy access to the explanations of a data set on disk: only requested rows are read."""
 
 from __future__ import annotations
 
@@ -22,30 +22,30 @@ Rows = int | slice | Sequence[int] | Tensor
 
 
 class RelevanceStore:
-    """The relevance of a data set, as :class:`lrp_lightning.callbacks.RelevanceWriter` wrote it; read when it is asked for.
+    """The relevance of a data set, written by :class:`lrp_lightning.callbacks.RelevanceWriter` and read on demand.
 
-    Samples stand in the order of the data set, whichever process explained them. Sample ``i`` is the data set's sample
-    ``indices[i]``; of a complete store that is ``i`` itself. ``store[i]``, ``store[10:20]``, ``store[[3, 5]]`` and
-    ``store[mask]`` give a dictionary as :meth:`lrp_lightning.callbacks.Explainer.predict_step` does. A store that is
-    being written may be read; files that come later are not seen.
+    Samples are in the order of the data set, regardless of the process that explained them. Sample ``i`` is the data set's
+    sample ``indices[i]``; in a complete store that is ``i`` itself. ``store[i]``, ``store[10:20]``, ``store[[3, 5]]`` and
+    ``store[mask]`` return a dictionary like :meth:`lrp_lightning.callbacks.Explainer.predict_step`. A store can be read
+    while it is written; files that are added later are ignored.
 
     Args:
         path: the folder.
 
     Attributes:
         path: the folder.
-        about: what it is of, as text: ``model``, ``weights`` (a hash), ``composite``, ``selection``, ``target``,
-            ``precision``, ``samples`` (of the data set), ``versions``, ``created``.
+        about: a description, as text: ``model``, ``weights`` (a hash), ``composite``, ``selection``, ``target``,
+            ``precision``, ``samples`` (number in the data set), ``versions``, ``created``.
         relevance: ``{layer: (N, C)}``, a :class:`StoredRows` for each layer, as in ``Trace.relevance``.
         masks: ``{layer: (N, C) bool}``, the critical neurons; empty without a selection.
         inputs: relevance of the inputs, shaped like them; a tuple for several inputs; None if it was not kept.
         kept_inputs: the inputs, as the model takes them; a tuple for several; None without ``keep_inputs=True``.
-        kinds: of each layer what it is, as in ``Trace.kinds``.
-        places: of each layer how many values of a sample one neuron has, as in ``Trace.places``.
-        indices: ``(N,)``, which samples of the data set are there.
+        kinds: the kind of each layer, as in ``Trace.kinds``.
+        places: the number of values per sample of a neuron in each layer, as in ``Trace.places``.
+        indices: ``(N,)``, the samples of the data set that the store contains.
 
     Raises:
-        StoreError: if it is no store, or a file of it cannot be read.
+        StoreError: if it is not a store, or one of its files cannot be read.
 
     Example:
         >>> import tempfile, torch
@@ -72,7 +72,7 @@ class RelevanceStore:
         indices = np.concatenate([segment.index for segment in self._segments] or [np.zeros(0, np.int64)])
         whose = np.repeat(np.arange(len(self._segments)), [len(segment.index) for segment in self._segments])
         rows = np.concatenate([np.arange(len(segment.index)) for segment in self._segments] or [np.zeros(0, np.int64)])
-        found, first = np.unique(indices, return_index=True)  # of a sample that two runs wrote the first is taken
+        found, first = np.unique(indices, return_index=True)  # if two runs wrote a sample, the first is used
         self.indices: Tensor = torch.from_numpy(found.astype(np.int64))
         self._whose, self._rows = whose[first], rows[first]
         shapes = self._segments[0].shapes if self._segments else {}
@@ -105,7 +105,7 @@ class RelevanceStore:
 
     @property
     def complete(self) -> bool:
-        """Whether all samples of the data set are there."""
+        """Whether it contains all samples of the data set."""
         return len(self) == self.about["samples"]
 
     @cached_property
@@ -115,17 +115,17 @@ class RelevanceStore:
 
     @cached_property
     def labels(self) -> Tensor | None:
-        """``(N,)``; None if the batches had no labels, one whole number per sample."""
+        """``(N,)``, integers; None if the batches had no such labels."""
         return self._sample("labels").long() if "labels" in self._in_samples else None
 
     @cached_property
     def explained(self) -> Tensor:
-        """``(N,)``, the logit that is explained."""
+        """``(N,)``, the explained logit."""
         return self._sample("explained")
 
     @cached_property
     def explained_class(self) -> Tensor:
-        """``(N,)``, its class; -1 where what is explained is not the output of one class."""
+        """``(N,)``, its class; -1 if the explained value is not the output of one class."""
         return self._sample("explained_class").long()
 
     @cached_property
@@ -134,10 +134,10 @@ class RelevanceStore:
         return self._sample("conservation_error")
 
     def batches(self, batch_size: int = 64) -> Iterable[Any]:
-        """The inputs that were kept, as a loader for whatever runs passes: ``(inputs, labels)``, or inputs without labels.
+        """The kept inputs as a loader: batches ``(inputs, labels)``, or inputs alone without labels.
 
         Args:
-            batch_size: how many samples a batch has.
+            batch_size: number of samples in a batch.
 
         Raises:
             StoreError: if the inputs were not kept, or there are several.
@@ -187,13 +187,13 @@ class RelevanceStore:
 
 
 class StoredRows:
-    """A column of a store: an array whose rows, samples, are read when they are asked for.
+    """A column of a store: an array with a row per sample, which is read on demand.
 
-    ``rows[5]``, ``rows[5:8]``, ``rows[[5, 7]]``, and ``rows[mask]`` with a boolean of each sample give tensors.
+    ``rows[5]``, ``rows[5:8]``, ``rows[[5, 7]]``, and ``rows[mask]`` with a boolean per sample return tensors.
 
     Attributes:
         shape: samples first.
-        dtype: of what is read: values in half precision are read as single, which their scales bring them to.
+        dtype: of the tensors returned; values stored in half precision are scaled and returned in single precision.
 
     Example:
         >>> import tempfile, torch
@@ -252,14 +252,14 @@ class StoredRows:
 
 
 class _Layers(dict[str, StoredRows]):
-    """By layer; one that is not there is an error that says which are."""
+    """Columns by layer; the error for an unknown layer names those that exist."""
 
     def __missing__(self, layer: object) -> StoredRows:
         raise LayerError(f"the store has no layer {layer!r}; {meant(layer, self)}")
 
 
 class _Batches:
-    """A loader that can be read again and again."""
+    """A loader that can be iterated several times."""
 
     def __init__(self, inputs: StoredRows, labels: Tensor | None, batch_size: int) -> None:
         self.inputs, self.labels, self.batch_size = inputs, labels, batch_size
@@ -275,11 +275,11 @@ class _Batches:
 
 
 def _positions(rows: Any, length: int) -> Tensor:
-    """Which rows are asked for, ``(n,)``.
+    """The numbers of the requested rows, ``(n,)``.
 
     Raises:
-        IndexError: if one is not there.
-        InputError: if it is nothing that names rows.
+        IndexError: if a row does not exist.
+        InputError: if the index is of another kind.
     """
     if isinstance(rows, slice):
         return torch.arange(length)[rows] if (rows.step or 1) > 0 else torch.tensor(range(length)[rows], dtype=torch.long)

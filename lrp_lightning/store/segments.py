@@ -1,7 +1,7 @@
-"""The files of a store: each holds some samples, as rows of columns, and is whole or not there.
+"""The files of a store: each holds some samples, as rows of columns, and is either complete or absent.
 
-A column is an HDF5 dataset whose first dimension is samples. A sample's values in half precision are stored as shares of the
-greatest of them, which is beside them: relevance of single pixels is far below what half precision can hold.
+A column is an HDF5 dataset whose first dimension is samples. In half precision, a sample's values are divided by the
+greatest of them, which is stored beside them: relevance of single pixels is far below the range of half precision.
 """
 
 from __future__ import annotations
@@ -27,31 +27,31 @@ __all__ = [
 ]  # fmt: skip
 
 Column = tuple[str, str]
-"""Of which kind, and of what: ``("relevance", "features.28")``."""
+"""The kind of a column, and the layer: ``("relevance", "features.28")``."""
 INDEX: Column = ("samples", "index")
-"""Which sample of the data set a row is."""
+"""The sample of the data set that a row belongs to."""
 SCALES = "scales_of_"
-"""Before a kind: the kind of its scales."""
+"""Prefix of a kind that gives the kind of its scales."""
 FORMAT = 1
 ABOUT = "store.json"
-"""What the store is of, beside its files."""
+"""The file that describes the store."""
 DTYPES = {"float16": torch.float16, "float32": torch.float32, "float64": torch.float64}
 _SUFFIX = ".h5"
 _CHUNK = 1 << 18
-"""Bytes that are compressed together, and read together."""
+"""Bytes that are compressed and read together."""
 
 
 def write_about(folder: Path, about: Mapping[str, Any]) -> None:
-    """Write what a store is of."""
+    """Write the description of a store."""
     with replacing(folder / ABOUT) as file:
         file.write_text(json.dumps({"format": FORMAT, **about}, indent=2), "utf-8")
 
 
 def read_about(folder: Path) -> dict[str, Any]:
-    """What a store is of.
+    """Read the description of a store.
 
     Raises:
-        StoreError: if the folder is no store, or one that this version does not read.
+        StoreError: if the folder is not a store, or this version cannot read it.
     """
     try:
         about = json.loads((folder / ABOUT).read_text("utf-8"))
@@ -67,9 +67,9 @@ def read_about(folder: Path) -> dict[str, Any]:
 
 
 def packed(values: Tensor, dtype: str) -> tuple[np.ndarray, np.ndarray | None]:
-    """Values as they are stored, ``(N, ...)``, and, in half precision, each sample's scale, ``(N,)``.
+    """Values in their stored form, ``(N, ...)``, and, in half precision, each sample's scale, ``(N,)``.
 
-    Booleans, ``(N, C)``, become their bits, eight a byte.
+    Booleans, ``(N, C)``, are packed into bits, eight per byte.
     """
     values = values.detach()
     if values.dtype == torch.bool:
@@ -92,9 +92,9 @@ def write_segment(
 
     Args:
         path: the file.
-        columns: the parts of each column, put together along samples.
-        facts: what is noted beside a column, such as a layer's kind.
-        about: what is noted of the file.
+        columns: the parts of each column, concatenated along samples.
+        facts: attributes of a column, such as a layer's kind.
+        about: attributes of the file.
 
     Raises:
         StoreError: if it cannot be written.
@@ -121,9 +121,9 @@ class Segment:
 
     Attributes:
         path: the file.
-        index: ``(n,)``, which samples of the data set it holds.
-        shapes: of each column the shape of a sample's values, and their dtype.
-        facts: what is noted beside each column.
+        index: ``(n,)``, the samples of the data set that it holds.
+        shapes: for each column the shape of a sample's values, and their dtype.
+        facts: attributes of each column.
     """
 
     path: Path
@@ -133,7 +133,7 @@ class Segment:
 
     @staticmethod
     def of(path: Path) -> Segment:
-        """Read what a file holds, but not its values.
+        """Read a file's index, shapes and attributes, but not its values.
 
         Raises:
             StoreError: if it cannot be read.
@@ -149,7 +149,7 @@ class Segment:
             return Segment(path, file[_in_file(INDEX)][:], shapes, facts)
 
     def rows(self, column: Column, rows: np.ndarray) -> np.ndarray:
-        """Some rows of a column, in the order asked for.
+        """Some rows of a column, in the given order.
 
         Raises:
             StoreError: if the file cannot be read.
@@ -157,7 +157,7 @@ class Segment:
         low, high = int(rows.min()), int(rows.max()) + 1
         with _opened(self.path) as file:
             stored = file[_in_file(column)]
-            if high - low <= 4 * len(rows):  # one block, of which HDF5 reads each chunk once
+            if high - low <= 4 * len(rows):  # one block, so that HDF5 reads each chunk once
                 return stored[low:high][rows - low]
             different, places = np.unique(rows, return_inverse=True)
             return stored[different][places]
@@ -181,12 +181,12 @@ def segments_of(folder: Path) -> list[Segment]:
 
 
 def name_of(process: int, run: str, number: int) -> str:
-    """The name of a file: that of no other process or run."""
+    """The name of a file, unique to the process and run."""
     return f"process{process:05d}-{run}-{number:06d}{_SUFFIX}"
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove what a run that was killed had begun to write."""
+    """Remove incomplete files of runs that were killed."""
     for path in folder.glob(f".*{_SUFFIX}"):
         path.unlink(missing_ok=True)
 
@@ -211,7 +211,7 @@ def _h5py() -> Any:
 
 
 def _in_file(column: Column) -> str:
-    """A column's place in the file: a layer's name may have a slash, at which HDF5 would make a group."""
+    """A column's place in the file; a slash in a layer's name is escaped, because HDF5 would create a group."""
     kind, name = column
     return f"{kind}/{name.replace('%', '%25').replace('/', '%2F')}"
 

@@ -1,1 +1,1 @@
-"""The tab *Relevance* of TensorBoard: what is logged (``schema``, ``summary``), what serves it (``plugin``, ``static/``)."""
+"""The tab *Relevance* of TensorBoard: the logged data (``schema``, ``summary``) and its server (``plugin``, ``static/``)."""

@@ -1,7 +1,7 @@
-"""The plugin that TensorBoard loads: serves the tab's files, and the records of a log as JSON.
+"""The plugin that TensorBoard loads. It serves the tab's files, and the records of a log as JSON.
 
-It reads through TensorBoard's data provider only, so it works with ``--load_fast``, without, and with remote providers, and
-it imports neither torch nor lightning, so that TensorBoard starts as fast as without it.
+It reads only through TensorBoard's data provider, so it works with and without ``--load_fast`` and with remote providers. It
+imports neither torch nor lightning, so that TensorBoard starts as fast as without it.
 
 ======================================= ======================================================
 ``/runs``                               runs that have records, with their last step and its time
@@ -12,8 +12,8 @@ it imports neither torch nor lightning, so that TensorBoard starts as fast as wi
 ``/picture?run=&step=&index=``          one array of pictures, its bytes
 ======================================= ======================================================
 
-A record is checked once (``records``). What is wrong with a step's record is told as ``{"problem": ...}``. A request that
-makes no sense is answered by status 400, one for what is not there by 404, both with ``{"error": ...}``.
+A record is checked once (``records``). A problem with a step's record is reported as ``{"problem": ...}``. The answer to an
+invalid request has status 400, that to a request for missing data 404, both with ``{"error": ...}``.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from lrp_lightning.tensorboard_plugin.schema import PLUGIN, read_graph, read_hea
 __all__ = ["RelevanceLoader", "RelevancePlugin"]
 
 STEPS_KEPT = 1000
-"""Steps of a run that TensorBoard keeps for the tab, unless ``--samples_per_plugin=relevance=...`` says otherwise."""
+"""Number of steps of a run that TensorBoard keeps for the tab, unless ``--samples_per_plugin=relevance=...`` is set."""
 _TYPES = {".js": "text/javascript", ".css": "text/css"}
 _STATIC = Path(__file__).parent / "static"
 
@@ -53,8 +53,8 @@ class RelevancePlugin(TBPlugin):
         self._provider, self._records = context.data_provider, Records(context.data_provider)
 
     def get_plugin_apps(self) -> dict[str, _App]:
-        """Routes: those of the module's table, and each file of ``static/`` by its own."""
-        # what is not in this list is not served, whatever a path says
+        """The routes: those of the module's table, and one for each file of ``static/``."""
+        # only files in this list are served, regardless of the path
         files = {f"/{path.name}": _file(path) for path in sorted(_STATIC.iterdir()) if path.suffix in _TYPES}
         routes: dict[str, Callable[[Request], str | bytes]] = {
             "/runs": self._runs,
@@ -67,7 +67,7 @@ class RelevancePlugin(TBPlugin):
         return {**files, **{route: _answers(answer) for route, answer in routes.items()}}
 
     def is_active(self) -> bool:
-        """False: TensorBoard itself finds the runs that have records, through :meth:`data_plugin_names`."""
+        """False, because TensorBoard finds the runs with records itself, through :meth:`data_plugin_names`."""
         return False
 
     def frontend_metadata(self) -> FrontendMetadata:
@@ -81,7 +81,7 @@ class RelevancePlugin(TBPlugin):
         return json_of({"runs": runs})
 
     def _steps(self, request: Request) -> str:
-        about, steps = self._records.told(_place(request))
+        about, steps = self._records.steps(_place(request))
         about = about or json_of({"class_names": None, "settings": {}})
         return f'{about[:-1]},"steps":[{",".join(steps)}]}}'
 
@@ -102,7 +102,7 @@ class RelevancePlugin(TBPlugin):
         return json_of({"series": self._records.line(_place(request), label, layer, neuron)})
 
     def _measures(self, request: Request) -> str:
-        """What is logged as scalars under ``relevance/``, by name: ``[step, value]`` pairs, null where not finite."""
+        """The scalars under ``relevance/`` by name: ``[step, value]`` pairs, null if not finite."""
         place, prefix = _place(request), f"{PLUGIN}/"
         read = {"experiment_id": place.experiment, "plugin_name": _SCALARS}
         listed = self._provider.list_scalars(place.context, **read, run_tag_filter=RunTagFilter(runs=[place.run]))
@@ -120,7 +120,7 @@ class RelevancePlugin(TBPlugin):
 
 
 class RelevanceLoader(TBLoader):
-    """Loads the plugin, and has TensorBoard keep more steps for it than the ten that it keeps by itself."""
+    """Loads the plugin, and makes TensorBoard keep more steps for it than its default of ten."""
 
     def fix_flags(self, flags: argparse.Namespace) -> None:
         kept = getattr(flags, "samples_per_plugin", None)
@@ -159,7 +159,7 @@ def _whole(request: Request, name: str, optional: bool = False) -> Any:
 
 
 def _answers(answer: Callable[[Request], str | bytes]) -> _App:
-    """A WSGI application that answers GET by JSON, or by bytes where the answer is bytes."""
+    """A WSGI application that answers GET with JSON, or with bytes if the result is bytes."""
 
     @Request.application
     def app(request: Request) -> Response:

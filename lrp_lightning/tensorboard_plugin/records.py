@@ -1,7 +1,7 @@
-"""A log's records, each checked once: what is kept of them answers for every step without reading them again.
+"""A log's records, each checked once; a summary is kept, which answers requests about all steps without reading again.
 
-Of a record is kept what the list of steps says, and of a class's graph the relevance of each neuron, in few bytes. All of it
-is bounded, whatever a log holds, and so is what is unpacked at a time: one record for what is kept, and one for a request.
+For each record, its entry in the list of steps is kept and, for a class's graph, the relevance of each neuron, in few bytes.
+Memory is bounded for any log, and so are records that are unpacked at a time: one for the summary, and one for a request.
 """
 
 from __future__ import annotations
@@ -22,41 +22,41 @@ from tensorboard.data.provider import RunTagFilter
 from lrp_lightning.errors import RecordError
 from lrp_lightning.tensorboard_plugin.schema import PICTURES, PLUGIN, RECORD, read_head, read_neurons, short, unpack_picture
 
-__all__ = ["Place", "Records", "Relevances", "Told", "json_of", "seconds"]
+__all__ = ["Place", "Records", "Relevances", "StepSummary", "json_of", "seconds"]
 
 MAX_KEPT = 96 * 2**20
-"""Bytes that are kept of all logs."""
-MAX_TOLD = 16 * 2**10
-"""Bytes of what the list says of one step."""
+"""The most bytes that are kept for all logs."""
+MAX_SUMMARY = 16 * 2**10
+"""The most bytes of a step's entry in the list."""
 MAX_ANSWER = 32 * 2**20
-"""Bytes of an answer."""
+"""The most bytes of an answer."""
 
 
 class Place(NamedTuple):
-    """A run, as a data provider is asked for it."""
+    """A run, as a data provider identifies it."""
 
     context: Any
     experiment: str
     run: str
 
 
-class Told(NamedTuple):
-    """What the list of steps says of a step, as JSON; ``shared``, which it says of the run, is the same for most steps."""
+class StepSummary(NamedTuple):
+    """A step's entry in the list of steps, as JSON; ``shared`` belongs to the run and is equal for most steps."""
 
     shared: str | None
     step: str
 
     @classmethod
-    def of(cls, datum: Any) -> Told:
+    def of(cls, datum: Any) -> StepSummary:
         step: dict[str, Any] = {"step": datum.step, "wall_time": seconds(datum.wall_time)}
         try:
             head = read_head(datum.numpy)
             shortcuts = sorted({strategy["class"] for strategy in head["strategies"] if strategy["shortcut"]})
             says = {"epoch": head["epoch"], "measures": head["measures"], "classes": head["explained"]}
-            told = json_of({**step, **says, "shortcuts": shortcuts})
-            if len(told) > MAX_TOLD:
+            summary = json_of({**step, **says, "shortcuts": shortcuts})
+            if len(summary) > MAX_SUMMARY:
                 raise RecordError("this step's record has too many measures or classes")
-            return cls(json_of({key: head[key] for key in ("class_names", "settings")}), told)
+            return cls(json_of({key: head[key] for key in ("class_names", "settings")}), summary)
         except RecordError as error:
             return cls(None, json_of({**step, "problem": str(error)}))
 
@@ -67,8 +67,8 @@ class Told(NamedTuple):
 class Relevances(NamedTuple):
     """The relevance of each neuron of a graph.
 
-    ``shared``, the same for most steps of a run: the layers, each with the number of neurons up to its end, and all neurons,
-    those of a layer sorted.
+    ``shared`` is equal for most steps of a run: the layers, each with the number of neurons up to its end, and all neurons,
+    sorted within a layer.
     """
 
     shared: tuple[list[tuple[str, int]], bytes]
@@ -77,7 +77,7 @@ class Relevances(NamedTuple):
 
     @classmethod
     def of(cls, datum: Any, label: int) -> Relevances | None:
-        """None where the step does not have the class, or is broken."""
+        """None if the step does not have the class or is broken."""
         try:
             layers, numbers, relevances, total = read_neurons(datum.numpy, label)
         except RecordError:
@@ -85,7 +85,7 @@ class Relevances(NamedTuple):
         return cls((layers, numbers.tobytes()), relevances, total)
 
     def at(self, layer: str, neuron: int) -> float | None:
-        """None where the graph does not have it."""
+        """The relevance of a neuron; None if the graph does not have it."""
         start = 0
         for name, end in self.shared[0]:
             if name == layer:
@@ -104,18 +104,18 @@ class Records:
     """The records of all runs.
 
     Args:
-        provider: TensorBoard's.
-        most: bytes to keep.
+        provider: TensorBoard's data provider.
+        most: the most bytes to keep.
     """
 
     def __init__(self, provider: Any, most: int = MAX_KEPT) -> None:
         self._provider = provider
         self._kept = _Kept(most)
-        # a read gives all records of a run: no two of them at a time, but one while others are being checked
+        # a read returns all records of a run, so only one read at a time; records are checked while the next is read
         self._reading, self._checking = threading.Lock(), threading.Lock()
 
     def runs(self, context: Any, experiment: str, run: str | None = None) -> dict[str, Any]:
-        """Runs that have records: for each its last step and when it was written."""
+        """The runs with records, each with its last step and the time when it was written."""
         with _reading("runs"):
             found = self._provider.list_tensors(
                 context,
@@ -127,7 +127,7 @@ class Records:
 
     @contextmanager
     def at(self, place: Place, step: int) -> Iterator[Any]:
-        """One step's record, for as long as it is used; no other is meanwhile, so that they take little memory.
+        """A context with one step's record; only one is in use at a time, to save memory.
 
         Raises:
             NotFoundError: if there is no such run or step.
@@ -141,9 +141,9 @@ class Records:
                 raise errors.NotFoundError("no such step")
             yield datum.numpy
 
-    def told(self, place: Place) -> tuple[str | None, list[str]]:
-        """What the list says of a run, and of each of its steps, in order; raises as :meth:`at`."""
-        found = self._each(place, None, lambda _, told: (told.shared, told.step))
+    def steps(self, place: Place) -> tuple[str | None, list[str]]:
+        """The list of a run's steps, in order, with the data of the run; raises as :meth:`at`."""
+        found = self._each(place, None, lambda _, kept: (kept.shared, kept.step))
         return next((shared for shared, _ in reversed(found) if shared is not None), None), [step for _, step in found]
 
     def line(self, place: Place, label: int, layer: str, neuron: int) -> list[tuple[int, float | None, float]]:
@@ -152,7 +152,7 @@ class Records:
         return [point for point in found if point is not None]
 
     def prepare(self, place: Place, label: int) -> None:
-        """Check a class's graphs meanwhile, since whoever looks at one will ask for lines."""
+        """Check a class's graphs in advance, because the lines of its neurons will probably be requested."""
 
         def check() -> None:
             with suppress(RecordError, errors.PublicError):
@@ -165,7 +165,7 @@ class Records:
         """The bytes of a step's picture.
 
         Raises:
-            NotFoundError: if there is none.
+            NotFoundError: if there is no such picture.
             RecordError: if it is broken or too large.
         """
         with _reading("pictures"):
@@ -182,16 +182,16 @@ class Records:
         raise errors.NotFoundError("no such picture")
 
     def _each(self, place: Place, label: int | None, take: Callable[[int, Any], Any]) -> list[Any]:
-        """What ``take`` takes of each step: of what is told of it, or of a class's relevances."""
+        """The result of ``take`` for each step, from its entry in the list, or from a class's relevances."""
         now = self.runs(place.context, place.experiment, place.run).get(place.run)
         if now is None:
             raise errors.NotFoundError("there is no such run, or it has no records")
-        # every record that is written changes these two
+        # these two change with every record that is written
         stamp, key = (now.max_step, seconds(now.max_wall_time)), (place.experiment, place.run, label)
         if (kept := self._kept.all(key, stamp)) is not None:
             return [take(step, value) for step, value in kept]
         with self._checking:
-            if (kept := self._kept.all(key, stamp)) is not None:  # by another request, meanwhile
+            if (kept := self._kept.all(key, stamp)) is not None:  # another request did it meanwhile
                 return [take(step, value) for step, value in kept]
             with self._reading:
                 data = self._data(place)
@@ -199,7 +199,7 @@ class Records:
             for datum in data:
                 mark = (datum.step, seconds(datum.wall_time))
                 if (found := self._kept.one(key, mark)) is None:
-                    value = Told.of(datum) if label is None else Relevances.of(datum, label)
+                    value = StepSummary.of(datum) if label is None else Relevances.of(datum, label)
                     self._kept.keep(key, mark, value)
                 else:
                     value = found[0]
@@ -209,7 +209,7 @@ class Records:
         return taken
 
     def _data(self, place: Place) -> list[Any]:
-        """A run's records, in order; of a step that was logged twice the first, as TensorBoard does for blobs."""
+        """A run's records, in order; if a step was logged twice, the first, as TensorBoard does for blobs."""
         for most in _MOST:
             try:
                 found = self._read(place, most)
@@ -237,21 +237,21 @@ class Records:
 
 
 _Mark = tuple[int, float]
-"""A step, and when it was written."""
+"""A step, and the time when it was written."""
 
 
 class _Shelf:
-    """What is kept of one run's steps: (what, its size) by mark."""
+    """What is kept of one run's steps: pairs of a value and its size, by mark."""
 
     def __init__(self) -> None:
         self.values: dict[_Mark, tuple[Any, int]] = {}
         self.last: Any = None
-        self.stamp: _Mark | None = None  # of the log when all of it was here
+        self.stamp: _Mark | None = None  # the log's state when everything was kept
 
 
 class _Kept:
-    """Shelves of ``most`` bytes in all: what was not used for longest is thrown out, but never for what comes after it on
-    the same shelf, which would be thrown out as well before the shelf is read again."""
+    """A cache of at most ``most`` bytes, with a shelf per run. The least recently used values are removed, but not to make
+    room for later values of the same shelf, which would themselves be removed before the shelf is read again."""
 
     def __init__(self, most: int) -> None:
         self._most, self._size = most, 0
@@ -272,8 +272,8 @@ class _Kept:
             shelf = self._shelves.get(key)
             return None if shelf is None else shelf.values.get(mark)
 
-    def keep(self, key: Hashable, mark: _Mark, value: Told | Relevances | None) -> None:
-        """Keep it, if there is room or can be made."""
+    def keep(self, key: Hashable, mark: _Mark, value: StepSummary | Relevances | None) -> None:
+        """Keep a value, if there is room or room can be made."""
         with self._lock:
             shelf = self._shelves.setdefault(key, _Shelf())
             self._shelves.move_to_end(key)
@@ -290,7 +290,7 @@ class _Kept:
                 self._size += size
 
     def settle(self, key: Hashable, stamp: _Mark, marks: list[_Mark]) -> None:
-        """These are all that there are now."""
+        """Remove values of steps that do not exist any more."""
         with self._lock:
             shelf = self._shelves.setdefault(key, _Shelf())
             for gone in shelf.values.keys() - set(marks):
@@ -299,17 +299,17 @@ class _Kept:
 
 
 def _is_too_large(error: BaseException | None) -> bool:
-    """Whether it is gRPC's of a message above its limit; it is asked as that, since not every TensorBoard has gRPC."""
+    """Whether an error is gRPC's for a message above its limit; by attributes, because not every TensorBoard has gRPC."""
     code = getattr(error, "code", None)
     return callable(code) and getattr(code(), "name", None) == "RESOURCE_EXHAUSTED"
 
 
 @contextmanager
 def _reading(what: str) -> Iterator[None]:
-    """Tells what TensorBoard's provider cannot read; its errors for users pass.
+    """Report data that TensorBoard's provider cannot read; its own errors for users pass.
 
     Raises:
-        RecordError: for any other, such as of a tensor that is none, or of more than fits into a message.
+        RecordError: for any other error, such as an invalid tensor, or more data than fits into a message.
     """
     try:
         yield
@@ -320,12 +320,12 @@ def _reading(what: str) -> Iterator[None]:
 
 
 def seconds(wall_time: float) -> float:
-    """0 where the log has none that JSON could say."""
+    """The time in seconds; 0 if the log has no time that JSON can express."""
     return wall_time if math.isfinite(wall_time) else 0.0
 
 
 def json_of(content: dict[str, Any]) -> str:
-    """As it is answered.
+    """The JSON text of an answer.
 
     Raises:
         RecordError: if it has numbers that are not finite, is nested too deeply, or is too large.
@@ -340,6 +340,6 @@ def json_of(content: dict[str, Any]) -> str:
 
 
 _ALL = 1_000_000
-"""A data provider wants to know how many at most."""
+"""The limit that a data provider requires."""
 _MOST = (_ALL, 512, 256, 128, 64, 32)
-"""Of steps: fewer where all of them are more than TensorBoard's data server can say at once, 256 MB."""
+"""The most steps; fewer if all of them exceed 256 MB, the limit of a message of TensorBoard's data server."""

@@ -1,11 +1,11 @@
-"""What one step of a run leaves in the log for the tab, version 3. Read by the plugin, written by ``summary``.
+"""The data of one step of a run in the log, version 3. ``summary`` writes it, the plugin reads it.
 
 A step is one event with two summaries of the plugin ``"relevance"``.
 
 ``relevance/record``, a tensor of strings (``DATA_CLASS_TENSOR``): the head, then four strings for each class of the head's
 ``explained``, in its order: its graph, its index, its neurons and their relevances. Head and graph are zlib-compressed JSON.
-A class is read without the others, and a neuron's relevance without head and graph, so that its line over a thousand steps
-takes a fraction of a second.
+A class can be read without the others, and a neuron's relevance without head and graph, so that its line over a thousand
+steps takes a fraction of a second.
 
 The head::
 
@@ -52,28 +52,27 @@ Its index, JSON, not compressed::
      "total": number}                            # the output's relevance
 
 Its neurons: for each layer, in order, the number of its first neuron, then how much each number exceeds the one before, as
-int32, zlib-compressed. Their relevances: float32 or float64, in the same order, not compressed, since digits of noise cannot
-be. Both are little-endian.
+int32, zlib-compressed. Their relevances: float32 or float64, in the same order, not compressed, because noise does not
+compress. Both are little-endian.
 
-``relevance/pictures``, a sequence of blobs (``DATA_CLASS_BLOB_SEQUENCE``), so that each is fetched alone: zlib-compressed
-arrays in C order. A ref says where one lies and what it is::
+``relevance/pictures``, a sequence of blobs (``DATA_CLASS_BLOB_SEQUENCE``), so that each can be fetched separately:
+zlib-compressed arrays in C order. A ref gives the place and form of one::
 
     {"step": 200, "index": 0, "shape": [samples, height, width], "scale": [number for each sample]}   # heatmaps, int8
     {"step": 0, "index": 4, "shape": [samples, height, width, 1 | 3]}                                  # images, uint8
 
 A heatmap's relevance is ``value / 127 * scale``. A ref may point to an earlier step: images that do not change are stored
-once. A ref of heatmaps of some of the record's samples alone says which, ``"samples": [number, ...]``, in their order.
+once. A ref to heatmaps of only some of the record's samples names these, ``"samples": [number, ...]``, in order.
 
-Numbers are at most 1e300 in size, whole ones less than 2^53, and a part has at most a million values, so that sums of
-them are finite, and a small log takes little memory.
+The magnitude of numbers is at most 1e300, of integers less than 2^53, and a part has at most a million values, so that
+their sums are finite, and a small log takes little memory.
 
-Version 1 had no strategies, cards, headline and heatmaps of all neurons; a reader takes it for a record without any. Early
-records of version 2 do not say what a strategy's samples are predicted as; a reader takes that for unknown. Up to version 2
-a class was one string, its graph, with ``"others": [[neurons, relevances], ...]``: of each layer the neurons that are not
-shown. :func:`read_graph` returns graphs of all versions in this form.
+Version 1 had no strategies, cards, headline and heatmaps of all neurons; a reader treats them as absent. Early records of
+version 2 lack the predictions of a strategy's samples; a reader treats them as unknown. Up to version 2 a class was one
+string, its graph, with ``"others": [[neurons, relevances], ...]`` for the neurons of each layer that are not shown.
+:func:`read_graph` returns graphs of all versions in this form.
 
-A reader refuses a greater version, ignores keys it does not know, and never meets another meaning of a key it knows: a
-change of meaning is a new version.
+A reader refuses a greater version and ignores unknown keys. The meaning of a key never changes within a version.
 """
 
 from __future__ import annotations
@@ -114,21 +113,21 @@ RECORD, PICTURES = "relevance/record", "relevance/pictures"
 """Tags of the two summaries."""
 
 MAX_PART = 8 * 2**20
-"""Bytes of a part's JSON that a reader accepts."""
+"""The most bytes of a part's JSON that a reader accepts."""
 MAX_NUMBER = 1e300
-"""The greatest number that a reader accepts. A million of them have a finite sum."""
+"""The greatest number that a reader accepts. The sum of a million of them is finite."""
 _MAX_WHOLE = 2**53 - 1
-"""That of a whole one: what JavaScript tells from its neighbours."""
+"""The greatest integer, up to which JavaScript represents integers exactly."""
 _MAX_NEURON = 2**31 - 1
-"""That of a neuron."""
+"""The greatest number of a neuron."""
 MAX_PICTURE = 4 * 2**20
-"""Bytes of a picture, unpacked, that a reader accepts."""
+"""The most bytes of an unpacked picture that a reader accepts."""
 _MAX_LISTS, _MAX_VALUES = 250_000, 1_000_000
-"""Lists and objects of a part, and values in them: Python's take up to seventy times the memory of their JSON."""
+"""The most lists and objects of a part, and values in them: in Python they take up to seventy times their JSON's memory."""
 
 
 def pack(part: dict[str, Any]) -> bytes:
-    """A part of a record as it is logged.
+    """A part of a record in its logged form.
 
     Raises:
         RecordError: if it has numbers that are not finite, or is too large.
@@ -152,23 +151,23 @@ class Neurons(NamedTuple):
     """The relevance of all neurons of a class's graph."""
 
     layers: list[tuple[str, int]]
-    """Each with the number of neurons up to its end."""
+    """Layers, each with the number of neurons up to its end."""
     numbers: np.ndarray
-    """Of all neurons, int64, sorted within each layer."""
+    """The numbers of all neurons, int64, sorted within each layer."""
     relevances: np.ndarray
-    """In the same order, float32, or float64 where float32 cannot express all of them."""
+    """Their relevance in the same order, float32, or float64 if float32 cannot express all values."""
     total: float
     """The output's relevance."""
 
 
 def pack_graph(graph: dict[str, Any]) -> list[bytes]:
-    """The strings of a class as they are logged.
+    """The strings of a class in their logged form.
 
     Args:
         graph: as :func:`read_graph` returns it.
 
     Raises:
-        RecordError: as :func:`pack`, or if the neurons of a layer are not different whole numbers from 0 to 2^31 - 1.
+        RecordError: as :func:`pack`, or if the neurons of a layer are not different integers from 0 to 2^31 - 1.
     """
     layers, numbers, relevances, total = _neurons_of(graph)
     if len(numbers) > _MAX_VALUES:
@@ -205,7 +204,7 @@ def pack_images(images: np.ndarray) -> tuple[bytes, dict[str, Any]]:
 
 
 def short(number: float) -> float:
-    """Five significant digits, which is what is seen: a third of the JSON's size."""
+    """A number rounded to five significant digits, which are enough to show and take a third of the JSON's size."""
     return float(f"{number:.5g}")
 
 
@@ -225,7 +224,7 @@ def read_head(parts: Any) -> dict[str, Any]:
         parts: the tensor of ``relevance/record`` as TensorBoard's data provider gives it.
 
     Raises:
-        RecordError: if it is of a newer version, or broken; the message is for people.
+        RecordError: if it is of a newer version or broken, with a message for users.
     """
     head = _part(parts, 0, "the head")
     version: Any = head.get("version")
@@ -267,7 +266,7 @@ def read_graph(parts: Any, head: dict[str, Any], label: int) -> dict[str, Any]:
         label: one of ``head["explained"]``.
 
     Raises:
-        RecordError: if the class is not there, or its part is broken.
+        RecordError: if the class does not exist or its part is broken.
     """
     if label not in head["explained"]:
         there = ", ".join(map(str, head["explained"][:100]))
@@ -302,11 +301,11 @@ def read_neurons(parts: Any, label: int) -> Neurons:
         label: the class.
 
     Raises:
-        RecordError: if the class is not there, or its strings are broken.
+        RecordError: if the class does not exist or its strings are broken.
     """
     _check_strings(parts)
     for at in range(2, len(parts) - 2, _strings(VERSION)):
-        if not parts[at].startswith(b"{"):  # of an earlier version: compressed
+        if not parts[at].startswith(b"{"):  # compressed in earlier versions
             break
         index = _index(parts, at)
         if index["class"] == label:
@@ -315,7 +314,7 @@ def read_neurons(parts: Any, label: int) -> Neurons:
 
 
 def _strings(version: int) -> int:
-    """Of a class."""
+    """The neurons of a class."""
     return 4 if version > 2 else 1
 
 
@@ -329,7 +328,7 @@ def _index(parts: Any, at: int) -> dict[str, Any]:
 
 
 def _neurons(parts: Any, at: int, index: dict[str, Any]) -> Neurons:
-    """From the two strings that follow the index."""
+    """Neurons and relevances from the two strings that follow the index."""
     sizes = [size for _, size in index["layers"]]
     ends = list(accumulate(sizes))
     count = sum(sizes)
@@ -352,13 +351,13 @@ def _numbers_in(data: bytes, of: str, count: int) -> np.ndarray:
 
 
 def _are_steps(steps: np.ndarray, starts: list[int]) -> bool:
-    """Whether they lead from each neuron of a layer to a later one; the first of a layer may be neuron 0."""
+    """Whether differences are positive within each layer; the first neuron of a layer may be 0."""
     firsts = [start for start in starts if start < len(steps)]
     return bool((steps >= 0).all()) and np.count_nonzero(steps == 0) == np.count_nonzero(steps[firsts] == 0)
 
 
 def _neurons_of(graph: dict[str, Any]) -> Neurons:
-    """From a graph as :func:`read_graph` returns it."""
+    """The neurons of a graph, as :func:`read_graph` returns it."""
     members: list[tuple[list[int], list[float]]] = [(list(of[0]), list(of[1])) for of in graph["others"]]
     for layer, neuron, relevance, *_ in graph["nodes"]:
         members[layer][0].append(neuron)
@@ -380,7 +379,7 @@ def _neurons_of(graph: dict[str, Any]) -> Neurons:
 
 
 def _others(neurons: Neurons, graph: dict[str, Any]) -> list[Any]:
-    """For each layer the neurons that are not shown, and their relevances."""
+    """The neurons of each layer that are not shown, and their relevances."""
     if [name for name, _ in neurons.layers] != [name for name, *_ in graph["layers"]]:
         raise RecordError("this step's record is broken: an index has other layers than its graph")
     shown: list[set[int]] = [set() for _ in neurons.layers]
@@ -397,7 +396,7 @@ def _others(neurons: Neurons, graph: dict[str, Any]) -> list[Any]:
 
 
 def _part(parts: Any, index: int, what: str) -> dict[str, Any]:
-    """One part, unpacked."""
+    """Unpack a part."""
     _check_strings(parts)
     if len(parts) <= index:
         raise RecordError(f"this step's record is broken: {what} is missing")
@@ -435,7 +434,7 @@ def _unpack(blob: Any, most: int, what: str) -> bytes:
         data = stream.decompress(blob, most)
     except (zlib.error, TypeError, ValueError) as error:
         raise RecordError(f"this step's record is broken: {what} cannot be unpacked") from error
-    if not stream.eof:  # more than was asked for, or cut off
+    if not stream.eof:  # too long, or truncated
         raise RecordError(f"this step's record is broken: {what} is cut off, or has more than {most} bytes")
     return data
 
@@ -449,14 +448,14 @@ def _not_finite(token: str) -> None:
 
 
 def _check_samples(head: dict[str, Any], what: str, refs: Iterable[dict[str, Any] | None]) -> None:
-    """Pictures of the record's samples must be of samples that are there."""
+    """Check that pictures refer to samples of the record."""
     count = 0 if head["samples"] is None else len(head["samples"]["labels"])
     for ref in refs:
         if ref is not None and (max(ref["samples"]) >= count if "samples" in ref else ref["shape"][0] != count):
             raise RecordError(f"this step's record is broken: {what} has pictures of samples that are not there")
 
 
-# what a part must look like: for each key, a test of its value
+# the form of a part: for each key, a test of its value
 
 _Test = Callable[[Any], bool]
 
@@ -496,7 +495,7 @@ def _list_of(test: _Test) -> _Test:
 
 
 def _list_of_numbers(types: set[type], most: float) -> _Test:
-    """As fast as it can be: a list has a number for each neuron of a layer."""
+    """Optimised for speed, because a list may have a number for each neuron of a layer."""
     return lambda value: (
         isinstance(value, list)
         and set(map(type, value)) <= types

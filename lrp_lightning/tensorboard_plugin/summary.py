@@ -1,4 +1,4 @@
-"""Writes what the tab shows: one record per step, in the format of ``schema``, of bounded size."""
+"""Writes the data of the tab: one record per step, in the format of ``schema``, of bounded size."""
 
 from __future__ import annotations
 
@@ -45,28 +45,28 @@ from lrp_lightning.tensorboard_plugin.schema import (
 __all__ = ["Record", "RelevanceSummary", "Samples", "shown_part", "write_picture"]
 
 MAX_LOG = 900_000
-"""Bytes of pictures of one step in the log; what is beyond is left out, of the least relevant neurons first."""
+"""The most bytes of pictures of one step; if they are more, those of the least relevant neurons are left out first."""
 _IMAGE_SIDE, _HEATMAP_SIDE, _NEURON_SIDE = 96, 64, 32
-"""Pixels of the longer side; larger pictures are averaged (images) or summed (relevance) over blocks."""
+"""The most pixels of the longer side; larger pictures are averaged (images) or summed (relevance) over blocks."""
 _PROTOTYPES, _PROTOTYPE_SIDE = 6, 64
 _PATCHES, _PATCH_SIDE = 4, 24
 _NODES, _EDGES = 1200, 48
-"""Neurons of a class, and edges of a pair of layers, that are shown."""
+"""The most neurons of a class, and edges between two layers, that are shown."""
 
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """The fixed samples that pictures are made of, and how the model sees them at this step.
+    """The samples that are shown at every step, explained by the model of this step.
 
     Attributes:
-        images: ``(S, C, H, W)``, any range; with three channels shown in colour, else by the channels' mean.
+        images: ``(S, C, H, W)``, any range; three channels are shown in colour, others by their mean.
         heatmaps: ``(S, H, W)`` or ``(S, C, H, W)``, the relevance of each sample's predicted class.
-        labels: ``(S,)`` whole numbers, -1 where there is none.
-        predictions: ``(S,)`` whole numbers.
+        labels: ``(S,)`` integers, -1 without a label.
+        predictions: ``(S,)`` integers.
         probabilities: ``(S,)``, that of the prediction.
-        errors: ``(S,)``, what samples are sorted by; such as one minus the label's probability.
-        all_neurons: shaped like ``heatmaps``, which are then those of critical neurons: the relevance through all neurons.
-        held: ``(S, 2)``, which parts of the explained logit the two are.
+        errors: ``(S,)``, by which samples are sorted, such as one minus the label's probability.
+        all_neurons: the relevance through all neurons, if ``heatmaps`` are those of critical neurons; of the same shape.
+        held: ``(S, 2)``, the shares of the explained logit that the two account for.
     """
 
     images: np.ndarray
@@ -81,22 +81,22 @@ class Samples:
 
 @dataclass(frozen=True, eq=False)
 class Record:
-    """All that one step leaves for the tab.
+    """The data of one step for the tab.
 
     Attributes:
         epoch: counted from 0.
         graphs: one for each class that is shown.
-        samples: None where there are no images.
-        neuron_heatmaps: ``{(layer, neuron): (S, H, W)}``, the relevance of each sample's predicted class that runs through a
-            neuron; for the neurons of :func:`shown_part`; all NaN for a sample that has none.
+        samples: None without images.
+        neuron_heatmaps: ``{(layer, neuron): (S, H, W)}``, the relevance of each sample's predicted class that passes through
+            a neuron; for the neurons of :func:`shown_part`; all NaN for a sample without a heatmap.
         reconstructions: ``{(layer, neuron): (S, C, H, W)}``, from :func:`lrp_lightning.reconstruct`.
-        strategies: from :func:`lrp_lightning.find_strategies`; of images, others are left out.
-        cards: from :func:`lrp_lightning.neuron_cards`; of images, others are left out.
+        strategies: from :func:`lrp_lightning.find_strategies`; those not of images are left out.
+        cards: from :func:`lrp_lightning.neuron_cards`; those not of images are left out.
         measures: numbers of this step, such as ``critical_neuron_accuracy``; ``random_...`` is a measure's random control.
         class_names: names of the classes.
-        settings: what a reader should know, such as composite and selection.
-        notes: what is not here, and why.
-        headline: what was found, in sentences.
+        settings: how it was made, such as composite and selection.
+        notes: what is missing and why.
+        headline: the findings, in sentences.
     """
 
     epoch: int
@@ -116,8 +116,8 @@ class Record:
 def shown_part(graph: nx.DiGraph, paths: Sequence[Path] = (), neurons_per_layer: int = 12) -> nx.DiGraph:
     """The part of a relevance graph that the tab shows.
 
-    Of each layer the neurons with the most ``|relevance|`` (fewer in networks of more than a hundred layers) and those on
-    ``paths``; of each pair of layers the 48 edges between them that carry most, and those on ``paths``.
+    In each layer, the neurons with the most ``|relevance|`` (fewer in networks of more than a hundred layers) and those on
+    ``paths``; between each two layers, the 48 edges with the most relevance, and those on ``paths``.
 
     Raises:
         RecordError: if a path is not in the graph.
@@ -167,7 +167,7 @@ def shown_part(graph: nx.DiGraph, paths: Sequence[Path] = (), neurons_per_layer:
 class RelevanceSummary:
     """Writes records to one TensorBoard log.
 
-    It remembers which images it has written, so that those that stay are stored once.
+    It remembers the images that it has written, so that images that do not change are stored once.
 
     Args:
         writer: a ``torch.utils.tensorboard.SummaryWriter``, which Lightning's ``TensorBoardLogger`` has as ``experiment``.
@@ -187,17 +187,17 @@ class RelevanceSummary:
 
         Args:
             record: what to write.
-            step: the step at which scalars are logged, so that both stand together.
+            step: the step at which scalars are logged, so that both have the same step.
 
         Returns:
-            Bytes written.
+            The number of bytes written.
 
         Raises:
             RecordError: if shapes do not fit together, or numbers are not finite; nothing is written then.
         """
         if step < 0:
             raise RecordError(f"step must not be negative, got {step}")
-        # where steps start anew, TensorBoard drops what stood at them and after: it must be written again
+        # if steps restart, TensorBoard drops data from there on, so it must be written again
         self._images = {digest: at for digest, at in self._images.items() if at[0] < step}
         pictures = _Pictures(step, self._images)
         head, parts = _parts(record, pictures)
@@ -212,7 +212,7 @@ class RelevanceSummary:
 
 
 def write_picture(writer: Any, name: str, picture: np.ndarray, step: int) -> None:
-    """Write a picture for TensorBoard's own tab, as ``writer.add_image`` does, but one of few colours in fewer bytes.
+    """Write a picture for TensorBoard's own tab, like ``writer.add_image``, but with fewer bytes if it has few colours.
 
     Args:
         writer: as in :class:`RelevanceSummary`.
@@ -228,7 +228,7 @@ def write_picture(writer: Any, name: str, picture: np.ndarray, step: int) -> Non
 
 
 def _with_palette(picture: np.ndarray, colours: Sequence[Any]) -> Image.Image:
-    """The same picture, which has no other colours; Pillow's own way looks for them in four times as long."""
+    """The picture in palette mode; Pillow's own search for colours takes four times as long."""
     palette = np.array(colours, dtype=np.uint8)
     number = np.zeros(1 << 24, dtype=np.uint8)
     number[_packed(palette)] = np.arange(len(palette))
@@ -238,7 +238,7 @@ def _with_palette(picture: np.ndarray, colours: Sequence[Any]) -> Image.Image:
 
 
 def _packed(colours: np.ndarray) -> np.ndarray:
-    """Each colour as one number."""
+    """Each pixel's colour as one number."""
     red, green, blue = np.moveaxis(colours.astype(np.int32), -1, 0)
     return red << 16 | green << 8 | blue
 
@@ -256,7 +256,7 @@ def _value(tag: str, data_class: DataClass, strings: Sequence[bytes]) -> Summary
 
 
 class _Pictures:
-    """Blobs of one step, as long as there is room."""
+    """The blobs of one step, within a limit of bytes."""
 
     def __init__(self, step: int, images: dict[str, tuple[int, int]]) -> None:
         self.step, self.images = step, dict(images)
@@ -265,7 +265,7 @@ class _Pictures:
         self.left_out: dict[str, int] = {}
 
     def add(self, kind: str, packed: tuple[bytes, dict[str, Any]], once: bool = False) -> dict[str, Any] | None:
-        """A ref to the picture; None where there is no room for it."""
+        """A ref to the picture; None if there is no room for it."""
         blob, fields = packed
         digest = hashlib.sha256(blob + str(fields).encode()).hexdigest() if once else ""
         if digest in self.images:
@@ -289,7 +289,7 @@ class _Pictures:
 
 
 def _parts(record: Record, pictures: _Pictures) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """The head, and a part for each class. What matters most gets its room first."""
+    """The head, and a part for each class. The most important pictures get room first."""
     labels = [int(graph.label) for graph in record.graphs]
     if len(set(labels)) < len(labels):
         raise RecordError(f"each class must have exactly one graph, got classes {labels}")
@@ -389,7 +389,7 @@ def _patches(top: TopActivations, pictures: _Pictures) -> dict[str, Any]:
     k = min(_PATCHES, len(top.values))
     for name, pixels in zip(refs, squares(top, _PATCH_SIDE) if k else (), strict=False):
         channels = pixels[:k] if top.images.shape[1] == 3 else pixels[:k, ..., :1]
-        if name == "drives" and not top.reconstructions.any():  # of a thumbnail
+        if name == "drives" and not top.reconstructions.any():  # for a thumbnail
             continue
         refs[name] = pictures.add("cards", pack_images(np.rint(channels * 255)))
     labels, predictions = ([-1] * k if of is None else of[:k].tolist() for of in (top.labels, top.predictions))
@@ -473,7 +473,7 @@ def _reconstructions(images: np.ndarray, n_samples: int | None, pictures: _Pictu
 
 
 def _array(values: Any, what: str, dimensions: int) -> np.ndarray:
-    """As floats, checked; float32 and wider, so that half precision does not overflow in sums."""
+    """Checked values in float32 or wider, so that sums of half precision do not overflow."""
     array = np.asarray(values)
     if array.ndim != dimensions or not all(array.shape):
         raise RecordError(f"{what} must have {dimensions} dimensions, all non-empty, got shape {array.shape}")

@@ -1,4 +1,4 @@
-"""The arguments of RelevanceMonitor: which are refused, and how they are told."""
+"""The arguments of RelevanceMonitor: which are refused, and how they are described."""
 
 from __future__ import annotations
 
@@ -63,15 +63,15 @@ def test_wrong_composite():
         RelevanceMonitor(composite="epsilon_minus")
 
 
-def test_told():
+def test_described():
     def read(batch: object) -> object:
         return batch
 
-    told = RelevanceMonitor(Epsilon(), batch_fn=read, class_names=["a"]).settings.told()
-    assert told["composite"] == "Composite(default=Epsilon(eps=1e-06))"
-    assert told["selection"] == "TopK(keep=0.1, by='magnitude')"
-    assert told["batch_fn"].endswith("read")
-    assert "model" not in told
+    texts = RelevanceMonitor(Epsilon(), batch_fn=read, class_names=["a"]).settings.described()
+    assert texts["composite"] == "Composite(default=Epsilon(eps=1e-06))"
+    assert texts["selection"] == "TopK(keep=0.1, by='magnitude')"
+    assert texts["batch_fn"].endswith("read")
+    assert "model" not in texts
 
 
 def test_every_name_that_is_logged_is_documented():

@@ -14,7 +14,8 @@ from lrp_lightning.pixels import coloured, limit_of, summed
 
 def test_all_neurons_stand_below_the_critical_ones_each_with_its_part_of_the_logit() -> None:
     images, critical, whole = torch.rand(3, 1, 6, 5), torch.randn(3, 1, 6, 5), torch.randn(3, 1, 6, 5)
-    rows, figure = pictures_of(draw_heatmaps, images, critical, ["a", "b", "c"], all_neurons=whole, held=[(0.03, 0.97)] * 3)
+    parts = [(0.03, 0.97)] * 3
+    rows, figure = pictures_of(draw_heatmaps, images, critical, ["a", "b", "c"], all_neurons=whole, logit_shares=parts)
     assert [len(row) for row in rows] == [3, 3, 3]
     told = [[title, "critical neurons, 3%", "all neurons, 97%"] for title in "abc"]
     assert words_of(figure) == [word for of in told for word in of]

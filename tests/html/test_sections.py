@@ -270,7 +270,7 @@ def test_a_contrasts_heatmaps_are_its_own_in_both_kinds() -> None:
     text = " ".join(" ".join(part.text).split())
     for words in ("The first 2 of 5 are shown", "sample 1, all neurons", "for class 2:", "2, not 0:", "mean margin"):
         assert words in text, words
-    assert f"holds {percent(float(why.held(why.heatmaps)[0, 1]))}" in text
+    assert f"holds {percent(float(why.logit_shares(why.heatmaps)[0, 1]))}" in text
     layer, neuron, share = why.neurons_against[0]
     row = part.text.index("lowers")
     assert [one for one in part.text[row:] if one][:4] == ["lowers", layer, str(neuron), f"{share:+.1%}"]

@@ -59,7 +59,7 @@ def test_neurons_are_those_of_the_difference_and_own_logits_of_each_ones_own(mod
         masks = SelectiveLRP(model, selection=TopK(3)).trace(images, of).masks
         torch.testing.assert_close(why.own_logits[:, column], masked_forward(model, images, masks)[:, of])
     ahead = why.own_logits[:, 0] > why.own_logits[:, 1]
-    assert torch.equal(why.told, ahead == (model(images)[:, 1] > model(images)[:, 3]))
+    assert torch.equal(why.same_class_ahead, ahead == (model(images)[:, 1] > model(images)[:, 3]))
     assert repr(why).startswith("Contrast(6 samples, mean margin ")
 
 
@@ -96,7 +96,7 @@ def test_the_part_held_is_relevance_over_the_logit_and_the_difference(model: nn.
     logits = model(images).detach()
     torch.testing.assert_close(why.explained, torch.stack([logits[:, 2], logits[:, 0], logits[:, 2] - logits[:, 0]]))
     for heat in (why.heatmaps, why.all_neurons):
-        torch.testing.assert_close(why.held(heat), heat.sum((2, 3, 4)) / why.explained)
+        torch.testing.assert_close(why.logit_shares(heat), heat.sum((2, 3, 4)) / why.explained)
 
 
 def test_a_contrast_is_one_folder_of_picture_figures_and_report(model: nn.Module, images: Tensor, tmp_path: Path) -> None:
@@ -108,7 +108,7 @@ def test_a_contrast_is_one_folder_of_picture_figures_and_report(model: nn.Module
     first = figures["samples"][0]
     assert (first["title"], first["class"], first["name"], first["against name"]) == ("one.png", 2, "<b>fox</b>", "cat")
     assert first["margin"] == pytest.approx(float(why.margin[0]))
-    assert first["part of class, other and margin held"]["all neurons"] == why.held(why.all_neurons)[:, 0].tolist()
+    assert first["part of class, other and margin held"]["all neurons"] == why.logit_shares(why.all_neurons)[:, 0].tolist()
     assert figures["neurons for"][0][2] > 0 > figures["neurons against"][0][2]
     page = (folder / "report.html").read_text()
     assert "<b>fox" not in page

@@ -188,12 +188,12 @@ def test_mislabelled_samples_are_odd_and_the_strategies_of_their_own_class_claim
     assert len(known) > 0.9 * sure.sum()
     for n in known:
         assert odd[n].label == given[n]
-        assert odd[n].claimed_by is not None
-        assert odd[n].claimed_by.label == said[n]
+        assert odd[n].matching_strategy is not None
+        assert odd[n].matching_strategy.label == said[n]
         assert odd[n].margin > 0
     assert [s.margin for s in found.odd] == sorted((s.margin for s in found.odd), reverse=True)
     of_right = [s for s in found.odd if said[s.sample] == given[s.sample]]
-    assert all(s.claimed_by is None and s.margin < 0 for s in of_right)
+    assert all(s.matching_strategy is None and s.margin < 0 for s in of_right)
     assert len(of_right) < 0.05 * 600
     with torch.no_grad():
         logits = shortcut(x)

@@ -344,7 +344,7 @@ def test_the_heading_says_of_what_it_is(trace: Trace, images: Tensor, tmp_path: 
 
 def test_small_parts_are_no_powers_of_ten(images: Tensor, tmp_path: Path) -> None:
     maps = torch.rand_like(images)
-    report = Report(images=images, relevance=maps, all_neurons=maps, held=[(3e-9, 0.25), (-1e-7, 0.5), (0.004, 1.0)])
+    report = Report(images=images, relevance=maps, all_neurons=maps, logit_shares=[(3e-9, 0.25), (-1e-7, 0.5), (0.004, 1.0)])
     text = Page(write_report(report, tmp_path / "r.html")).text
     parts = [part for part in text if part.startswith(("critical neurons ", "all neurons "))]
     assert [part.rpartition(" ")[2] for part in parts] == ["<0.01%", "25%", ">-0.01%", "50%", "0.4%", "100%"]

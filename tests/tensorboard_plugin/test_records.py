@@ -122,7 +122,7 @@ def test_a_run_that_starts_anew_is_read_anew(checked: list[int]):
     log.data.append(SimpleNamespace(step=1, wall_time=50.0, numpy=logged({**HEAD, "epoch": 1}, graph_with(8.0))))
     assert kept.line(PLACE, 1, "fc", 10) == [(0, 0.0, 1.0), (1, 8.0, 1.0)]
     assert checked == [0, 1, 2, 1]
-    assert json.loads(kept.told(PLACE)[1][-1])["wall_time"] == 50.0
+    assert json.loads(kept.steps(PLACE)[1][-1])["wall_time"] == 50.0
 
 
 def test_what_is_kept_is_bounded_and_what_does_not_fit_is_read_again(checked: list[int]):

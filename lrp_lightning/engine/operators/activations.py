@@ -1,4 +1,4 @@
-"""Activations: what becomes of each value depends on it alone, and its relevance passes unchanged."""
+"""Activations: each result depends on one value, whose relevance passes unchanged."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["FUNCTIONS", "RECTIFIERS", "ROWS", "activation", "logits_of", "root_o
 
 
 def root_of(run: Interpreter, t: Tensor) -> Ref:
-    """The tensor that ``t`` is an element-wise function of: itself, if no other is there."""
+    """The tensor of which ``t`` is an element-wise function; ``t`` itself if there is no other."""
     root = run.of(t).written.root
     return root if root is not None and root() is not None else Ref.to(t)
 
@@ -46,17 +46,17 @@ def activation(
     mixes: bool = False,
     **named: Any,
 ) -> tuple[Tensor, Facts]:
-    """An element-wise function, or one whose coupling of values (a norm, a softmax's sum) is taken as constant.
+    """An element-wise function, or one whose coupling of values (a norm, a softmax's sum) is treated as constant.
 
     Args:
         run: the interpreter.
         call: the operator.
-        input: its argument, and ``rest`` and ``named`` those after it.
+        input: its first argument; ``rest`` and ``named`` are the others.
         nonnegative: whether its values are never negative.
-        keeps_sign: whether values that are not negative stay so, and zero stays zero. Of what does not, relevance of inputs
-            of zero is counted as absorbed.
-        gate: whether a product with its values is a gate.
-        turns: whether it is monotone but may turn signs round, so that not it is explained but what it reads.
+        keeps_sign: whether values that are not negative stay so, and zero stays zero. Otherwise relevance of inputs of zero
+            is counted as absorbed.
+        gate: whether its values are a gate in a product.
+        turns: whether it is monotone but may change signs, so that its input is explained instead of its output.
         mixes: whether values are coupled.
     """
     only_input(run, call, input, *rest, *named.values())
@@ -66,7 +66,7 @@ def activation(
     gate = gate or (call.name == "exp" and facts.below is not None and facts.below.map == "log_softmax")  # a softmax
     magnitude = input.is_complex() and call.name in ("abs", "absolute")  # its gradient is the rule
     y = call() if magnitude else run.visitor.activation(run, call, input, keeps_sign)
-    about = joined(run, call, y, [input]) if y.shape != input.shape else facts  # a slope a channel may broadcast
+    about = joined(run, call, y, [input]) if y.shape != input.shape else facts  # a slope per channel may broadcast
     return y, Facts(
         samples if about is facts else about.samples,
         about.neurons,
@@ -83,7 +83,7 @@ _MONOTONE = ("clamp", "clip", "clamp_min", "clamp_max", "sqrt", "tanh", "log1p",
 
 
 def _below(run: Interpreter, call: Call, x: Tensor) -> Below:
-    """The logits that a monotone map reads: ``x``, or what is below it in turn."""
+    """The logits that a monotone map reads: ``x``, or the logits below ``x``."""
     facts = run.of(x)
     return facts.below or Below(call.name, lambda: (x, facts))
 
@@ -91,7 +91,7 @@ def _below(run: Interpreter, call: Call, x: Tensor) -> Below:
 def logits_of(output: Tensor) -> Tensor:
     """The logits below a softmax, a sigmoid or another monotone map at the end of a forward that is explained.
 
-    In a forward that is not, and where there is no such map, the output itself.
+    In other forwards, and without such a map, the output itself.
     """
     return handle_torch_function(logits_of, (output,), output) if has_torch_function((output,)) else output
 
@@ -116,12 +116,12 @@ def _coupled(x: Tensor, name: str, *rest: Any, **named: Any) -> list[int]:
         "dim", rest[1] if name == "normalize" and len(rest) > 1 else rest[0] if rest and name != "normalize" else None
     )
     if at is None:
-        at = 1 if name == "normalize" else 0 if x.ndim in (0, 1, 3) else 1  # as torch chooses a softmax's
+        at = 1 if name == "normalize" else 0 if x.ndim in (0, 1, 3) else 1  # as torch chooses that of a softmax
     return [d % max(x.ndim, 1) for d in (at if isinstance(at, list | tuple) else (at,))]
 
 
 def _softmax(run: Interpreter, call: Call, input: Tensor, *rest: Any, **named: Any) -> tuple[Any, Any]:
-    """Its output weighs (a gate), or is what is explained: then relevance passes unchanged, its sum being a constant."""
+    """A softmax: its output is a gate, or is explained; then relevance passes unchanged, with its sum as a constant."""
     if run.visitor.attention == "values":
         return activation(
             run, call, input, *rest, nonnegative=True, keeps_sign=False, gate=True, turns=True, mixes=True, **named
@@ -129,21 +129,21 @@ def _softmax(run: Interpreter, call: Call, input: Tensor, *rest: Any, **named: A
     facts = run.of(input)
     coupled = _coupled(input, call.name, *rest, **named)
     samples, lost = samples_after(run, call, facts, lambda axis: axis.alike_along(coupled))
-    about = Facts(samples, None, True, lost=lost, below=_below(run, call, input))  # what stays here is no neuron's
+    about = Facts(samples, None, True, lost=lost, below=_below(run, call, input))  # its absorbed part is no neuron's
     return run.visitor.accounted(run, call, "softmax", Call.__call__, lambda _: about)
 
 
 def softmax_of(run: Interpreter, scores: Tensor, dims: tuple[int, ...], y: Tensor) -> tuple[Tensor, Facts]:
-    """``y``, a softmax of ``scores`` over ``dims`` that was written out: its value, and all else as torch's own has it."""
+    """``y``, a softmax of ``scores`` over ``dims`` that was written out, with the facts of torch's own softmax."""
     less = run.of(scores).written.less
     if less is not None and all(less[1].ndim == scores.ndim and less[1].shape[d] == 1 for d in dims):
-        scores = less[0]  # what is the same for all that it is over makes no difference
+        scores = less[0]  # what is constant along these dimensions has no effect
     by_torch = run.dispatch(torch.softmax, scores, dims[0])
     return run.visitor.valued(lambda: by_torch, lambda: y), run.of(by_torch)
 
 
 def _dropout(run: Interpreter, call: Call, input: Tensor, *rest: Any, **named: Any) -> tuple[Tensor, Facts]:
-    return input, run.of(input)  # a model is explained as in eval
+    return input, run.of(input)  # a model is explained in eval mode
 
 
 def _rows(names: str, **about: Any) -> dict[str, Callable]:
@@ -163,7 +163,7 @@ ROWS: dict[str, Callable] = {
     **_rows("logsigmoid log_sigmoid log log2 log10", keeps_sign=False, turns=True),
     **_rows("log_softmax", keeps_sign=False, turns=True, mixes=True),
     **_rows("softplus", nonnegative=True, keeps_sign=False, turns=True),
-    # an exponential scales what it multiplies: the decay of a state space, a weight of attention before it is normalised
+    # an exponential is a factor: the decay of a state space, or an attention weight before normalisation
     **_rows("exp exp2 sigmoid expit hardsigmoid", nonnegative=True, keeps_sign=False, gate=True, turns=True),
     **_rows("softmin", nonnegative=True, keeps_sign=False, gate=True, mixes=True),
     **_rows("rsqrt reciprocal pow __rpow__ float_power", keeps_sign=False, gate=True),
@@ -177,4 +177,4 @@ ROWS: dict[str, Callable] = {
 FUNCTIONS: dict[Callable, Callable] = {logits_of: _logits}
 
 RECTIFIERS = ("relu", "relu6", "clamp", "clip", "clamp_min", "hardtanh", "threshold")
-"""Those that may let nothing below zero through."""
+"""Activations that may block all values below zero."""

@@ -28,7 +28,7 @@ def unit_layer(
 ) -> tuple[Tensor, Facts]:  # fmt: skip
     """Make ``y = w a + b`` the output of a unit layer.
 
-    A normalisation that was folded ``into`` a layer multiplies each neuron's weights by ``scale``.
+    If a normalisation was folded ``into`` a layer, it multiplies each neuron's weights by ``scale``.
     """
     if a.is_complex():
         raise run.unsupported(
@@ -53,7 +53,7 @@ def unit_layer(
 
 
 def only_input(run: Interpreter, call: Call, a: Any, *parameters: Any) -> None:
-    """Refuse an operator whose parameters depend on the input: that is a product of two signals."""
+    """Raise an error if an operator's parameters depend on the input, because that is a product of two signals."""
     if not run.known(a) or any(run.known(p) for p in parameters):
         raise run.unsupported(call.func, "its weight depends on the input, so it is a product of two signals without a rule")
 
@@ -84,7 +84,7 @@ def _convolution(
     elif padding == "same":
         total = [d * (k - 1) for d, k in zip(dilation, weight.shape[2:], strict=True)]
         padding = [t // 2 for t in total]
-        if any(t % 2 for t in total):  # one more on the right, which a convolution cannot say for itself
+        if any(t % 2 for t in total):  # one more on the right, which a convolution cannot express
             more_right = tuple(t % 2 for t in total)
     op = _geometry(stride, _each(padding, spatial), dilation, groups, transposed, _each(output_padding, spatial), more_right)
     with run.visitor.values():
@@ -93,7 +93,7 @@ def _convolution(
 
 
 _geometry = lru_cache(maxsize=256)(Convolution)
-"""Networks have few, and many layers of each."""
+"""Networks have few of these, with many layers each."""
 
 
 def _plain(n: int) -> Callable:
@@ -128,14 +128,14 @@ def _batch_norm(
     only_input(run, call, input, weight, bias)
     with torch.no_grad():
         mean, var = running_mean, running_var
-        if mean is None or var is None:  # no running statistics: those of the batch are constants
+        if mean is None or var is None:  # without running statistics, those of the batch are constants
             var, mean = torch.var_mean(input.detach(), [d for d in range(input.ndim) if d != 1], correction=0)
         scale = (var + eps).rsqrt() if weight is None else weight * (var + eps).rsqrt()
         shift = -mean * scale if bias is None else bias - mean * scale
     with run.visitor.values():
         y = F.batch_norm(run.visitor.whole(input), mean, var, weight, bias, False, 0.0, eps)
     made_by = run.of(input).made_by
-    folds = made_by is not None and made_by.layer.folded_into is None  # a second normalisation of the same output does not
+    folds = made_by is not None and made_by.layer.folded_into is None  # a second normalisation does not fold
     normalised = made_by is None or made_by.op.kind == "normalisation"
     if made_by is None or not folds or normalised or made_by.op.neurons(input.ndim) != 1:
         return unit_layer(run, call, ChannelScale(), input, scale, shift, y, run.names.of_weight(weight, "batch_norm"))

@@ -1,7 +1,7 @@
-"""Attention: by default relevance goes through the values, the weights being constants (Ali et al. 2022, section 4.1).
+"""Attention: by default relevance goes to the values, and weights are constants (Ali et al. 2022, section 4.1).
 
-With ``Composite(..., attention="attnlrp")`` it goes through queries and keys too (Achtibat et al. 2024): each product hands
-down half to each factor (eq. 7), the softmax its first-order Taylor share, whose bias is counted as absorbed.
+With ``Composite(..., attention="attnlrp")`` it also goes to queries and keys (Achtibat et al. 2024): each product gives half
+to each factor (eq. 7), and the softmax uses its first-order Taylor expansion, whose bias is counted as absorbed.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def _scaled_dot_product(
             return y.detach(), None
         return y, _attended(run, call, y, query, key, value)
 
-    def halved(made: Call) -> Tensor:  # each product halves what goes down: the weights', and q's with k
+    def halved(made: Call) -> Tensor:  # two products halve relevance: of weights and values, and of q and k
         q, k, v, *_ = made.args
         return attend(run.visitor.shared(q, [q] * 4), run.visitor.shared(k, [k] * 4), run.visitor.shared(v, [v] * 2))
 
@@ -56,7 +56,7 @@ def _scaled_dot_product(
 
 
 def _attended(run: Interpreter, call: Call, y: Tensor, query: Any, key: Any, value: Any) -> Facts:
-    """Keys' and values' dimension of tokens is summed over; all others are as in the values, whose channels are the last."""
+    """The tokens of keys and values are summed over; all other dimensions are those of the values, channels last."""
     shape = tuple(y.shape)
 
     def through(axis: Axis | None, summed: tuple[int, ...]) -> Axis | None:
@@ -79,7 +79,7 @@ def _attended(run: Interpreter, call: Call, y: Tensor, query: Any, key: Any, val
             dropped = was.drop([value.ndim - 2], keep=True)
             if dropped is not None and (dropped.shape[:-2] == y.shape[:-2]):
                 neurons = dropped.expand((*shape[:-1], y.shape[-1]))
-        elif was is not None:  # each of a neuron's values is a sum of its own
+        elif was is not None:  # each value of a neuron is a separate sum
             neurons = mixed(was, [value.ndim - 2])
     return Facts(samples, neurons, run.known(value) and run.of(value).nonnegative, lost=lost)
 
@@ -92,7 +92,7 @@ def multi_head(
     k_proj_weight: Any = None, v_proj_weight: Any = None, static_k: Any = None, static_v: Any = None,
     average_attn_weights: bool = True, is_causal: bool = False,
 ) -> tuple[Any, Any]:  # fmt: skip
-    """``F.multi_head_attention_forward``, taken apart as torch itself computes it, so that its values are the same bits."""
+    """``F.multi_head_attention_forward`` as a sequence of operators, as torch computes it, so that values are identical."""
     if any(t is not None for t in (bias_k, bias_v, static_k, static_v)) or add_zero_attn:
         raise run.unsupported(call.func, "bias_k, bias_v, add_zero_attn and static keys have no rule")
     do, heads, base = run.dispatch, num_heads, run.names.executing()
@@ -114,7 +114,7 @@ def multi_head(
             values = in_projection_packed(*_distinct(signals, *given), in_proj_weight, in_proj_bias)
 
     def projected(name: str, t: Tensor, w: Tensor, b: Any, y: Tensor) -> Tensor:
-        if not run.known(t):  # a constant projects to a constant
+        if not run.known(t):  # the projection of a constant is a constant
             return y.detach()
         out, run.facts[out] = unit_layer(run, call, Linear(), t, w, b, y, f"{base}.{name}_proj".removeprefix("."))
         return out
@@ -147,13 +147,13 @@ def multi_head(
 
 
 def _distinct(signals: list[Tensor], q: Tensor, k: Tensor, v: Tensor) -> list[Tensor]:
-    """The same tensors for what was the same tensor, as torch looks at identity to choose how it multiplies."""
+    """Equal tensors as one object, because torch chooses its multiplication by identity."""
     one = signals[0] if k is q else signals[1]
     return [signals[0], one, one if v is k else signals[2]]
 
 
 def _explicitly(do: Callable, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Attention as torch computes it when its weights are asked for, ``(N heads, L, E / heads)``, and the weights."""
+    """Attention as torch computes it if weights are requested, ``(N heads, L, E / heads)``, and the weights."""
     q = do(torch.mul, q, math.sqrt(1.0 / q.shape[-1]))
     scores = do(torch.bmm, q, do(torch.transpose, k, -2, -1))
     scores = scores if mask is None else do(torch.add, scores, mask)

@@ -1,4 +1,4 @@
-"""Complex numbers: Fourier transforms, parts and what is made of them. All is linear over the reals, so autograd's backward
+"""Complex numbers: Fourier transforms, and real and imaginary parts. They are linear over the reals, so autograd's backward
 is the rule; the relevance of a value ``a`` is the real part of ``a`` times the conjugate of its gradient.
 """
 
@@ -25,7 +25,7 @@ def _transform(default: tuple[int, ...] | None) -> Callable:
         run: Interpreter, call: Call, input: Tensor, n: Any = None, dim: Any = default, norm: Any = None, **named: Any
     ) -> tuple[Tensor, Facts]:
         y, sizes = call(), named.get("s", n)
-        if dim is None and isinstance(sizes, list | tuple):  # the last ones, as many as there are sizes
+        if dim is None and isinstance(sizes, list | tuple):  # the last dimensions, one for each size
             dim = tuple(range(-len(sizes), 0))
         facts = resized(run, call, input, y, dims_of(input, dim))
         return y, Facts(facts.samples, facts.neurons, lost=facts.lost)
@@ -41,7 +41,7 @@ def _shifted(run: Interpreter, call: Call, input: Tensor, dim: Any = None) -> tu
 
 
 def _short_time(run: Interpreter, call: Call, input: Tensor, *rest: Any, **named: Any) -> tuple[Tensor, Facts]:
-    """``stft`` and its inverse: the first dimension, where there is one beside time, holds series of their own."""
+    """``stft`` and its inverse: the first dimension, if there is one besides time, holds separate series."""
     y, was, batched = call(), run.of(input), input.ndim - (1 if call.name == "stft" else 2)
 
     def through(axis: Axis) -> Axis | None:
@@ -54,7 +54,7 @@ def _short_time(run: Interpreter, call: Call, input: Tensor, *rest: Any, **named
 
 
 def _part(run: Interpreter, call: Call, input: Tensor) -> tuple[Tensor, Facts]:
-    """``real``, ``imag``, ``conj``: of the same sample and neuron as the whole."""
+    """``real``, ``imag``, ``conj``, with the sample and neuron of the complex value."""
     y = call()
     return y, run.of(input) if y is input else moved(run, call, input, y, lambda axis: axis)
 

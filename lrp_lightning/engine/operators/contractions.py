@@ -1,12 +1,12 @@
-"""Products that sum: ``matmul``, ``einsum`` and all between. By a weight they are linear layers, whichever way they are
-written; of two signals each gets an equal share, but a gate, such as attention's weights, which is a constant.
+"""Products with a sum: ``matmul``, ``einsum`` and others. With a weight they are linear layers in any spelling; two signals
+get equal shares, except gates, such as attention's weights, which are constants.
 
-Each is read as an einsum of two operands, whose dimensions have labels. Of one signal and a weight:
+Each is read as an einsum of two operands with labelled dimensions. For a signal and a weight:
 
-    K  in both and not in the result    what is summed over
+    K  in both and not in the result    summed over
     O  in the weight and the result     the layer's neurons
-    R  in the signal and the result     rows, that the layer treats alike
-    G  in all three                     groups, each with a weight of its own
+    R  in the signal and the result     rows, to which the layer applies equally
+    G  in all three                     groups, each with its own weight
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def _contraction(
 
 
 def _by_elements(run: Interpreter, call: Call, operands: Sequence[Tensor], spec: Spec) -> tuple[Tensor, Facts]:
-    """A product of two signals that is summed, as one value by value and a sum, so that each value has its edges."""
+    """A contraction of two signals as an element-wise product and a sum, so that each value has its edges."""
     labels = [*spec.result, *dict.fromkeys(label for of in spec.operands for label in of if label not in spec.result)]
     factors = []
     for t, of in zip(operands, spec.operands, strict=True):
@@ -93,13 +93,13 @@ def _by_elements(run: Interpreter, call: Call, operands: Sequence[Tensor], spec:
 
 
 def _through(axis: Axis | Tensor | None, spec: Spec | None, operand: int, y: Tensor) -> Axis | None:
-    """An operand's axis in the result: what is summed over must not change it."""
+    """An operand's axis in the result; it must not vary along dimensions that are summed over."""
     terms = None if spec is None else _terms_through(axis, spec.operands[operand], spec.result)
     return None if terms is None else Axis(tuple(y.shape), terms, axis.base)  # type: ignore[union-attr]
 
 
 def _terms_through(axis: Axis | Tensor | None, labels: Labels, result: Labels) -> tuple[Term | None, ...] | None:
-    """Those of an operand's axis along the result's dimensions; None if it changes along one that is summed over."""
+    """The terms of an operand's axis along the result's dimensions; None if it varies along one that is summed over."""
     if not isinstance(axis, Axis):
         return None
     terms = dict(zip(labels, axis.terms, strict=True))
@@ -109,7 +109,7 @@ def _terms_through(axis: Axis | Tensor | None, labels: Labels, result: Labels) -
 
 
 def _alike_for_all(samples: Axis | None, of_x: Labels, of_w: Labels, w: Tensor) -> bool:
-    """Whether a weight is the same for all samples: they lie along no dimension that it has too."""
+    """Whether a weight is the same for all samples, because it has no dimension along which samples vary."""
     has = {label for label, size, stride in zip(of_w, w.shape, w.stride(), strict=True) if size != 1 and stride != 0}
     return samples is None or samples.alike_along([d for d, label in enumerate(of_x) if label in has]) is not None
 
@@ -124,10 +124,10 @@ def _is_layer(x: Labels, w: Labels, result: Labels) -> bool:
 def _as_layer(
     run: Interpreter, call: Call, x: Tensor, w: Tensor, of_x: Labels, of_w: Labels, result: Labels, name: str
 ) -> tuple[Tensor, Facts]:
-    """A linear layer written another way: with its features last, its neurons last, and put back as it was."""
+    """A linear layer in another spelling: features and neurons are moved to the last dimension and back."""
     layer = run.names.of_weight(w, name)
     with torch.no_grad():
-        for label in [*of_w]:  # a weight that is the same all along a dimension does not have it
+        for label in [*of_w]:  # a weight that is constant along a dimension does not have it
             at = of_w.index(label)
             if label in of_x and label in result and (w.stride(at) == 0 or w.shape[at] == 1):
                 w, of_w = w.select(at, 0), (*of_w[:at], *of_w[at + 1 :])
@@ -170,7 +170,7 @@ def _arranged(run: Interpreter, t: Tensor, labels: Sequence[Hashable], wanted: S
 
 
 def product(run: Interpreter, call: Call, *args: Any, **kwargs: Any) -> tuple[Tensor, Facts]:
-    """A product of several signals that has no reading: where samples are in it is found out by trying."""
+    """A product of several signals that is not an einsum of two operands; its samples are found by trying."""
     signals = signals_of(run, call.tensors)
     y = weighed(run, call, signals)
     samples = samples_by_trial(run, call, y, [y])
@@ -228,7 +228,7 @@ def _tensordot(run: Interpreter, call: Call, a: Any, b: Any, dims: Any = 2, out:
 
 def _einsum(run: Interpreter, call: Call, equation: Any, *operands: Any) -> tuple[Tensor, Facts]:
     flat = list(operands[0]) if len(operands) == 1 and isinstance(operands[0], Sequence) else list(operands)
-    if not isinstance(equation, str):  # operands, each followed by numbers of its dimensions
+    if not isinstance(equation, str):  # operands, each followed by the numbers of its dimensions
         return _contraction(run, call, [t for t in (equation, *flat) if isinstance(t, Tensor)], None, "einsum")
     return _contraction(run, call, flat, _read(equation, [t.ndim for t in flat]), "einsum")
 
@@ -254,7 +254,7 @@ def _read(equation: str, ndims: list[int]) -> Spec:
 def _addmm(
     run: Interpreter, call: Call, input: Any, mat1: Tensor, mat2: Tensor, *, beta: float = 1, alpha: float = 1, **_: Any
 ) -> tuple[Tensor, Any]:
-    """``b + a w``: a linear layer written another way, if the bias is one per neuron; else a sum and a product."""
+    """``b + a w``: a linear layer in another spelling if the bias has one value per neuron; otherwise sum and product."""
     constant = not run.known(input) and not run.known(mat2) and run.known(mat1)
     if constant and isinstance(input, Tensor) and input.ndim < 2 and beta == alpha == 1:
         with run.visitor.values():
@@ -269,7 +269,7 @@ def _grouped(
     run: Interpreter, call: Call, input: Tensor, mat2: Tensor, offs: Tensor | None = None, bias: Any = None,
     out_dtype: Any = None,
 ) -> tuple[Tensor, Facts]:  # fmt: skip
-    """Rows of a mixture of experts, one expert's after another's, each by its own weight: a layer for each expert."""
+    """Rows of a mixture of experts, grouped by expert, each with the expert's weight: a layer for each expert."""
     if input.ndim != 2 or mat2.ndim != 3 or offs is None or bias is not None or run.known(mat2) or not run.known(input):
         raise run.unsupported(
             call.func,
@@ -278,7 +278,7 @@ def _grouped(
     name = run.names.of_weight(mat2, "experts")
     values = call.values()
     made, start = [], 0
-    for expert, end in enumerate(values_of(offs)):  # an expert that gets no row is a layer all the same
+    for expert, end in enumerate(values_of(offs)):  # an expert without rows is also a layer
         rows = run.dispatch(torch.narrow, input, 0, start, end - start)
         with torch.no_grad():
             w, y = mat2[expert].T, values[start:end]
@@ -294,7 +294,7 @@ def _grouped(
 def _bilinear(
     run: Interpreter, call: Call, input1: Tensor, input2: Tensor, weight: Tensor, bias: Any = None
 ) -> tuple[Tensor, Facts]:
-    """``y_k = x W_k z + b_k``: a product of three, and a constant."""
+    """``y_k = x W_k z + b_k``: a product of three factors, plus a constant."""
     made = run.dispatch(torch.einsum, "...i,kij,...j->...k", input1, weight, input2)
     made = made if bias is None else run.dispatch(torch.add, made, bias)
     return run.visitor.valued(lambda: made, call), run.of(made)

@@ -1,4 +1,4 @@
-"""Embeddings: rows of a table, looked up for tokens. Relevance of a row is that of its token."""
+"""Embeddings: rows of a table that are looked up for tokens. The relevance of a row is that of its token."""
 
 from __future__ import annotations
 

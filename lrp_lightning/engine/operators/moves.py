@@ -1,7 +1,7 @@
-"""Data movement: autograd's backward is the rule. Each operator has a plan, what it does to an axis.
+"""Data movement: autograd's backward is the rule. Each operator has a plan, which is its effect on an axis.
 
-A plan is made of the operator's arguments, ``(x, y, ...) -> move``, a list of moves where there are several results. An
-operator without a plan is run on the numbers of samples and of neurons in place of values.
+A plan is a function of the operator's arguments, ``(x, y, ...) -> move``, with a list of moves for several results. An
+operator without a plan is run on the numbers of samples and of neurons instead of values.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ Plan = Callable[..., "Move | list[Move] | None"]
 
 
 def movement(run: Interpreter, call: Call, input: Tensor, *rest: Any, **named: Any) -> tuple[Any, Any]:
-    """Values move and are not mixed, and what they are of moves with them."""
+    """Values are moved and not mixed, and so are their samples and neurons."""
     result = call()
-    if not run.known(input):  # it lends its shape to a constant
+    if not run.known(input):  # it gives its shape to a constant
         return result, None
     if result is input:
         return result, None
@@ -44,7 +44,7 @@ def movement(run: Interpreter, call: Call, input: Tensor, *rest: Any, **named: A
 
 
 def _as_it_was(run: Interpreter, call: Call, x: Tensor, y: Tensor, facts: Facts, part: int | None = None) -> Facts:
-    """How the values were written out, and what is below them, is as it was; ``y`` is one of several parts, or all."""
+    """Facts about how values were computed, and the logits below them, stay valid; ``y`` is the result or a part of it."""
     was = run.of(x)
     same = y.shape == x.shape
     if same and facts.samples == was.samples:
@@ -68,7 +68,7 @@ _SAME_TENSOR = ("clone", "contiguous", "alias", "to", "type_as", "type", "view_a
 
 
 def _same_order(x: Tensor, y: Tensor, *_: Any, **__: Any) -> Move:
-    """Every value keeps its place among all."""
+    """Every value keeps its position."""
     shape = tuple(y.shape)
     return lambda axis: axis.reshape(shape)
 
@@ -172,7 +172,7 @@ def _selected(x: Tensor, y: Tensor, dim: int, index: int) -> Move:
 
 
 def _parts(x: Tensor, made: list[Tensor], *given: Any, **named: Any) -> list[Move]:
-    """``split``, ``chunk`` and the like: parts one after the other along a dimension."""
+    """``split``, ``chunk`` and similar operators: successive parts along a dimension."""
     at = named.get("dim", given[1] if len(given) > 1 else 0) % x.ndim
     return _one_after_the_other(made, at)
 
@@ -197,7 +197,7 @@ def _rows(run: Interpreter, call: Call, input: Tensor) -> tuple[Any, None]:
 def _as_strided(
     run: Interpreter, call: Call, input: Tensor, size: Any, stride: Any, storage_offset: int | None = None
 ) -> tuple[Any, Facts]:
-    """Places in memory, which are those of ``input`` as far as it goes."""
+    """Places in memory; they belong to ``input`` within its size."""
     frame = Frame.of(input)
     inside = Frame(torch.Size(size), tuple(stride), frame.offset if storage_offset is None else storage_offset)
     y = run.dispatch(region, input, frame, inside)
@@ -205,7 +205,7 @@ def _as_strided(
 
 
 def _at_least(run: Interpreter, call: Call, *tensors: Any) -> tuple[Any, Any]:
-    """``atleast_1d`` and so on, of one tensor or of several."""
+    """``atleast_1d`` and so on, for one tensor or several."""
     given = tensors[0] if isinstance(tensors[0], list | tuple) else tensors
     if len(given) > 1:
         return tuple(run.dispatch(call.func, t) for t in given), None
@@ -240,7 +240,7 @@ def _interleaved(x: Tensor, y: Tensor, repeats: Any, dim: int | None = None, out
 
 
 def _indexed_along(x: Tensor, y: Tensor, dim: int, index: Tensor) -> Move:
-    def move(axis: Axis) -> Axis:  # the index is only looked at where it matters
+    def move(axis: Axis) -> Axis:  # the index is read only if needed
         at = dim % x.ndim
         return axis.take(at, range(len(index.view(-1))) if axis.terms[at] is None else values_of(index.view(-1)))
 
@@ -268,7 +268,7 @@ def _by_index(x: Tensor, y: Tensor, index: Any) -> Move | None:
         return None
     left = x.ndim - sum(entry is not None and entry is not Ellipsis for entry in entries)
     moves: list[Move] = []
-    read = made = lists = 0  # how many dimensions of x were read, and how many made
+    read = made = lists = 0  # the numbers of dimensions of x that were read and of the result that were made
     for entry in entries:
         if entry is Ellipsis:
             read, made = read + left, made + left
@@ -290,7 +290,7 @@ def _by_index(x: Tensor, y: Tensor, index: Any) -> Move | None:
 
 
 def _lazily(dim: int, places: Any) -> Move:
-    """Places along a dimension; those that a tensor tells are only looked at where they matter."""
+    """Places along a dimension; an index tensor is read only if needed."""
 
     def move(axis: Axis) -> Axis:
         if not isinstance(places, Tensor):
@@ -306,7 +306,7 @@ def _lazily(dim: int, places: Any) -> Move:
 
 
 def places_of(entry: Any, size: int) -> tuple[Any, bool] | None:
-    """The places that an entry of an index names along a dimension, and whether that goes; None if it is neither."""
+    """The places that an entry of an index selects along a dimension, and whether that is removed; None otherwise."""
     if isinstance(entry, slice):
         bounds = [int(v) if isinstance(v, Tensor) else v for v in (entry.start, entry.stop, entry.step)]
         return range(size)[slice(*bounds)], False
@@ -322,7 +322,7 @@ def places_of(entry: Any, size: int) -> tuple[Any, bool] | None:
 
 
 def _but_the_last(many: int) -> Plan:
-    """Of what happens in the last dimensions alone nothing else takes notice."""
+    """Operators that act only on the last dimensions do not change axes along others."""
 
     def plan(x: Tensor, y: Tensor, *_: Any, **__: Any) -> Move:
         kept = x.ndim - many

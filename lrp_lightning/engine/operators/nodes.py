@@ -1,4 +1,4 @@
-"""Nodes without weights: residual sums, and, where edges are wanted, all else in which values of several neurons meet."""
+"""Nodes without weights: residual sums and, if edges are requested, all operators that combine values of several neurons."""
 
 from __future__ import annotations
 
@@ -17,36 +17,36 @@ __all__ = ["apart", "neuron_dim_of", "node", "relayed"]
 
 
 def neuron_dim_of(facts: Facts, t: Tensor) -> int:
-    """Which dimension holds the neurons: as is known, or the last of tokens, 1 of all else."""
+    """The dimension that holds the neurons: as known; otherwise the last for tokens, 1 for others."""
     likely = t.ndim - 1 if t.ndim in (1, 3) else 1
     neurons = facts.neurons
     if not isinstance(neurons, Axis) or (facts.near_input and t.ndim == 3):  # (N, C, L) or (N, L, C)
         return likely
     samples = facts.samples.dims if facts.samples is not None else []
-    if len(neurons.dims) == 1:  # which of a sample's it is, where each sample has one of its own
+    if len(neurons.dims) == 1:  # its number within the sample, if each sample has its own
         return neurons.dims[0] if neurons.dims[0] not in samples else likely
-    if not neurons.dims:  # a layer of one neuron
+    if not neurons.dims:  # a layer with one neuron
         one = [d for d in (likely, *range(1, t.ndim)) if t.shape[d] == 1 and d not in samples]
         return one[0] if one else likely
     return likely
 
 
 def apart(run: Interpreter, t: Any) -> Any:
-    """A tensor of the same values that one node alone reads."""
+    """A tensor of the same values for one node only."""
     return run.visitor.apart(run, t)
 
 
 def node(
     run: Interpreter, name: str, kind: str, y: Tensor, facts: Facts, dim: int, parts: Sequence[Part], stays: Any = None
 ) -> tuple[Tensor, Facts]:
-    """Make ``y`` a node whose neurons are in ``dim``: its value, and what is known of it."""
+    """Make ``y`` a node whose neurons are in ``dim``; return its value and facts."""
     layer = run.visitor.layers.add(name, kind, y, dim, facts.samples, facts.lost, facts.near_input)
     out = run.visitor.node(run, layer, y, parts, stays and stays(layer))
     return out, facts._replace(neurons=layer.axis(y.shape), made_by=None)
 
 
 def relayed(run: Interpreter, t: Tensor, dim: int) -> Tensor:
-    """``t``, whose values along ``dim`` each come from one neuron: where several meet in one, a node of its own."""
+    """``t`` with each value along ``dim`` from one neuron; if values of several neurons were combined, it becomes a node."""
     if not run.visitor.follows:
         return t
     facts = run.of(t)

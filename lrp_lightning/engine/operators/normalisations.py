@@ -68,7 +68,7 @@ def _normalised(
     run: Interpreter, call: Call, x: Tensor, shape: tuple[int, ...] | None, dims: list[int], w: Tensor | None,
     b: Tensor | None, eps: float, owner_of_w: Any = None, owner_of_b: Any = None,
 ) -> tuple[Tensor, Facts]:  # fmt: skip
-    """``y`` of ``x``, in groups of this ``shape`` where channels are grouped, normalised over ``dims``."""
+    """``y``, which is ``x`` normalised over ``dims``, in groups of this ``shape`` if channels are grouped."""
     facts = run.of(x)
     dim = neuron_dim_of(facts, x)
     if facts.neurons is None or facts.near_input:
@@ -108,20 +108,20 @@ def _normalised(
 
         return hand
 
-    # by its mean, every neuron gets relevance from every other
+    # through the mean, every neuron gets relevance from every other
     return node(run, name, "normalisation", y, about, dim, [Part(x, by_value=False)], stays)
 
 
 def _owner(run: Interpreter, parameter: Tensor | None) -> str | None:
-    """The layer of a parameter, or of what it is a view of."""
+    """The layer of a parameter, or of the parameter of which it is a view."""
     base = None if parameter is None else base_of(parameter)
     return run.names.of_parameter.get(id(parameter if base is None else base))
 
 
 def _edges(u: Tensor, v: Tensor, shape: tuple[int, ...] | None, dims: list[int], dim: int, rows: BySample) -> Tensor:
-    """What neuron ``c`` of ``y = (u - mean(u)) w`` hands to neuron ``i`` when its gradient is ``v / w``: ``(N, i, c)``.
+    """The relevance from neuron ``c`` of ``y = (u - mean(u)) w`` to neuron ``i`` for gradient ``v / w``: ``(N, i, c)``.
 
-    ``u_i v_i`` to itself, and ``-u_i v_c / size`` to each ``i`` whose value is in its mean, ``size`` being their number.
+    ``u_i v_i`` to itself, and ``-u_i v_c / size`` to each ``i`` in its mean, where ``size`` is their number.
     """
     channels, samples = u.shape[dim], rows.dim
     own = rows.sum(per_neuron(u * v, dim, samples)).diag_embed()
@@ -144,7 +144,7 @@ def _edges(u: Tensor, v: Tensor, shape: tuple[int, ...] | None, dims: list[int],
             for t in (u, v)
         )
         return own - rows.sum(below.transpose(1, 2) @ above) / size
-    # over space alone: each channel has its own mean
+    # over space only: each channel has its own mean
     below, above = (t.sum(dims, keepdim=True) for t in (u, v))
     return own - rows.sum(per_neuron(below * above, dim, samples)).diag_embed() / size
 

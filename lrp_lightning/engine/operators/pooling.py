@@ -1,4 +1,4 @@
-"""Pooling and resampling: values of one channel are mixed or chosen from, channels and samples are not."""
+"""Pooling and resampling: they mix or choose values of one channel, but not channels or samples."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["BY_NAME", "POOLINGS", "ROWS"]
 
 def _channelwise(run: Interpreter, call: Call, input: Tensor, *rest: Any, **named: Any) -> tuple[Any, Any]:
     spatial = next((int(c) for c in call.name if c.isdigit()), input.ndim - 2)
-    first = input.ndim - spatial  # the first dimension of space
+    first = input.ndim - spatial  # the first spatial dimension
     x = relayed(run, input, first - 1) if first >= 1 else input
     result = run.visitor.pooled(run, call if x is input else call.map(lambda t: x if t is input else t), x)
     facts = run.of(x)
@@ -36,23 +36,23 @@ def _channelwise(run: Interpreter, call: Call, input: Tensor, *rest: Any, **name
 
 
 def _sampled(run: Interpreter, call: Call, input: Tensor, grid: Tensor, *how: Any, **named: Any) -> tuple[Any, Any]:
-    """Values read between others at places; the places, where they depend on the input, are constants."""
+    """Values interpolated at places; places that depend on the input are constants."""
     if not run.known(input):
         return call().detach(), None
     return _channelwise(run, call.map(lambda t: run.visitor.detached(t) if t is grid else t), input)
 
 
 def _of_boxes(run: Interpreter, call: Call, input: Tensor, rois: Tensor, *how: Any, **named: Any) -> tuple[Any, Any]:
-    """Values of ``(N, C, H, W)`` read in boxes, which are constants; the first column of ``rois`` says of which image."""
+    """Values of ``(N, C, H, W)`` in boxes, which are constants; the first column of ``rois`` is the image's number."""
     if not run.known(input):
         return call.values(), None
     x = relayed(run, input, 1)
     result = run.visitor.pooled(run, call.map(lambda t: x if t is input else run.visitor.detached(t)), x)
     facts, first = run.of(x), tensors_in((result,))[0]
-    y = run.visitor.valued(lambda: first, first.detach)  # a node of torchvision's own would be taken for the model's
+    y = run.visitor.valued(lambda: first, first.detach)  # torchvision's own Function would look like the model's
     space = {2: y.shape[2], 3: y.shape[3]}
 
-    def move(axis: Axis) -> Axis | None:  # boxes are only looked at where it matters
+    def move(axis: Axis) -> Axis | None:  # boxes are read only if needed
         of = range(len(rois)) if axis.terms[0] is None else [int(image) for image in values_of(rois[:, 0])]
         return axis.take(0, of).resize(space)
 
@@ -72,4 +72,4 @@ ROWS: dict[str, Callable] = {
 }
 
 BY_NAME: dict[str, Callable] = dict.fromkeys(("torchvision.roi_align", "torchvision.roi_pool"), _of_boxes)
-"""Of a library that need not be imported."""
+"""An operator of a library that may not be imported."""

@@ -1,4 +1,4 @@
-"""Element-wise products: a gate is a constant; of several signals each gets an equal share."""
+"""Element-wise products: gates are constants; several signals get equal shares."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ __all__ = ["ROWS", "signals_of", "weighed"]
 
 
 def signals_of(run: Interpreter, given: Sequence[Any]) -> list[Tensor]:
-    """Those among the factors of a product that get relevance: not the gates, unless there is nothing else."""
+    """The factors of a product that get relevance: all but gates, or all if there are only gates."""
     known = run.signals(given)
     least = min((run.of(t).gate for t in known), default=Gate.NO)
     return [t for t in known if run.of(t).gate == least]
 
 
 def weighed(run: Interpreter, call: Call, signals: list[Tensor]) -> Tensor:
-    """A product: gates in it are constants beside a signal, and of several signals each takes an equal share."""
+    """A product: gates are constants beside a signal, and several signals get equal shares."""
     ids = {id(t) for t in signals}
     gates = {id(t) for t in run.signals(call.tensors)} - ids
     if gates:
@@ -36,7 +36,7 @@ def weighed(run: Interpreter, call: Call, signals: list[Tensor]) -> Tensor:
 
 
 def _product(run: Interpreter, call: Call, input: Any, other: Any, **more: Any) -> tuple[Tensor, Facts]:
-    """By a constant or a gate it is linear without a bias, so autograd's backward is the rule."""
+    """A product with a constant or a gate is linear without a bias, so autograd's backward is the rule."""
     one = _one_function(run, call, input, other)
     if one is not None:
         return one
@@ -76,7 +76,7 @@ def _of_product(run: Interpreter, call: Call, y: Tensor, x: Any, factor: Any, si
 
 
 def _scaled(run: Interpreter, below: Below | None, factor: Any) -> Below | None:
-    """Logits below values that a number multiplies."""
+    """Logits below values that are multiplied by a number."""
     if below is None or not isinstance(factor, int | float) or factor == 0:
         return None
     return below if factor > 0 else mapped(run, below, lambda t: run.dispatch(torch.neg, t))
@@ -136,7 +136,7 @@ def _divided(run: Interpreter, call: Call, x: Any, divisor: Any) -> tuple[Tensor
     known = list(run.signals((whole, divisor)))
     facts, was = joined(run, call, y, known), run.of(whole)
     positive = divisor >= 0 if isinstance(divisor, int | float) else run.known(divisor) and run.of(divisor).nonnegative
-    # an exponential over a signal is normalised, whatever it was summed over: weights, as those of a softmax
+    # an exponential over a signal is normalised by any sum: weights, like those of a softmax
     weights = was.written.exp_of is not None and run.known(divisor) and run.visitor.attention == "values"
     return y, Facts(
         facts.samples,

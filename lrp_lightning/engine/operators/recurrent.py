@@ -1,7 +1,7 @@
-"""Recurrent layers, taken apart into their cells: gates are constants, the signal takes all (Arras et al. 2017, 2019).
+"""Recurrent layers as sequences of cells: gates are constants, and the signal gets all relevance (Arras et al. 2017, 2019).
 
-What a fused layer gives stays its own value in every bit; relevance takes the way of the cells. Packed sequences are rows of
-all samples, the longest first: at each step those that are still going on.
+The result of a fused layer keeps its value bit for bit; relevance follows the cells. Packed sequences are rows of all
+samples, longest first: at each step those that have not ended.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ __all__ = ["ROWS"]
 
 Do = Callable[..., Tensor]
 State = tuple[Tensor, ...]
-"""A cell's hidden state, and of an LSTM its memory too."""
+"""A cell's hidden state and, for an LSTM, its memory."""
 
 
 def _plain(activation: Callable, do: Do, x: Tensor, state: State, w: Tensor, b: Any, project: Any) -> State:
@@ -68,14 +68,14 @@ def _cell(
 
 
 def _valued(run: Interpreter, made: Sequence[Tensor], given: Sequence[Tensor], single: bool = False) -> tuple[Any, Any]:
-    """What cells made, with the values that the layer itself gives."""
+    """The cells' result with the values of the fused layer."""
     values = [run.visitor.taken_apart(t, value) if run.known(t) else value for t, value in zip(made, given, strict=True)]
     facts: list[Facts | None] = [run.of(t) if run.known(t) else None for t in made]
     return (values[0], facts[0]) if single else (tuple(values), facts)
 
 
 def _layers(run: Interpreter, call: Call, input: Tensor, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
-    """A fused recurrent layer of torch, of several layers, in one or both directions, of tensors or packed sequences."""
+    """A fused recurrent layer of torch, with several layers, in one or both directions, for tensors or packed sequences."""
     packed = isinstance(args[0], Tensor) and not args[0].is_floating_point()
     sizes = values_of(args[0]) if packed else None
     hx, params, has_biases, num_layers, _, _, bidirectional, *rest = args[1:] if packed else args
@@ -105,17 +105,17 @@ def _layers(run: Interpreter, call: Call, input: Tensor, *args: Any, **kwargs: A
 
 
 def _steps(do: Do, x: Tensor, sizes: list[int] | None) -> list[Tensor]:
-    """What is read at each step, ``(samples that are still going on, F)``."""
+    """The input of each step, ``(samples that have not ended, F)``."""
     return list(do(torch.unbind, x, 0) if sizes is None else do(torch.split, x, sizes, 0))
 
 
 def _along_time(
     do: Do, cell: Callable[..., State], steps: list[Tensor], first: State, backwards: bool
 ) -> tuple[list[Tensor], State]:
-    """The output of each step, and the state that each sample ends with.
+    """The output of each step, and the final state of each sample.
 
-    Samples are the longest first. Forwards the last ones end one after the other; backwards they join in, by a cell of their
-    own, since what they begin with may be a constant where that of the others is not.
+    Samples are ordered by length, longest first. In forward direction the last ones end successively; in backward direction
+    they join, by a cell of their own, because their initial state may be a constant while that of the others is not.
     """
     made: list[Tensor] = []
     ended: list[State] = []

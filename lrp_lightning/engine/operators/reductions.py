@@ -24,14 +24,14 @@ __all__ = ["ROWS", "accounted", "but_chosen", "followed_by_mean", "linear", "red
 
 
 def dims_of(x: Tensor, dim: Any) -> list[int]:
-    """Dimensions as a reduction names them; all of them for none."""
+    """The dimensions of a reduction; all of them if none are given."""
     if dim is None or (isinstance(dim, list | tuple) and not dim):
         return list(range(x.ndim))
     return [d % max(x.ndim, 1) for d in (dim if isinstance(dim, list | tuple) else (dim,))]
 
 
 def reduced(run: Interpreter, call: Call, x: Tensor, dims: list[int], keepdim: bool) -> Facts:
-    """Facts of a result in which the values along some dimensions were brought into one."""
+    """Facts of a result in which some dimensions were reduced."""
     facts = run.of(x)
     samples, lost = samples_after(run, call, facts, lambda axis: axis.drop(dims, keepdim))
     neurons = facts.neurons
@@ -45,7 +45,7 @@ def reduced(run: Interpreter, call: Call, x: Tensor, dims: list[int], keepdim: b
 def _reduction(
     run: Interpreter, call: Call, input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: Any = None
 ) -> tuple[Tensor, Facts]:
-    """Sum or mean over dimensions; a neuron's values must not meet another's for its edges to be known."""
+    """Sum or mean over dimensions; edges are known unless values of different neurons are combined."""
     x, dims = input, dims_of(input, dim)
     at = neuron_dim_of(run.of(x), x)
     if run.visitor.follows and at not in dims and reduced(run, call, x, dims, keepdim).neurons is None:
@@ -58,7 +58,7 @@ def _reduction(
 
 
 def accounted(run: Interpreter, call: Call, facts_of: Callable[[Any], Facts]) -> tuple[Any, Any]:
-    """A choice among values, with its plain gradient; what relevance it keeps is counted."""
+    """A choice among values, with its plain gradient; relevance that it absorbs is counted."""
 
     def known(result: Any) -> Any:
         if isinstance(result, Tensor):
@@ -71,17 +71,17 @@ def accounted(run: Interpreter, call: Call, facts_of: Callable[[Any], Facts]) ->
 def _choice(
     run: Interpreter, call: Call, input: Tensor, dim: Any = None, keepdim: bool = False, **more: Any
 ) -> tuple[Any, Any]:
-    """The greatest, least or middle of values along dimensions, or their smooth maximum; of two tensors, value by value."""
+    """The maximum, minimum or median along dimensions, or a smooth maximum; for two tensors, value by value."""
     if isinstance(dim, Tensor) or "other" in more:
         return _choice_of_two(run, call, input, dim if isinstance(dim, Tensor) else more["other"])
     facts = reduced(run, call, input, dims_of(input, dim), keepdim)._replace(gate=Gate.NO)
-    if call.name == "logsumexp":  # what stays there, its entropy, is no neuron's
+    if call.name == "logsumexp":  # what it absorbs, its entropy, belongs to no neuron
         facts = facts._replace(neurons=None)
     return accounted(run, call, lambda _: facts)
 
 
 def but_chosen(run: Interpreter, neurons: Axis | Tensor | None, y: Tensor, constant: Tensor) -> Axis | Tensor | None:
-    """The neurons of a choice among a signal's values and a constant: of nobody where that was chosen."""
+    """The neurons of a choice between a signal's values and a constant; nobody where the constant was chosen."""
     if neurons is None or not run.visitor.follows:
         return neurons
     numbers = numbers_of(neurons) if isinstance(neurons, Axis) else neurons
@@ -102,7 +102,7 @@ def _choice_of_two(run: Interpreter, call: Call, input: Any, other: Any) -> tupl
 
 
 def _sorted(run: Interpreter, call: Call, input: Tensor, *rest: Any, **named: Any) -> tuple[Any, Any]:
-    """``topk``, ``sort``, ``kthvalue``, cumulative choices: values of one dimension change places."""
+    """``topk``, ``sort``, ``kthvalue``, cumulative choices: values are moved along one dimension."""
     first = 1 if call.name in ("topk", "kthvalue") else 0
     dim = named.get("dim", rest[first] if len(rest) > first else -1)
     dim = dim if type(dim) is int else -1
@@ -112,14 +112,14 @@ def _sorted(run: Interpreter, call: Call, input: Tensor, *rest: Any, **named: An
         return accounted(run, call, lambda _: reduced_facts)
     result, known = accounted(run, call, lambda y: resized(run, call, input, y, [dim % max(input.ndim, 1)]))
     below = run.of(input).below
-    if below is not None:  # of each value the logit that was at its place
+    if below is not None:  # the logit at the original place of each value
         below = mapped(run, below, lambda logits: run.dispatch(torch.gather, logits, dim, result[1]))
         known = [known[0]._replace(below=below), *known[1:]]
     return result, known
 
 
 def resized(run: Interpreter, call: Call, x: Tensor, y: Tensor, dims: list[int]) -> Facts:
-    """Facts of a result in which the values along some dimensions were mixed or changed places."""
+    """Facts of a result in which values were mixed or moved along some dimensions."""
     facts = run.of(x)
     sizes = {d: y.shape[d] for d in dims} if y.ndim else {}
     samples, lost = samples_after(run, call, facts, lambda axis: axis.resize(sizes))
@@ -128,7 +128,7 @@ def resized(run: Interpreter, call: Call, x: Tensor, y: Tensor, dims: list[int])
 
 
 def followed_by_mean(run: Interpreter, call: Call, signal: Tensor, neurons: Axis | Tensor | None) -> Tensor | None:
-    """The numbers of the neurons after an operator that is linear in ``signal``; None where several met in one value."""
+    """The numbers of the neurons after an operator that is linear in ``signal``; None if several were combined."""
     if neurons is None or not run.visitor.follows:
         return None
     numbers = numbers_of(neurons) if isinstance(neurons, Axis) else neurons
@@ -139,15 +139,15 @@ def followed_by_mean(run: Interpreter, call: Call, signal: Tensor, neurons: Axis
 
 @unrecorded()
 def samples_by_mean(call: Call, signal: Tensor, y: Tensor, axis: Axis) -> Axis | None:
-    """The samples of ``y`` after an operator that is linear in ``signal``; None where several met in one value."""
+    """The samples of ``y`` after an operator that is linear in ``signal``; None if several were combined."""
     found = _on_numbers(call, signal, torch.broadcast_to(numbers_of(axis), signal.shape))
-    if found is None or found.ndim != y.ndim or not found.any():  # it is not what it was said to be
+    if found is None or found.ndim != y.ndim or not found.any():  # it is not linear, although it was declared so
         return None
     return axis_of(torch.broadcast_to(found, y.shape), filled=True)
 
 
 def _on_numbers(call: Call, signal: Tensor, numbers: Tensor) -> Tensor | None:
-    """Numbers after an operator that is linear in ``signal``, every weight 1; None where several met or it cannot run."""
+    """Numbers after an operator that is linear in ``signal``, with weights of 1; None if combined or if it cannot run."""
 
     def values(of_signal: Callable[[Tensor], Tensor]) -> tuple[tuple, dict[str, Any]]:
         def value(t: Tensor) -> Tensor:
@@ -164,12 +164,12 @@ def _on_numbers(call: Call, signal: Tensor, numbers: Tensor) -> Tensor | None:
     try:
         with torch.no_grad():
             return averaged(call.func, values)
-    except Exception:  # an error only if an edge asks for it
+    except Exception:  # an error only if an edge needs it
         return None
 
 
 def linear(run: Interpreter, call: Call, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
-    """Linear in its inputs, so autograd's backward is the rule; neurons are followed where they do not meet."""
+    """Linear in its inputs, so autograd's backward is the rule; neurons are followed unless they are combined."""
     result = call()
     signals = run.signals(call.tensors)
     facts = run.of(signals[0])
@@ -188,7 +188,7 @@ def linear(run: Interpreter, call: Call, *args: Any, **kwargs: Any) -> tuple[Any
 def _samples_after(
     run: Interpreter, call: Call, signals: list[Tensor], y: Tensor, made: list[Tensor]
 ) -> tuple[Axis | None, str]:
-    """Samples after an operator that is linear, found by running it on numbers with every weight 1."""
+    """Samples after a linear operator, found by running it on numbers with weights of 1."""
     for t in signals:
         if run.of(t).samples is None:
             return None, run.of(t).lost
@@ -208,7 +208,7 @@ def _samples_after(
 
 
 def _along_one(run: Interpreter, call: Call, input: Tensor, dim: Any = None, *rest: Any, **named: Any) -> tuple[Any, Any]:
-    """``cumsum`` and the like: values along one dimension are mixed, which keeps its size or nearly."""
+    """``cumsum`` and similar operators: values are mixed along one dimension, whose size stays about the same."""
     y = call()
     return y, resized(run, call, input, y, [(-1 if dim is None else dim) % max(input.ndim, 1)])
 
@@ -219,10 +219,10 @@ def _diff(run: Interpreter, call: Call, input: Tensor, n: int = 1, dim: int = -1
 
 
 def _statistic(run: Interpreter, call: Call, input: Tensor, *rest: Any, **named: Any) -> tuple[Any, Any]:
-    """A scale of the signal (a norm, a deviation): a gate, since what it divides or multiplies is not made by it.
+    """A scale of the signal (a norm, a deviation), which is a gate.
 
-    Where it is a signal itself: norm and deviation are of the first degree in their input, so their gradient is the rule; a
-    variance is of the second, so half of it is.
+    If it is used as a signal itself: norm and deviation are homogeneous of degree 1, so their gradient is the rule; a
+    variance is of degree 2, so the rule is half of its gradient.
     """
     at = {"norm": 1, "linalg_norm": 1, "vector_norm": 1, "linalg_vector_norm": 1}.get(call.name, 0)
     dim = named.get("dim", rest[at] if len(rest) > at else None)
@@ -242,7 +242,7 @@ def _statistic(run: Interpreter, call: Call, input: Tensor, *rest: Any, **named:
 
 
 def _cosine(run: Interpreter, call: Call, x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -> tuple[Tensor, Facts]:
-    """The product of two signals, their norms being constants."""
+    """The product of two signals, with their norms as constants."""
     with torch.no_grad():
         shape = axes.broadcast_shapes(tuple(x1.shape), tuple(x2.shape))
         scales = [t.detach().norm(dim=dim, keepdim=True).clamp(min=eps) for t in (x1.expand(shape), x2.expand(shape))]

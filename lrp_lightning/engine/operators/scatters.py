@@ -1,7 +1,6 @@
-"""Values that are added up, or chosen from, at places that an index names, as graph networks pass messages.
+"""Values that are summed or chosen at indexed places, as in message passing of graph networks.
 
-What is added to a tensor at some places is taken apart: a tensor of nothing else, whose places without values are zero, and
-a sum of the two.
+Adding to a tensor at some places is treated as two operators: a tensor of zeros with the added values, and a sum.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ def placed(source: Tensor, shape: tuple[int, ...], indices: Any) -> Tensor:
 
 
 def _along(source: Tensor, shape: tuple[int, ...], dim: int) -> Callable[[Axis], Axis | None]:
-    """Rows along one dimension go to other places of it; along all others everything stays where it is."""
+    """Rows are moved along one dimension; other dimensions do not change."""
     changed = {dim % max(len(shape), 1), *(d for d, size in enumerate(source.shape) if size != shape[d])}
 
     def move(axis: Axis) -> Axis | None:
@@ -50,9 +49,9 @@ def _along(source: Tensor, shape: tuple[int, ...], dim: int) -> Callable[[Axis],
 
 
 def _made_of(run: Interpreter, call: Call, sums: Call, y: Tensor, source: Tensor, dim: int | None) -> Facts:
-    """Facts of what was added up, or chosen from, at places along ``dim``, None where places are named otherwise.
+    """Facts of values that were summed or chosen at places along ``dim``; None if places are given in another way.
 
-    ``sums`` is the call that adds up what ``call`` does something with.
+    ``sums`` is the call that sums the values that ``call`` combines.
     """
     was, plan = run.of(source), None if dim is None else _along(source, tuple(y.shape), dim)
 
@@ -70,9 +69,9 @@ def _made_of(run: Interpreter, call: Call, sums: Call, y: Tensor, source: Tensor
 
 
 def _of_rows_alike(run: Interpreter, samples: Axis, dim: int) -> Axis:
-    """Samples with those of places where nothing comes taken from a tensor of as many rows, such as the nodes of a graph.
+    """Samples, in which places without values take the sample from a tensor with the same number of rows, such as nodes.
 
-    What comes to other places must agree with it; and so must whatever these places are brought together with later.
+    Values at other places must agree with it, and so must tensors that are combined with these places later.
     """
     shape = samples.shape
     for t in run.facts:
@@ -93,7 +92,7 @@ def _added_up(run: Interpreter, call: Call, source: Tensor, shape: Any, *where: 
 def _added(
     run: Interpreter, function: Callable, input: Tensor, source: Any, alpha: float, *where: Any
 ) -> tuple[Tensor, Any]:
-    """``input`` and what is added to it."""
+    """``input`` plus the added values."""
     part = run.dispatch(function, source, tuple(input.shape), *where)
     part = part if alpha == 1 else run.dispatch(torch.mul, part, alpha)
     if not run.known(input) and not input.any():
@@ -121,7 +120,7 @@ def _reduced(
     add: Callable, source: str, run: Interpreter, call: Call, input: Tensor, dim: int, index: Tensor, *args: Any,
     include_self: bool = True, **kwargs: Any,
 ) -> tuple[Tensor, Any]:  # fmt: skip
-    """``scatter_reduce`` and ``index_reduce``: a sum is taken apart; a mean is linear; in a choice the chosen has it all."""
+    """``scatter_reduce`` and ``index_reduce``: a sum is split; a mean is linear; in a choice the chosen value gets all."""
     given = dict(zip((source, "reduce"), args, strict=False)) | kwargs
     src, how = given[source], given["reduce"]
     if how == "prod":
@@ -140,7 +139,7 @@ def _reduced(
         samples, lost = samples_joined(run, call, y, known, [f.samples for f in about], "mixes samples")
         neurons = about[0].neurons if len(known) == 1 else None
         constant = input if known[0] is src else src
-        if how == "mean" and include_self and run.visitor.follows and constant.any():  # it has a share of every value
+        if how == "mean" and include_self and run.visitor.follows and constant.any():  # it contributes to every value
             neurons = None
         elif include_self and known[0] is src:
             neurons = but_chosen(run, neurons, y, input)
@@ -150,7 +149,7 @@ def _reduced(
 
 
 def _by_segments(run: Interpreter, call: Call, input: Tensor, reduce: str, **how: Any) -> tuple[Tensor, Any]:
-    """``segment_reduce``: segments of values, one after the other along a dimension."""
+    """``segment_reduce``: successive segments of values along a dimension."""
     if reduce == "prod":
         raise run.unsupported(call.func, 'with reduce="prod" it has no rule; multiply values along a dimension of their own')
     dim = how.get("dim", 0) % input.ndim

@@ -1,4 +1,4 @@
-"""Sums: each signal gets what its own value contributes, which is what autograd does; constants keep their share."""
+"""Sums: each signal gets its contribution, as in autograd's backward; constants absorb their share."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def _summed(run: Interpreter, call: Call, first: Any, second: Any, factor: float
     y = torch.add(one, other, alpha=factor) if isinstance(one, Tensor) else one + factor * other
     if run.known(one) and run.known(other):
         facts, dim = _of_both(run, call, y, one, other, factor)
-        if y.ndim < 2:  # one value per sample: there are no neurons to tell
+        if y.ndim < 2:  # one value per sample: there are no neurons
             return y, facts
         return node(run, run.names.here("add"), "junction", y, facts, dim, [Part(one), Part(other, factor)])
     if run.known(one):
@@ -60,7 +60,7 @@ def _of_both(run: Interpreter, call: Call, y: Tensor, one: Tensor, other: Tensor
 def _with_constant(
     run: Interpreter, call: Call, y: Tensor, t: Tensor, constant: Any, factor: float, factor_of_t: float
 ) -> tuple[Tensor, Facts]:
-    """``y`` is a signal and a constant, each with its factor; what relevance the constant takes is counted."""
+    """``y`` is a signal plus a constant, each with a factor; relevance of the constant is counted as absorbed."""
     value = constant.detach() if isinstance(constant, Tensor) else constant
     was = run.of(t)
     facts = joined(run, call, y, [t])._replace(near_input=was.near_input, gate=was.gate)
@@ -102,7 +102,7 @@ def scaled_sum(
     product: Callable, run: Interpreter, call: Call, input: Any, first: Any, second: Any, *, beta: float = 1,
     alpha: float = 1, value: float = 1,
 ) -> tuple[Tensor, Any]:  # fmt: skip
-    """``addcmul``, ``baddbmm`` and the like: a sum and a product in one call, taken apart."""
+    """``addcmul``, ``baddbmm`` and similar operators: a sum and a product in one call, split into both."""
     y = run.dispatch(product, first, second)
     y = y if alpha * value == 1 else run.dispatch(torch.mul, y, alpha * value)
     if beta != 0:

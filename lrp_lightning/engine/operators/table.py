@@ -1,4 +1,4 @@
-"""The table of operators: every function by which one is called, and the row that they share; and how to add to it."""
+"""The table of operators: all functions that call an operator, with their common row; and how to add to it."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _OWNED = ("F.", "torch.", "fft.")
 
 
 def table_of(*rows: Mapping[str, Row]) -> dict[Callable | str, Operator]:
-    """Rows by every function that calls their operators; of several for one function the last counts."""
+    """Rows by the functions that call their operators; if there are several for one function, the last one is used."""
     table: dict[Callable | str, Operator] = {}
     for group in rows:
         for name, row in sorted(group.items(), key=lambda item: item[0].startswith(_OWNED)):
@@ -66,7 +66,7 @@ for _name, _function in (
 for _function, _row in {**writes.FUNCTIONS, **scatters.FUNCTIONS, **activations.FUNCTIONS}.items():
     TABLE[_function] = Operator(_function.__name__, _function, _row)
 for _shown, _row in pooling.BY_NAME.items():
-    TABLE[_shown] = Operator(_shown, Call.__call__, _row)  # its function is known where it is called
+    TABLE[_shown] = Operator(_shown, Call.__call__, _row)  # its function is known when it is called
 
 
 def _movement(run: Any, call: Call, *args: Any, **kwargs: Any) -> Any:
@@ -78,7 +78,7 @@ def _movement(run: Any, call: Call, *args: Any, **kwargs: Any) -> Any:
 
 
 class _Checked(Call):
-    """A call whose result is looked at wherever it is made, so that nothing runs the operator for that alone."""
+    """A call whose result is checked whenever it runs, so that the operator does not run only for the check."""
 
     __slots__ = ("check",)
 
@@ -97,24 +97,24 @@ class _Checked(Call):
 
 
 def _one_for_each(row: Row) -> Row:
-    """A row for operators that give one value for each of their first argument's."""
-    told = "an activation or a gate", "one value for each of its first argument's"
+    """A row for operators that return one value for each value of their first argument."""
+    expected = "an activation or a gate", "one value for each of its first argument's"
 
     def checked(run: Any, call: Call, *args: Any, **kwargs: Any) -> Any:
         def check(made_by: Call, made: Any) -> Any:
             if not isinstance(made, Tensor) or made.shape != made_by.tensors[0].shape:
-                raise _no_such_kind(run, call, made, *told)
+                raise _no_such_kind(run, call, made, *expected)
             return made
 
         if not run.known(call.tensors[0]):
-            raise _no_such_kind(run, call, call.values(), *told)
+            raise _no_such_kind(run, call, call.values(), *expected)
         return row(run, _Checked(call, check), *args, **kwargs)
 
     return checked
 
 
 def _one_tensor(row: Row) -> Row:
-    """A row for operators that give one tensor."""
+    """A row for operators that return one tensor."""
 
     def checked(run: Any, call: Call, *args: Any, **kwargs: Any) -> Any:
         def check(made_by: Call, made: Any) -> Any:
@@ -149,29 +149,29 @@ _KINDS: dict[str, Row] = {
 def register_operator(
     func: Callable, kind: Literal["activation", "gate", "movement", "linear", "product"] | Row
 ) -> Callable:
-    """Define how relevance propagates through an operator without a rule: one of torch's, or a function of your own.
+    """Define how relevance propagates through an operator without a rule: one of torch's, or your own function.
 
     ======================= ===============================================================================================
     ``"activation"``        each value depends on one value of the first argument: relevance passes unchanged
     ``"gate"``              the same, and in a product with a signal its values are constants
-    ``"movement"``          values move and are not mixed: relevance moves back with them
-    ``"linear"``            linear in all that carries relevance, without a bias: the gradient is the rule
-    ``"product"``           linear in each of several signals: each gets an equal share; gates among them are constants
+    ``"movement"``          values are moved and not mixed: relevance is moved back
+    ``"linear"``            linear in all arguments that carry relevance, without a bias: the gradient is the rule
+    ``"product"``           linear in each of several signals: they get equal shares; gates among them are constants
     ======================= ===============================================================================================
 
-    Of one of torch's, every spelling is registered: function, method, and the one that works in place.
-    :func:`unregister_operator` undoes it, and so does leaving :func:`registered_operator`.
+    For an operator of torch, every spelling is registered: function, method, and in-place form.
+    :func:`unregister_operator` undoes it; :func:`registered_operator` registers for the time of a ``with`` statement.
 
     Args:
-        func: the operator. A function of your own, such as one that calls a ``torch.autograd.Function``, becomes an
-            operator: use what is returned in its place.
+        func: the operator. Your own function, such as one that calls a ``torch.autograd.Function``, becomes an operator: use
+            the returned function instead.
         kind: one of these, or a row of the engine's table, ``(run, call, *args, **kwargs) -> (result, facts)``.
 
     Returns:
         ``func``, or the operator that it became.
 
     Raises:
-        RuleError: if ``func`` cannot be called, or ``kind`` is none of these.
+        RuleError: if ``func`` cannot be called, or ``kind`` is not one of these.
 
     Example:
         >>> import torch
@@ -220,11 +220,11 @@ def register_operator(
 
 
 _before: dict[Callable, Operator | None] = {}
-"""What stood in the table before an operator was registered."""
+"""The rows of the table before an operator was registered."""
 
 
 def _spelt(func: Callable) -> list[tuple[Callable, Callable, bool]]:
-    """Every spelling of one of torch's operators, given by any of them."""
+    """All spellings of an operator of torch, given any of them."""
     name = getattr(func, "__name__", "")
     if name == "__get__":
         name = f"{func.__self__.__name__}.__get__"  # type: ignore[attr-defined]
@@ -240,10 +240,10 @@ def _spelt(func: Callable) -> list[tuple[Callable, Callable, bool]]:
 
 
 def unregister_operator(func: Callable) -> None:
-    """Undo :func:`register_operator`: the operator has the rule that it had before, or none.
+    """Undo :func:`register_operator`: the operator gets its previous rule, if it had one.
 
     Args:
-        func: what was registered, or what :func:`register_operator` returned.
+        func: the registered operator, or the result of :func:`register_operator`.
 
     Raises:
         RuleError: if it was not registered.
@@ -272,10 +272,10 @@ def registered_operator(
     """:func:`register_operator` for the time of a ``with`` statement.
 
     Args:
-        func, kind: as there.
+        func, kind: as in :func:`register_operator`.
 
     Raises:
-        RuleError: as there.
+        RuleError: as in :func:`register_operator`.
 
     Example:
         >>> import torch

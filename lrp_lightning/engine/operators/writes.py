@@ -1,4 +1,4 @@
-"""Several tensors brought into one, constants among them, and what in-place operators write, as functions without side."""
+"""Several tensors, and constants, joined into one; and in-place writes as functions without side effects."""
 
 from __future__ import annotations
 
@@ -48,14 +48,14 @@ def zeroed(input: Tensor) -> Tensor:
 def brought_together(
     run: Interpreter, call: Call, y: Tensor, samples: Axis | None, neurons: Axis | None, numbers: Call | None = None
 ) -> tuple[Tensor, Facts]:
-    """Facts of what several tensors were brought into; the relevance of constants among them is counted.
+    """Facts of a tensor that several tensors were joined into; the relevance of constants among them is counted.
 
     Args:
         run: the interpreter.
         call: the operator, on values.
         y: its result.
-        samples, neurons: their axes in it as a plan has it; None where there is no plan: then it is run on numbers.
-        numbers: the call that is made with numbers, where numbers among its arguments are values.
+        samples, neurons: their axes according to a plan; None without a plan, then it is run on numbers.
+        numbers: the call to make with numbers, if its arguments contain numbers that are values.
     """
     given = call.tensors
     parts = run.signals(given)
@@ -91,7 +91,7 @@ def brought_together(
 
 
 def _count_constants(run: Interpreter, call: Call, y: Tensor, facts: Facts) -> Tensor:
-    """Count the relevance of constants that were joined to signals: a class token, a value filled in."""
+    """Count the relevance of constants that were joined to signals: a class token, a fill value."""
     with torch.no_grad():
         without = call.map(lambda t: torch.zeros_like(t) if run.known(t) else t)
         constant = without.func(*without.args, **without.kwargs)
@@ -106,7 +106,7 @@ def _cat(run: Interpreter, call: Call, tensors: Sequence[Tensor], dim: int = 0) 
 
 
 def _below_all(run: Interpreter, call: Call, parts: list[Tensor], dim: int) -> Below | None:
-    """Logits below what was brought into one, such as the probabilities of a class and of its opposite."""
+    """Logits below joined tensors, such as the probabilities of a class and of its opposite."""
     below = [run.of(t).below for t in parts if run.known(t)]
     if len(below) < len(parts) or None in below:
         return None
@@ -123,7 +123,7 @@ def _below_all(run: Interpreter, call: Call, parts: list[Tensor], dim: int) -> B
 
 def _one_after_the_other(run: Interpreter, call: Call, parts: list[Tensor], y: Tensor, dim: int) -> tuple[Tensor, Facts]:
     dim %= y.ndim
-    parts = [t for t in parts if t.numel() or t.ndim == y.ndim]  # torch passes over empty tensors of one dimension
+    parts = [t for t in parts if t.numel() or t.ndim == y.ndim]  # torch skips empty tensors with one dimension
     sizes = [t.shape[dim] for t in parts]
     about = [run.of(t) if run.known(t) else None for t in parts]
     samples = neurons = None
@@ -159,20 +159,20 @@ def _stacked_as(dim_of: Callable[[Tensor], int]) -> Callable:
 
 
 def _together(run: Interpreter, call: Call, *args: Any, **kwargs: Any) -> tuple[Tensor, Facts]:
-    """By running it on numbers alone; numbers among the arguments that are values are nobody's."""
+    """An operator that is run on numbers; numbers among its arguments that are values belong to nobody."""
     return _into(run, call)
 
 
 def _into(
     run: Interpreter, call: Call, numbers: Call | None = None, samples: Axis | None = None, neurons: Axis | None = None
 ) -> tuple[Tensor, Facts]:
-    """What is written into a tensor; ``numbers`` is the call with 0 for a number that is a value."""
+    """A write into a tensor; ``numbers`` is the call with 0 instead of a number that is a value."""
     y = call()
     return brought_together(run, call, y, _written_over(run, call, y) or samples, neurons, numbers)
 
 
 def _written_over(run: Interpreter, call: Call, y: Tensor) -> Axis | None:
-    """The samples of a signal into which nothing but constants is written: they are of the sample whose place they take."""
+    """The samples of a signal after writing only constants, which belong to the sample whose place they take."""
     given = call.tensors
     alone = run.known(given[0]) and len({id(t) for t in run.signals(given)}) == 1
     return run.of(given[0]).samples if alone and given[0].shape == y.shape else None
@@ -218,7 +218,7 @@ def _beside(run: Interpreter, call: Call, y: Tensor, one: Any, other: Any) -> tu
         samples = axes.join(known, tuple(y.shape))  # type: ignore[arg-type]
     if samples is None:
         return brought_together(run, call, y, None, None)
-    if not run.visitor.follows:  # which dimension holds them is enough
+    if not run.visitor.follows:  # the dimension that holds them is enough
         of = [run.of(t).neurons for t in parts]
         neurons = axes.join(of, tuple(y.shape)) if all(isinstance(n, Axis) for n in of) else None  # type: ignore[arg-type]
     as_numbers = call
@@ -255,13 +255,13 @@ def _indices_put(
 
 
 def _set_item(run: Interpreter, call: Call, input: Tensor, index: Any, value: Any) -> tuple[Tensor, Facts]:
-    """``x[index] = value``: along one dimension by the algebra, else on numbers."""
+    """``x[index] = value``: along one dimension by the algebra, otherwise on numbers."""
     zero = Call(call.operator, (input, index, 0.0), {}) if isinstance(value, int | float) else None
     return _into(run, call, zero, *_written(run, input, index, value))
 
 
 def _written(run: Interpreter, x: Tensor, index: Any, value: Any) -> tuple[Axis | None, Axis | None]:
-    """The axes of a tensor that was written to along one dimension; None where that is not so."""
+    """The axes of a tensor after a write along one dimension; None for other writes."""
     entries = list(index) if isinstance(index, tuple) else [index]
     if any(entry is None or isinstance(entry, bool) for entry in entries) or (
         isinstance(value, Tensor) and value.numel() == 0
@@ -297,9 +297,9 @@ def _written(run: Interpreter, x: Tensor, index: Any, value: Any) -> tuple[Axis 
     result: list[Axis | None] = []
     for name, beside in (("samples", True), ("neurons", False)):
         old, by = of(x, name), new(name)
-        told = all(not run.known(t) or isinstance(getattr(run.of(t), name), Axis) for t in (x, value))
+        regular = all(not run.known(t) or isinstance(getattr(run.of(t), name), Axis) for t in (x, value))
         known = old is not None or by is not None
-        result.append(axes.write(old, by, dim, places, x.shape[dim], beside) if told and known else None)
+        result.append(axes.write(old, by, dim, places, x.shape[dim], beside) if regular and known else None)
     return result[0], result[1]
 
 
@@ -321,14 +321,14 @@ def _region(run: Interpreter, call: Call, whole: Tensor, frame: Any, inside: Any
 
 
 def _constant(run: Interpreter, call: Call, *args: Any, **kwargs: Any) -> tuple[Tensor, None]:
-    """What has none of its input's values, or is told apart from them by the model: it carries nothing."""
+    """A result without values of its input, or one that the model separates from it: it carries no relevance."""
     return call.values(), None
 
 
 def _padded(
     run: Interpreter, call: Call, input: Tensor, pad: Any, mode: str = "constant", value: float | None = None
 ) -> tuple[Tensor, Facts]:
-    """What is filled in is nobody's; what carries nothing is left to the neuron whose values are around it."""
+    """Fill values belong to nobody; if they carry no relevance, they belong to the surrounding neuron."""
     value = value or 0.0
     y = call()
     facts = run.of(input)
@@ -345,7 +345,7 @@ def _padded(
     y, about = brought_together(run, call, y, samples, neurons, zero if value != 0.0 else None)
     about = about._replace(nonnegative=facts.nonnegative and value >= 0.0)
     if mode == "constant" and value == 0.0 and not silent:
-        with torch.no_grad():  # a rule that gives relevance to inputs of zero gives it to padding too, where it stays
+        with torch.no_grad():  # rules that give relevance to inputs of zero also give it to padding, which absorbs it
             beside = torch.nn.functional.pad(torch.ones_like(input), list(pad)) == 0
             part = torch.where(beside, away_from_zero(torch.zeros_like(y)), 0)
         y = run.visitor.constant(run, y, part, about.samples, run.names.here("padding"), about.lost)
@@ -353,7 +353,7 @@ def _padded(
 
 
 def _with_places(axis: Axis, pad: Sequence[int], filled: bool) -> Axis | None:
-    """An axis with places put before and behind; negative ones are cut off."""
+    """An axis padded at both ends; negative padding removes places."""
     found: Axis | None = axis
     for place, (before, after) in enumerate(zip(pad[::2], pad[1::2], strict=True)):
         if found is None:
@@ -399,4 +399,4 @@ FUNCTIONS: dict[Callable, Callable] = {
     region: _region,
     overwritten: _together,
 }
-"""Rows of functions that stand for what is written in place."""
+"""Rows of functions that represent in-place writes."""
