@@ -75,7 +75,7 @@ class Contest:
 
     @property
     def correlation(self) -> float:
-        """Pearson's correlation over samples of the predicted class's logit with its own neurons and in the whole network."""
+        """Pearson's correlation over samples of the predicted class's logit by its own neurons and by the network."""
         predicted = self.logits.argmax(1, keepdim=True)
         both = torch.cat([self.with_predicted.gather(1, predicted), self.logits.gather(1, predicted)], 1)
         return float(torch.corrcoef(both.T)[0, 1])
