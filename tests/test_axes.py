@@ -219,6 +219,12 @@ def test_sizes_of_dimensions_that_add_nothing_do_not_matter() -> None:
     assert x.reshape((6 * large, large)).reshape((6, 10**18)) == x
 
 
+def test_an_empty_dimension_adds_nothing() -> None:
+    axis = Axis.along((0, 3), 0)
+    assert axis.dims == []
+    assert axis.listed(0) == ()
+
+
 def test_equal_numbers_are_equal_axes() -> None:
     for labels in itertools.product(range(3), repeat=4):
         x = Axis.along((4, 2), 0, labels)
