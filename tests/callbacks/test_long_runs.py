@@ -10,7 +10,7 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
-from memory import Held, held, least
+from memory import Held, held, least, of_now
 from torch import Tensor
 from torch.utils.data import DataLoader
 from trainings import Classifier, images, trainer
@@ -22,7 +22,7 @@ from lrp_lightning.callbacks.settings import DEFAULT, SCALARS
 pytestmark = pytest.mark.slow
 
 WEIGHED = 20
-"""How often in a training; of several hundred thousand objects each weighing takes longer than an epoch does."""
+"""How often in a training."""
 
 
 class Few(Classifier):
@@ -65,7 +65,8 @@ def fit(folder: Path, monitor: RelevanceMonitor, epochs: int, *more: Callback) -
     torch.manual_seed(0)
     logger, weighing = TensorBoardLogger(folder), Weighing(epochs // WEIGHED, folder)
     run = trainer(folder, monitor, *more, weighing, logger=logger, epochs=epochs)
-    run.fit(Few(), DataLoader(images(8, classes=3), 8), DataLoader(images(8, 1, classes=3), 8))
+    with of_now():
+        run.fit(Few(), DataLoader(images(8, classes=3), 8), DataLoader(images(8, 1, classes=3), 8))
     assert len(monitor._history) == epochs
     return weighing
 
