@@ -1,4 +1,4 @@
-"""Hundreds of epochs: memory stays as it was, and log and checkpoint grow by the same few bytes an epoch."""
+"""Dozens and hundreds of epochs: memory stays as it was, and log and checkpoint grow by the same few bytes an epoch."""
 
 from __future__ import annotations
 
@@ -75,18 +75,18 @@ def few(**more) -> RelevanceMonitor:
     return RelevanceMonitor(max_samples=8, n_heatmaps=2, graph_classes=1, selection=TopK(0.2), max_share=None, **more)
 
 
-def test_four_hundred_epochs_of_measures(tmp_path: Path) -> None:
-    weighing = fit(tmp_path, monitor := few(log=SCALARS), 400)
+def test_two_hundred_epochs_of_measures(tmp_path: Path) -> None:
+    weighing = fit(tmp_path, monitor := few(log=SCALARS), 200)
     tensors, objects, resident = weighing.growth
     assert tensors <= 0
     assert objects < 0.5
     assert resident < 20_000
     first, last = weighing.logged
-    assert 0 < first < 2_500 * 100
+    assert 0 < first < 2_500 * 50
     assert last < 1.1 * first
     assert not monitor._warned
     torch.save(monitor.state_dict(), saved := io.BytesIO())
-    assert len(saved.getvalue()) < 300 * 400
+    assert len(saved.getvalue()) < 300 * 200
 
 
 def test_sixty_epochs_of_pictures(tmp_path: Path) -> None:
@@ -94,7 +94,7 @@ def test_sixty_epochs_of_pictures(tmp_path: Path) -> None:
     tensors, objects, resident = weighing.growth
     assert tensors < 0.5
     assert objects < 5
-    assert resident < 2_000_000  # one picture, as an array, is 5 MB; the heap of a long test run is in pieces
+    assert resident < 1_000_000  # one picture, as an array, is 5 MB
     first, last = weighing.logged
     assert last < 1.3 * first
     assert last < 300_000 * 15
@@ -109,6 +109,7 @@ def test_what_stays_would_be_seen(tmp_path: Path) -> None:
             super()._log(trainer, pl_module, observation)
 
     monitor = Keeping(max_samples=8, log=["smape"], max_share=None)
-    tensors, objects, _ = fit(tmp_path, monitor, 100).growth  # memory that was free before may hold them
+    tensors, objects, resident = fit(tmp_path, monitor, 60).growth
     assert tensors == 1
     assert objects >= 1
+    assert resident == 0 or resident > 350_000
