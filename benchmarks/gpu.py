@@ -282,7 +282,7 @@ def main() -> None:
     page.say("## On a GPU", "", of_environment(device), "")
     page.say("### Tests", "", *of_tests(options.budget / 3), "")
     if quick:
-        of_passes(page, device, ["resnet18"], [1, 2], side=32, cell_seconds=0.2)
+        of_passes(page, device, ["resnet18"], [1, 2], side=32, cell_seconds=0.05)
         of_monitor(page, device, [128], quick)
     else:
         of_passes(page, device, MODELS, [1, 32, 128], side=224, cell_seconds=1.0)

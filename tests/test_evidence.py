@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 
@@ -128,7 +130,24 @@ def test_quantus_is_given_the_relevance_of_its_images_and_classes(monkeypatch: p
 # the pages
 
 
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small photographs, and a few images to train on."""
+    for name, constant, value in [("ground_truth", "TRAIN", 512), ("mosaics", "QUADRANT", 64), ("perturbation", "SIDE", 64)]:
+        monkeypatch.setattr(script(name, monkeypatch), constant, value)
+    module = script("small_images", monkeypatch)
+    for name, load in list(module.DATA.items()):
+        monkeypatch.setitem(module.DATA, name, partial(first, load, module.Images))
+
+
+def first(load: Callable[..., tuple], images: Callable[..., tuple], centred: bool = True) -> tuple:
+    """Of what is loaded, the first 512 to train on and all that is held out."""
+    to_train_on, held_out = load(centred)
+    return images(*(part[:512] for part in to_train_on)), held_out
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("small")
 @pytest.mark.parametrize("name", ["mosaics", "perturbation", "default_composite", "quantus_metrics"])
 def test_a_page_is_written(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if name == "quantus_metrics":

@@ -1,4 +1,4 @@
-"""Hundreds of epochs: memory stays as it was, and log and checkpoint grow by the same few bytes an epoch."""
+"""Dozens and hundreds of epochs: memory stays as it was, and log and checkpoint grow by the same few bytes an epoch."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
-from memory import Held, held, least
+from memory import Held, held, least, of_now
 from torch import Tensor
 from torch.utils.data import DataLoader
 from trainings import Classifier, images, trainer
@@ -22,7 +22,7 @@ from lrp_lightning.callbacks.settings import DEFAULT, SCALARS
 pytestmark = pytest.mark.slow
 
 WEIGHED = 20
-"""How often in a training; of several hundred thousand objects each weighing takes longer than an epoch does."""
+"""How often in a training."""
 
 
 class Few(Classifier):
@@ -65,7 +65,8 @@ def fit(folder: Path, monitor: RelevanceMonitor, epochs: int, *more: Callback) -
     torch.manual_seed(0)
     logger, weighing = TensorBoardLogger(folder), Weighing(epochs // WEIGHED, folder)
     run = trainer(folder, monitor, *more, weighing, logger=logger, epochs=epochs)
-    run.fit(Few(), DataLoader(images(8, classes=3), 8), DataLoader(images(8, 1, classes=3), 8))
+    with of_now():
+        run.fit(Few(), DataLoader(images(8, classes=3), 8), DataLoader(images(8, 1, classes=3), 8))
     assert len(monitor._history) == epochs
     return weighing
 
@@ -74,18 +75,18 @@ def few(**more) -> RelevanceMonitor:
     return RelevanceMonitor(max_samples=8, n_heatmaps=2, graph_classes=1, selection=TopK(0.2), max_share=None, **more)
 
 
-def test_four_hundred_epochs_of_measures(tmp_path: Path) -> None:
-    weighing = fit(tmp_path, monitor := few(log=SCALARS), 400)
+def test_two_hundred_epochs_of_measures(tmp_path: Path) -> None:
+    weighing = fit(tmp_path, monitor := few(log=SCALARS), 200)
     tensors, objects, resident = weighing.growth
     assert tensors <= 0
     assert objects < 0.5
     assert resident < 20_000
     first, last = weighing.logged
-    assert 0 < first < 2_500 * 100
+    assert 0 < first < 2_500 * 50
     assert last < 1.1 * first
     assert not monitor._warned
     torch.save(monitor.state_dict(), saved := io.BytesIO())
-    assert len(saved.getvalue()) < 300 * 400
+    assert len(saved.getvalue()) < 300 * 200
 
 
 def test_sixty_epochs_of_pictures(tmp_path: Path) -> None:
@@ -93,7 +94,7 @@ def test_sixty_epochs_of_pictures(tmp_path: Path) -> None:
     tensors, objects, resident = weighing.growth
     assert tensors < 0.5
     assert objects < 5
-    assert resident < 2_000_000  # one picture, as an array, is 5 MB; the heap of a long test run is in pieces
+    assert resident < 1_000_000  # one picture, as an array, is 5 MB
     first, last = weighing.logged
     assert last < 1.3 * first
     assert last < 300_000 * 15
@@ -108,6 +109,7 @@ def test_what_stays_would_be_seen(tmp_path: Path) -> None:
             super()._log(trainer, pl_module, observation)
 
     monitor = Keeping(max_samples=8, log=["smape"], max_share=None)
-    tensors, objects, _ = fit(tmp_path, monitor, 100).growth  # memory that was free before may hold them
+    tensors, objects, resident = fit(tmp_path, monitor, 60).growth
     assert tensors == 1
     assert objects >= 1
+    assert resident == 0 or resident > 350_000

@@ -16,7 +16,7 @@ import pytest
 import torch
 from in_data_set import Slow, model
 from lightning.pytorch import Callback, Trainer
-from memory import held, least
+from memory import held, least, of_now
 from small_networks import TwoInputs, convolutions
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, RandomSampler, Subset, TensorDataset
@@ -278,7 +278,9 @@ def test_memory_is_flat_over_ten_thousand_samples(tmp_path: Path) -> None:
             return torch.rand(1, 8, 8, generator=torch.Generator().manual_seed(i))
 
     watching = Watching()
-    predict(Explainer(Classifier()), DataLoader(Noise(), 50), RelevanceWriter(tmp_path, samples_per_file=500), watching)
+    writer = RelevanceWriter(tmp_path, samples_per_file=500)
+    with of_now():
+        predict(Explainer(Classifier()), DataLoader(Noise(), 50), writer, watching)
     early, late = least(watching.seen[2:6]), least(watching.seen[-4:])
     assert late.tensors == early.tensors
     assert late.resident - early.resident < 20e6  # all relevance together is ten times that in single precision
