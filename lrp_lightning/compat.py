@@ -20,8 +20,8 @@ from torch.utils import _pytree as pytree
 
 __all__ = [
     "BackwardHookFunction", "base_of", "BatchNorm", "c_functions", "depends_on_inputs", "function_modes", "function_of",
-    "in_double", "in_projection", "in_projection_packed", "is_aten", "is_lazy", "is_recording", "loaders_of", "own_modules",
-    "own_parameters", "pytree", "revived", "set_grad_enabled", "share_memory", "uncompiled", "unrecorded",
+    "in_double", "in_projection", "in_projection_packed", "is_aten", "is_exporting", "is_lazy", "is_recording", "loaders_of",
+    "own_modules", "own_parameters", "pytree", "revived", "set_grad_enabled", "share_memory", "uncompiled", "unrecorded",
     "variable_functions",
 ]  # fmt: skip
 
@@ -37,6 +37,14 @@ variable_functions: Any = torch._C._VariableFunctions
 in_projection: Callable = F._in_projection  # type: ignore[attr-defined]
 in_projection_packed: Callable = F._in_projection_packed  # type: ignore[attr-defined]
 """How ``F.multi_head_attention_forward`` projects queries, keys and values."""
+
+
+def _is_exporting() -> bool:
+    return torch.compiler.is_compiling() and not torch.compiler.is_dynamo_compiling()
+
+
+is_exporting: Callable[[], bool] = getattr(torch.compiler, "is_exporting", _is_exporting)
+"""Whether ``torch.export`` records. Torch 2.6 does not say so; there it is noticed with ``strict=False`` alone."""
 
 
 def in_double(t: Tensor) -> Tensor:

@@ -43,7 +43,7 @@ def export(captured: Captured) -> ExportedProgram:
     """
     batch = Dim("batch")
     shapes = (tuple({0: batch} for _ in captured.shapes),) if captured.dynamic_batch else None
-    return torch.export.export(captured, captured.example(), dynamic_shapes=shapes)
+    return torch.export.export(captured, captured.example(), dynamic_shapes=shapes, strict=False)
 
 
 def save_exported(captured: Captured, path: str | Path, about: Mapping[str, Any] | None = None) -> Path:

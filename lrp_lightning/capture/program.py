@@ -12,7 +12,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from lrp_lightning.capture.any_batch import SIZES, for_any_batch
 from lrp_lightning.capture.folding import drop_unread, fold_constants, without_dead_code
-from lrp_lightning.compat import is_aten
+from lrp_lightning.compat import is_aten, is_exporting
 from lrp_lightning.composites import Composite
 from lrp_lightning.engine.propagate import check_inputs, propagate
 from lrp_lightning.errors import LRPError, ModelError, SelectionError, TargetError, UnsupportedOperatorError
@@ -107,7 +107,7 @@ class Captured(nn.Module):
         output, *rest = self.program(*images)
         relevance, masks = rest[: self.inputs], dict(zip(self.layers, rest[self.inputs :], strict=True))
         found = relevance[0] if self.inputs == 1 else tuple(relevance)
-        if torch.compiler.is_exporting():
+        if is_exporting():
             return output, found, masks  # type: ignore[return-value]
         return Explanation(output, found, masks)
 

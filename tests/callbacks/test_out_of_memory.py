@@ -103,4 +103,4 @@ def test_batches_of_the_size_of_a_micro_batch_are_looked_at_once(tmp_path: Path)
         [found] = trainer(tmp_path, monitor).validate(model, loaders()[1], verbose=False)
         return found
 
-    assert measured(Large()) == pytest.approx(measured(Classifier()), rel=1e-4, abs=1e-6)
+    assert measured(Large()) == pytest.approx(measured(Classifier()), rel=1e-3, abs=1e-6)
