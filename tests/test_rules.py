@@ -354,6 +354,12 @@ def test_a_rule_that_a_class_has() -> None:
     assert rule_on(nn.Linear(2, 2)) is None
 
 
+def test_a_part_shows_its_value_if_it_has_one() -> None:
+    assert [repr(part) for part in (Part("identity"), Part("negative"), Part("constant", 0.5))] == [
+        "identity", "negative", "constant(0.5)"
+    ]  # fmt: skip
+
+
 def test_an_unknown_part_is_named() -> None:
     with pytest.raises(RuleError, match="unknown part 'cubed'"):
         Part("cubed")(torch.zeros(2))
