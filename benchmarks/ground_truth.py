@@ -20,7 +20,9 @@ number of true pixels. *EMD* is 1 minus the earth mover's distance between these
 normalised to mass 1, divided by the image's diagonal. Both measures are 1 for a perfect map. Networks with a test
 accuracy below 0.8 are not explained. The explained output is the logit of the predicted class; *pair* stands for that
 logit minus the logit of the other class. *Map* stands for relevance before it is multiplied by the input
-(``multiply_by_inputs=False``); the zB rule has no such map.
+(``multiply_by_inputs=False``); the zB rule has no such map. The composites of zennit and autolrp have the rules of
+those of the same name here, and zennit's EpsilonGammaBox has the bounds of *box*, -1 and 1. lxt has no row, because it
+patches the modules of transformers only.
 """
 
 from __future__ import annotations
@@ -32,7 +34,18 @@ from typing import NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-from attributions import COMPOSITES, Explain, captums, kept, mean_and_error, options_of, ours, quietly
+from attributions import (
+    COMPOSITES,
+    Explain,
+    attempt,
+    captums,
+    cell,
+    kept,
+    lrp_of_peers,
+    mean_and_error,
+    options_of,
+    ours,
+)
 from scipy.ndimage import gaussian_filter, laplace, sobel
 from scipy.optimize import linprog
 from scipy.sparse import csr_matrix, kron, vstack
@@ -205,7 +218,7 @@ def methods() -> dict[str, Explain]:
             if name != "box":
                 found[f"{name}, map{end}"] = ours(composite, mapped=True, pair=pair)
         found[f"{name}, TopK(0.1)"] = ours(composite, select=True)
-    found.update(captums(window=(1, 2, 2)))
+    found |= {**captums(window=(1, 2, 2)), **lrp_of_peers()}
     found["Sobel filter of the image"] = partial(_filtered, _edges)
     found["Laplace filter of the image"] = partial(_filtered, laplace)
     found["random"] = lambda model, x, c: torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
@@ -236,9 +249,9 @@ def measure(scenario: str, background: str, seed: int, quick: bool = False) -> l
         torch.manual_seed(seed)
         shown = x[: 4 if quick else EXPLAINED]
         predicted = model(shown).argmax(1)
-        with quietly():
-            for name, explain in methods().items():
-                row["scores"][name] = score(explain(model, shown, predicted), truth[: len(shown)])
+        for name, explain in methods().items():
+            found = attempt(name, explain, model, shown, predicted)
+            row["scores"][name] = found if isinstance(found, str) else score(found, truth[: len(shown)])
         print(scenario, background, seed, kind, f"{right:.3f}", flush=True)
     return rows
 
@@ -275,11 +288,12 @@ def table(rows: Sequence[dict], kinds: Sequence[str], which: int) -> list[str]:
     shown = [row for row in rows if row["model"] in kinds and row["scores"]]
     sets = [(s, b) for s in SIGNAL for b in BACKGROUNDS if any((r["scenario"], r["background"]) == (s, b) for r in shown)]
     lines = ["| | " + " | ".join(f"{s} {b}" for s, b in sets) + " | mean |", "| --- |" + " ---: |" * (len(sets) + 1)]
-    found = {name: [[r["scores"][name][which] for r in shown if (r["scenario"], r["background"]) == of] for of in sets]
+    found = {name: [[r["scores"][name] for r in shown if (r["scenario"], r["background"]) == of] for of in sets]
              for name in shown[0]["scores"]}  # fmt: skip
     for name, columns in found.items():
-        mean = np.mean([np.mean(column) for column in columns])
-        lines.append(f"| {name} | " + " | ".join(mean_and_error(column) for column in columns) + f" | {mean:.2f} |")
+        failed = any(isinstance(of, str) for column in columns for of in column)
+        mean = "" if failed else f"{np.mean([np.mean([of[which] for of in column]) for column in columns]):.2f}"
+        lines.append(f"| {name} | " + " | ".join(cell(column, which) for column in columns) + f" | {mean} |")
     return lines
 
 

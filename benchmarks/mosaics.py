@@ -13,6 +13,10 @@ stay below 1.
 The networks are EfficientNet-Lite0 and Lite2, trained on ImageNet. They consist of convolutions, many of them
 depthwise, batch norms, ReLU6 and residual sums. Their pixels are centred and range from nearly -1 to 1. Figures are
 means over the mosaics of each photograph, then over photographs; standard errors are over photographs.
+
+zennit merges batch norms into convolutions first, by its canonizer; it has none for the residual sums of these
+networks. Its EpsilonGammaBox has the bounds of *box*, -1 and 1. lxt has no row, because it patches the modules of
+transformers only.
 """
 
 from __future__ import annotations
@@ -22,7 +26,17 @@ from functools import partial
 
 import numpy as np
 import torch
-from attributions import Explain, all_of_ours, attempt, captums, kept, mean_and_error, options_of, random_attribution
+from attributions import (
+    Explain,
+    all_of_ours,
+    attempt,
+    captums,
+    kept,
+    lrp_of_peers,
+    mean_and_error,
+    options_of,
+    random_attribution,
+)
 from photographs import LITES, network, recognised
 from torch import Tensor, nn
 
@@ -53,7 +67,8 @@ def localised(relevance: Tensor) -> list[tuple[float, float]]:
 
 def methods() -> dict[str, Explain]:
     """Each by its name in the tables."""
-    return {**all_of_ours(), **captums((3, QUADRANT // 2, QUADRANT // 2), segments=4), "random": random_attribution}
+    of_captum = captums((3, QUADRANT // 2, QUADRANT // 2), segments=4)
+    return {**all_of_ours(), **of_captum, **lrp_of_peers(), "random": random_attribution}
 
 
 def measure(model: nn.Module, number: int, explains: Mapping[str, Explain], seed: int = 0) -> dict:

@@ -14,7 +14,8 @@ channels with its sign, and the predicted class is explained. Here all pixels ar
 *Digits* (16 x 16) and *clothes* (Fashion-MNIST, 28 x 28) are classified by small convolutional networks, with pixels
 from 0 to 1 and with centred pixels, from -1 to 1. *Photographs* of 160 x 160 pixels are classified by
 EfficientNet-Lite0, whose pixels are centred too. Figures are means over three trainings with 32 images each, or over
-photographs, with standard errors.
+photographs, with standard errors. *Box* and zennit's EpsilonGammaBox have bounds of -1 and 1 everywhere. lxt has no
+row, because it patches the modules of transformers only.
 """
 
 from __future__ import annotations
@@ -24,7 +25,17 @@ from functools import partial
 
 import numpy as np
 import torch
-from attributions import Explain, all_of_ours, attempt, captums, kept, mean_and_error, options_of, random_attribution
+from attributions import (
+    Explain,
+    all_of_ours,
+    attempt,
+    captums,
+    cell,
+    kept,
+    lrp_of_peers,
+    options_of,
+    random_attribution,
+)
 from photographs import network, recognised
 from small_images import DATA, trained
 from torch import Tensor, nn
@@ -82,7 +93,7 @@ def score(model: nn.Module, images: Tensor, relevance: Tensor, classes: Tensor) 
 
 def methods(window: tuple[int, ...], segments: int | None = None) -> dict[str, Explain]:
     """Each by its name in the tables."""
-    return {**all_of_ours(), **captums(window, segments), "random": random_attribution}
+    return {**all_of_ours(), **captums(window, segments), **lrp_of_peers(), "random": random_attribution}
 
 
 def of_small(name: str, centred: bool, seed: int, explains: Mapping[str, Explain], quick: bool = False) -> Areas:
@@ -134,11 +145,7 @@ def page(results: Mapping[str, Sequence[Areas]]) -> str:
         lines += [f"## ABPC by {title}", "", "| | " + " | ".join(f"{name}" for name in results) + " |"]
         lines.append("| --- |" + " ---: |" * len(results))
         for method in results["digits, 0 to 1"][0]:
-            cells = []
-            for each in results.values():
-                values = [of[method] for of in each]
-                failed = [of for of in values if isinstance(of, str)]
-                cells.append(failed[0] if failed else mean_and_error([of[which] for of in values]))
+            cells = [cell([of[method] for of in each], which) for each in results.values()]
             lines.append(f"| {method} | " + " | ".join(cells) + " |")
         lines.append("")
     return "\n".join(lines)

@@ -29,6 +29,79 @@ def perturbation(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return script("perturbation", monkeypatch)
 
 
+# peers
+
+
+@pytest.fixture
+def attributions(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    pytest.importorskip("zennit")
+    pytest.importorskip("autolrp")
+    return script("attributions", monkeypatch)
+
+
+def small_network() -> nn.Module:
+    """Convolutions with a batch norm, and a linear layer, with biases."""
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(1, 6, 3, padding=1), nn.BatchNorm2d(6), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(6, 8, 3), nn.ReLU(),
+        nn.Flatten(), nn.Linear(8 * 4, 3),
+    )  # fmt: skip
+    for _ in range(20):
+        model(torch.randn(8, 1, 8, 8))
+    return model.eval()
+
+
+SAME = {
+    "epsilon": "epsilon",
+    "EpsilonPlus": "epsilon_plus",
+    "EpsilonGammaBox": "box",
+    "EpsilonAlpha2Beta1": "epsilon_alpha2_beta1",
+}
+
+
+@pytest.mark.parametrize("rule", SAME)
+def test_zennits_composites_are_ours_of_the_same_name(attributions: ModuleType, rule: str) -> None:
+    model, x, c = small_network(), 2 * torch.rand(4, 1, 8, 8) - 1, torch.tensor([0, 1, 2, 1])
+    theirs = attributions.lrp_of_peers()[f"zennit {rule}"](model, x, c)
+    ours = attributions.ours(attributions.COMPOSITES[SAME[rule]])(model, x, c)
+    torch.testing.assert_close(theirs, ours, rtol=1e-3, atol=1e-4 * float(ours.abs().max()))
+
+
+def test_peers_leave_the_network_as_it_was(attributions: ModuleType) -> None:
+    model, x, c = small_network(), torch.rand(2, 1, 8, 8), torch.tensor([0, 1])
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    state = torch.get_rng_state()
+    for name, explain in attributions.lrp_of_peers().items():
+        assert attributions.attempt(name, explain, model, x, c).shape == x.shape
+        assert model.state_dict().keys() == before.keys(), name
+        assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items()), name
+        assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules()), name
+        assert all(parameter.grad is None and parameter.requires_grad for parameter in model.parameters()), name
+        assert torch.equal(torch.get_rng_state(), state), name
+
+
+def test_the_error_of_a_peer_is_its_result_and_ours_is_raised(attributions: ModuleType) -> None:
+    def fails(model: nn.Module, x: Tensor, c: Tensor) -> Tensor:
+        raise KeyError("no rule")
+
+    def is_missing(model: nn.Module, x: Tensor, c: Tensor) -> Tensor:
+        raise ModuleNotFoundError("zennit")
+
+    model, x, c = small_network(), torch.rand(1, 1, 8, 8), torch.tensor([0])
+    assert [attributions.attempt(f"{of} x", fails, model, x, c) for of in ("Captum", "zennit", "autolrp")] == [
+        "KeyError"
+    ] * 3
+    with pytest.raises(KeyError):
+        attributions.attempt("epsilon", fails, model, x, c)
+    with pytest.raises(ModuleNotFoundError):
+        attributions.attempt("zennit epsilon", is_missing, model, x, c)
+
+
+def test_one_failure_is_shown_and_nothing_averaged(attributions: ModuleType) -> None:
+    assert attributions.cell([[0.25, 7.0], [0.75, 7.0]], 0) == "0.50 ± 0.25"
+    assert attributions.cell([[0.25, 7.0], "KeyError"], 0) == "KeyError"
+
+
 # mosaics
 
 
@@ -138,4 +211,6 @@ def test_a_page_is_written(name: str, tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(sys, "argv", ["", "--quick", "--seeds", "0", "1", "--cache", str(tmp_path), "--out", str(out)])
     module.main()
     rows = module.CANDIDATES if name == "default_composite" else ["epsilon", "epsilon_plus, TopK(0.1)", "random"]
+    if name in ("mosaics", "perturbation"):
+        rows = [*rows, "zennit EpsilonPlus", "autolrp EpsilonPlus"]
     assert all(f"| {row} |" in out.read_text() for row in rows)
