@@ -81,9 +81,11 @@ def autolrp(rule: str, model: nn.Module, x: Tensor, target: Tensor) -> Tensor:
     if rule in convolution:
         config["ConvolutionBackward"] = convolution[rule]
     wrapped = tensor(x)
-    explained = model(wrapped).gather(1, target[:, None]).sum()
-    explained.lrp(config=LRPConfig(rule=config, eps=1e-6))  # of a relevance of 1 in all
-    return (explained.detach() * wrapped.relevance).as_subclass(Tensor)
+    explained = model(wrapped).gather(1, target[:, None])
+    explained.sum().lrp(config=LRPConfig(rule=config, eps=1e-6))  # of a relevance of 1, shared by the logits' magnitudes
+    logits = explained.detach().as_subclass(Tensor)
+    relevance = wrapped.relevance.as_subclass(Tensor)
+    return relevance * (logits.sign() * logits.abs().sum()).view(-1, *[1] * (x.ndim - 1))
 
 
 def lxt(model: nn.Module, x: Tensor, target: Tensor) -> Tensor:

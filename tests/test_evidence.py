@@ -39,12 +39,12 @@ def attributions(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return script("attributions", monkeypatch)
 
 
-def small_network() -> nn.Module:
-    """Convolutions with a batch norm, and a linear layer, with biases."""
+def small_network(bias: bool = True) -> nn.Module:
+    """Convolutions, with biases also a batch norm, and a linear layer."""
     torch.manual_seed(0)
     model = nn.Sequential(
-        nn.Conv2d(1, 6, 3, padding=1), nn.BatchNorm2d(6), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(6, 8, 3), nn.ReLU(),
-        nn.Flatten(), nn.Linear(8 * 4, 3),
+        nn.Conv2d(1, 6, 3, padding=1, bias=bias), nn.BatchNorm2d(6) if bias else nn.Identity(), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Conv2d(6, 8, 3, bias=bias), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 4, 3, bias=bias),
     )  # fmt: skip
     for _ in range(20):
         model(torch.randn(8, 1, 8, 8))
@@ -65,6 +65,17 @@ def test_zennits_composites_are_ours_of_the_same_name(attributions: ModuleType, 
     theirs = attributions.lrp_of_peers()[f"zennit {rule}"](model, x, c)
     ours = attributions.ours(attributions.COMPOSITES[SAME[rule]])(model, x, c)
     torch.testing.assert_close(theirs, ours, rtol=1e-3, atol=1e-4 * float(ours.abs().max()))
+
+
+@pytest.mark.parametrize("rule", ["epsilon", "EpsilonPlus", "EpsilonAlpha2Beta1"])
+def test_autolrps_are_ours_in_a_network_without_biases(attributions: ModuleType, rule: str) -> None:
+    """Whatever the signs of the logits in a batch; to biases it gives shares by magnitude, unlike ours."""
+    model, x, c = small_network(bias=False), 2 * torch.rand(6, 1, 8, 8) - 1, torch.tensor([0, 1, 2, 2, 0, 1])
+    logits = model(x).gather(1, c[:, None])[:, 0]
+    assert len(logits.sign().unique()) == 2
+    theirs = attributions.lrp_of_peers()[f"autolrp {rule}"](model, x, c)
+    ours = attributions.ours(attributions.COMPOSITES[SAME[rule]])(model, x, c)
+    torch.testing.assert_close(theirs, ours, rtol=1e-2, atol=1e-2 * float(ours.abs().max()))
 
 
 def test_peers_leave_the_network_as_it_was(attributions: ModuleType) -> None:
@@ -88,9 +99,8 @@ def test_the_error_of_a_peer_is_its_result_and_ours_is_raised(attributions: Modu
         raise ModuleNotFoundError("zennit")
 
     model, x, c = small_network(), torch.rand(1, 1, 8, 8), torch.tensor([0])
-    assert [attributions.attempt(f"{of} x", fails, model, x, c) for of in ("Captum", "zennit", "autolrp")] == [
-        "KeyError"
-    ] * 3
+    for name in ("Captum LRP", "zennit epsilon", "autolrp epsilon"):
+        assert attributions.attempt(name, fails, model, x, c) == "KeyError"
     with pytest.raises(KeyError):
         attributions.attempt("epsilon", fails, model, x, c)
     with pytest.raises(ModuleNotFoundError):
