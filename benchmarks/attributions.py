@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +114,8 @@ def _captum(name: str, given: dict, model: nn.Module, x: Tensor, c: Tensor) -> T
 
 def lrp_of_peers() -> dict[str, Explain]:
     """zennit's and autolrp's by their names in the tables; lxt patches the modules of transformers, which no table has."""
+    for package in ("autolrp", "zennit"):
+        import_module(package)  # before a seed is set: autolrp draws random numbers when it is imported
     of_zennit = {f"zennit {rule}": partial(zennit, rule, bounds=BOUNDS) for rule in ZENNIT}
     return {**of_zennit, **{f"autolrp {rule}": partial(autolrp, rule) for rule in AUTOLRP}}
 
@@ -122,16 +125,22 @@ def random_attribution(model: nn.Module, x: Tensor, c: Tensor) -> Tensor:
     return torch.randn_like(x)
 
 
+def seeded(seed: int) -> None:
+    """Makes what methods draw the same in every run."""
+    torch.manual_seed(seed)
+    np.random.seed(seed)  # noqa: NPY002  Captum's GradientShap draws from the global generator
+
+
 def attempt(name: str, explain: Explain, model: nn.Module, x: Tensor, c: Tensor) -> Tensor | str:
-    """An attribution, or, where a peer cannot explain the model, the name of its error."""
+    """An attribution; "not finite" if it holds NaN or infinity; the name of the error if a peer cannot explain the model."""
     try:
         with quietly():
-            return explain(model, x, c).detach()
+            attribution = explain(model, x, c).detach()
     except Exception as error:
-        installed = not isinstance(error, ImportError)
-        if installed and name.startswith(("Captum", "zennit", "autolrp")):
-            return type(error).__name__
-        raise
+        if not name.startswith(("Captum", "zennit", "autolrp")):
+            raise
+        return type(error).__name__
+    return attribution if attribution.isfinite().all() else "not finite"
 
 
 @contextmanager

@@ -36,6 +36,7 @@ from attributions import (
     mean_and_error,
     options_of,
     random_attribution,
+    seeded,
 )
 from photographs import LITES, network, recognised
 from torch import Tensor, nn
@@ -78,7 +79,7 @@ def measure(model: nn.Module, number: int, explains: Mapping[str, Explain], seed
     scores: Scores = {name: {} for name in photographs}
     failed: dict[str, str] = {}
     among = []
-    torch.manual_seed(seed)
+    seeded(seed)
     for _ in range(number):
         shown = random.choice(list(photographs), 4, replace=False)
         parts = [photographs[name][random.integers(len(photographs[name]))] for name in shown]

@@ -35,6 +35,7 @@ from attributions import (
     lrp_of_peers,
     options_of,
     random_attribution,
+    seeded,
 )
 from photographs import network, recognised
 from small_images import DATA, trained
@@ -111,7 +112,7 @@ def of_photograph(model: nn.Module, known: Sequence[tuple[Tensor, int]], explain
 
 
 def _scores(model: nn.Module, x: Tensor, c: Tensor, explains: Mapping[str, Explain]) -> Areas:
-    torch.manual_seed(0)
+    seeded(0)
     found = {name: attempt(name, explain, model, x, c) for name, explain in explains.items()}
     return {name: of if isinstance(of, str) else score(model, x, of, c) for name, of in found.items()}
 
