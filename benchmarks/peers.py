@@ -39,11 +39,47 @@ def captum(model: nn.Module, x: Tensor, target: Tensor) -> Tensor:
 
 
 def canonizers(model: nn.Module) -> list:
-    """zennit's right one for the model: of ResNets their own; else batch norms are merged, where there are any."""
+    """The right ones of zennit for the model: of ResNets their own; else batch norms are merged, where there are any.
+
+    zennit has none that fits EfficientNet-Lite, so they are made here.
+    """
     from zennit.canonizers import SequentialMergeBatchNorm
     from zennit.torchvision import ResNetCanonizer
 
+    if type(model).__module__.startswith("efficientnet_lite"):
+        return _canonizers_of_lite(model)
     return [ResNetCanonizer() if type(model).__name__ == "ResNet" else SequentialMergeBatchNorm()]
+
+
+def _canonizers_of_lite(model: nn.Module) -> list:
+    """To merge batch norms, by name because convolutions that hold their padding are not leaves, and for residual sums."""
+    from zennit.canonizers import AttributeCanonizer, NamedMergeBatchNorm
+    from zennit.layer import Sum
+
+    merged, convolution = [], ""
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Conv2d):
+            convolution = name
+        elif isinstance(module, nn.BatchNorm2d):
+            merged.append(([convolution], name))
+
+    def with_sum(name: str, module: nn.Module) -> dict[str, Any] | None:
+        block = type(module).__name__ == "MBConvBlock"
+        return {"forward": partial(_block_of_lite, module), "residual": Sum()} if block else None
+
+    return [NamedMergeBatchNorm(merged), AttributeCanonizer(with_sum)]
+
+
+def _block_of_lite(block: Any, x: Tensor, drop_connect_rate: float | None = None) -> Tensor:
+    """The forward of a block in eval mode, with a module for its sum."""
+    of, y = block._block_args, x
+    if of.expand_ratio != 1:
+        y = block._swish(block._bn0(block._expand_conv(y)))
+    y = block._swish(block._bn1(block._depthwise_conv(y)))
+    y = block._bn2(block._project_conv(y))
+    if block.id_skip and of.stride == 1 and of.input_filters == of.output_filters:
+        y = block.residual(torch.stack([y, x], -1))
+    return y
 
 
 def zennit(

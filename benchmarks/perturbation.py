@@ -134,6 +134,11 @@ FINDINGS = """## What was found
 - `TopK(0.1)` loses area everywhere: on photographs .10 with the default and .37 with box. Where few neurons carry the
   relevance, more of the image has none and is replaced in random order. A selection is meant for finding neurons, not
   for ranking all pixels.
+- **zennit** equals this library: on digits and clothes, the four composites have the same areas by probability within
+  .001. On photographs, with the [canonizer written for mosaics](mosaics.md), they have the same means within .01.
+  **autolrp** differs by at most .02 on digits and clothes. There EpsilonAlpha2Beta1 has .02 more on digits from 0 to 1
+  and .02 less on centred clothes. On photographs its EpsilonPlus has .33 against .45, and relevance by its epsilon is
+  not finite.
 - GuidedBackprop and Deconvolution change only `nn.ReLU`, so with EfficientNet's ReLU6 they equal the gradient, and
   DeepLift equals gradient times input. Captum's LRP has no rule for some of its modules and raises a TypeError.
 - Ranked by decisions, the methods have nearly the same order."""

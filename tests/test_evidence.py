@@ -78,6 +78,20 @@ def test_autolrps_are_ours_in_a_network_without_biases(attributions: ModuleType,
     torch.testing.assert_close(theirs, ours, rtol=1e-2, atol=1e-2 * float(ours.abs().max()))
 
 
+def test_zennit_is_ours_in_an_efficientnet_lite_and_leaves_it(attributions: ModuleType) -> None:
+    """By the canonizers that are written for it. A merged batch norm keeps its epsilon, hence the tolerance."""
+    torch.manual_seed(0)
+    model = pytest.importorskip("efficientnet_lite_pytorch").EfficientNet.from_name("efficientnet-lite0").eval()
+    x, c = 2 * torch.rand(1, 3, 64, 64) - 1, torch.tensor([0])
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    theirs = attributions.lrp_of_peers()["zennit EpsilonPlus"](model, x, c)
+    ours = attributions.ours("epsilon_plus")(model, x, c)
+    assert torch.corrcoef(torch.stack([theirs.flatten(), ours.flatten()]))[0, 1] > 0.999
+    assert model.state_dict().keys() == before.keys()
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    assert not any("forward" in vars(module) for module in model.modules())
+
+
 def test_peers_leave_the_network_as_it_was(attributions: ModuleType) -> None:
     model, x, c = small_network(), torch.rand(2, 1, 8, 8), torch.tensor([0, 1])
     before = {name: value.clone() for name, value in model.state_dict().items()}
