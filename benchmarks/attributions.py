@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import captum.attr
 import numpy as np
 import torch
 from captum.attr._utils.lrp_rules import EpsilonRule
+from peers import AUTOLRP, ZENNIT, autolrp, zennit
 from torch import Tensor, nn
 
 from lrp_lightning import Composite, Epsilon, EpsilonGammaBox, Gamma, SelectiveLRP, TopK
@@ -26,14 +28,16 @@ from lrp_lightning import Composite, Epsilon, EpsilonGammaBox, Gamma, SelectiveL
 HERE = Path(__file__).parent
 Explain = Callable[[nn.Module, Tensor, Tensor], Tensor]
 
+BOUNDS = (-1.0, 1.0)
+"""The least and the greatest value of a pixel."""
 COMPOSITES: dict[str, Composite | str] = {
     "epsilon": Composite(Epsilon()),
     "epsilon_plus": "epsilon_plus",
     "epsilon_alpha2_beta1": "epsilon_alpha2_beta1",
     "gamma": Composite(Gamma(0.25)),
-    "box": EpsilonGammaBox(-1.0, 1.0),
+    "box": EpsilonGammaBox(*BOUNDS),
 }
-"""Composites of this library, for inputs from -1 to 1. Without convolutions the second and the third equal epsilon."""
+"""Composites of this library. Without convolutions the second and the third equal epsilon."""
 
 
 def ours(composite: Composite | str, select: bool = False, mapped: bool = False, pair: bool = False) -> Explain:
@@ -108,25 +112,40 @@ def _captum(name: str, given: dict, model: nn.Module, x: Tensor, c: Tensor) -> T
     return getattr(captum.attr, name)(model).attribute(x.clone().requires_grad_(), target=c, **how)
 
 
+def lrp_of_peers() -> dict[str, Explain]:
+    """zennit's and autolrp's by their names in the tables; lxt patches the modules of transformers, which no table has."""
+    for package in ("autolrp", "zennit"):
+        import_module(package)  # before a seed is set: autolrp draws random numbers when it is imported
+    of_zennit = {f"zennit {rule}": partial(zennit, rule, bounds=BOUNDS) for rule in ZENNIT}
+    return {**of_zennit, **{f"autolrp {rule}": partial(autolrp, rule) for rule in AUTOLRP}}
+
+
 def random_attribution(model: nn.Module, x: Tensor, c: Tensor) -> Tensor:
     """Noise, another in every call."""
     return torch.randn_like(x)
 
 
+def seeded(seed: int) -> None:
+    """Makes what methods draw the same in every run."""
+    torch.manual_seed(seed)
+    np.random.seed(seed)  # noqa: NPY002  Captum's GradientShap draws from the global generator
+
+
 def attempt(name: str, explain: Explain, model: nn.Module, x: Tensor, c: Tensor) -> Tensor | str:
-    """An attribution or, if a peer cannot explain the model, the name of its error."""
+    """An attribution; "not finite" if it holds NaN or infinity; the name of the error if a peer cannot explain the model."""
     try:
         with quietly():
-            return explain(model, x, c).detach()
+            attribution = explain(model, x, c).detach()
     except Exception as error:
-        if not name.startswith("Captum"):
+        if not name.startswith(("Captum", "zennit", "autolrp")):
             raise
         return type(error).__name__
+    return attribution if attribution.isfinite().all() else "not finite"
 
 
 @contextmanager
 def quietly() -> Iterator[None]:
-    """Suppress Captum's warnings of hooks and gradients."""
+    """Suppress the peers' warnings of hooks and gradients."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         yield
@@ -137,6 +156,12 @@ def kept(file: Path, measure: Callable[[], Any]) -> Any:
     if not file.exists():
         file.write_text(json.dumps(measure()))
     return json.loads(file.read_text())
+
+
+def cell(scores: Sequence[Sequence[float] | str], which: int) -> str:
+    """Of the scores of several networks the mean of one with its standard error, or the name of a peer's error."""
+    failed = [of for of in scores if isinstance(of, str)]
+    return failed[0] if failed else mean_and_error([float(of[which]) for of in scores])
 
 
 def mean_and_error(values: Sequence[float]) -> str:

@@ -14,7 +14,8 @@ channels with its sign, and the predicted class is explained. Here all pixels ar
 *Digits* (16 x 16) and *clothes* (Fashion-MNIST, 28 x 28) are classified by small convolutional networks, with pixels
 from 0 to 1 and with centred pixels, from -1 to 1. *Photographs* of 160 x 160 pixels are classified by
 EfficientNet-Lite0, whose pixels are centred too. Figures are means over three trainings with 32 images each, or over
-photographs, with standard errors.
+photographs, with standard errors. *Box* and zennit's EpsilonGammaBox have bounds of -1 and 1 everywhere. lxt has no
+row, because it patches the modules of transformers only.
 """
 
 from __future__ import annotations
@@ -24,7 +25,18 @@ from functools import partial
 
 import numpy as np
 import torch
-from attributions import Explain, all_of_ours, attempt, captums, kept, mean_and_error, options_of, random_attribution
+from attributions import (
+    Explain,
+    all_of_ours,
+    attempt,
+    captums,
+    cell,
+    kept,
+    lrp_of_peers,
+    options_of,
+    random_attribution,
+    seeded,
+)
 from photographs import network, recognised
 from small_images import DATA, trained
 from torch import Tensor, nn
@@ -82,7 +94,7 @@ def score(model: nn.Module, images: Tensor, relevance: Tensor, classes: Tensor) 
 
 def methods(window: tuple[int, ...], segments: int | None = None) -> dict[str, Explain]:
     """Each method by its name in the tables."""
-    return {**all_of_ours(), **captums(window, segments), "random": random_attribution}
+    return {**all_of_ours(), **captums(window, segments), **lrp_of_peers(), "random": random_attribution}
 
 
 def of_small(name: str, centred: bool, seed: int, explains: Mapping[str, Explain], quick: bool = False) -> Areas:
@@ -100,7 +112,7 @@ def of_photograph(model: nn.Module, known: Sequence[tuple[Tensor, int]], explain
 
 
 def _scores(model: nn.Module, x: Tensor, c: Tensor, explains: Mapping[str, Explain]) -> Areas:
-    torch.manual_seed(0)
+    seeded(0)
     found = {name: attempt(name, explain, model, x, c) for name, explain in explains.items()}
     return {name: of if isinstance(of, str) else score(model, x, of, c) for name, of in found.items()}
 
@@ -122,6 +134,11 @@ FINDINGS = """## What was found
 - `TopK(0.1)` loses area everywhere: on photographs .10 with the default and .37 with box. Where few neurons carry the
   relevance, more of the image has none and is replaced in random order. A selection is meant for finding neurons, not
   for ranking all pixels.
+- **zennit** equals this library: on digits and clothes, the four composites have the same areas by probability within
+  .001. On photographs, with the [canonizer written for mosaics](mosaics.md), they have the same means within .01.
+  **autolrp** differs by at most .02 on digits and clothes. There EpsilonAlpha2Beta1 has .02 more on digits from 0 to 1
+  and .02 less on centred clothes. On photographs its EpsilonPlus has .33 against .45, and relevance by its epsilon is
+  not finite.
 - GuidedBackprop and Deconvolution change only `nn.ReLU`, so with EfficientNet's ReLU6 they equal the gradient, and
   DeepLift equals gradient times input. Captum's LRP has no rule for some of its modules and raises a TypeError.
 - Ranked by decisions, the methods have nearly the same order."""
@@ -134,11 +151,7 @@ def page(results: Mapping[str, Sequence[Areas]]) -> str:
         lines += [f"## ABPC by {title}", "", "| | " + " | ".join(f"{name}" for name in results) + " |"]
         lines.append("| --- |" + " ---: |" * len(results))
         for method in results["digits, 0 to 1"][0]:
-            cells = []
-            for each in results.values():
-                values = [of[method] for of in each]
-                failed = [of for of in values if isinstance(of, str)]
-                cells.append(failed[0] if failed else mean_and_error([of[which] for of in values]))
+            cells = [cell([of[method] for of in each], which) for each in results.values()]
             lines.append(f"| {method} | " + " | ".join(cells) + " |")
         lines.append("")
     return "\n".join(lines)

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 import torch
-from methods import GRADIENT, METHODS, Method, zennit
+from methods import GRADIENT, METHODS, Method
 from models import Subject
+from peers import zennit
 from torch import Tensor, nn
 
 LAYERS = 500

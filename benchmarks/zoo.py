@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from methods import Explain, captum, zennit
+from methods import Explain
+from peers import captum, zennit
 from torch import Tensor, nn
 
 from lrp_lightning import Epsilon, EpsilonPlus, SelectiveLRP

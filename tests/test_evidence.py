@@ -31,6 +31,99 @@ def perturbation(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return script("perturbation", monkeypatch)
 
 
+# peers
+
+
+@pytest.fixture
+def attributions(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    pytest.importorskip("zennit")
+    pytest.importorskip("autolrp")
+    return script("attributions", monkeypatch)
+
+
+def small_network(bias: bool = True) -> nn.Module:
+    """Convolutions, with biases also a batch norm, and a linear layer."""
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(1, 6, 3, padding=1, bias=bias), nn.BatchNorm2d(6) if bias else nn.Identity(), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Conv2d(6, 8, 3, bias=bias), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 4, 3, bias=bias),
+    )  # fmt: skip
+    for _ in range(20):
+        model(torch.randn(8, 1, 8, 8))
+    return model.eval()
+
+
+SAME = {
+    "epsilon": "epsilon",
+    "EpsilonPlus": "epsilon_plus",
+    "EpsilonGammaBox": "box",
+    "EpsilonAlpha2Beta1": "epsilon_alpha2_beta1",
+}
+
+
+@pytest.mark.parametrize("rule", SAME)
+def test_zennits_composites_are_ours_of_the_same_name(attributions: ModuleType, rule: str) -> None:
+    model, x, c = small_network(), 2 * torch.rand(4, 1, 8, 8) - 1, torch.tensor([0, 1, 2, 1])
+    theirs = attributions.lrp_of_peers()[f"zennit {rule}"](model, x, c)
+    ours = attributions.ours(attributions.COMPOSITES[SAME[rule]])(model, x, c)
+    torch.testing.assert_close(theirs, ours, rtol=1e-3, atol=1e-4 * float(ours.abs().max()))
+
+
+@pytest.mark.parametrize("rule", ["epsilon", "EpsilonPlus", "EpsilonAlpha2Beta1"])
+def test_autolrps_are_ours_in_a_network_without_biases(attributions: ModuleType, rule: str) -> None:
+    """Whatever the signs of the logits in a batch; to biases it gives shares by magnitude, unlike ours."""
+    model, x, c = small_network(bias=False), 2 * torch.rand(6, 1, 8, 8) - 1, torch.tensor([0, 1, 2, 2, 0, 1])
+    logits = model(x).gather(1, c[:, None])[:, 0]
+    assert len(logits.sign().unique()) == 2
+    theirs = attributions.lrp_of_peers()[f"autolrp {rule}"](model, x, c)
+    ours = attributions.ours(attributions.COMPOSITES[SAME[rule]])(model, x, c)
+    torch.testing.assert_close(theirs, ours, rtol=1e-2, atol=1e-2 * float(ours.abs().max()))
+
+
+def test_zennit_is_ours_in_an_efficientnet_lite_and_leaves_it(attributions: ModuleType) -> None:
+    """By the canonizers that are written for it. A merged batch norm keeps its epsilon, hence the tolerance."""
+    torch.manual_seed(0)
+    model = pytest.importorskip("efficientnet_lite_pytorch").EfficientNet.from_name("efficientnet-lite0").eval()
+    x, c = 2 * torch.rand(1, 3, 64, 64) - 1, torch.tensor([0])
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    theirs = attributions.lrp_of_peers()["zennit EpsilonPlus"](model, x, c)
+    ours = attributions.ours("epsilon_plus")(model, x, c)
+    assert torch.corrcoef(torch.stack([theirs.flatten(), ours.flatten()]))[0, 1] > 0.999
+    assert model.state_dict().keys() == before.keys()
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    assert not any("forward" in vars(module) for module in model.modules())
+
+
+def test_peers_leave_the_network_as_it_was(attributions: ModuleType) -> None:
+    model, x, c = small_network(), torch.rand(2, 1, 8, 8), torch.tensor([0, 1])
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    state = torch.get_rng_state()
+    for name, explain in attributions.lrp_of_peers().items():
+        assert attributions.attempt(name, explain, model, x, c).shape == x.shape
+        assert model.state_dict().keys() == before.keys(), name
+        assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items()), name
+        assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules()), name
+        assert all(parameter.grad is None and parameter.requires_grad for parameter in model.parameters()), name
+        assert torch.equal(torch.get_rng_state(), state), name
+
+
+def test_the_error_of_a_peer_is_its_result_and_ours_is_raised(attributions: ModuleType) -> None:
+    def fails(model: nn.Module, x: Tensor, c: Tensor) -> Tensor:
+        raise KeyError("no rule")
+
+    model, x, c = small_network(), torch.rand(1, 1, 8, 8), torch.tensor([0])
+    for name in ("Captum LRP", "zennit epsilon", "autolrp epsilon"):
+        assert attributions.attempt(name, fails, model, x, c) == "KeyError"
+    with pytest.raises(KeyError):
+        attributions.attempt("epsilon", fails, model, x, c)
+    assert attributions.attempt("zennit epsilon", lambda model, x, c: x / 0, model, x, c) == "not finite"
+
+
+def test_one_failure_is_shown_and_nothing_averaged(attributions: ModuleType) -> None:
+    assert attributions.cell([[0.25, 7.0], [0.75, 7.0]], 0) == "0.50 ± 0.25"
+    assert attributions.cell([[0.25, 7.0], "KeyError"], 0) == "KeyError"
+
+
 # mosaics
 
 
@@ -157,4 +250,6 @@ def test_a_page_is_written(name: str, tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(sys, "argv", ["", "--quick", "--seeds", "0", "1", "--cache", str(tmp_path), "--out", str(out)])
     module.main()
     rows = module.CANDIDATES if name == "default_composite" else ["epsilon", "epsilon_plus, TopK(0.1)", "random"]
+    if name in ("mosaics", "perturbation"):
+        rows = [*rows, "zennit EpsilonPlus", "autolrp EpsilonPlus"]
     assert all(f"| {row} |" in out.read_text() for row in rows)
