@@ -842,7 +842,7 @@ def test_one_monitor_in_one_run_after_another(tmp_path: Path):
     assert list((tmp_path / "again").rglob("*.png"))
 
 
-@pytest.mark.skipif(LIGHTNING < Version("2.5"), reason="before, validate does not give checkpoints to callbacks")
+@pytest.mark.skipif(Version("2.5") > LIGHTNING, reason="before, validate does not give checkpoints to callbacks")
 def test_a_checkpoint_is_looked_at_by_its_own_epoch_beside_the_looks_of_the_fit(tmp_path: Path):
     torch.manual_seed(0)
     logger, each = TensorBoardLogger(tmp_path), ModelCheckpoint(tmp_path / "saved", "{epoch}", save_top_k=-1)
