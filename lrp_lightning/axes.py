@@ -97,12 +97,7 @@ class Axis(NamedTuple):
         term = self.terms[dim]
         if term is None:
             return (self.base,) * self.shape[dim]
-        labels = term.listed()
-        if self.base == 0:
-            return labels
-        if isinstance(labels, range) and self.base != NOBODY:
-            return range(labels.start + self.base, labels.stop + self.base, labels.step)
-        return tuple(_plus(label, self.base) for label in labels)
+        return term.listed() if self.base == 0 else tuple(_plus(label, self.base) for label in term.listed())
 
     def is_along(self, dim: int) -> bool:
         """Whether the numbers are 0, 1, 2, ... along that dimension, and do not change along any other."""

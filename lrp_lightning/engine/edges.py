@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from lrp_lightning.axes import NOBODY, Axis
+from lrp_lightning.axes import Axis
 from lrp_lightning.engine.by_sample import per_neuron
 from lrp_lightning.engine.layers import Layer, Layers
 from lrp_lightning.engine.ledger import Accounts
@@ -27,10 +27,7 @@ def features_of(neurons: Axis | Tensor | None, shape: torch.Size, dim: int) -> F
     if isinstance(neurons, Axis):
         if not set(neurons.dims) <= {dim}:
             return None
-        numbers = neurons.listed(dim)
-        if isinstance(numbers, range):  # a list of a million features takes a tenth of a second
-            return torch.arange(numbers.start, numbers.stop, numbers.step)
-        return torch.tensor([-1 if number == NOBODY else number for number in numbers])
+        neurons = numbers_of(neurons)
     if neurons is None or neurons.ndim != len(shape) or neurons.numel() not in (neurons.shape[dim], 1):
         return None
     return (neurons.flatten() - 1).long().expand(shape[dim])

@@ -47,7 +47,11 @@ def numbers_of(axis: Axis) -> Tensor:
     )
     for dim, term in enumerate(axis.terms):
         if term is not None:
-            adds = torch.tensor([-torch.inf if label == NOBODY else label for label in term.listed()], dtype=torch.double)
+            labels = term.listed()
+            if isinstance(labels, range):  # a list of a million labels takes a tenth of a second
+                adds = torch.arange(labels.start, labels.stop, labels.step, dtype=torch.double)
+            else:
+                adds = torch.tensor([-torch.inf if label == NOBODY else label for label in labels], dtype=torch.double)
             total = total + adds.view([-1 if d == dim else 1 for d in range(len(axis.shape))])
     return total.clamp(min=0)
 
