@@ -158,8 +158,9 @@ def _draw(look: Look, names: Collection[str]) -> Findings:
             images, relevance, through_all = _of_one_size(shown)
             titles, parts = _titles(shown, settings), [e.logit_shares for e in shown]
             record = replace(record, samples=_samples(shown, images, relevance, through_all))
-            report = replace(report, images=images, relevance=relevance, all_neurons=through_all)
-            report = replace(report, logit_shares=parts, titles=titles)
+            report = replace(
+                report, images=images, relevance=relevance, all_neurons=through_all, logit_shares=parts, titles=titles
+            )
         if shown and "heatmaps" in wanted:
             pictures["heatmaps"] = as_array(_both(shown, settings))
     with _noted(look.notes, "mistakes"):
