@@ -225,10 +225,12 @@ class Stop(Callback):
 @pytest.mark.parametrize("error", [None, RuntimeError, KeyboardInterrupt])
 def test_the_network_that_training_ends_with_is_drawn_however_it_ends(tmp_path: Path, error: type[BaseException] | None):
     logger = TensorBoardLogger(tmp_path)
-    ends: AbstractContextManager = nullcontext() if error is None else pytest.raises(error)
-    if error is KeyboardInterrupt:  # Lightning raises one of these, or, in early versions, nothing
-        ends = suppress(KeyboardInterrupt, SystemExit)
-    with ends:
+    ends = {
+        None: nullcontext(),
+        RuntimeError: pytest.raises(RuntimeError),
+        KeyboardInterrupt: ends_in(KeyboardInterrupt, SystemExit),
+    }
+    with ends[error]:
         fit(tmp_path, drawing(), Stop(2, error), model=Positive(), logger=logger, epochs=100)
     logged = EventAccumulator(logger.log_dir, {"images": 0}).Reload()
     last = max(event.step for event in logged.Scalars("relevance/critical_neuron_accuracy"))
